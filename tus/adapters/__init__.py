@@ -1,0 +1,1 @@
+"""Adapters: each knows exactly one framework, and shows its requests and responses as :class:`~tus.Tus` needs them."""

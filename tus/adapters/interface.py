@@ -1,0 +1,29 @@
+"""What an adapter is: the whole of what this package asks of a web framework."""
+
+from __future__ import annotations
+
+from typing import BinaryIO, Protocol
+
+from tus.models import Readable, Request, Response
+
+
+class Adapter(Protocol):
+    """One request of a framework, and the response to it.
+
+    Attributes:
+        request: the head.
+        stream: the raw body, unread. It must not be the framework's own wrapper where that reads ahead, keeps a copy
+            or drops bytes at a disconnect; :class:`~tus.body.Body` does the bounding.
+    """
+
+    @property
+    def request(self) -> Request: ...
+
+    @property
+    def stream(self) -> Readable: ...
+
+    def respond(self, response: Response) -> None:
+        """Make this the framework's response."""
+
+    def replace_body(self, file: BinaryIO, size: int) -> None:
+        """Put a finished file, or its path, in the place of the request's body, for the code that comes next."""

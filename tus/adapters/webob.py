@@ -1,0 +1,32 @@
+"""WebOb, and with it Pyramid and whatever else uses its request."""
+
+from __future__ import annotations
+
+from webob import Request as WebobRequest
+from webob import Response as WebobResponse
+
+from tus.adapters.wsgi import WsgiAdapter
+from tus.models import Response
+
+
+class WebobAdapter(WsgiAdapter):
+    """One WebOb request.
+
+    It reads ``wsgi.input`` itself: WebOb's ``body_file`` throws away what it holds at a disconnect, and its ``body``
+    copies everything first.
+
+    Attributes:
+        resp: the :class:`webob.Response` that the view returns.
+    """
+
+    def __init__(self, request: WebobRequest) -> None:
+        super().__init__(request.environ)
+        self.resp = WebobResponse(status=204)
+
+    def respond(self, response: Response) -> None:
+        super().respond(response)
+        self.resp = WebobResponse(
+            status=f"{response.status} {response.reason}",
+            headerlist=list(response.headers),
+            app_iter=response.body,
+        )

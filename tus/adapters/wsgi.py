@@ -1,0 +1,92 @@
+"""Plain WSGI (PEP 3333)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, BinaryIO, cast
+from urllib.parse import quote
+
+from tus.models import Readable, Request, Response
+from tus.protocol.tus1 import MEDIA_TYPE, effective_method
+
+Environ = dict[str, Any]
+
+_SAFE = "/~:@!$&'()*+,;="
+
+
+class EnvironHeaders(Mapping[str, str]):
+    """The header fields in an environ, by their usual names."""
+
+    def __init__(self, environ: Environ) -> None:
+        self._environ = environ
+
+    def __getitem__(self, name: str) -> str:
+        key = name.upper().replace("-", "_")
+        if key not in ("CONTENT_TYPE", "CONTENT_LENGTH"):
+            key = "HTTP_" + key
+        return cast(str, self._environ[key])
+
+    def __iter__(self) -> Iterator[str]:
+        for key in self._environ:
+            if key.startswith("HTTP_"):
+                yield key[5:].replace("_", "-").title()
+            elif key in ("CONTENT_TYPE", "CONTENT_LENGTH"):
+                yield key.replace("_", "-").title()
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+
+def full_path(environ: Environ) -> str:
+    """The decoded path from the root of the site: where the application is mounted, and the path below that."""
+    path = str(environ.get("SCRIPT_NAME", "")) + str(environ.get("PATH_INFO", ""))
+    return path.encode("latin-1").decode("utf-8", "replace")
+
+
+def request_url(environ: Environ) -> str:
+    """The URL as the client knows it, without its query (PEP 3333, URL Reconstruction)."""
+    scheme = environ.get("wsgi.url_scheme", "http")
+    host = environ.get("HTTP_HOST")
+    if not host:
+        host = environ["SERVER_NAME"]
+        if str(environ["SERVER_PORT"]) != ("443" if scheme == "https" else "80"):
+            host = f"{host}:{environ['SERVER_PORT']}"
+    path = str(environ.get("SCRIPT_NAME", "")) + str(environ.get("PATH_INFO", ""))
+    return f"{scheme}://{host}{quote(path.encode('latin-1'), safe=_SAFE)}"
+
+
+class WsgiAdapter:
+    """An :class:`~tus.adapters.interface.Adapter` over an environ; keeps the response for whoever asks."""
+
+    def __init__(self, environ: Environ) -> None:
+        self.environ = environ
+        self.response: Response | None = None
+        self.request = Request(
+            method=environ["REQUEST_METHOD"],
+            url=request_url(environ),
+            headers=EnvironHeaders(environ),
+            input_terminated=bool(environ.get("wsgi.input_terminated")),
+        )
+
+    @property
+    def method(self) -> str:
+        """The method that was meant, where the request was tunnelled through POST."""
+        return effective_method(self.request)
+
+    @property
+    def stream(self) -> Readable:
+        return cast(Readable, self.environ["wsgi.input"])
+
+    def respond(self, response: Response) -> None:
+        self.response = response
+
+    def replace_body(self, file: BinaryIO, size: int) -> None:
+        """Exactly what Flask, Django and WebOb need to read it: without the length two of them see an empty body."""
+        environ = self.environ
+        environ["wsgi.input"] = file
+        environ["wsgi.input_terminated"] = True
+        environ["CONTENT_LENGTH"] = str(size)
+        environ["CONTENT_TYPE"] = MEDIA_TYPE  # not that of a form, which a framework would try to parse
+        environ.pop("HTTP_TRANSFER_ENCODING", None)
+        for key in ("webob._body_file", "webob._parsed_post_vars", "webob.is_body_seekable"):
+            environ.pop(key, None)

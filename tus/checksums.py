@@ -1,0 +1,43 @@
+"""The checksum algorithms that a client may name in ``Upload-Checksum`` (tus 1.0.0, Checksum). Pure."""
+
+from __future__ import annotations
+
+import hashlib
+import zlib
+from collections.abc import Callable
+from functools import partial
+from typing import Protocol
+
+
+class Hasher(Protocol):
+    """What :mod:`hashlib` gives: ``update`` with bytes, then ``digest``."""
+
+    def update(self, data: bytes | bytearray | memoryview, /) -> None: ...
+
+    def digest(self) -> bytes: ...
+
+
+class Crc32:
+    """CRC-32 as in gzip and PNG; the digest is its 4 bytes, most significant first."""
+
+    def __init__(self) -> None:
+        self._value = 0
+
+    def update(self, data: bytes | bytearray | memoryview, /) -> None:
+        self._value = zlib.crc32(data, self._value)
+
+    def digest(self) -> bytes:
+        return self._value.to_bytes(4, "big")
+
+
+#: Name to constructor, in the order in which they are advertised. sha1 must be there.
+ALGORITHMS: dict[str, Callable[[], Hasher]] = {
+    "sha1": partial(hashlib.sha1, usedforsecurity=False),
+    "sha256": hashlib.sha256,
+    "sha512": hashlib.sha512,
+    "md5": partial(hashlib.md5, usedforsecurity=False),
+    "crc32": Crc32,
+}
+
+#: Name to length of the digest, in bytes.
+DIGEST_SIZES = {name: len(new().digest()) for name, new in ALGORITHMS.items()}

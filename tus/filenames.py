@@ -1,0 +1,42 @@
+"""File names that a client sent, made safe to use as one segment of a path."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+
+MAX_BYTES = 200  # leaves room for a suffix below the usual limit of 255
+
+_SEPARATORS = re.compile(r"[/\\]")
+_FORBIDDEN = re.compile(r'[<>:"|?*]')
+_DEVICES = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?", re.IGNORECASE)
+
+
+def safe_filename(name: str, default: str) -> str:
+    """The last segment of ``name`` without anything that a file system or a shell gives a meaning to.
+
+    Separators of any system cut the name; control, format and unassigned characters, and those that Windows
+    refuses, are dropped; so are dots and blanks at either end, so the result is never hidden and never ``..``.
+
+    Args:
+        name: as the client sent it.
+        default: what to use where nothing is left.
+
+    Returns:
+        A name of 1 to 200 bytes in UTF-8, in Unicode's normal form C.
+    """
+    name = _SEPARATORS.split(unicodedata.normalize("NFC", name).rstrip("/\\"))[-1]
+    name = "".join(c for c in name if unicodedata.category(c)[0] != "C")
+    name = _FORBIDDEN.sub("", name).strip(". \t\u00a0")
+    if _DEVICES.fullmatch(name):
+        name = "_" + name
+    stem, dot, extension = name.rpartition(".")
+    if not stem or len(extension.encode()) > 20:
+        stem, dot, extension = name, "", ""
+    room = MAX_BYTES - len((dot + extension).encode())
+    name = _truncated(stem, room) + dot + extension
+    return name or default
+
+
+def _truncated(text: str, size: int) -> str:
+    return text.encode()[:size].decode(errors="ignore").rstrip(". ")

@@ -1,0 +1,157 @@
+"""``Filter``: a WSGI filter in front of any application, and its paste.deploy factory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from types import TracebackType
+from typing import Any, BinaryIO
+
+from tus.adapters.wsgi import Environ, WsgiAdapter, full_path
+from tus.errors import OptionError
+from tus.handover import offer
+from tus.models import Response
+from tus.options import Options
+from tus.protocol.routing import is_under
+from tus.server import Tus
+from tus.stores import open_store
+from tus.stores.interface import Claim
+
+ExcInfo = tuple[type[BaseException], BaseException, TracebackType]
+StartResponse = Callable[..., Callable[[bytes], object]]
+WsgiApp = Callable[[Environ, StartResponse], Iterable[bytes]]
+
+#: Where the wrapped application finds the :class:`~tus.models.Upload` that a request completed. A client cannot set
+#: it, so an application trusts this key, and never the path in a body by itself.
+UPLOAD_KEY = "tus.upload"
+
+
+class Filter:
+    """Receives uploads under one path, and lets the wrapped application have each finished file.
+
+    Requests elsewhere pass untouched. On the request that completes an upload the application is called with
+    ``environ["tus.upload"]`` set, and the file, or its path, as the request's body. If it answers 2xx it has accepted
+    the file: the client hears 204 (201 on a POST) with the application's headers, and the data is removed. Any other
+    answer goes to the client as it is, and the file is kept.
+
+    Args:
+        app: the wrapped application.
+        global_conf: what paste.deploy passes; not used.
+        **options: see :class:`tus.options.Options`; ``upload_path`` and ``tmp_file_dir`` are required.
+
+    Raises:
+        OptionError: an option is unknown, missing or has a bad value, or the directory does not serve.
+    """
+
+    def __init__(self, app: WsgiApp, global_conf: dict[str, str] | None = None, **options: object) -> None:
+        self._app = app
+        self._options = Options.build(**options)
+        if self._options.upload_path is None:
+            raise OptionError("upload_path", "is required")
+        self._upload_path = self._options.upload_path
+        self._store = open_store(self._options)
+
+    def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        if not is_under(full_path(environ), self._upload_path):
+            return self._app(environ, start_response)
+        adapter = WsgiAdapter(environ)
+        receiver = _Receiver(self._app, adapter, self._options.send_file)
+        tus = Tus(adapter, options=self._options, store=self._store, receiver=receiver)
+        if not tus.valid:
+            return self._app(environ, start_response)
+        tus.handle()
+        response = adapter.response
+        assert response is not None, "handle() has answered"
+        start_response(f"{response.status} {response.reason}", response.headers)
+        return response.body
+
+
+class _Receiver:
+    """Calls the wrapped application with a finished upload."""
+
+    def __init__(self, app: WsgiApp, adapter: WsgiAdapter, send_file: bool) -> None:
+        self._app = app
+        self._adapter = adapter
+        self._send_file = send_file
+
+    def __call__(self, claim: Claim) -> Response:
+        environ = self._adapter.environ
+        # The method that was meant: a framework would not know what the override was about.
+        environ["REQUEST_METHOD"] = self._adapter.method
+        environ.pop("HTTP_X_HTTP_METHOD_OVERRIDE", None)
+        environ["HTTP_UPLOAD_METADATA"] = claim.upload.raw_metadata
+        environ[UPLOAD_KEY] = claim.upload
+        file = offer(self._adapter, claim, self._send_file)
+        try:
+            answer = _Answer(self._app, environ, file)
+            if 200 <= answer.status < 300:
+                for _ in answer:  # accepted means: produced to its end
+                    pass
+                answer.close()
+            return Response(answer.status, answer.reason, answer.headers, answer)
+        except BaseException:
+            file.close()
+            raise
+
+
+class _Answer:
+    """An application's response: its head at once, its body as it is iterated."""
+
+    def __init__(self, app: WsgiApp, environ: Environ, file: BinaryIO) -> None:
+        self._file = file
+        self._written: list[bytes] = []
+        self._started: tuple[str, list[tuple[str, str]]] | None = None
+        self.headers: list[tuple[str, str]]
+        self.status: int
+        self.reason: str
+        self._iterable = app(environ, self._start_response)
+        self._iterator = iter(self._iterable)
+        try:
+            # An application may start its response as late as with its first block.
+            while self._started is None:
+                self._written.append(next(self._iterator))
+        except StopIteration:
+            pass
+        except BaseException:
+            self.close()
+            raise
+        if self._started is None:
+            self.close()
+            raise AssertionError("the application ended without calling start_response()")
+        status, self.headers = self._started
+        code, _, self.reason = status.partition(" ")
+        self.status = int(code)
+
+    def _start_response(
+        self, status: str, headers: list[tuple[str, str]], exc_info: ExcInfo | None = None
+    ) -> Callable[[bytes], Any]:
+        # Nothing has been sent yet, so an error's response may always replace an earlier one.
+        if self._started is not None and exc_info is None:
+            raise AssertionError("the application called start_response() twice")
+        self._started = (status, list(headers))
+        return self._written.append
+
+    def __iter__(self) -> Iterator[bytes]:
+        while True:
+            while self._written:
+                yield self._written.pop(0)
+            try:
+                block = next(self._iterator)
+            except StopIteration:
+                yield from self._written
+                self._written.clear()
+                return
+            self._written.append(block)
+
+    def close(self) -> None:
+        """Let go of the application's response and of the file that it was reading."""
+        try:
+            close = getattr(self._iterable, "close", None)
+            if close is not None:
+                close()
+        finally:
+            self._file.close()
+
+
+def filter_app_factory(app: WsgiApp, global_conf: dict[str, str], **options: str) -> Filter:
+    """``egg:tus#main``, for paste.deploy (a ``paste.filter_app_factory``)."""
+    return Filter(app, global_conf, **options)

@@ -1,0 +1,100 @@
+"""Parse and format header fields. Pure: strings in, values out, :class:`~tus.errors.BadRequest` otherwise."""
+
+from __future__ import annotations
+
+import re
+from binascii import Error as Base64Error
+from binascii import a2b_base64
+from collections.abc import Mapping
+from email.utils import formatdate
+
+from tus.errors import BadRequest
+
+MAX_INTEGER = 2**63 - 1
+
+_DIGITS = re.compile(r"[0-9]{1,19}")
+_ALGORITHM = re.compile(r"[a-z0-9][a-z0-9_-]*")
+
+
+def parse_integer(name: str, value: str) -> int:
+    """A non-negative decimal integer: digits only, at most 2**63 - 1.
+
+    Servers join a repeated field with a comma, so contradicting values fail here as well.
+    """
+    if not _DIGITS.fullmatch(value) or (number := int(value)) > MAX_INTEGER:
+        raise BadRequest(f"{name} must be one whole number of digits only, at most {MAX_INTEGER}.")
+    return number
+
+
+def parse_metadata(value: str) -> dict[str, bytes]:
+    """``Upload-Metadata`` (tus 1.0.0, Creation): ``key base64, key base64``; the field may be empty.
+
+    Args:
+        value: the field as received, one character for each byte.
+
+    Returns:
+        The decoded values by key, in the order received.
+    """
+    metadata: dict[str, bytes] = {}
+    if not value.strip(" \t"):
+        return metadata
+    for pair in value.split(","):
+        key, _, encoded = pair.strip(" \t").partition(" ")
+        if not key:
+            raise BadRequest("Upload-Metadata has a pair without a key.")
+        if key in metadata:
+            raise BadRequest("Upload-Metadata has the same key twice.")
+        try:
+            metadata[key] = a2b_base64(encoded.encode("ascii"), strict_mode=True)
+        except (Base64Error, UnicodeEncodeError):
+            raise BadRequest("Upload-Metadata has a value that is not Base64 with padding.") from None
+    return metadata
+
+
+def parse_checksum(value: str, sizes: Mapping[str, int]) -> tuple[str, bytes]:
+    """``Upload-Checksum`` (tus 1.0.0, Checksum): an algorithm, a space, the Base64 of the raw digest.
+
+    Args:
+        value: the field as received.
+        sizes: the algorithms that are supported, with the length of their digests in bytes.
+
+    Returns:
+        The algorithm and the digest.
+    """
+    algorithm, _, encoded = value.partition(" ")
+    if not _ALGORITHM.fullmatch(algorithm):
+        raise BadRequest("Upload-Checksum must be an algorithm in lower case, a space, and the digest in Base64.")
+    if algorithm not in sizes:
+        raise BadRequest(f"Upload-Checksum names an unknown algorithm; known are {', '.join(sizes)}.")
+    try:
+        digest = a2b_base64(encoded.encode("ascii"), strict_mode=True)
+    except (Base64Error, UnicodeEncodeError):
+        digest = b""
+    if len(digest) != sizes[algorithm]:
+        raise BadRequest(f"Upload-Checksum must carry the {sizes[algorithm]} bytes of a {algorithm} digest in Base64.")
+    return algorithm, digest
+
+
+def parse_concat(value: str) -> tuple[str, ...] | None:
+    """``Upload-Concat`` (tus 1.0.0, Concatenation): ``partial``, or ``final;`` and URLs separated by spaces.
+
+    Returns:
+        None for a partial upload, the URLs of the parts for a final one.
+    """
+    if value == "partial":
+        return None
+    keyword, semicolon, rest = value.partition(";")
+    urls = tuple(url for url in rest.split(" ") if url)
+    if keyword != "final" or not semicolon or not urls:
+        raise BadRequest("Upload-Concat must be 'partial', or 'final;' and the URLs of the parts separated by spaces.")
+    return urls
+
+
+def media_type(value: str) -> str:
+    """A Content-Type in lower case, without its parameters."""
+    return value.partition(";")[0].strip().lower()
+
+
+def http_date(timestamp: float) -> str:
+    """A point in time, in seconds since 1970, as an IMF-fixdate (RFC 9110 section 5.6.7)."""
+    return formatdate(timestamp, usegmt=True)

@@ -1,0 +1,170 @@
+"""Typed options, and the only place that turns the strings of an ini file into types.
+
+An unknown option, a bad value or a conflict raises :class:`~tus.errors.OptionError` when the options are built,
+which is at start-up; nothing after this room looks at a string to learn what an operator meant.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING, dataclass, fields
+from functools import lru_cache
+from typing import Any, Literal
+
+from tus.errors import OptionError
+
+Fsync = Literal["none", "finish", "always"]
+
+_TRUE = frozenset({"true", "yes", "on", "y", "t", "1"})
+_FALSE = frozenset({"false", "no", "off", "n", "f", "0"})
+_SIZE = re.compile(r"([0-9]+)\s*([kmgt]?)(?:i?b)?", re.IGNORECASE)
+_DURATION = re.compile(r"([0-9]+)\s*([smhd]?)", re.IGNORECASE)
+_SIZE_UNITS = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
+_DURATION_UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
+_ORIGIN = re.compile(r"\*|null|[a-z][a-z0-9+.-]*://[^/\s,*]+", re.IGNORECASE)
+
+
+def as_bool(value: object) -> bool:
+    """True or False, from a bool or from one of the words that ini files use for them."""
+    if isinstance(value, bool):
+        return value
+    word = str(value).strip().lower()
+    if word in _TRUE:
+        return True
+    if word in _FALSE:
+        return False
+    raise ValueError("must be true or false")
+
+
+def as_size(value: object) -> int:
+    """A number of bytes, from an int or from text such as ``500``, ``10M`` or ``2 GiB`` (powers of 1024)."""
+    return _quantity(value, _SIZE, _SIZE_UNITS, "must be a number of bytes, such as 1048576, 10M or 2 GiB")
+
+
+def as_duration(value: object) -> int:
+    """A number of seconds, from an int or from text such as ``3600``, ``90m``, ``12h`` or ``7d``."""
+    return _quantity(value, _DURATION, _DURATION_UNITS, "must be a number of seconds, such as 3600, 90m, 12h or 7d")
+
+
+def _quantity(value: object, pattern: re.Pattern[str], units: Mapping[str, int], problem: str) -> int:
+    if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
+        return value
+    match = pattern.fullmatch(value.strip()) if isinstance(value, str) else None
+    if not match:
+        raise ValueError(problem)
+    return int(match[1]) * units[match[2].lower()]
+
+
+def as_path(value: object) -> str:
+    """A path of the file system."""
+    text = str(value)
+    if not text.strip() or "\0" in text:
+        raise ValueError("must be the path of a directory")
+    return text
+
+
+def as_url_path(value: object) -> str:
+    """The path of a URL, decoded; a slash at its end is dropped."""
+    text = str(value).strip()
+    if not text.startswith("/") or "?" in text or "#" in text or "//" in text or not text.strip("/"):
+        raise ValueError("must be the path of a URL, such as /files")
+    return text.rstrip("/")
+
+
+def as_fsync(value: object) -> Fsync:
+    """One of the three policies."""
+    if value not in ("none", "finish", "always"):
+        raise ValueError("must be none, finish or always")
+    return value
+
+
+def as_origins(value: object) -> tuple[str, ...]:
+    """Origins as browsers write them, from a sequence or from text separated by blanks or commas; or ``*``."""
+    words = re.split(r"[\s,]+", value.strip()) if isinstance(value, str) else value
+    origins = tuple(str(word).rstrip("/") for word in words if word) if isinstance(words, list | tuple) else ("",)
+    if not all(_ORIGIN.fullmatch(origin) for origin in origins) or ("*" in origins and len(origins) > 1):
+        raise ValueError("must be * alone, or origins such as https://example.org")
+    return origins
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """What an operator can decide. Build it by :meth:`build`, once, and share it.
+
+    Attributes:
+        tmp_file_dir: the directory of the uploads. Its last level is created where missing, with mode 0700.
+        upload_path: the URL path that creates uploads, counted from the root of the site; None in a view, which is
+            found by the framework's own routing.
+        send_file: whether the application gets the finished file itself as the request's body, or its path.
+        upload_valid_duration: seconds after its last byte that an unfinished upload is kept; 0 means for ever.
+        completed_keep: seconds that the record of an accepted upload is kept, for a client that lost the last reply.
+        max_size: the largest upload, in bytes; 0 means no limit.
+        max_metadata_size: the longest ``Upload-Metadata`` field, in bytes.
+        fsync: when data is forced to the disk, see :mod:`tus.stores.directory`.
+        cors_allow_origin: the origins whose pages may upload; none but the same origin by default, ``*`` for any.
+        cors_allow_credentials: whether those pages may send cookies.
+    """
+
+    tmp_file_dir: str
+    upload_path: str | None = None
+    send_file: bool = False
+    upload_valid_duration: int = 86400
+    completed_keep: int = 86400
+    max_size: int = 0
+    max_metadata_size: int = 4096
+    fsync: Fsync = "finish"
+    cors_allow_origin: tuple[str, ...] = ()
+    cors_allow_credentials: bool = False
+
+    @classmethod
+    def build(cls, **values: object) -> Options:
+        """Options from typed values or from the strings of an ini file.
+
+        Raises:
+            OptionError: an option is unknown or missing, has a bad value, or conflicts with another.
+        """
+        items = tuple(sorted((name, _hashable(value)) for name, value in values.items()))
+        try:
+            return _build(items)
+        except TypeError:  # a value that cannot be hashed is a bad one: let its converter say so
+            return _build.__wrapped__(items)
+
+
+def _hashable(value: object) -> object:
+    return tuple(value) if isinstance(value, list | set) else value
+
+
+_CONVERTERS: dict[str, Callable[[object], object]] = {
+    "tmp_file_dir": as_path,
+    "upload_path": as_url_path,
+    "send_file": as_bool,
+    "upload_valid_duration": as_duration,
+    "completed_keep": as_duration,
+    "max_size": as_size,
+    "max_metadata_size": as_size,
+    "fsync": as_fsync,
+    "cors_allow_origin": as_origins,
+    "cors_allow_credentials": as_bool,
+}
+
+
+# A ``Tus`` is made for each request, usually from the same few keywords: they are looked at once.
+@lru_cache(maxsize=64, typed=True)
+def _build(items: tuple[tuple[str, object], ...]) -> Options:
+    converted: dict[str, Any] = {}
+    for name, value in items:
+        converter = _CONVERTERS.get(name)
+        if converter is None:
+            raise OptionError(name, f"is unknown; known are {', '.join(_CONVERTERS)}")
+        try:
+            converted[name] = converter(value)
+        except ValueError as error:
+            raise OptionError(name, f"{error}; it is {value!r}") from None
+    for option in fields(Options):
+        if option.default is MISSING and option.name not in converted:
+            raise OptionError(option.name, "is required")
+    options = Options(**converted)
+    if options.cors_allow_credentials and "*" in options.cors_allow_origin:
+        raise OptionError("cors_allow_credentials", "cannot be true while cors_allow_origin is *; list the origins")
+    return options

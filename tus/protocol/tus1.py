@@ -1,0 +1,358 @@
+"""tus 1.0.0 and its extensions (https://tus.io/protocols/resumable-upload, 2016-03-25) as pure decisions.
+
+A request's head becomes a command by :func:`parse`; a command and the stored upload become an :class:`Intake` by
+:func:`decide_append`. What was then done becomes a response in :mod:`tus.protocol.tus1_replies`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from tus import headers
+from tus.checksums import DIGEST_SIZES
+from tus.errors import (
+    BadRequest,
+    Forbidden,
+    HeaderTooLarge,
+    LengthRequired,
+    MethodNotAllowed,
+    OffsetMismatch,
+    TooLarge,
+    UnsupportedMediaType,
+    UploadGone,
+    UploadNotFound,
+    VersionUnsupported,
+)
+from tus.models import Request, Upload
+from tus.options import Options
+from tus.protocol.routing import Target, route, upload_id_of
+
+VERSION: Final = "1.0.0"
+MEDIA_TYPE: Final = "application/offset+octet-stream"
+CREATION_METHODS: Final = "POST, OPTIONS"
+UPLOAD_METHODS: Final = "HEAD, PATCH, DELETE, OPTIONS"
+
+_FORM_TYPES = ("multipart/form-data", "application/x-www-form-urlencoded")
+_MARKS = ("Tus-Resumable", "Upload-Length", "Upload-Offset", "Upload-Defer-Length", "Upload-Concat", "Upload-Metadata")
+
+
+@dataclass(frozen=True, slots=True)
+class Discover:
+    """OPTIONS: what can this server do?"""
+
+
+@dataclass(frozen=True, slots=True)
+class Inspect:
+    """HEAD: where does the upload stand?"""
+
+    upload_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Body:
+    """The body that a request announces.
+
+    Attributes:
+        length: its bytes, or None where only reading tells.
+        checksum: algorithm and digest that it must have.
+    """
+
+    length: int | None
+    checksum: tuple[str, bytes] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Create:
+    """POST: a new upload, with its first bytes in the body where there is one.
+
+    Attributes:
+        length: bytes announced, None where deferred or, for a final upload, given by its parts.
+        raw_metadata: the field as received.
+        concat: the field as received.
+        parts: ids of the parts of a final upload.
+        body: None unless the request carries bytes of the upload.
+    """
+
+    length: int | None
+    raw_metadata: str
+    concat: str | None
+    parts: tuple[str, ...]
+    body: Body | None
+
+
+@dataclass(frozen=True, slots=True)
+class Append:
+    """PATCH: bytes for an upload, and perhaps the length that its creation deferred."""
+
+    upload_id: str
+    offset: int
+    length: int | None
+    body: Body
+
+
+@dataclass(frozen=True, slots=True)
+class Terminate:
+    """DELETE: forget the upload."""
+
+    upload_id: str
+
+
+Command = Discover | Inspect | Create | Append | Terminate
+
+
+@dataclass(frozen=True, slots=True)
+class Intake:
+    """How a body is to be taken in.
+
+    Attributes:
+        offset: where its first byte belongs.
+        length: the upload's length if this request settles it, else None.
+        limit: the most bytes that the body may have, or None.
+        body: what the request announced.
+    """
+
+    offset: int
+    length: int | None
+    limit: int | None
+    body: Body
+
+
+# -- From the request's head to a command -------------------------------------------------------------------------
+
+
+def effective_method(request: Request) -> str:
+    """The method, or what ``X-HTTP-Method-Override`` puts in its place (Core, Headers).
+
+    Only a POST can be overridden: a GET that deletes would be an invitation to cross-site requests.
+    """
+    if request.method == "POST":
+        return request.headers.get("X-HTTP-Method-Override", "").strip() or "POST"
+    return request.method
+
+
+def target(request: Request, options: Options) -> Target:
+    """Which upload the request is about."""
+    return route(request.url, effective_method(request), options.upload_path)
+
+
+def is_ours(request: Request, options: Options) -> bool:
+    """Whether the request speaks to the uploads, rather than to a page or a form that lives at the same URL.
+
+    Not ours are GET at the URL that creates uploads, and a form posted without any header of the protocol.
+    """
+    method = effective_method(request)
+    if method == "GET":
+        return target(request, options).upload_id is not None
+    if method == "POST" and headers.media_type(request.headers.get("Content-Type") or "") in _FORM_TYPES:
+        return any(request.headers.get(name) is not None for name in _MARKS)
+    return True
+
+
+def parse(request: Request, options: Options, extensions: frozenset[str]) -> Command:
+    """What a request asks for.
+
+    Args:
+        request: the head.
+        options: the operator's choices.
+        extensions: those that work with this store on this server.
+
+    Raises:
+        RequestError: the request contradicts the protocol or itself.
+    """
+    method = effective_method(request)
+    where = target(request, options)
+    if method == "OPTIONS":
+        return Discover()
+    # A missing version on HEAD is let through (A-01): it changes nothing, and cannot be misread.
+    version = request.headers.get("Tus-Resumable")
+    if version != VERSION and (version is not None or method not in ("HEAD", "GET")):
+        raise VersionUnsupported(f"Tus-Resumable must be {VERSION}.", [("Tus-Version", VERSION)])
+    if where.upload_id is None:
+        if method != "POST":
+            raise MethodNotAllowed(CREATION_METHODS)
+        return _parse_create(request, options, extensions, where)
+    if not where.upload_id or method == "GET":
+        raise UploadNotFound()
+    if method == "HEAD":
+        return Inspect(where.upload_id)
+    if method == "PATCH":
+        return _parse_append(request, where.upload_id)
+    if method == "DELETE" and "termination" in extensions:
+        return Terminate(where.upload_id)
+    raise MethodNotAllowed(UPLOAD_METHODS if "termination" in extensions else "HEAD, PATCH, OPTIONS")
+
+
+def _parse_create(request: Request, options: Options, extensions: frozenset[str], where: Target) -> Create:
+    raw_metadata = request.headers.get("Upload-Metadata") or ""
+    if len(raw_metadata) > options.max_metadata_size:
+        raise HeaderTooLarge(f"Upload-Metadata may have at most {options.max_metadata_size} bytes.")
+    headers.parse_metadata(raw_metadata)
+    length = _parse_length(request)
+    deferred = _parse_deferred(request)
+    concat = request.headers.get("Upload-Concat")
+    parts: tuple[str, ...] = ()
+    if concat is not None:
+        if "concatenation" not in extensions:
+            raise BadRequest("This server cannot concatenate uploads.")
+        urls = headers.parse_concat(concat)
+        if urls is not None:
+            parts = _parse_parts(urls, where)
+    body = None
+    if headers.media_type(request.headers.get("Content-Type") or "") == MEDIA_TYPE:
+        body = _parse_body(request)
+    if parts:
+        if length is not None or deferred:
+            raise BadRequest("A final upload takes its length from its parts; send neither length header.")
+        if body is not None and body.length != 0:
+            raise Forbidden("A final upload is made of its parts; send no body.")
+        return Create(None, raw_metadata, concat, parts, None)
+    if (length is None) != deferred:
+        raise BadRequest("Send exactly one of Upload-Length and 'Upload-Defer-Length: 1'.")
+    _check_size(length, options)
+    if body is not None and length is not None and (body.length or 0) > length:
+        raise TooLarge(f"The body is longer than the {length} bytes of Upload-Length.")
+    return Create(length, raw_metadata, concat, parts, body)
+
+
+def _parse_parts(urls: tuple[str, ...], where: Target) -> tuple[str, ...]:
+    ids = tuple(upload_id_of(url, where.creation_url) for url in urls)
+    if None in ids:
+        raise UploadNotFound("Upload-Concat names a URL that is not an upload of this server.")
+    return tuple(filter(None, ids))
+
+
+def _parse_append(request: Request, upload_id: str) -> Append:
+    if headers.media_type(request.headers.get("Content-Type") or "") != MEDIA_TYPE:
+        raise UnsupportedMediaType(f"Content-Type must be {MEDIA_TYPE}.")
+    offset = request.headers.get("Upload-Offset")
+    if offset is None:
+        raise BadRequest("Upload-Offset is missing.")
+    _parse_deferred(request)
+    return Append(
+        upload_id, headers.parse_integer("Upload-Offset", offset), _parse_length(request), _parse_body(request)
+    )
+
+
+def _parse_length(request: Request) -> int | None:
+    length = request.headers.get("Upload-Length")
+    return None if length is None else headers.parse_integer("Upload-Length", length)
+
+
+def _parse_deferred(request: Request) -> bool:
+    deferred = request.headers.get("Upload-Defer-Length")
+    if deferred not in (None, "1"):
+        raise BadRequest("Upload-Defer-Length can only be 1.")
+    return deferred is not None
+
+
+def _parse_body(request: Request) -> Body:
+    checksum = request.headers.get("Upload-Checksum")
+    return Body(
+        body_length(request),
+        None if checksum is None else headers.parse_checksum(checksum, DIGEST_SIZES),
+    )
+
+
+def body_length(request: Request) -> int | None:
+    """The bytes of the body as the head announces them (RFC 9112 section 6.3), None where only reading tells.
+
+    Raises:
+        LengthRequired: it is chunked, and this server does not mark the end of its input.
+    """
+    chunked = bool(request.headers.get("Transfer-Encoding"))
+    length = request.headers.get("Content-Length")
+    if length and not chunked:
+        return headers.parse_integer("Content-Length", length)
+    if request.input_terminated:
+        return None
+    if chunked:
+        raise LengthRequired()
+    return 0
+
+
+# -- From a command and the stored upload to a decision -----------------------------------------------------------
+
+
+def check_alive(upload: Upload, now: float) -> None:
+    """Refuse an upload that has expired but was not yet removed (Expiration)."""
+    if upload.has_expired(now):
+        raise UploadGone()
+
+
+def decide_append(command: Append, upload: Upload, options: Options) -> Intake:
+    """Whether, and how far, the body of a PATCH may be taken in.
+
+    Raises:
+        Forbidden: the upload is a final one.
+        OffsetMismatch: the bytes do not continue the upload.
+        BadRequest: the length contradicts what is known.
+        TooLarge: the body is known to overrun the upload.
+    """
+    if upload.is_final:
+        raise Forbidden("A final upload is made of its parts; nothing can be appended to it.")
+    if command.offset != upload.offset:
+        raise OffsetMismatch(upload.offset)
+    settles = None
+    length = upload.length
+    if command.length is not None:
+        if length is not None and command.length != length:
+            raise BadRequest(f"The upload's length is {length} already; it cannot change.")
+        if command.length < upload.offset:
+            raise BadRequest(f"The upload has {upload.offset} bytes already; its length cannot be less.")
+        _check_size(command.length, options)
+        settles = command.length if length is None else None
+        length = command.length
+    return _intake(upload.offset, settles, length, command.body, options)
+
+
+def decide_first_bytes(command: Create, body: Body, options: Options) -> Intake:
+    """How the body of a POST is taken in (Creation With Upload)."""
+    return _intake(0, None, command.length, body, options)
+
+
+def _intake(offset: int, settles: int | None, length: int | None, body: Body, options: Options) -> Intake:
+    limit = None
+    if length is not None:
+        limit = length - offset
+    elif options.max_size:
+        limit = options.max_size - offset
+    if limit is not None and body.length is not None and body.length > limit:
+        raise TooLarge(overrun_message(limit))
+    return Intake(offset, settles, limit, body)
+
+
+def overrun_message(limit: int) -> str:
+    """What a client is told whose body is longer than the upload has room for."""
+    return f"The body is longer than the {limit} bytes that the upload still takes."
+
+
+def decide_concatenation(parts: list[Upload], options: Options, extensions: frozenset[str]) -> int | None:
+    """The length of a final upload, None while one of its parts has deferred its own.
+
+    Raises:
+        BadRequest: an upload is listed that was not made to be a part, or is unfinished and that is not offered.
+        TooLarge: the sum is more than is allowed.
+    """
+    if not all(part.is_partial for part in parts):
+        raise BadRequest("Upload-Concat lists an upload that was not created with 'Upload-Concat: partial'.")
+    if "concatenation-unfinished" not in extensions and not all(part.is_complete for part in parts):
+        raise BadRequest("Upload-Concat lists an upload that is not finished.")
+    check_total(parts, options)
+    return total_length(parts)
+
+
+def check_total(parts: list[Upload], options: Options) -> None:
+    """Refuse a concatenation that is larger than is allowed, as far as the lengths are known (413)."""
+    _check_size(sum(part.offset if part.length is None else part.length for part in parts), options)
+
+
+def total_length(parts: list[Upload]) -> int | None:
+    """The sum of the parts' lengths, None while one is not known."""
+    lengths = [part.length for part in parts]
+    return None if None in lengths else sum(filter(None, lengths))
+
+
+def _check_size(length: int | None, options: Options) -> None:
+    if options.max_size and length is not None and length > options.max_size:
+        raise TooLarge(f"An upload may have at most {options.max_size} bytes.")

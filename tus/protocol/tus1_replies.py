@@ -1,0 +1,130 @@
+"""tus 1.0.0: from what was done to a response. Pure.
+
+Law of this room: every reply to a client, refusals too, is built here, so every one carries ``Tus-Resumable``; and
+nothing is advertised that the given extensions do not contain.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from tus.checksums import DIGEST_SIZES
+from tus.errors import RequestError
+from tus.headers import http_date
+from tus.models import Response, Upload
+from tus.options import Options
+from tus.protocol.tus1 import VERSION
+
+#: Every extension, in the order in which it is advertised.
+EXTENSIONS: Final = (
+    "creation",
+    "creation-with-upload",
+    "creation-defer-length",
+    "expiration",
+    "checksum",
+    "termination",
+    "concatenation",
+    "concatenation-unfinished",
+)
+
+# WSGI's own validator wants a Content-Type on every reply but a 204.
+_TYPE = ("Content-Type", "text/plain; charset=utf-8")
+_EMPTY = (_TYPE, ("Content-Length", "0"))
+
+
+def discovered(options: Options, extensions: frozenset[str]) -> Response:
+    """The reply to OPTIONS (Core, OPTIONS): 200, because some browsers do not take a 204 for a preflight."""
+    response = Response(200, "OK", [("Tus-Resumable", VERSION), ("Tus-Version", VERSION)])
+    if extensions:
+        response.headers.append(("Tus-Extension", ",".join(name for name in EXTENSIONS if name in extensions)))
+    if options.max_size:
+        response.headers.append(("Tus-Max-Size", str(options.max_size)))
+    if "checksum" in extensions:
+        response.headers.append(("Tus-Checksum-Algorithm", ",".join(DIGEST_SIZES)))
+    response.headers.extend(_EMPTY)
+    return response
+
+
+def inspected(upload: Upload) -> Response:
+    """The reply to HEAD (Core, HEAD; Concatenation for final uploads)."""
+    response = Response(200, "OK", [("Tus-Resumable", VERSION), ("Cache-Control", "no-store"), _TYPE])
+    if upload.is_complete or not upload.is_final:
+        response.headers.append(("Upload-Offset", str(upload.offset)))
+    if upload.length is not None:
+        response.headers.append(("Upload-Length", str(upload.length)))
+    elif not upload.is_final:
+        response.headers.append(("Upload-Defer-Length", "1"))
+    if upload.raw_metadata:
+        response.headers.append(("Upload-Metadata", upload.raw_metadata))
+    if upload.concat is not None:
+        response.headers.append(("Upload-Concat", upload.concat))
+    response.headers.extend(_expiry(upload))
+    return response
+
+
+def created(upload: Upload, creation_url: str, with_offset: bool) -> Response:
+    """The reply to a POST: 201 and where the upload is (Creation)."""
+    response = Response(201, "Created", [("Tus-Resumable", VERSION), ("Location", upload_url(creation_url, upload.id))])
+    if with_offset or upload.is_complete:
+        response.headers.append(("Upload-Offset", str(upload.offset)))
+    response.headers.extend(_expiry(upload))
+    response.headers.extend(_EMPTY)
+    return response
+
+
+def upload_url(creation_url: str, upload_id: str) -> str:
+    """Where an upload is."""
+    return f"{creation_url}/{upload_id}"
+
+
+def appended(upload: Upload) -> Response:
+    """The reply to a PATCH: 204 and how far the upload has come (Core, PATCH; Expiration)."""
+    return Response(
+        204, "No Content", [("Tus-Resumable", VERSION), ("Upload-Offset", str(upload.offset)), *_expiry(upload)]
+    )
+
+
+def terminated() -> Response:
+    """The reply to a DELETE (Termination)."""
+    return Response(204, "No Content", [("Tus-Resumable", VERSION)])
+
+
+def _expiry(upload: Upload) -> list[tuple[str, str]]:
+    if upload.expires_at is None or (upload.is_complete and not upload.is_partial):
+        return []
+    return [("Upload-Expires", http_date(upload.expires_at))]
+
+
+# What describes the application's body, which is dropped, and what the protocol says itself.
+_NOT_KEPT = frozenset(
+    {"content-type", "content-length", "content-encoding", "content-range", "transfer-encoding"}
+    | {"upload-offset", "upload-expires", "tus-resumable"}
+)
+
+
+def answered(ours: Response, theirs: Response) -> Response:
+    """What the client hears once the application has seen the finished file.
+
+    Args:
+        ours: what the protocol would have answered: a 204, or a 201 for a POST.
+        theirs: what the application answered. A 2xx lends its headers to ours, except Location on a POST, which is
+            the upload's; any other answer goes to the client as it is.
+    """
+    if not 200 <= theirs.status < 300:
+        kept = [
+            (name, value) for name, value in theirs.headers if name.lower() not in ("upload-offset", "tus-resumable")
+        ]
+        return Response(theirs.status, theirs.reason, [("Tus-Resumable", VERSION), *kept], theirs.body)
+    dropped = _NOT_KEPT | {"location"} if ours.status == 201 else _NOT_KEPT
+    kept = [(name, value) for name, value in theirs.headers if name.lower() not in dropped]
+    return Response(ours.status, ours.reason, ours.headers + kept)
+
+
+def refused(error: RequestError, is_head: bool) -> Response:
+    """The reply to a request that cannot be carried out."""
+    headers = [("Tus-Resumable", VERSION), *error.headers, _TYPE]
+    if is_head:
+        return Response(error.status, error.reason, [*headers, ("Cache-Control", "no-store")])
+    text = f"{error}\n".encode()
+    headers += [("X-Content-Type-Options", "nosniff"), ("Content-Length", str(len(text)))]
+    return Response(error.status, error.reason, headers, (text,))

@@ -1,0 +1,263 @@
+"""``Tus``: the synchronous driver of :func:`tus.exchange.exchange`. It performs effects, and decides nothing."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from typing import Any
+
+from tus.adapters.interface import Adapter
+from tus.body import SMALLEST, Body
+from tus.checksums import ALGORITHMS
+from tus.errors import ChecksumMismatch, OptionError, RequestError, StorageFull, StorageUnavailable, UploadGone
+from tus.exchange import (
+    Concatenate,
+    Create,
+    Effect,
+    FinalsOf,
+    HandOver,
+    Load,
+    Receive,
+    Received,
+    Remove,
+    Watch,
+    exchange,
+)
+from tus.handover import offer
+from tus.models import Response, State, Upload
+from tus.options import Options
+from tus.protocol import tus1
+from tus.stores import open_store
+from tus.stores.interface import AppendSession, Claim, Concatenates, Expires, Store, extensions_of
+from tus.sweeper import keep_swept
+
+log = logging.getLogger(__name__)
+
+#: Gives a complete upload to the application, and answers with what that said.
+Receiver = Callable[[Claim], Response]
+
+
+class Tus:
+    """One request to the uploads.
+
+    In a view::
+
+        tus = Tus(WebobAdapter(request), tmp_file_dir="/var/lib/uploads")
+        if tus.valid:
+            tus.handle()
+            if tus.upload_finished:
+                store(tus.get_filepath(), tus.upload.filename)
+                tus.cleanup_file()
+            return adapter.resp
+
+    Making one is cheap: equal options are looked at, and their directory is proven, once per process.
+
+    Args:
+        adapter: the request, see :class:`tus.adapters.interface.Adapter`.
+        tmp_file_dir: the directory of the uploads.
+        send_file: whether the finished file itself takes the place of the request's body, or its path.
+        upload_valid_duration: seconds that an unfinished upload is kept.
+        options: all of them at once, built by :meth:`tus.options.Options.build`; then none of the others is given.
+        store: where uploads are kept, if not in ``tmp_file_dir``.
+        receiver: whoever takes finished uploads within :meth:`handle`; None where the caller goes on itself.
+        **others: the other options.
+
+    Raises:
+        OptionError: an option is unknown or has a bad value.
+    """
+
+    def __init__(
+        self,
+        adapter: Adapter,
+        tmp_file_dir: object = None,
+        send_file: object = None,
+        upload_valid_duration: object = None,
+        *,
+        options: Options | None = None,
+        store: Store | None = None,
+        receiver: Receiver | None = None,
+        **others: object,
+    ) -> None:
+        named = {
+            "tmp_file_dir": tmp_file_dir,
+            "send_file": send_file,
+            "upload_valid_duration": upload_valid_duration,
+        }
+        values = {name: value for name, value in named.items() if value is not None} | others
+        if options is None:
+            options = Options.build(**values)
+        elif values:
+            raise OptionError(next(iter(values)), "cannot be given beside options=")
+        self.options = options
+        self._adapter = adapter
+        self._store = open_store(options) if store is None else store
+        self._receiver = receiver
+        self._claim: Claim | None = None
+
+    @property
+    def valid(self) -> bool:
+        """Whether the request speaks to the uploads; else it is for a page or a form at the same URL."""
+        return tus1.is_ours(self._adapter.request, self.options)
+
+    @property
+    def send_file(self) -> bool:
+        """Whether the finished file itself is the request's body now, or its path."""
+        return self.options.send_file
+
+    @property
+    def upload(self) -> Upload | None:
+        """The upload that this request completed, or None."""
+        return None if self._claim is None else self._claim.upload
+
+    @property
+    def upload_finished(self) -> bool:
+        """Whether this request completed an upload, for the caller to take.
+
+        Having it, the caller says so by :meth:`cleanup_file`.
+        """
+        return self._claim is not None
+
+    def get_filepath(self) -> str:
+        """The path of the finished file.
+
+        Raises:
+            UploadGone: this request completed no upload, or its store keeps no files.
+        """
+        if self.upload is None or self.upload.path is None:
+            raise UploadGone("This request completed no upload.")
+        return self.upload.path
+
+    def cleanup_file(self) -> None:
+        """Acknowledge the finished file: the application has it, so the data is removed.
+
+        Until then a repeated last request offers it again. It does not matter whether the file was moved away.
+        """
+        if self._claim is not None:
+            self._claim.accept()
+
+    def cleanup(self) -> int:
+        """Remove the uploads that have expired; returns how many that were.
+
+        Nobody needs to call it where threads run: the first creation starts one that does it.
+        """
+        return self._store.sweep() if isinstance(self._store, Expires) else 0
+
+    def handle(self) -> None:
+        """Answer the request; refusals too become the adapter's response."""
+        steps = exchange(self._adapter.request, self.options, self._extensions(), time.time())
+        try:
+            effect = next(steps)
+            while True:
+                try:
+                    result = self._perform(effect)
+                except RequestError as error:
+                    effect = steps.throw(error)
+                except OSError as error:
+                    if isinstance(effect, HandOver):
+                        raise
+                    log.exception("the store failed")
+                    effect = steps.throw(StorageUnavailable().with_traceback(error.__traceback__))
+                else:
+                    effect = steps.send(result)
+        except StopIteration as stop:
+            self._adapter.respond(stop.value)
+
+    def _extensions(self) -> frozenset[str]:
+        extensions = extensions_of(self._store)
+        return extensions if self.options.upload_valid_duration else extensions - {"expiration"}
+
+    # -- Effects --
+
+    def _perform(self, effect: Effect) -> Any:
+        store = self._store
+        match effect:
+            case Load(upload_id):
+                return store.load(upload_id)
+            case Receive(upload_id, intake):
+                return self._receive(upload_id, intake)
+            case Create(draft):
+                keep_swept(store, self.options.upload_valid_duration)
+                return store.create(draft)
+            case HandOver(upload):
+                return self._hand_over(upload)
+            case Remove(upload_id):
+                return store.remove(upload_id)
+        assert isinstance(store, Concatenates), "the exchange asks for what the extensions contain"
+        match effect:
+            case Watch(final):
+                return [store.watch(part_id, final.id) for part_id in final.parts]
+            case Concatenate(final, parts):
+                return store.concatenate(final.id, parts)
+            case FinalsOf(part):
+                return store.finals_of(part.id)
+
+    def _receive(self, upload_id: str, intake: tus1.Intake) -> Received:
+        body = Body(self._adapter.stream, intake.body.length)
+        if intake.body.length is not None and intake.body.length <= SMALLEST:
+            return self._receive_short(upload_id, intake, body)
+        if intake.limit == 0 and intake.length is None:
+            return Received(self._store.load(upload_id), overran=any(body.blocks()))
+        checksum = intake.body.checksum
+        with self._store.open(upload_id, intake.offset, intake.length, staged=checksum is not None) as session:
+            try:
+                overran = self._fill(session, intake, body)
+            except StorageFull as error:
+                if checksum is None:
+                    return Received(session.commit(), failure=error)
+                raise
+            if checksum is not None and (overran or body.cut):
+                return Received(session.upload, overran, body.cut)
+            return Received(session.commit(), overran, body.cut)
+
+    def _fill(self, session: AppendSession, intake: tus1.Intake, body: Body) -> bool:
+        """Move the body into a session, and verify it; returns whether it overran."""
+        hasher = None if intake.body.checksum is None else ALGORITHMS[intake.body.checksum[0]]()
+        for block in body.blocks():
+            if intake.limit is not None and body.received > intake.limit:
+                return True
+            if hasher is not None:
+                hasher.update(block)
+            session.write(block)
+        if hasher is not None and not body.cut:
+            _verify(hasher.digest(), intake)
+        return False
+
+    def _receive_short(self, upload_id: str, intake: tus1.Intake, body: Body) -> Received:
+        """A short body is there already, or nearly so: one step in the store instead of three."""
+        block = body.whole()
+        checksum = intake.body.checksum
+        if checksum is not None:
+            if body.cut:
+                return Received(self._store.load(upload_id), cut=True)
+            hasher = ALGORITHMS[checksum[0]]()
+            hasher.update(block)
+            _verify(hasher.digest(), intake)
+        if not block and intake.length is None:
+            return Received(self._store.load(upload_id), cut=body.cut)
+        try:
+            return Received(self._store.append(upload_id, intake.offset, block, intake.length), cut=body.cut)
+        except StorageFull as error:
+            return Received(self._store.load(upload_id), failure=error)
+
+    def _hand_over(self, upload: Upload) -> Response | None:
+        claim = self._store.claim(upload.id)
+        try:
+            if claim.upload.state == State.ACCEPTED:
+                return None  # by another request, while this one was on its way
+            if self._receiver is None:
+                offer(self._adapter, claim, self.options.send_file)
+                self._claim = claim
+                return None
+            response = self._receiver(claim)
+            if 200 <= response.status < 300:
+                claim.accept()
+            return response
+        finally:
+            if self._claim is None:
+                claim.release()
+
+
+def _verify(digest: bytes, intake: tus1.Intake) -> None:
+    if intake.body.checksum is not None and digest != intake.body.checksum[1]:
+        raise ChecksumMismatch()

@@ -1,0 +1,282 @@
+"""One upload's two files, and every way in which they change.
+
+Laws of this room:
+
+1. Whatever changes an upload happens under the lock of its side-car, in microseconds, on the slot read under it.
+2. Data goes to its offset, and the slot that counts it is written after it.
+3. Reading takes no lock.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any, Self
+
+from tus.errors import OffsetMismatch, StorageFull, UploadGone, UploadNotFound
+from tus.models import State, Upload
+from tus.options import Fsync
+from tus.stores import sidecar
+from tus.stores.interface import Block
+from tus.stores.locks import lock, unlock
+from tus.stores.sidecar import SLOT_SIZE, SLOTS_SIZE, Damaged, Slot
+
+FLAGS = os.O_CLOEXEC | os.O_NOFOLLOW
+fdatasync: Callable[[int], None] = getattr(os, "fdatasync", os.fsync)
+
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+_FIRST_READ = 4096  # bytes; nearly every side-car in one system call
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What the operator decided for a directory.
+
+    Attributes:
+        fsync: see :mod:`tus.stores.directory`.
+        lifetime: seconds after its last byte that an unfinished upload is kept; 0 means for ever.
+        completed_keep: seconds that the record of an accepted upload is kept.
+        clock: seconds since 1970.
+    """
+
+    fsync: Fsync
+    lifetime: float
+    completed_keep: float
+    clock: Callable[[], float]
+
+    def expiry(self) -> float | None:
+        """When an upload expires that gets a byte now."""
+        return self.clock() + self.lifetime if self.lifetime else None
+
+    def as_far_as_stored(self, upload: Upload, size: int) -> Upload:
+        """The upload, given the size of its data: after the machine died a file may be shorter than its record.
+
+        Raises:
+            UploadGone: that must not happen under this policy, or cannot be mended by sending the rest again.
+        """
+        if size >= upload.offset:
+            return upload
+        if self.fsync == "always" or upload.is_final:
+            raise UploadGone("Data of this upload was lost; create a new one.")
+        return replace(upload, offset=size, state=State.RECEIVING)
+
+
+class SideCar:
+    """An open side-car. As a context manager it holds the lock.
+
+    Args:
+        path: the path of the data; the side-car's has ``.tus`` behind it.
+        policy: the directory's.
+
+    Attributes:
+        slot: where the upload stands, as read under the lock.
+    """
+
+    def __init__(self, path: str, policy: Policy) -> None:
+        self.path = path
+        self.fd = open_sidecar(path, os.O_RDWR)
+        self.slot: Slot
+        self._policy = policy
+        self._slots = b""
+
+    def __enter__(self) -> Self:
+        try:
+            self.lock()
+        except BaseException:
+            os.close(self.fd)
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.unlock()
+        os.close(self.fd)
+
+    def lock(self) -> None:
+        """Take the lock and read the slots; after an error the lock is not held."""
+        lock(self.fd)
+        try:
+            slots = os.pread(self.fd, SLOTS_SIZE, 0)
+            if slots != self._slots:  # somebody else has written since we looked
+                try:
+                    self.slot = sidecar.unpack_slots(slots)
+                except Damaged:
+                    raise UploadGone("The record of this upload is damaged; create a new one.") from None
+                self._slots = slots
+            if self.slot.state == State.TERMINATED:
+                raise UploadGone()
+        except BaseException:
+            unlock(self.fd)
+            raise
+
+    def unlock(self) -> None:
+        """Give the lock back."""
+        unlock(self.fd)
+
+    def upload(self) -> Upload:
+        """The upload as it stands."""
+        return replace(sidecar.with_slot(read_upload(self.fd), self.slot), path=self.path)
+
+    def open_data(self, offset: int) -> int:
+        """Open the data for writing; the caller holds the lock.
+
+        Raises:
+            OffsetMismatch: the upload does not go on at this offset.
+            UploadGone: the data is lost.
+        """
+        try:
+            fd = os.open(self.path, os.O_WRONLY | FLAGS)
+        except FileNotFoundError:
+            raise UploadGone() from None
+        try:
+            stands = self._policy.as_far_as_stored(
+                Upload("", offset=self.slot.offset, state=self.slot.state), os.fstat(fd).st_size
+            )
+            if stands.offset != offset or stands.state != State.RECEIVING:
+                raise OffsetMismatch(stands.offset)
+        except BaseException:
+            os.close(fd)
+            raise
+        return fd
+
+    def count(self, data_fd: int, offset: int, length: int | None, generation: int) -> None:
+        """Take stored bytes down; the last byte and "complete" are one write. The caller holds the lock.
+
+        Args:
+            data_fd: the data, open for writing.
+            offset: bytes that are stored.
+            length: the upload's length, if known.
+            generation: the session that has stored them.
+        """
+        complete = offset == length
+        if complete:
+            os.ftruncate(data_fd, offset)  # staged bytes that were never counted may lie behind the end
+        if self._policy.fsync == "always":
+            fdatasync(data_fd)
+        self.change(
+            offset=offset,
+            length=length,
+            generation=generation,
+            state=State.COMPLETE if complete else State.RECEIVING,
+            expires_at=self._policy.expiry(),
+        )
+        if self._policy.fsync == "always":
+            fdatasync(self.fd)
+
+    def change(self, **changes: Any) -> None:
+        """Write the next slot. The caller holds the lock."""
+        slot = replace(self.slot, sequence=self.slot.sequence + 1, **changes)
+        packed = slot.pack()
+        self.write_slot(packed, slot.position)
+        self._slots = packed + self._slots[SLOT_SIZE:] if slot.position == 0 else self._slots[:SLOT_SIZE] + packed
+        self.slot = slot
+
+    def write_slot(self, packed: bytes, position: int) -> None:
+        """Put a slot in its place."""
+        try:
+            os.pwrite(self.fd, packed, position)
+        except OSError as error:
+            raise translated(error) from error
+
+    def remove(self) -> None:
+        """End the upload. The caller holds the lock.
+
+        Whoever has the side-car open learns it from the slot. It is unlinked last, being what names the data ours.
+        """
+        self.change(state=State.TERMINATED, generation=self.slot.generation + 1)
+        unlink(self.path)
+        unlink(self.path + ".tus")
+
+
+def open_sidecar(path: str, flags: int) -> int:
+    """Open the side-car of the data at a path.
+
+    Raises:
+        UploadNotFound: there is none.
+    """
+    try:
+        return os.open(path + ".tus", flags | FLAGS)
+    except FileNotFoundError:
+        raise UploadNotFound() from None
+
+
+def read_upload(fd: int) -> Upload:
+    """The upload that an open side-car describes.
+
+    Raises:
+        UploadGone: it describes none.
+    """
+    for _ in range(3):  # without a lock one can meet a side-car that is being created
+        try:
+            data = read_all(fd)
+            return sidecar.with_slot(sidecar.unpack_record(data), sidecar.unpack_slots(data))
+        except Damaged:
+            time.sleep(0.001)
+    raise UploadGone("The record of this upload is damaged; create a new one.")
+
+
+def read_all(fd: int) -> bytes:
+    """The bytes of a side-car."""
+    data = os.pread(fd, _FIRST_READ, 0)
+    if len(data) < _FIRST_READ:
+        return data
+    return data + os.pread(fd, os.fstat(fd).st_size, _FIRST_READ)
+
+
+def write_at(fd: int, block: Block, offset: int) -> int:
+    """Write to an offset as much as there is room for; returns how many bytes that were."""
+    size = len(block)
+    written = 0
+    try:
+        written = os.pwrite(fd, block, offset)
+        while written < size:
+            written += os.pwrite(fd, memoryview(block)[written:], offset + written)
+    except OSError as error:
+        if error.errno not in _FULL:
+            raise
+    return written
+
+
+@contextlib.contextmanager
+def locked_data(path: str) -> Iterator[int]:
+    """The data file, open and locked for as long as a hand-over or a concatenation takes; nobody waits for it.
+
+    Raises:
+        UploadLocked: somebody else has it.
+        UploadGone: there is none.
+    """
+    try:
+        fd = os.open(path, os.O_RDWR | FLAGS)
+    except FileNotFoundError:
+        raise UploadGone() from None
+    try:
+        lock(fd, limit=0)
+        try:
+            yield fd
+        finally:
+            unlock(fd)
+    finally:
+        os.close(fd)
+
+
+def sync_directory(directory: str) -> None:
+    """Force the names in a directory to the disk."""
+    fd = os.open(directory, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def unlink(path: str) -> None:
+    """Remove a file that may be gone already."""
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(path)
+
+
+def translated(error: BaseException) -> BaseException:
+    """The error in this package's terms, where it has one for it."""
+    return StorageFull() if isinstance(error, OSError) and error.errno in _FULL else error

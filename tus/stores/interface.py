@@ -1,0 +1,149 @@
+"""What a store is. Law: a capability is a type; what a server advertises is computed from the types.
+
+A store raises :class:`~tus.errors.UploadNotFound`, :class:`~tus.errors.UploadGone`,
+:class:`~tus.errors.OffsetMismatch`, :class:`~tus.errors.UploadReplaced`, :class:`~tus.errors.UploadLocked` and
+:class:`~tus.errors.StorageFull` where they apply, and lets any other error of its medium through. ``tus.testing`` has
+the suite that every store must pass.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from types import TracebackType
+from typing import BinaryIO, Protocol, Self, runtime_checkable
+
+from tus.models import Upload
+
+Block = bytes | bytearray | memoryview
+
+
+class AppendSession(Protocol):
+    """The only writer of an upload, until a newer session is opened.
+
+    Leaving the ``with`` block without :meth:`commit` forgets staged blocks; others stay counted.
+    """
+
+    upload: Upload
+
+    def write(self, block: Block, /) -> None:
+        """Store a block at the end, and count it unless the session is staged.
+
+        Raises:
+            UploadReplaced: a newer session was opened, or the upload was removed; nothing was written.
+            StorageFull: there is no room; what fitted is stored and, unless staged, counted.
+        """
+
+    def commit(self) -> Upload:
+        """Count everything written, and end the session. Where the length is reached the upload is complete."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
+    ) -> None: ...
+
+
+class Claim(Protocol):
+    """The right to hand a complete upload over; one at a time, gone with the process that holds it."""
+
+    upload: Upload
+
+    def open(self) -> BinaryIO:
+        """The data, opened for reading."""
+
+    def accept(self) -> None:
+        """The application has the upload: remove the data, keep the record for a while, release the claim."""
+
+    def release(self) -> None:
+        """Give the claim back; the upload stays complete and can be claimed again. Harmless after :meth:`accept`."""
+
+
+class Store(Protocol):
+    """Keeps uploads."""
+
+    def create(self, draft: Upload) -> Upload:
+        """Make an upload of the draft's length, metadata, concatenation and parts.
+
+        A draft without an id gets a new one. Where one with the draft's id exists, that is returned as it stands.
+        An upload of length 0 is complete at once.
+        """
+
+    def load(self, upload_id: str) -> Upload:
+        """Read an upload's record. Takes no lock and waits for nobody."""
+
+    def open(self, upload_id: str, offset: int, length: int | None = None, staged: bool = False) -> AppendSession:
+        """Begin to append, which ends the session that may be open.
+
+        Args:
+            upload_id: the upload.
+            offset: where the caller believes that it stands; if that is wrong nobody is disturbed.
+            length: the upload's length, if this settles it.
+            staged: whether blocks count only once the session is committed, because they are yet to be verified.
+
+        Raises:
+            OffsetMismatch: the upload stands elsewhere.
+        """
+
+    def append(self, upload_id: str, offset: int, block: Block, length: int | None = None) -> Upload:
+        """What :meth:`open`, one ``write`` and ``commit`` do, in one step."""
+
+    def claim(self, upload_id: str) -> Claim:
+        """Take the right to hand an upload over. The upload may turn out to be accepted already.
+
+        Raises:
+            UploadLocked: somebody else has it.
+        """
+
+    def remove(self, upload_id: str) -> None:
+        """Forget the upload, its data and its record; sessions that are open on it end."""
+
+
+@runtime_checkable
+class Concatenates(Protocol):
+    """A store that can join uploads."""
+
+    def watch(self, part_id: str, final_id: str) -> Upload:
+        """Have a part remember a final upload that waits for it; returns the part as it stands after that."""
+
+    def finals_of(self, part_id: str) -> Sequence[str]:
+        """The ids of the final uploads that wait, or waited, for this part."""
+
+    def concatenate(self, final_id: str, parts: Sequence[Upload]) -> Upload:
+        """Fill a final upload with the data of the parts, in their order; does nothing to one that is filled.
+
+        Raises:
+            UploadLocked: somebody else is at it.
+        """
+
+
+@runtime_checkable
+class Expires(Protocol):
+    """A store whose uploads can expire."""
+
+    def sweep(self, at_most_every: float = 0) -> int:
+        """Remove what has expired, unless somebody else is at it.
+
+        Args:
+            at_most_every: do nothing if this was done in the last so many seconds.
+
+        Returns:
+            How many uploads were removed.
+        """
+
+
+@runtime_checkable
+class Lists(Protocol):
+    """A store that can enumerate its uploads."""
+
+    def list(self) -> Iterable[Upload]:
+        """Every upload that can be read, in no order."""
+
+
+def extensions_of(store: Store) -> frozenset[str]:
+    """The tus extensions that work with a store."""
+    extensions = {"creation", "creation-with-upload", "creation-defer-length", "checksum", "termination"}
+    if isinstance(store, Expires):
+        extensions.add("expiration")
+    if isinstance(store, Concatenates):
+        extensions |= {"concatenation", "concatenation-unfinished"}
+    return frozenset(extensions)

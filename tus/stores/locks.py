@@ -1,0 +1,75 @@
+"""Advisory locks of whole files, ``flock(2)``, which end with the process that holds them.
+
+They are always released explicitly: a child forked while a lock is held shares it, and would keep it.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import tempfile
+import time
+
+from tus.errors import OptionError, UploadLocked
+
+LIMIT = 5.0  # seconds; the critical sections take microseconds, so whoever waits this long waits for a stopped process
+
+
+def lock(fd: int, limit: float = LIMIT) -> None:
+    """Take the lock of an open file.
+
+    Args:
+        fd: the open file.
+        limit: seconds to wait for it.
+
+    Raises:
+        UploadLocked: it could not be had in that time.
+    """
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return
+    except BlockingIOError:
+        pass
+    deadline = time.monotonic() + limit
+    pause = 0.0001
+    while time.monotonic() < deadline:
+        time.sleep(pause)
+        pause = min(pause * 2, 0.02)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            continue
+    raise UploadLocked()
+
+
+def unlock(fd: int) -> None:
+    """Give the lock back."""
+    fcntl.flock(fd, fcntl.LOCK_UN)
+
+
+def check_locks_work(directory: str) -> None:
+    """Prove that a second lock is refused there; some network file systems grant every lock.
+
+    Raises:
+        OptionError: the directory cannot be written, or its locks guard nothing.
+    """
+    try:
+        first, path = tempfile.mkstemp(prefix=".tus-probe-", dir=directory)
+    except OSError as error:
+        raise OptionError("tmp_file_dir", f"must be a writable directory: {error.strerror}") from None
+    try:
+        second = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        try:
+            fcntl.flock(first, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(second, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return
+        except OSError as error:
+            raise OptionError("tmp_file_dir", f"is on a file system without locks: {error.strerror}") from None
+        finally:
+            os.close(second)
+    finally:
+        os.close(first)
+        os.unlink(path)
+    raise OptionError("tmp_file_dir", "is on a file system that grants the same lock twice; uploads would not be safe")

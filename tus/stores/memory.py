@@ -1,0 +1,208 @@
+"""Uploads in memory: the executable specification of a store, for tests and for reading.
+
+Everything happens under one lock, so what it does is what :mod:`tus.stores.interface` says, in the fewest words.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import secrets
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from threading import RLock
+from types import TracebackType
+from typing import BinaryIO, Self
+
+from tus.errors import OffsetMismatch, UploadGone, UploadLocked, UploadNotFound, UploadReplaced
+from tus.models import State, Upload
+from tus.stores.interface import Block
+
+
+@dataclass
+class _Entry:
+    upload: Upload
+    data: bytearray = field(default_factory=bytearray)
+    generation: int = 0
+    claimed: bool = False
+    watchers: list[str] = field(default_factory=list)
+
+
+class MemoryStore:
+    """A :class:`~tus.stores.interface.Store` that forgets everything with the process.
+
+    Args:
+        lifetime: seconds after its last byte that an unfinished upload is kept; 0 means for ever.
+        completed_keep: seconds that the record of an accepted upload is kept.
+        clock: seconds since 1970.
+    """
+
+    def __init__(
+        self, *, lifetime: float = 86400, completed_keep: float = 86400, clock: Callable[[], float] = time.time
+    ) -> None:
+        self._lifetime = lifetime
+        self._completed_keep = completed_keep
+        self._clock = clock
+        self._entries: dict[str, _Entry] = {}
+        self._lock = RLock()
+
+    def _entry(self, upload_id: str) -> _Entry:
+        try:
+            return self._entries[upload_id]
+        except KeyError:
+            raise UploadNotFound() from None
+
+    def _expiry(self) -> float | None:
+        return self._clock() + self._lifetime if self._lifetime else None
+
+    def create(self, draft: Upload) -> Upload:
+        with self._lock:
+            upload_id = draft.id or secrets.token_hex(16)
+            if upload_id not in self._entries:
+                done = draft.length == 0 and not draft.is_final
+                upload = replace(
+                    draft,
+                    id=upload_id,
+                    created_at=self._clock(),
+                    expires_at=self._expiry(),
+                    state=State.COMPLETE if done else State.RECEIVING,
+                )
+                self._entries[upload_id] = _Entry(upload)
+            return self._entries[upload_id].upload
+
+    def load(self, upload_id: str) -> Upload:
+        return self._entry(upload_id).upload
+
+    def list(self) -> Iterator[Upload]:
+        return iter([entry.upload for entry in self._entries.values()])
+
+    def open(self, upload_id: str, offset: int, length: int | None = None, staged: bool = False) -> _Session:
+        with self._lock:
+            entry = self._entry(upload_id)
+            if entry.upload.offset != offset or entry.upload.state != State.RECEIVING:
+                raise OffsetMismatch(entry.upload.offset)
+            entry.generation += 1
+            session = _Session(self, entry, length, staged)
+            if not staged:
+                self._count(entry, offset, length)
+            return session
+
+    def append(self, upload_id: str, offset: int, block: Block, length: int | None = None) -> Upload:
+        with self._lock, self.open(upload_id, offset, length) as session:
+            session.write(block)
+            return session.commit()
+
+    def _count(self, entry: _Entry, offset: int, length: int | None) -> None:
+        length = entry.upload.length if length is None else length
+        state = State.COMPLETE if offset == length else State.RECEIVING
+        entry.upload = replace(entry.upload, offset=offset, length=length, state=state, expires_at=self._expiry())
+
+    def claim(self, upload_id: str) -> _Claim:
+        with self._lock:
+            entry = self._entry(upload_id)
+            if entry.upload.state == State.COMPLETE:
+                if entry.claimed:
+                    raise UploadLocked()
+                entry.claimed = True
+            return _Claim(self, entry)
+
+    def remove(self, upload_id: str) -> None:
+        with self._lock:
+            self._entry(upload_id).generation += 1
+            del self._entries[upload_id]
+
+    def sweep(self, at_most_every: float = 0) -> int:
+        with self._lock:
+            due = [key for key, entry in self._entries.items() if entry.upload.has_expired(self._clock())]
+            for upload_id in due:
+                self.remove(upload_id)
+            return len(due)
+
+    def watch(self, part_id: str, final_id: str) -> Upload:
+        with self._lock:
+            part = self._entry(part_id)
+            if final_id not in part.watchers:
+                part.watchers.append(final_id)
+            return part.upload
+
+    def finals_of(self, part_id: str) -> Sequence[str]:
+        return tuple(self._entry(part_id).watchers)
+
+    def concatenate(self, final_id: str, parts: Sequence[Upload]) -> Upload:
+        with self._lock:
+            final = self._entry(final_id)
+            if final.upload.state == State.RECEIVING:
+                try:
+                    final.data[:] = b"".join(self._entries[part.id].data for part in parts)
+                except KeyError:
+                    raise UploadGone("A part of this upload is gone; create the parts again.") from None
+                self._count(final, len(final.data), len(final.data))
+            return final.upload
+
+
+class _Session:
+    def __init__(self, store: MemoryStore, entry: _Entry, length: int | None, staged: bool) -> None:
+        self._store = store
+        self._entry = entry
+        self._length = length
+        self._generation = entry.generation
+        self._staged: bytearray | None = bytearray() if staged else None
+
+    @property
+    def upload(self) -> Upload:
+        return self._entry.upload
+
+    def write(self, block: Block) -> None:
+        with self._store._lock:
+            self._check()
+            if self._staged is not None:
+                self._staged += block
+                return
+            self._entry.data += block
+            self._store._count(self._entry, len(self._entry.data), self._length)
+
+    def _check(self) -> None:
+        if self._entry.upload.id not in self._store._entries:
+            raise UploadGone()
+        if self._entry.generation != self._generation:
+            raise UploadReplaced()
+
+    def commit(self) -> Upload:
+        with self._store._lock:
+            if self._staged is not None:
+                self._check()
+                self._entry.data += self._staged
+                self._store._count(self._entry, len(self._entry.data), self._length)
+            return self._entry.upload
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        pass
+
+
+class _Claim:
+    def __init__(self, store: MemoryStore, entry: _Entry) -> None:
+        self._store = store
+        self._entry = entry
+        self.upload = entry.upload
+
+    def open(self) -> BinaryIO:
+        return io.BytesIO(self._entry.data)
+
+    def accept(self) -> None:
+        with self._store._lock:
+            expires_at = self._store._clock() + self._store._completed_keep
+            self._entry.upload = replace(self._entry.upload, state=State.ACCEPTED, expires_at=expires_at)
+            self._entry.data.clear()
+            if not self._store._completed_keep:
+                with contextlib.suppress(UploadNotFound):
+                    self._store.remove(self.upload.id)
+            self.release()
+
+    def release(self) -> None:
+        self._entry.claimed = False

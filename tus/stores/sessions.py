@@ -1,0 +1,151 @@
+"""The two long-lived hands on an upload in a directory: a session appends to it, a claim hands it over."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from dataclasses import replace
+from types import TracebackType
+from typing import BinaryIO, Self
+
+from tus.errors import StorageFull, UploadGone, UploadReplaced
+from tus.models import State, Upload
+from tus.stores import sidecar
+from tus.stores.files import (
+    FLAGS,
+    Policy,
+    SideCar,
+    fdatasync,
+    locked_data,
+    open_sidecar,
+    read_upload,
+    sync_directory,
+    unlink,
+    write_at,
+)
+from tus.stores.interface import Block
+
+
+class DirectorySession:
+    """An :class:`~tus.stores.interface.AppendSession`. It writes only while its generation is the upload's latest."""
+
+    def __init__(self, path: str, policy: Policy, offset: int, length: int | None, staged: bool) -> None:
+        self._staged = staged
+        self._offset = offset  # where the next byte goes; ahead of the slot's while blocks are staged
+        with contextlib.ExitStack() as undo:
+            self._car = car = SideCar(path, policy)
+            undo.callback(os.close, car.fd)
+            car.lock()
+            try:
+                self._data_fd = car.open_data(offset)
+                undo.callback(os.close, self._data_fd)
+                self._length = car.slot.length if length is None else length
+                self._generation = car.slot.generation + 1
+                # A staged session changes nothing that a client can see, not even the length, until it is committed.
+                car.count(self._data_fd, offset, car.slot.length if staged else self._length, self._generation)
+            finally:
+                car.unlock()
+            self.upload = car.upload()
+            undo.pop_all()
+
+    def write(self, block: Block) -> None:
+        car = self._car
+        car.lock()
+        try:
+            self._check_generation()
+            written = write_at(self._data_fd, block, self._offset)
+            self._offset += written
+            if not self._staged:
+                car.count(self._data_fd, self._offset, self._length, self._generation)
+        finally:
+            car.unlock()
+        if written < len(block):
+            raise StorageFull()
+
+    def _check_generation(self) -> None:
+        if self._car.slot.generation != self._generation:
+            raise UploadReplaced()
+
+    def commit(self) -> Upload:
+        if self._staged:
+            self._car.lock()
+            try:
+                self._check_generation()
+                self._car.count(self._data_fd, self._offset, self._length, self._generation)
+            finally:
+                self._car.unlock()
+            self._staged = False
+        self.upload = sidecar.with_slot(self.upload, self._car.slot)
+        return self.upload
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            if self._staged:
+                self._discard()
+        finally:
+            os.close(self._data_fd)
+            os.close(self._car.fd)
+
+    def _discard(self) -> None:
+        """Give the room of staged blocks back, if nobody has taken the upload over."""
+        with contextlib.suppress(UploadGone, UploadReplaced):
+            self._car.lock()
+            try:
+                self._check_generation()
+                os.ftruncate(self._data_fd, self._car.slot.offset)
+            finally:
+                self._car.unlock()
+
+
+class DirectoryClaim:
+    """A :class:`~tus.stores.interface.Claim`: the lock of the data file, which ends with the process."""
+
+    def __init__(self, path: str, policy: Policy) -> None:
+        self._path = path
+        self._policy = policy
+        self._lock = contextlib.ExitStack()
+        self.upload = self._load()
+        if self.upload.state == State.COMPLETE:
+            with contextlib.ExitStack() as undo:
+                data_fd = undo.enter_context(locked_data(path))
+                self.upload = self._load()  # it may have been accepted before the lock was ours
+                if policy.fsync != "none":
+                    self._sync(data_fd)
+                self._lock = undo.pop_all()
+
+    def _load(self) -> Upload:
+        fd = open_sidecar(self._path, os.O_RDONLY)
+        try:
+            return replace(read_upload(fd), path=self._path)
+        finally:
+            os.close(fd)
+
+    def _sync(self, data_fd: int) -> None:
+        fdatasync(data_fd)
+        fd = open_sidecar(self._path, os.O_RDONLY)
+        try:
+            fdatasync(fd)
+        finally:
+            os.close(fd)
+        sync_directory(os.path.dirname(self._path))
+
+    def open(self) -> BinaryIO:
+        return os.fdopen(os.open(self._path, os.O_RDONLY | FLAGS), "rb")
+
+    def accept(self) -> None:
+        with SideCar(self._path, self._policy) as car:
+            car.change(state=State.ACCEPTED, expires_at=self._policy.clock() + self._policy.completed_keep)
+            if self._policy.fsync != "none":
+                fdatasync(car.fd)
+            unlink(self._path)
+            if not self._policy.completed_keep:
+                unlink(self._path + ".tus")
+        self.release()
+
+    def release(self) -> None:
+        self._lock.close()
