@@ -168,9 +168,11 @@ def _inspect(command: tus1.Inspect, now: float) -> Steps:
 
 def _create(command: tus1.Create, request: Request, options: Options) -> Steps:
     draft = Upload("", length=command.length, raw_metadata=command.raw_metadata, concat=command.concat)
-    upload: Upload = yield Create(draft)
+    intake = None
     if command.body is not None and command.body.length != 0:
         intake = tus1.decide_first_bytes(command, command.body, options)
+    upload: Upload = yield Create(draft)
+    if intake is not None:
         try:
             received: Received = yield Receive(upload.id, intake)
             if received.overran:

@@ -244,8 +244,11 @@ class DirectoryStore:
 
     def concatenate(self, final_id: str, parts: Sequence[Upload]) -> Upload:
         path = self._path(final_id)
+        final = self.load(final_id)
+        if final.state != State.RECEIVING:
+            return final
         with locked_data(path) as data_fd:
-            final = self.load(final_id)
+            final = self.load(final_id)  # it may have been filled before the lock was ours
             if final.state != State.RECEIVING:
                 return final
             end = 0

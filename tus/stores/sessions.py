@@ -111,12 +111,21 @@ class DirectoryClaim:
         self._lock = contextlib.ExitStack()
         self.upload = self._load()
         if self.upload.state == State.COMPLETE:
-            with contextlib.ExitStack() as undo:
-                data_fd = undo.enter_context(locked_data(path))
-                self.upload = self._load()  # it may have been accepted before the lock was ours
-                if policy.fsync != "none":
-                    self._sync(data_fd)
-                self._lock = undo.pop_all()
+            self._take()
+
+    def _take(self) -> None:
+        with contextlib.ExitStack() as undo:
+            try:
+                data_fd = undo.enter_context(locked_data(self._path))
+            except UploadGone:
+                self.upload = self._load()
+                if self.upload.state != State.ACCEPTED:  # by somebody else, who then removed the data
+                    raise
+                return
+            self.upload = self._load()  # it may have been accepted before the lock was ours
+            if self._policy.fsync != "none":
+                self._sync(data_fd)
+            self._lock = undo.pop_all()
 
     def _load(self) -> Upload:
         fd = open_sidecar(self._path, os.O_RDONLY)

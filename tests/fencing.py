@@ -1,0 +1,226 @@
+"""Writers that race for the same uploads while they are stopped and killed; then every byte is accounted for.
+
+``python -m tests.fencing --kills 1500`` runs it; ``--mutant`` takes one of the store's safeguards out, so that it can
+be seen to fail. It prints what it counted, and ends with status 1 and the reasons where something was wrong.
+
+Each session writes blocks that say who wrote them and where. So the counted part of a file must be a row of whole
+blocks, each at its own place, and must contain every block that a writer saw counted before it died. Readers, which
+take no lock, must never see an offset shrink or lie beyond the data.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import random
+import signal
+import struct
+import sys
+import tempfile
+import time
+import traceback
+from pathlib import Path
+
+from tus.errors import OffsetMismatch, UploadGone, UploadLocked, UploadNotFound, UploadReplaced
+from tus.models import State, Upload
+from tus.stores import files, sessions
+from tus.stores.directory import DirectoryStore
+
+HEAD = struct.Struct("<4sQQI")  # magic, tag of the session, offset of the block, bytes of payload
+ACK = struct.Struct("<32sQQ")  # upload, offset, tag
+MAGIC = b"BLK1"
+WRITERS, READERS, UPLOADS = 6, 1, 2
+FULL = 1 << 20  # bytes after which an upload is completed and another begun
+
+
+# -- Mutants ------------------------------------------------------------------------------------------------------
+
+
+def without_generation_check() -> None:
+    sessions.DirectorySession._check_generation = lambda self: None
+
+
+def without_lock() -> None:
+    files.lock = files.unlock = lambda fd, limit=0: None
+
+
+def with_rename() -> None:
+    def write_slot(self: files.SideCar, packed: bytes, position: int) -> None:
+        whole = bytearray(files.read_all(self.fd))
+        whole[position : position + len(packed)] = packed
+        temporary = f"{self.path}.{os.getpid()}.new"
+        Path(temporary).write_bytes(whole)
+        os.rename(temporary, f"{self.path}.tus")
+
+    files.SideCar.write_slot = write_slot
+
+
+MUTANTS = {"no-generation-check": without_generation_check, "no-flock": without_lock, "rename": with_rename}
+
+
+# -- The processes ------------------------------------------------------------------------------------------------
+
+
+def block(tag: int, offset: int, size: int) -> bytes:
+    return HEAD.pack(MAGIC, tag, offset, size) + (tag.to_bytes(8, "little") * (size // 8 + 1))[:size]
+
+
+def write_for_ever(store: DirectoryStore, acks: Path) -> None:
+    log = os.open(acks / str(os.getpid()), os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    while True:
+        growing = [upload for upload in store.list() if upload.state == State.RECEIVING]
+        if len(growing) < UPLOADS:
+            store.create(Upload(""))
+            continue
+        upload = random.choice(growing)
+        with contextlib.suppress(OffsetMismatch, UploadReplaced, UploadLocked, UploadNotFound, UploadGone):
+            if upload.offset > FULL:
+                store.append(upload.id, upload.offset, b"", length=upload.offset)
+            elif random.random() < 0.2:
+                append_at_once(store, upload, log)
+            else:
+                append_in_a_session(store, upload, log)
+
+
+def append_at_once(store: DirectoryStore, upload: Upload, log: int) -> None:
+    tag, offset = random.getrandbits(64), upload.offset
+    store.append(upload.id, offset, block(tag, offset, random.randrange(3000)))
+    os.write(log, ACK.pack(upload.id.encode(), offset, tag))
+
+
+def append_in_a_session(store: DirectoryStore, upload: Upload, log: int) -> None:
+    tag, offset = random.getrandbits(64), upload.offset
+    staged = random.random() < 0.2
+    written = []
+    with store.open(upload.id, offset, staged=staged) as session:
+        for _ in range(random.randrange(1, 8)):
+            data = block(tag, offset, random.choice((0, 10, 1000, 40_000)))
+            session.write(data)
+            written.append(ACK.pack(upload.id.encode(), offset, tag))
+            if not staged:
+                os.write(log, written.pop())
+            offset += len(data)
+            if random.random() < 0.3:
+                time.sleep(random.random() * 0.004)  # a slow client, whom others overtake
+        if staged and random.random() < 0.7:
+            session.commit()
+            os.write(log, b"".join(written))
+
+
+def read_for_ever(store: DirectoryStore, complaints: Path) -> None:
+    seen: dict[str, int] = {}
+    count = 0
+    while True:
+        for upload in store.list():
+            count += 1
+            before = seen.get(upload.id, 0)
+            if upload.offset < before:
+                with (complaints / "readers").open("a") as file:
+                    file.write(f"the offset of {upload.id} went from {before} back to {upload.offset}\n")
+            seen[upload.id] = max(before, upload.offset)
+        (complaints.parent / f"reads.{os.getpid()}").write_text(str(count))
+
+
+def fork(work, *arguments) -> int:
+    pid = os.fork()
+    if pid:
+        return pid
+    try:
+        random.seed()
+        work(*arguments)
+    except BaseException:
+        with (arguments[-1].parent / "complaints" / "crashes").open("a") as file:
+            traceback.print_exc(file=file)
+    finally:
+        os._exit(1)
+
+
+# -- The verdict --------------------------------------------------------------------------------------------------
+
+
+def account(store: DirectoryStore, base: Path) -> tuple[list[str], int]:
+    """What is wrong, and how many blocks were looked at."""
+    wrong: list[str] = []
+    blocks: dict[tuple[str, int], int] = {}
+    for upload in store.list():
+        data = (base / "store" / upload.id).read_bytes()
+        if len(data) < upload.offset:
+            wrong.append(f"{upload.id}: {upload.offset} bytes are counted, {len(data)} stored")
+        position = 0
+        while position < upload.offset:
+            head = data[position : position + HEAD.size]
+            magic, tag, offset, size = HEAD.unpack(head) if len(head) == HEAD.size else (b"", 0, 0, 0)
+            whole = data[position : position + HEAD.size + size]
+            if (magic, offset) != (MAGIC, position) or whole != block(tag, offset, size):
+                wrong.append(f"{upload.id}: no whole block at {position}")
+                break
+            blocks[upload.id, position] = tag
+            position += len(whole)
+        else:
+            if position != upload.offset:
+                wrong.append(f"{upload.id}: the last block ends at {position}, {upload.offset} bytes are counted")
+    for log in (base / "acks").iterdir():
+        data = log.read_bytes()
+        for start in range(0, len(data) - ACK.size + 1, ACK.size):
+            raw_id, offset, tag = ACK.unpack_from(data, start)
+            if blocks.get((raw_id.decode(), offset)) != tag:
+                wrong.append(f"{raw_id.decode()}: a counted block at {offset} is not there any more")
+    for complaint in (base / "complaints").iterdir():
+        wrong.extend(complaint.read_text().splitlines())
+    return wrong, len(blocks)
+
+
+def run(base: Path, kills: int, patience: float) -> list[str]:
+    """Race until so many writers were killed, or something is found wrong, or ``patience`` seconds are over."""
+    for name in ("store", "acks", "complaints"):
+        (base / name).mkdir()
+    store = DirectoryStore(str(base / "store"), fsync="none")
+    for _ in range(UPLOADS):
+        store.create(Upload(""))
+    writers = [fork(write_for_ever, store, base / "acks") for _ in range(WRITERS)]
+    readers = [fork(read_for_ever, store, base / "complaints") for _ in range(READERS)]
+    killed = stopped = 0
+    began = time.monotonic()
+    try:
+        while killed < kills and time.monotonic() - began < patience:
+            time.sleep(random.random() * 0.02)
+            victim = random.randrange(WRITERS)
+            if random.random() < 0.3:
+                os.kill(writers[victim], signal.SIGSTOP)
+                time.sleep(random.random() * 0.03)
+                os.kill(writers[victim], signal.SIGCONT)
+                stopped += 1
+            else:
+                os.kill(writers[victim], signal.SIGKILL)
+                os.waitpid(writers[victim], 0)
+                writers[victim] = fork(write_for_ever, store, base / "acks")
+                killed += 1
+    finally:
+        for pid in writers + readers:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+    wrong, blocks = account(store, base)
+    reads = sum(int(path.read_text() or 0) for path in base.glob("reads.*"))
+    uploads = len(list(store.list()))
+    print(f"{killed} kills, {stopped} pauses, {uploads} uploads, {blocks} blocks, {reads} reads, {len(wrong)} wrong")
+    return wrong
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--kills", type=int, default=1500)
+    parser.add_argument("--patience", type=float, default=600, help="seconds")
+    parser.add_argument("--mutant", choices=MUTANTS)
+    options = parser.parse_args()
+    if options.mutant:
+        MUTANTS[options.mutant]()
+    with tempfile.TemporaryDirectory() as base:
+        wrong = run(Path(base), options.kills, options.patience)
+    for line in wrong[:20]:
+        print(line)
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

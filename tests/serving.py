@@ -1,0 +1,172 @@
+"""Real servers on real sockets, each with a ``Filter`` in front of an application that files what it gets.
+
+``python -m tests.serving SERVER PORT`` is what runs in the other process.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+ROOT = Path(__file__).parent.parent
+SERVERS = ("gunicorn-sync", "gunicorn-gthread", "waitress", "cheroot", "gevent", "wsgiref")
+UPLOAD_PATH = "/files"
+_CONFIG = "TUS_TEST_CONFIG"
+
+
+@dataclass
+class Serving:
+    """A server that runs.
+
+    Attributes:
+        port: on 127.0.0.1.
+        url: where uploads are created.
+        store: the ``tmp_file_dir``.
+        landed: where the application puts each finished file, under its upload's id, beside ``<id>.json``.
+        process: of the server, the leader of its own process group.
+        log: what the server has printed.
+    """
+
+    port: int
+    url: str
+    store: Path
+    landed: Path
+    process: subprocess.Popen[bytes]
+    log: Path
+
+    def worker_of(self, client: socket.socket) -> int:
+        """The id of the gunicorn worker at the other end of a connection."""
+        ours = client.getsockname()
+        for worker in psutil.Process(self.process.pid).children():
+            if any(connection.raddr == ours for connection in worker.net_connections("tcp4")):
+                return worker.pid
+        raise LookupError(f"no worker holds the connection from port {ours[1]}")
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextlib.contextmanager
+def serving(server: str, directory: Path, **options: object) -> Iterator[Serving]:
+    """Run one of :data:`SERVERS` with the given options of ``Filter``; the process is gone afterwards."""
+    store, landed, log = directory / "store", directory / "landed", directory / f"{server}.log"
+    landed.mkdir(exist_ok=True)
+    port = free_port()
+    options = {"upload_path": UPLOAD_PATH, "tmp_file_dir": str(store), "send_file": True} | options
+    config = json.dumps({"landed": str(landed), "options": options})
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "tests.serving", server, str(port)],
+            cwd=ROOT,
+            env=os.environ | {_CONFIG: config, "PYTHONUNBUFFERED": "1"},
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    try:
+        wait_for_port(port, process, log)
+        yield Serving(port, f"http://127.0.0.1:{port}{UPLOAD_PATH}", store, landed, process, log)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def wait_for_port(port: int, process: subprocess.Popen[bytes], log: Path, seconds: float = 30) -> None:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            break
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+            return
+        time.sleep(0.05)
+    raise RuntimeError(f"the server did not start:\n{log.read_text()}")
+
+
+# -- In the server's process --------------------------------------------------------------------------------------
+
+
+def application(environ, start_response):
+    """``Filter`` around :func:`file_away`; built on first use, after a server has forked."""
+    global application
+    from tus import Filter
+
+    application = Filter(file_away, **json.loads(os.environ[_CONFIG])["options"])
+    return application(environ, start_response)
+
+
+def file_away(environ, start_response):
+    """Put the finished file where the test looks for it."""
+    upload = environ.get("tus.upload")
+    if upload is None:
+        start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", "4")])
+        return [b"home"]
+    landed = Path(json.loads(os.environ[_CONFIG])["landed"])
+    with (landed / upload.id).open("wb") as file:
+        shutil.copyfileobj(environ["wsgi.input"], file)
+    (landed / f"{upload.id}.json").write_text(json.dumps(upload.text_metadata))
+    start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", "5"), ("X-App", "has it")])
+    return [b"taken"]
+
+
+def call_application(environ, start_response):
+    return application(environ, start_response)
+
+
+def main(server: str, port: int) -> None:
+    if server.startswith("gunicorn"):
+        worker = server.partition("-")[2]
+        threads = ["--threads", "8"] if worker == "gthread" else []
+        arguments = [
+            "-k",
+            worker,
+            "-w",
+            "1" if threads else "4",
+            *threads,
+            "-b",
+            f"127.0.0.1:{port}",
+            "--log-level=info",
+        ]
+        os.execv(sys.executable, [sys.executable, "-m", "gunicorn", *arguments, "tests.serving:call_application"])
+    elif server == "waitress":
+        import waitress
+
+        waitress.serve(call_application, host="127.0.0.1", port=port, threads=8)
+    elif server == "cheroot":
+        from cheroot.wsgi import Server
+
+        Server(("127.0.0.1", port), call_application, numthreads=8).start()
+    elif server == "gevent":
+        from gevent.pywsgi import WSGIServer
+
+        WSGIServer(("127.0.0.1", port), call_application).serve_forever()
+    elif server == "wsgiref":
+        from socketserver import ThreadingMixIn
+        from wsgiref.simple_server import WSGIServer as Simple
+        from wsgiref.simple_server import make_server
+
+        class Threading(ThreadingMixIn, Simple):
+            daemon_threads = True
+
+        make_server("127.0.0.1", port, call_application, server_class=Threading).serve_forever()
+    else:
+        raise SystemExit(f"unknown server {server!r}")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], int(sys.argv[2]))

@@ -1,0 +1,425 @@
+"""Every store under the one suite, and what only the directory store promises."""
+
+import errno
+import multiprocessing
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from tus.errors import OptionError, StorageFull, UploadGone, UploadLocked
+from tus.models import State, Upload
+from tus.stores import copying, files, locks, sidecar
+from tus.stores.directory import DirectoryStore, prepare_directory
+from tus.stores.memory import MemoryStore
+from tus.testing import Clock, StoreSuite
+
+
+class TestMemoryStore(StoreSuite):
+    def make_store(self, **options):
+        return MemoryStore(**options)
+
+
+class TestDirectoryStore(StoreSuite):
+    @pytest.fixture(autouse=True)
+    def _directory(self, tmp_path):
+        self.directory = tmp_path
+
+    def make_store(self, **options):
+        return DirectoryStore(str(self.directory), **options)
+
+
+class TestDirectoryStoreSyncingAlways(TestDirectoryStore):
+    def make_store(self, **options):
+        return DirectoryStore(str(self.directory), fsync="always", **options)
+
+
+class TestDirectoryStoreNeverSyncing(TestDirectoryStore):
+    def make_store(self, **options):
+        return DirectoryStore(str(self.directory), fsync="none", **options)
+
+
+@pytest.fixture
+def store(tmp_path):
+    return DirectoryStore(str(tmp_path))
+
+
+def receive(store, data, length=None):
+    upload = store.create(Upload("", length=length))
+    return store.append(upload.id, 0, data)
+
+
+# -- The files --
+
+
+def test_the_data_is_named_after_the_id_and_beside_it_is_one_side_car(store, tmp_path):
+    upload = receive(store, b"abc", 9)
+    assert {path.name for path in tmp_path.iterdir()} == {upload.id, f"{upload.id}.tus"}
+    assert (tmp_path / upload.id).read_bytes() == b"abc"
+    assert all(stat.S_IMODE(path.stat().st_mode) == 0o600 for path in tmp_path.iterdir())
+
+
+def test_the_side_car_keeps_its_inode_for_life(store, tmp_path):
+    upload = store.create(Upload("", length=4))
+    inode = (tmp_path / f"{upload.id}.tus").stat().st_ino
+    store.append(upload.id, 0, b"ab")
+    with store.open(upload.id, 2) as session:
+        session.write(b"cd")
+    store.claim(upload.id).accept()
+    assert (tmp_path / f"{upload.id}.tus").stat().st_ino == inode
+
+
+def test_sweeping_leaves_what_others_wrote(tmp_path):
+    clock = Clock()
+    store = DirectoryStore(str(tmp_path), lifetime=10, clock=clock)
+    upload = store.create(Upload("", length=1))
+    strangers = ["a" * 32, "b" * 32 + ".tus", "notes.tus", "x.txt", upload.id + ".tus.bak"]
+    for name in strangers:
+        (tmp_path / name).write_bytes(b"not ours")
+        os.utime(tmp_path / name, (1, 1))
+    clock.now += 11
+    assert store.sweep() == 1
+    assert {path.name for path in tmp_path.iterdir()} == {*strangers, ".tus-sweeper"}
+
+
+def test_sweeping_tolerates_files_that_vanish(tmp_path, monkeypatch):
+    clock = Clock()
+    store = DirectoryStore(str(tmp_path), lifetime=10, clock=clock)
+    kept, gone = store.create(Upload("", length=1)), store.create(Upload("", length=1))
+    ids = [gone.id, kept.id]
+    monkeypatch.setattr(DirectoryStore, "_ids", lambda self: iter(ids))
+    store.remove(gone.id)
+    clock.now += 11
+    assert store.sweep() == 1
+
+
+def test_sweeping_finishes_a_removal_that_died_in_the_middle(store, tmp_path):
+    upload = receive(store, b"abc", 9)
+    with files.SideCar(str(tmp_path / upload.id), store._policy) as car:
+        car.change(state=State.TERMINATED)
+    with pytest.raises(UploadGone):
+        store.load(upload.id)
+    store.sweep()
+    assert {path.name for path in tmp_path.iterdir()} == {".tus-sweeper"}
+
+
+def test_only_one_sweeps_and_not_too_often(tmp_path):
+    clock = Clock()
+    store = DirectoryStore(str(tmp_path), lifetime=10, clock=clock)
+    assert store.sweep(at_most_every=60) == 0
+    store.create(Upload("", length=1))
+    clock.now += 11
+    assert store.sweep(at_most_every=60) == 0  # somebody was here just now
+    fd = os.open(tmp_path / ".tus-sweeper", os.O_RDWR)
+    locks.lock(fd)
+    assert store.sweep() == 0  # somebody is at it
+    os.close(fd)
+    assert store.sweep() == 1
+
+
+# -- Damage --
+
+
+def test_data_that_got_shorter_is_resumed_from_where_it_ends(store, tmp_path):
+    upload = receive(store, b"abcdef", 9)
+    os.truncate(tmp_path / upload.id, 4)
+    assert store.load(upload.id).offset == 4
+    store.append(upload.id, 4, b"EF")
+    assert store.append(upload.id, 6, b"GHI").state == State.COMPLETE
+    assert (tmp_path / upload.id).read_bytes() == b"abcdEFGHI"
+
+
+def test_a_complete_file_that_got_shorter_is_received_again(store, tmp_path):
+    upload = receive(store, b"abcdef", 6)
+    os.truncate(tmp_path / upload.id, 4)
+    assert (store.load(upload.id).state, store.load(upload.id).offset) == (State.RECEIVING, 4)
+    with store.open(upload.id, 4) as session:
+        session.write(b"EF")
+        assert session.commit().state == State.COMPLETE
+    assert (tmp_path / upload.id).read_bytes() == b"abcdEF"
+
+
+def test_where_every_block_is_synced_lost_data_is_damage(tmp_path):
+    store = DirectoryStore(str(tmp_path), fsync="always")
+    upload = receive(store, b"abcdef", 9)
+    os.truncate(tmp_path / upload.id, 4)
+    with pytest.raises(UploadGone):
+        store.load(upload.id)
+    with pytest.raises(UploadGone):
+        store.append(upload.id, 4, b"x")
+
+
+def test_bytes_that_were_never_counted_are_overwritten_and_cut_off(store, tmp_path):
+    upload = receive(store, b"abc", None)
+    with (tmp_path / upload.id).open("ab") as file:
+        file.write(b"XXXXXXXXXX")  # a process died between the data and the slot
+    assert store.load(upload.id).offset == 3
+    store.append(upload.id, 3, b"d", length=4)
+    assert (tmp_path / upload.id).read_bytes() == b"abcd"
+
+
+def test_data_that_vanished_is_gone(store, tmp_path):
+    upload = receive(store, b"abc", 9)
+    (tmp_path / upload.id).unlink()
+    for use in (store.load, store.claim, lambda id: store.open(id, 3), lambda id: store.append(id, 3, b"x")):
+        with pytest.raises(UploadGone):
+            use(upload.id)
+
+
+@pytest.mark.parametrize("size", [0, 1, 63, 64, 127, 128, 139, 140, 141, 200])
+def test_a_side_car_cut_short_is_gone_and_not_an_accident(store, tmp_path, size):
+    upload = receive(store, b"abc", 9)
+    path = tmp_path / f"{upload.id}.tus"
+    whole = path.read_bytes()
+    assert size < len(whole)
+    path.write_bytes(whole[:size])
+    with pytest.raises(UploadGone):
+        store.load(upload.id)
+    assert list(store.list()) == []
+    store.sweep()
+    assert path.exists()  # it may be evidence
+
+
+def test_a_torn_slot_leaves_the_state_before_it(store, tmp_path):
+    upload = store.create(Upload("", length=9))
+    store.append(upload.id, 0, b"abc")
+    path = tmp_path / f"{upload.id}.tus"
+    before = path.read_bytes()
+    store.append(upload.id, 3, b"def")
+    after = path.read_bytes()
+    changed = [i for i in range(len(after)) if after[i] != before[i]]
+    assert changed[-1] - changed[0] < 64  # one slot, and nothing else, was written
+    for torn in changed:
+        path.write_bytes(after[:torn] + bytes([after[torn] ^ 0x55]) + after[torn + 1 :])
+        assert store.load(upload.id).offset == 3
+    path.write_bytes(after)
+    assert store.load(upload.id).offset == 6
+
+
+def test_both_slots_torn_is_gone(store, tmp_path):
+    upload = receive(store, b"abc", 9)
+    path = tmp_path / f"{upload.id}.tus"
+    path.write_bytes(bytes(128) + path.read_bytes()[128:])
+    for use in (store.load, store.remove, lambda id: store.open(id, 3), lambda id: store.append(id, 3, b"x")):
+        with pytest.raises(UploadGone):
+            use(upload.id)
+
+
+def test_a_long_record_is_read_whole(store):
+    upload = store.create(Upload("", length=1, raw_metadata="a " + "x" * 20_000, concat="partial"))
+    store.watch(upload.id, "c" * 32)
+    assert store.load(upload.id).raw_metadata == upload.raw_metadata
+    assert store.finals_of(upload.id) == ("c" * 32,)
+
+
+def test_every_field_of_a_slot_survives_packing():
+    for state in State:
+        for length, expires_at in ((None, None), (0, 1.5), (2**63 - 1, 2e9)):
+            slot = sidecar.Slot(2**40 + 1, 2**33, 2**50, length, state, expires_at)
+            assert sidecar.unpack_slots(bytes(64) + slot.pack()) == slot
+
+
+# -- A full disk --
+
+
+class FullDisk:
+    """``os.pwrite`` on a disk with so many bytes left."""
+
+    def __init__(self, room, data_fd_of):
+        self.room = room
+        self._is_data = data_fd_of
+        self._pwrite = os.pwrite
+
+    def __call__(self, fd, block, offset):
+        if not self._is_data(fd):
+            return self._pwrite(fd, block, offset)
+        if self.room == 0:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        block = memoryview(block)[: self.room]
+        self.room -= len(block)
+        return self._pwrite(fd, block, offset)
+
+
+def full_disk(room):
+    return FullDisk(room, lambda fd: not os.readlink(f"/proc/self/fd/{fd}").endswith(".tus"))
+
+
+def test_a_disk_that_fills_keeps_and_counts_what_fitted(store, monkeypatch, tmp_path):
+    upload = store.create(Upload("", length=10))
+    disk = full_disk(4)
+    monkeypatch.setattr(files.os, "pwrite", disk)
+    with store.open(upload.id, 0) as session:
+        session.write(b"ab")
+        with pytest.raises(StorageFull):
+            session.write(b"cdef")
+    assert store.load(upload.id).offset == 4
+    with pytest.raises(StorageFull):
+        store.append(upload.id, 4, b"ef")
+    disk.room = 100
+    assert store.append(upload.id, 4, b"efghij").state == State.COMPLETE
+    assert (tmp_path / upload.id).read_bytes() == b"abcdefghij"
+
+
+def test_a_disk_that_fills_forgets_staged_blocks(store, monkeypatch):
+    upload = store.create(Upload("", length=10))
+    monkeypatch.setattr(files.os, "pwrite", full_disk(4))
+    with pytest.raises(StorageFull), store.open(upload.id, 0, staged=True) as session:
+        session.write(b"abcdef")
+    assert store.load(upload.id).offset == 0
+
+
+def test_a_full_disk_creates_nothing(store, monkeypatch, tmp_path):
+    def pwrite(fd, block, offset):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(files.os, "pwrite", pwrite)
+    with pytest.raises(StorageFull):
+        store.create(Upload("", length=10))
+    assert list(tmp_path.iterdir()) == []
+
+
+# -- Locks and processes --
+
+
+def test_a_busy_upload_is_locked_and_reading_does_not_wait(store, tmp_path, monkeypatch):
+    monkeypatch.setattr(locks.lock, "__defaults__", (0.05,))
+    upload = receive(store, b"abc", 9)
+    fd = os.open(tmp_path / f"{upload.id}.tus", os.O_RDWR)
+    locks.lock(fd)
+    assert store.load(upload.id).offset == 3
+    with pytest.raises(UploadLocked):
+        store.append(upload.id, 3, b"d")
+    with pytest.raises(UploadLocked):
+        store.open(upload.id, 3)
+    os.close(fd)
+    assert store.append(upload.id, 3, b"d").offset == 4
+
+
+def test_nothing_is_left_open(store):
+    def count():
+        return len(os.listdir("/proc/self/fd"))
+
+    upload = receive(store, b"abc", 9)
+    before = count()
+    with pytest.raises(Exception, match="offset 3"):
+        store.open(upload.id, 0)
+    with store.open(upload.id, 3, staged=True) as session:
+        session.write(b"d")
+    with store.open(upload.id, 3) as session:
+        session.write(b"defghi")
+    store.claim(upload.id).release()
+    store.claim(upload.id).accept()
+    store.remove(upload.id)
+    assert count() == before
+
+
+def _claim_and_hang(directory, upload_id, ready):
+    claim = DirectoryStore(directory).claim(upload_id)
+    ready.set()
+    claim.lock_forever = ready
+    import time
+
+    time.sleep(60)
+
+
+def test_a_claim_ends_with_its_process(store, tmp_path):
+    upload = receive(store, b"abc", 3)
+    context = multiprocessing.get_context("spawn")
+    ready = context.Event()
+    process = context.Process(target=_claim_and_hang, args=(str(tmp_path), upload.id, ready))
+    process.start()
+    assert ready.wait(30)
+    with pytest.raises(UploadLocked):
+        store.claim(upload.id)
+    process.kill()
+    process.join()
+    store.claim(upload.id).release()
+
+
+# -- Copying --
+
+
+def test_copying_falls_back_where_the_kernel_cannot(tmp_path, monkeypatch):
+    def refuse(*args):
+        raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
+
+    source, target = tmp_path / "source", tmp_path / "target"
+    source.write_bytes(os.urandom(3_000_001))
+    for copy in (os.copy_file_range, refuse, None):
+        monkeypatch.setattr(copying.os, "copy_file_range", copy)
+        target.write_bytes(b"head")
+        with target.open("r+b") as file:
+            copying.copy_file(str(source), file.fileno(), 4, 3_000_001)
+        assert target.read_bytes() == b"head" + source.read_bytes()
+
+
+def test_concatenation_copies_inside_the_kernel(store, monkeypatch):
+    calls = []
+    copy = os.copy_file_range
+    monkeypatch.setattr(copying.os, "copy_file_range", lambda *args: calls.append(args[2]) or copy(*args))
+    monkeypatch.setattr(copying, "_BUFFER", None)  # what a copy through memory would need
+    part = receive(store, b"abc", 3)
+    final = store.create(Upload("", concat="final;", parts=(part.id,)))
+    store.concatenate(final.id, [store.load(part.id)])
+    assert sum(calls) == 3
+
+
+# -- Preparing the directory --
+
+
+def test_the_last_level_is_made_for_us_alone(tmp_path):
+    path = tmp_path / "new"
+    assert prepare_directory(str(path)) == str(path)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o700
+    assert list(path.iterdir()) == []
+
+
+def test_a_missing_parent_is_an_error(tmp_path):
+    with pytest.raises(OptionError, match="tmp_file_dir"):
+        prepare_directory(str(tmp_path / "a" / "b"))
+
+
+def test_a_file_or_a_directory_that_cannot_be_written_is_an_error(tmp_path):
+    file = tmp_path / "file"
+    file.touch()
+    with pytest.raises(OptionError, match="tmp_file_dir"):
+        prepare_directory(str(file))
+    with pytest.raises(OptionError, match="tmp_file_dir"):
+        prepare_directory("/proc")
+
+
+def test_locks_that_guard_nothing_are_an_error(tmp_path, monkeypatch):
+    monkeypatch.setattr(locks.fcntl, "flock", lambda *args: None)
+    with pytest.raises(OptionError, match="same lock twice"):
+        prepare_directory(str(tmp_path))
+
+
+def test_what_fsync_promises_is_what_is_synced(tmp_path, monkeypatch):
+    """Counted: which files are synced, and when, under each policy."""
+    synced = []
+
+    def note(fd):
+        synced.append(Path(os.readlink(f"/proc/self/fd/{fd}")))
+
+    from tus.stores import sessions
+
+    for module in (files, sessions):
+        monkeypatch.setattr(module, "fdatasync", note)
+    monkeypatch.setattr(os, "fsync", note)
+    for policy in ("none", "finish", "always"):
+        store = DirectoryStore(str(tmp_path), fsync=policy)
+        synced.clear()
+        upload = store.create(Upload("", length=4))
+        data, car = tmp_path / upload.id, tmp_path / f"{upload.id}.tus"
+        assert synced == {"none": [], "finish": [], "always": [car, tmp_path]}[policy]
+        synced.clear()
+        store.append(upload.id, 0, b"ab")
+        store.append(upload.id, 2, b"cd")
+        assert synced == {"none": [], "finish": [], "always": [data, car, data, car]}[policy]
+        synced.clear()
+        claim = store.claim(upload.id)
+        assert synced == ([] if policy == "none" else [data, car, tmp_path])
+        synced.clear()
+        claim.accept()
+        assert synced == ([] if policy == "none" else [car])

@@ -1,0 +1,396 @@
+"""The suite that every store must pass, for people who write their own (needs pytest).
+
+Subclass :class:`StoreSuite`, say how a store is made, and let pytest collect the class::
+
+    class TestMyStore(StoreSuite):
+        def make_store(self, **options):
+            return MyStore(**options)
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from tus.errors import OffsetMismatch, UploadGone, UploadLocked, UploadNotFound, UploadReplaced
+from tus.models import State, Upload
+from tus.stores.interface import Concatenates, Expires, Lists, Store
+
+UNKNOWN = "0" * 32
+
+
+class Clock:
+    """A clock that the test moves; seconds."""
+
+    def __init__(self) -> None:
+        self.now = 1_000_000_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class StoreSuite:
+    """What :class:`tus.stores.interface.Store` and its capabilities mean, as tests."""
+
+    def make_store(self, **options: object) -> Store:
+        """A new, empty store.
+
+        Args:
+            **options: ``lifetime``, ``completed_keep`` (both in seconds) and ``clock``, as for
+                :class:`tus.stores.memory.MemoryStore`.
+        """
+        raise NotImplementedError
+
+    def read(self, store: Store, upload: Upload) -> bytes:
+        """The data of a complete upload."""
+        claim = store.claim(upload.id)
+        try:
+            with claim.open() as file:
+                return file.read()
+        finally:
+            claim.release()
+
+    @pytest.fixture
+    def clock(self) -> Clock:
+        """The store's clock."""
+        return Clock()
+
+    @pytest.fixture
+    def store(self, clock: Clock) -> Iterator[Store]:
+        """A store whose unfinished uploads live for 100 seconds, and accepted records for 50."""
+        yield self.make_store(lifetime=100, completed_keep=50, clock=clock)
+
+    # -- Creating and reading --
+
+    def test_what_was_created_is_loaded(self, store: Store, clock: Clock) -> None:
+        draft = Upload("", length=5, raw_metadata="filename \xe4bc,flag", concat="partial")
+        upload = store.create(draft)
+        assert store.load(upload.id) == upload
+        assert (upload.offset, upload.length, upload.raw_metadata, upload.concat) == (
+            0,
+            5,
+            "filename \xe4bc,flag",
+            "partial",
+        )
+        assert upload.state == State.RECEIVING
+        assert upload.created_at == clock.now
+        assert upload.expires_at == clock.now + 100
+
+    def test_ids_differ_and_cannot_be_guessed(self, store: Store) -> None:
+        ids = {store.create(Upload("")).id for _ in range(100)}
+        assert len(ids) == 100
+        assert len({id[:8] for id in ids}) > 90
+
+    def test_a_draft_with_an_id_that_exists_finds_it(self, store: Store) -> None:
+        first = store.create(Upload("a" * 32, length=3))
+        store.append(first.id, 0, b"ab")
+        again = store.create(Upload("a" * 32, length=9))
+        assert (again.length, again.offset) == (3, 2)
+
+    @pytest.mark.parametrize("upload_id", [UNKNOWN, "", "..", "../x", "A" * 32, "x" * 32, "a" * 31, "a" * 33, "a\n"])
+    def test_what_does_not_exist_is_not_found(self, store: Store, upload_id: str) -> None:
+        with pytest.raises(UploadNotFound):
+            store.load(upload_id)
+        with pytest.raises(UploadNotFound):
+            store.open(upload_id, 0)
+        with pytest.raises(UploadNotFound):
+            store.append(upload_id, 0, b"x")
+        with pytest.raises(UploadNotFound):
+            store.claim(upload_id)
+        with pytest.raises(UploadNotFound):
+            store.remove(upload_id)
+
+    def test_all_are_listed(self, store: Store) -> None:
+        assert isinstance(store, Lists)
+        ids = {store.create(Upload("", length=1)).id for _ in range(3)}
+        assert {upload.id for upload in store.list()} == ids
+
+    # -- Appending --
+
+    def test_blocks_count_as_they_come(self, store: Store) -> None:
+        upload = store.create(Upload("", length=6))
+        with store.open(upload.id, 0) as session:
+            session.write(b"abc")
+            assert store.load(upload.id).offset == 3
+            session.write(memoryview(bytearray(b"de")))
+            assert store.load(upload.id).offset == 5
+            assert store.load(upload.id).state == State.RECEIVING
+            session.write(b"f")
+            assert store.load(upload.id).state == State.COMPLETE
+            assert session.commit() == store.load(upload.id)
+        assert self.read(store, upload) == b"abcdef"
+
+    def test_blocks_count_without_a_commit(self, store: Store) -> None:
+        upload = store.create(Upload("", length=6))
+        with pytest.raises(RuntimeError), store.open(upload.id, 0) as session:
+            session.write(b"abc")
+            raise RuntimeError
+        assert store.load(upload.id).offset == 3
+
+    def test_append_is_one_step(self, store: Store) -> None:
+        upload = store.create(Upload("", length=6))
+        assert store.append(upload.id, 0, b"abc").offset == 3
+        after = store.append(upload.id, 3, b"def")
+        assert (after.offset, after.state) == (6, State.COMPLETE)
+        assert self.read(store, upload) == b"abcdef"
+
+    @pytest.mark.parametrize("offset", [0, 2, 4, 10**12])
+    def test_a_wrong_offset_is_refused_and_disturbs_nobody(self, store: Store, offset: int) -> None:
+        upload = store.create(Upload("", length=6))
+        with store.open(upload.id, 0) as session:
+            session.write(b"abc")
+            with pytest.raises(OffsetMismatch) as refused:
+                store.open(upload.id, offset)
+            assert refused.value.offset == 3
+            with pytest.raises(OffsetMismatch):
+                store.append(upload.id, offset, b"xxx")
+            session.write(b"def")
+        assert self.read(store, upload) == b"abcdef"
+
+    def test_a_complete_upload_takes_no_more(self, store: Store) -> None:
+        upload = store.create(Upload("", length=1))
+        store.append(upload.id, 0, b"a")
+        with pytest.raises(OffsetMismatch):
+            store.append(upload.id, 1, b"b")
+        with pytest.raises(OffsetMismatch):
+            store.open(upload.id, 1)
+        assert self.read(store, upload) == b"a"
+
+    def test_a_newer_session_ends_the_older(self, store: Store) -> None:
+        upload = store.create(Upload("", length=6))
+        with store.open(upload.id, 0) as old:
+            old.write(b"abc")
+            with store.open(upload.id, 3) as new:
+                with pytest.raises(UploadReplaced):
+                    old.write(b"XXX")
+                new.write(b"def")
+            with pytest.raises(UploadReplaced):
+                old.write(b"XXX")
+        assert self.read(store, upload) == b"abcdef"
+
+    def test_append_ends_a_session_too(self, store: Store) -> None:
+        upload = store.create(Upload("", length=6))
+        with store.open(upload.id, 0) as old:
+            store.append(upload.id, 0, b"abc")
+            with pytest.raises(UploadReplaced):
+                old.write(b"XXX")
+        assert store.load(upload.id).offset == 3
+
+    def test_one_of_many_wins_each_offset(self, store: Store) -> None:
+        upload = store.create(Upload("", length=None))
+        wins: list[bytes] = []
+
+        def work(mark: bytes) -> None:
+            for _ in range(30):
+                try:
+                    stands = store.load(upload.id).offset
+                    with store.open(upload.id, stands) as session:
+                        session.write(mark * 7)
+                        wins.append(mark)
+                except (OffsetMismatch, UploadReplaced):
+                    pass
+
+        threads = [threading.Thread(target=work, args=(mark,)) for mark in (b"a", b"b", b"c")]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        offset = store.load(upload.id).offset
+        assert offset == 7 * len(wins)
+        store.append(upload.id, offset, b"", length=offset)
+        data = self.read(store, upload)
+        assert sorted(data[i : i + 7] for i in range(0, offset, 7)) == sorted(mark * 7 for mark in wins)
+
+    # -- Length --
+
+    def test_length_zero_is_complete_at_once(self, store: Store) -> None:
+        upload = store.create(Upload("", length=0))
+        assert upload.state == State.COMPLETE
+        assert self.read(store, upload) == b""
+
+    def test_a_deferred_length_is_settled_by_a_session(self, store: Store) -> None:
+        upload = store.create(Upload(""))
+        assert upload.length is None
+        assert store.append(upload.id, 0, b"abc").state == State.RECEIVING
+        with store.open(upload.id, 3, length=5) as session:
+            assert store.load(upload.id).length == 5
+            session.write(b"de")
+        assert store.load(upload.id).state == State.COMPLETE
+
+    def test_settling_the_length_can_complete(self, store: Store) -> None:
+        one, other = store.create(Upload("")), store.create(Upload(""))
+        store.append(one.id, 0, b"abc")
+        assert store.append(one.id, 3, b"", length=3).state == State.COMPLETE
+        store.append(other.id, 0, b"abc")
+        with store.open(other.id, 3, length=3) as session:
+            assert session.commit().state == State.COMPLETE
+
+    # -- Staged blocks --
+
+    def test_staged_blocks_count_when_committed(self, store: Store) -> None:
+        upload = store.create(Upload("", length=6))
+        with store.open(upload.id, 0, staged=True) as session:
+            session.write(b"abc")
+            session.write(b"def")
+            assert store.load(upload.id).offset == 0
+            assert session.commit().state == State.COMPLETE
+        assert self.read(store, upload) == b"abcdef"
+
+    def test_staged_blocks_are_forgotten_else(self, store: Store) -> None:
+        upload = store.create(Upload(""))
+        store.append(upload.id, 0, b"abc")
+        with store.open(upload.id, 3, length=4, staged=True) as session:
+            session.write(b"XXXXXXX")
+        assert (store.load(upload.id).offset, store.load(upload.id).length) == (3, None)
+        store.append(upload.id, 3, b"", length=3)
+        assert self.read(store, upload) == b"abc"
+
+    def test_a_replaced_staged_session_cannot_commit(self, store: Store) -> None:
+        upload = store.create(Upload("", length=6))
+        with store.open(upload.id, 0, staged=True) as old:
+            old.write(b"XXX")
+            with store.open(upload.id, 0) as new:
+                new.write(b"abcdef")
+            with pytest.raises(UploadReplaced):
+                old.commit()
+        assert self.read(store, upload) == b"abcdef"
+
+    # -- Removing --
+
+    def test_what_was_removed_is_gone(self, store: Store) -> None:
+        upload = store.create(Upload("", length=6))
+        with store.open(upload.id, 0) as session:
+            session.write(b"abc")
+            store.remove(upload.id)
+            with pytest.raises((UploadGone, UploadReplaced)):
+                session.write(b"def")
+        with pytest.raises(UploadNotFound):
+            store.load(upload.id)
+        assert isinstance(store, Lists)
+        assert list(store.list()) == []
+
+    # -- Hand-over --
+
+    def test_one_claim_at_a_time(self, store: Store) -> None:
+        upload = store.create(Upload("", length=0))
+        first = store.claim(upload.id)
+        with pytest.raises(UploadLocked):
+            store.claim(upload.id)
+        first.release()
+        store.claim(upload.id).release()
+
+    def test_an_accepted_upload_keeps_its_record_only(self, store: Store) -> None:
+        upload = store.create(Upload("", length=3))
+        store.append(upload.id, 0, b"abc")
+        claim = store.claim(upload.id)
+        assert claim.upload.state == State.COMPLETE
+        claim.accept()
+        claim.release()
+        after = store.load(upload.id)
+        assert (after.state, after.offset, after.length) == (State.ACCEPTED, 3, 3)
+        again = store.claim(upload.id)
+        assert again.upload.state == State.ACCEPTED
+        again.release()
+
+    # -- Expiry --
+
+    def test_unfinished_uploads_expire_after_their_last_byte(self, store: Store, clock: Clock) -> None:
+        assert isinstance(store, Expires)
+        upload = store.create(Upload("", length=9))
+        clock.now += 60
+        store.append(upload.id, 0, b"abc")
+        clock.now += 60
+        assert store.sweep() == 0
+        assert not store.load(upload.id).has_expired(clock.now)
+        clock.now += 41
+        assert store.load(upload.id).has_expired(clock.now)
+        assert store.sweep() == 1
+        with pytest.raises(UploadNotFound):
+            store.load(upload.id)
+
+    def test_finished_files_do_not_expire_until_accepted(self, store: Store, clock: Clock) -> None:
+        assert isinstance(store, Expires)
+        upload = store.create(Upload("", length=3))
+        store.append(upload.id, 0, b"abc")
+        clock.now += 10_000
+        assert store.sweep() == 0
+        assert self.read(store, upload) == b"abc"
+        store.claim(upload.id).accept()
+        clock.now += 49
+        assert store.sweep() == 0
+        clock.now += 2
+        assert store.sweep() == 1
+
+    def test_finished_parts_expire(self, store: Store, clock: Clock) -> None:
+        assert isinstance(store, Expires)
+        part = store.create(Upload("", length=1, concat="partial"))
+        store.append(part.id, 0, b"a")
+        clock.now += 101
+        assert store.sweep() == 1
+
+    def test_lifetime_zero_is_for_ever(self, clock: Clock) -> None:
+        store = self.make_store(lifetime=0, completed_keep=50, clock=clock)
+        assert isinstance(store, Expires)
+        upload = store.create(Upload("", length=1))
+        assert upload.expires_at is None
+        clock.now += 1e9
+        assert store.sweep() == 0
+
+    # -- Concatenation --
+
+    def parts(self, store: Store, *contents: bytes) -> list[Upload]:
+        """Finished parts."""
+        made = []
+        for content in contents:
+            part = store.create(Upload("", length=len(content), concat="partial"))
+            made.append(store.append(part.id, 0, content) if content else part)
+        return made
+
+    def final(self, store: Store, parts: list[Upload]) -> Upload:
+        """A final upload that is not filled yet."""
+        ids = tuple(part.id for part in parts)
+        return store.create(Upload("", concat="final;...", parts=ids))
+
+    def test_parts_are_joined_in_order(self, store: Store) -> None:
+        assert isinstance(store, Concatenates)
+        one, two, three = self.parts(store, b"one", b"", b"three" * 100_000)
+        parts = [three, one, two, one]
+        final = self.final(store, parts)
+        assert final.state == State.RECEIVING
+        filled = store.concatenate(final.id, parts)
+        assert (filled.state, filled.length, filled.offset) == (State.COMPLETE, 500_006, 500_006)
+        assert filled.parts == tuple(part.id for part in parts)
+        assert self.read(store, filled) == b"three" * 100_000 + b"one" + b"one"
+        assert self.read(store, one) == b"one"
+
+    def test_joining_again_changes_nothing(self, store: Store) -> None:
+        assert isinstance(store, Concatenates)
+        parts = self.parts(store, b"one", b"two")
+        final = self.final(store, parts)
+        filled = store.concatenate(final.id, parts)
+        store.remove(parts[0].id)
+        assert store.concatenate(final.id, parts) == filled
+        store.claim(final.id).accept()
+        assert store.concatenate(final.id, parts).state == State.ACCEPTED
+
+    def test_joining_what_is_gone_fails(self, store: Store) -> None:
+        assert isinstance(store, Concatenates)
+        parts = self.parts(store, b"one", b"two")
+        final = self.final(store, parts)
+        store.remove(parts[1].id)
+        with pytest.raises(UploadGone):
+            store.concatenate(final.id, parts)
+        assert store.load(final.id).state == State.RECEIVING
+
+    def test_a_part_remembers_who_waits_for_it(self, store: Store) -> None:
+        assert isinstance(store, Concatenates)
+        part = store.create(Upload("", length=3, concat="partial", raw_metadata="name YQ=="))
+        assert list(store.finals_of(part.id)) == []
+        assert store.watch(part.id, "a" * 32) == store.load(part.id)
+        store.watch(part.id, "b" * 32)
+        store.watch(part.id, "a" * 32)
+        store.append(part.id, 0, b"abc")
+        assert list(store.finals_of(part.id)) == ["a" * 32, "b" * 32]
+        assert store.load(part.id).raw_metadata == "name YQ=="
