@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
 import shutil
@@ -35,6 +36,7 @@ class Serving:
         url: where uploads are created.
         store: the ``tmp_file_dir``.
         landed: where the application puts each finished file, under its upload's id, beside ``<id>.json``.
+        handovers: the ids that the application was called with, a line for each call.
         process: of the server, the leader of its own process group.
         log: what the server has printed.
     """
@@ -43,6 +45,7 @@ class Serving:
     url: str
     store: Path
     landed: Path
+    handovers: Path
     process: subprocess.Popen[bytes]
     log: Path
 
@@ -80,11 +83,16 @@ def serving(server: str, directory: Path, **options: object) -> Iterator[Serving
         )
     try:
         wait_for_port(port, process, log)
-        yield Serving(port, f"http://127.0.0.1:{port}{UPLOAD_PATH}", store, landed, process, log)
+        url = f"http://127.0.0.1:{port}{UPLOAD_PATH}"
+        yield Serving(port, url, store, landed, _handovers(landed), process, log)
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
+
+
+def _handovers(landed: Path) -> Path:
+    return landed.parent / "handovers"
 
 
 def wait_for_port(port: int, process: subprocess.Popen[bytes], log: Path, seconds: float = 30) -> None:
@@ -101,13 +109,12 @@ def wait_for_port(port: int, process: subprocess.Popen[bytes], log: Path, second
 # -- In the server's process --------------------------------------------------------------------------------------
 
 
-def application(environ, start_response):
+@functools.cache
+def the_filter():
     """``Filter`` around :func:`file_away`; built on first use, after a server has forked."""
-    global application
     from tus import Filter
 
-    application = Filter(file_away, **json.loads(os.environ[_CONFIG])["options"])
-    return application(environ, start_response)
+    return Filter(file_away, **json.loads(os.environ[_CONFIG])["options"])
 
 
 def file_away(environ, start_response):
@@ -117,6 +124,8 @@ def file_away(environ, start_response):
         start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", "4")])
         return [b"home"]
     landed = Path(json.loads(os.environ[_CONFIG])["landed"])
+    with _handovers(landed).open("a") as handovers:
+        handovers.write(f"{upload.id}\n")
     with (landed / upload.id).open("wb") as file:
         shutil.copyfileobj(environ["wsgi.input"], file)
     (landed / f"{upload.id}.json").write_text(json.dumps(upload.text_metadata))
@@ -125,7 +134,7 @@ def file_away(environ, start_response):
 
 
 def call_application(environ, start_response):
-    return application(environ, start_response)
+    return the_filter()(environ, start_response)
 
 
 def main(server: str, port: int) -> None:

@@ -709,7 +709,7 @@ def an_upload_can_be_terminated(s):
         for after in (s.head(url), s.patch(url, 0, b"ab"), s.send("DELETE", url)):
             assert after.status in (404, 410)
             assert after.get("Upload-Offset") is None
-    assert [name for name in os.listdir(s.options["tmp_file_dir"])] == []
+    assert os.listdir(s.options["tmp_file_dir"]) == []
 
 
 # -- Concatenation ------------------------------------------------------------------------------------------------

@@ -81,7 +81,7 @@ class StoreSuite:
     def test_ids_differ_and_cannot_be_guessed(self, store: Store) -> None:
         ids = {store.create(Upload("")).id for _ in range(100)}
         assert len(ids) == 100
-        assert len({id[:8] for id in ids}) > 90
+        assert len({upload_id[:8] for upload_id in ids}) > 90
 
     def test_a_draft_with_an_id_that_exists_finds_it(self, store: Store) -> None:
         first = store.create(Upload("a" * 32, length=3))

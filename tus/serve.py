@@ -1,0 +1,147 @@
+"""``tus serve``: a pipeline behind gunicorn, with threads in several worker processes."""
+
+from __future__ import annotations
+
+import configparser
+import logging.config
+import os
+import signal
+import socket
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from tus import body
+from tus.errors import OptionError, TusException
+from tus.files import Files
+from tus.filter import Filter, WsgiApp
+
+GRACE = 10  # seconds for running requests after SIGTERM; bodies end at once
+
+
+def build_pipeline(directory: str, path: str, cors_allow_origin: Sequence[str]) -> WsgiApp:
+    """The built-in pipeline: unfinished uploads live in ``DIR/.tus``, finished files appear in ``DIR``."""
+    files = Files(directory)
+    return Filter(
+        files,
+        upload_path=path,
+        tmp_file_dir=os.path.join(files.directory, ".tus"),
+        cors_allow_origin=tuple(cors_allow_origin),
+    )
+
+
+def load_pipeline(config: str) -> WsgiApp:
+    """The ``main`` application of an ini file, with the logging that it asks for."""
+    from paste.deploy import loadapp
+
+    path = os.path.abspath(config)
+    if not os.path.isfile(path):
+        raise OptionError("CONFIG.ini", f"there is no file {config!r}")
+    parser = configparser.RawConfigParser()
+    parser.read(path)
+    if parser.has_section("loggers"):
+        here = {"here": os.path.dirname(path), "__file__": path}
+        logging.config.fileConfig(path, defaults=here, disable_existing_loggers=False)
+    try:
+        app: WsgiApp = loadapp(f"config:{path}")
+    except (LookupError, configparser.Error) as error:
+        raise OptionError("CONFIG.ini", str(error)) from error
+    return app
+
+
+def run(app: WsgiApp, host: str, port: int, workers: int, threads: int, upload_path: str | None) -> None:
+    """Serve until a signal ends it.
+
+    Args:
+        app: the pipeline; it was built before the processes fork, so its mistakes are told once.
+        host: the address to listen at.
+        port: 0 for any that is free.
+        workers: processes.
+        threads: in each of them.
+        upload_path: what to print a URL for, where it is known.
+
+    Raises:
+        TusException: gunicorn is not installed, or the address cannot be had.
+    """
+    try:
+        from gunicorn.app.base import BaseApplication
+    except ImportError:
+        raise TusException("tus serve needs gunicorn; install it by: pip install 'tus[serve]'") from None
+
+    class Server(BaseApplication):  # type: ignore[misc]
+        def load_config(self) -> None:
+            address = f"[{host}]" if ":" in host else host
+            settings = {
+                "bind": f"{address}:{port}",
+                "workers": workers,
+                "threads": threads,
+                "worker_class": "gthread",
+                "graceful_timeout": GRACE,
+                "keepalive": 15,
+                "loglevel": "warning",
+                "control_socket_disable": True,
+                "when_ready": lambda arbiter: _announce(arbiter, host, upload_path),
+                "post_worker_init": _end_bodies_first,
+            }
+            for name, value in settings.items():
+                self.cfg.set(name, value)
+
+        def load(self) -> WsgiApp:
+            return app
+
+    _warn_about(host)
+    _check_address(host, port)
+    Server().run()
+
+
+def _end_bodies_first(worker: Any) -> None:
+    """On every signal that ends a worker, let running bodies end first, so that what has come of them is counted."""
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
+        handler = signal.getsignal(number)
+
+        def end(signal_number: int, frame: Any, handler: Any = handler) -> None:
+            body.interrupt_all()
+            handler(signal_number, frame)
+
+        signal.signal(number, end)
+
+
+def _announce(arbiter: Any, host: str, upload_path: str | None) -> None:
+    port = arbiter.LISTENERS[0].sock.getsockname()[1]
+    name = f"[{host}]" if ":" in host else host
+    if upload_path is None:
+        print(f"Serving at http://{name}:{port}/", flush=True)
+        return
+    url = f"http://{name}:{port}{upload_path}"
+    print(f"Upload to {url}")
+    print("Try it:")
+    print(
+        "  printf 'hello' | curl -sS -i --data-binary @- -H 'Tus-Resumable: 1.0.0' -H 'Upload-Length: 5'"
+        " -H 'Upload-Metadata: filename aGVsbG8udHh0' -H 'Content-Type: application/offset+octet-stream'"
+        f" {url}",
+        flush=True,
+    )
+
+
+def _warn_about(host: str) -> None:
+    try:
+        addresses = {info[4][0] for info in socket.getaddrinfo(host, None)}
+    except OSError as error:
+        raise OptionError("--host", f"{host!r} is no address of this machine: {error.strerror}") from None
+    if not all(str(address).startswith("127.") or address == "::1" for address in addresses):
+        print(
+            f"warning: whoever reaches {host} can upload here; put a proxy that asks who they are in front of it.",
+            file=sys.stderr,
+            flush=True,
+        )
+
+
+def _check_address(host: str, port: int) -> None:
+    """Fail at once where gunicorn would try again and again."""
+    family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    with socket.socket(family, kind, protocol) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(address)
+        except OSError as error:
+            raise OptionError("--port", f"{host}:{port} cannot be had: {error.strerror}") from None
