@@ -76,7 +76,7 @@ def write_for_ever(store: DirectoryStore, acks: Path) -> None:
         upload = random.choice(growing)
         with contextlib.suppress(OffsetMismatch, UploadReplaced, UploadLocked, UploadNotFound, UploadGone):
             if upload.offset > FULL:
-                store.append(upload.id, upload.offset, b"", length=upload.offset)
+                store.append(upload, upload.offset, b"", length=upload.offset)
             elif random.random() < 0.2:
                 append_at_once(store, upload, log)
             else:
@@ -85,7 +85,7 @@ def write_for_ever(store: DirectoryStore, acks: Path) -> None:
 
 def append_at_once(store: DirectoryStore, upload: Upload, log: int) -> None:
     tag, offset = random.getrandbits(64), upload.offset
-    store.append(upload.id, offset, block(tag, offset, random.randrange(3000)))
+    store.append(upload, offset, block(tag, offset, random.randrange(3000)))
     os.write(log, ACK.pack(upload.id.encode(), offset, tag))
 
 
@@ -93,7 +93,7 @@ def append_in_a_session(store: DirectoryStore, upload: Upload, log: int) -> None
     tag, offset = random.getrandbits(64), upload.offset
     staged = random.random() < 0.2
     written = []
-    with store.open(upload.id, offset, staged=staged) as session:
+    with store.open(upload, offset, staged=staged) as session:
         for _ in range(random.randrange(1, 8)):
             data = block(tag, offset, random.choice((0, 10, 1000, 40_000)))
             session.write(data)

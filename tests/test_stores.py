@@ -47,7 +47,7 @@ def store(tmp_path):
 
 def receive(store, data, length=None):
     upload = store.create(Upload("", length=length))
-    return store.append(upload.id, 0, data)
+    return store.append(upload, 0, data)
 
 
 # -- The files --
@@ -63,10 +63,10 @@ def test_the_data_is_named_after_the_id_and_beside_it_is_one_side_car(store, tmp
 def test_the_side_car_keeps_its_inode_for_life(store, tmp_path):
     upload = store.create(Upload("", length=4))
     inode = (tmp_path / f"{upload.id}.tus").stat().st_ino
-    store.append(upload.id, 0, b"ab")
-    with store.open(upload.id, 2) as session:
+    store.append(upload, 0, b"ab")
+    with store.open(upload, 2) as session:
         session.write(b"cd")
-    store.claim(upload.id).accept()
+    store.claim(upload).accept()
     assert (tmp_path / f"{upload.id}.tus").stat().st_ino == inode
 
 
@@ -97,7 +97,7 @@ def test_sweeping_tolerates_files_that_vanish(tmp_path, monkeypatch):
 def test_sweeping_finishes_a_removal_that_died_in_the_middle(store, tmp_path):
     upload = receive(store, b"abc", 9)
     with files.SideCar(str(tmp_path / upload.id), store._policy) as car:
-        car.change(state=State.TERMINATED)
+        car.end(State.TERMINATED)
     with pytest.raises(UploadGone):
         store.load(upload.id)
     store.sweep()
@@ -125,8 +125,8 @@ def test_data_that_got_shorter_is_resumed_from_where_it_ends(store, tmp_path):
     upload = receive(store, b"abcdef", 9)
     os.truncate(tmp_path / upload.id, 4)
     assert store.load(upload.id).offset == 4
-    store.append(upload.id, 4, b"EF")
-    assert store.append(upload.id, 6, b"GHI").state == State.COMPLETE
+    store.append(upload, 4, b"EF")
+    assert store.append(upload, 6, b"GHI").state == State.COMPLETE
     assert (tmp_path / upload.id).read_bytes() == b"abcdEFGHI"
 
 
@@ -134,7 +134,7 @@ def test_a_complete_file_that_got_shorter_is_received_again(store, tmp_path):
     upload = receive(store, b"abcdef", 6)
     os.truncate(tmp_path / upload.id, 4)
     assert (store.load(upload.id).state, store.load(upload.id).offset) == (State.RECEIVING, 4)
-    with store.open(upload.id, 4) as session:
+    with store.open(upload, 4) as session:
         session.write(b"EF")
         assert session.commit().state == State.COMPLETE
     assert (tmp_path / upload.id).read_bytes() == b"abcdEF"
@@ -147,7 +147,7 @@ def test_where_every_block_is_synced_lost_data_is_damage(tmp_path):
     with pytest.raises(UploadGone):
         store.load(upload.id)
     with pytest.raises(UploadGone):
-        store.append(upload.id, 4, b"x")
+        store.append(upload, 4, b"x")
 
 
 def test_bytes_that_were_never_counted_are_overwritten_and_cut_off(store, tmp_path):
@@ -155,16 +155,23 @@ def test_bytes_that_were_never_counted_are_overwritten_and_cut_off(store, tmp_pa
     with (tmp_path / upload.id).open("ab") as file:
         file.write(b"XXXXXXXXXX")  # a process died between the data and the slot
     assert store.load(upload.id).offset == 3
-    store.append(upload.id, 3, b"d", length=4)
+    store.append(upload, 3, b"d", length=4)
     assert (tmp_path / upload.id).read_bytes() == b"abcd"
 
 
 def test_data_that_vanished_is_gone(store, tmp_path):
-    upload = receive(store, b"abc", 9)
+    upload, complete = receive(store, b"abc", 9), receive(store, b"abc", 3)
     (tmp_path / upload.id).unlink()
-    for use in (store.load, store.claim, lambda id: store.open(id, 3), lambda id: store.append(id, 3, b"x")):
+    (tmp_path / complete.id).unlink()
+    for use in (
+        lambda: store.load(upload.id),
+        lambda: store.open(upload, 3),
+        lambda: store.append(upload, 3, b"x"),
+        lambda: store.load(complete.id),
+        lambda: store.claim(complete),
+    ):
         with pytest.raises(UploadGone):
-            use(upload.id)
+            use()
 
 
 @pytest.mark.parametrize("size", [0, 1, 63, 64, 127, 128, 139, 140, 141, 200])
@@ -183,10 +190,10 @@ def test_a_side_car_cut_short_is_gone_and_not_an_accident(store, tmp_path, size)
 
 def test_a_torn_slot_leaves_the_state_before_it(store, tmp_path):
     upload = store.create(Upload("", length=9))
-    store.append(upload.id, 0, b"abc")
+    store.append(upload, 0, b"abc")
     path = tmp_path / f"{upload.id}.tus"
     before = path.read_bytes()
-    store.append(upload.id, 3, b"def")
+    store.append(upload, 3, b"def")
     after = path.read_bytes()
     changed = [i for i in range(len(after)) if after[i] != before[i]]
     assert changed[-1] - changed[0] < 64  # one slot, and nothing else, was written
@@ -201,9 +208,14 @@ def test_both_slots_torn_is_gone(store, tmp_path):
     upload = receive(store, b"abc", 9)
     path = tmp_path / f"{upload.id}.tus"
     path.write_bytes(bytes(128) + path.read_bytes()[128:])
-    for use in (store.load, store.remove, lambda id: store.open(id, 3), lambda id: store.append(id, 3, b"x")):
+    for use in (
+        lambda: store.load(upload.id),
+        lambda: store.remove(upload.id),
+        lambda: store.open(upload, 3),
+        lambda: store.append(upload, 3, b"x"),
+    ):
         with pytest.raises(UploadGone):
-            use(upload.id)
+            use()
 
 
 def test_a_long_record_is_read_whole(store):
@@ -249,22 +261,22 @@ def test_a_disk_that_fills_keeps_and_counts_what_fitted(store, monkeypatch, tmp_
     upload = store.create(Upload("", length=10))
     disk = full_disk(4)
     monkeypatch.setattr(files.os, "pwrite", disk)
-    with store.open(upload.id, 0) as session:
+    with store.open(upload, 0) as session:
         session.write(b"ab")
         with pytest.raises(StorageFull):
             session.write(b"cdef")
     assert store.load(upload.id).offset == 4
     with pytest.raises(StorageFull):
-        store.append(upload.id, 4, b"ef")
+        store.append(upload, 4, b"ef")
     disk.room = 100
-    assert store.append(upload.id, 4, b"efghij").state == State.COMPLETE
+    assert store.append(upload, 4, b"efghij").state == State.COMPLETE
     assert (tmp_path / upload.id).read_bytes() == b"abcdefghij"
 
 
 def test_a_disk_that_fills_forgets_staged_blocks(store, monkeypatch):
     upload = store.create(Upload("", length=10))
     monkeypatch.setattr(files.os, "pwrite", full_disk(4))
-    with pytest.raises(StorageFull), store.open(upload.id, 0, staged=True) as session:
+    with pytest.raises(StorageFull), store.open(upload, 0, staged=True) as session:
         session.write(b"abcdef")
     assert store.load(upload.id).offset == 0
 
@@ -289,11 +301,11 @@ def test_a_busy_upload_is_locked_and_reading_does_not_wait(store, tmp_path, monk
     locks.lock(fd)
     assert store.load(upload.id).offset == 3
     with pytest.raises(UploadLocked):
-        store.append(upload.id, 3, b"d")
+        store.append(upload, 3, b"d")
     with pytest.raises(UploadLocked):
-        store.open(upload.id, 3)
+        store.open(upload, 3)
     os.close(fd)
-    assert store.append(upload.id, 3, b"d").offset == 4
+    assert store.append(upload, 3, b"d").offset == 4
 
 
 def test_nothing_is_left_open(store):
@@ -303,19 +315,19 @@ def test_nothing_is_left_open(store):
     upload = receive(store, b"abc", 9)
     before = count()
     with pytest.raises(Exception, match="offset 3"):
-        store.open(upload.id, 0)
-    with store.open(upload.id, 3, staged=True) as session:
+        store.open(upload, 0)
+    with store.open(upload, 3, staged=True) as session:
         session.write(b"d")
-    with store.open(upload.id, 3) as session:
+    with store.open(upload, 3) as session:
         session.write(b"defghi")
-    store.claim(upload.id).release()
-    store.claim(upload.id).accept()
+    store.claim(upload).release()
+    store.claim(upload).accept()
     store.remove(upload.id)
     assert count() == before
 
 
 def _claim_and_hang(directory, upload_id, ready):
-    claim = DirectoryStore(directory).claim(upload_id)
+    claim = DirectoryStore(directory).claim(Upload(upload_id))
     ready.set()
     claim.lock_forever = ready
     import time
@@ -331,10 +343,10 @@ def test_a_claim_ends_with_its_process(store, tmp_path):
     process.start()
     assert ready.wait(30)
     with pytest.raises(UploadLocked):
-        store.claim(upload.id)
+        store.claim(upload)
     process.kill()
     process.join()
-    store.claim(upload.id).release()
+    store.claim(upload).release()
 
 
 # -- Copying --
@@ -414,11 +426,11 @@ def test_what_fsync_promises_is_what_is_synced(tmp_path, monkeypatch):
         data, car = tmp_path / upload.id, tmp_path / f"{upload.id}.tus"
         assert synced == {"none": [], "finish": [], "always": [car, tmp_path]}[policy]
         synced.clear()
-        store.append(upload.id, 0, b"ab")
-        store.append(upload.id, 2, b"cd")
+        store.append(upload, 0, b"ab")
+        store.append(upload, 2, b"cd")
         assert synced == {"none": [], "finish": [], "always": [data, car, data, car]}[policy]
         synced.clear()
-        claim = store.claim(upload.id)
+        claim = store.claim(upload)
         assert synced == ([] if policy == "none" else [data, car, tmp_path])
         synced.clear()
         claim.accept()

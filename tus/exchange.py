@@ -42,7 +42,7 @@ class Create:
 class Receive:
     """Move the request's body into the upload. Sends back what was :class:`Received`."""
 
-    upload_id: str
+    upload: Upload
     intake: tus1.Intake
 
 
@@ -174,7 +174,7 @@ def _create(command: tus1.Create, request: Request, options: Options) -> Steps:
     upload: Upload = yield Create(draft)
     if intake is not None:
         try:
-            received: Received = yield Receive(upload.id, intake)
+            received: Received = yield Receive(upload, intake)
             if received.overran:
                 raise TooLarge(tus1.overrun_message(intake.limit or 0))
         except RequestError:
@@ -193,7 +193,7 @@ def _append(command: tus1.Append, options: Options, now: float) -> Steps:
     intake = tus1.decide_append(command, upload, options)
     was_complete = upload.is_complete
     if not was_complete or intake.body.length is None:
-        received: Received = yield Receive(upload.id, intake)
+        received: Received = yield Receive(upload, intake)
         if received.overran:
             raise TooLarge(tus1.overrun_message(intake.limit or 0))
         if received.failure is not None:

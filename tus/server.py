@@ -174,8 +174,8 @@ class Tus:
         match effect:
             case Load(upload_id):
                 return store.load(upload_id)
-            case Receive(upload_id, intake):
-                return self._receive(upload_id, intake)
+            case Receive(upload, intake):
+                return self._receive(upload, intake)
             case Create(draft):
                 keep_swept(store, self.options.upload_valid_duration)
                 return store.create(draft)
@@ -192,14 +192,14 @@ class Tus:
             case FinalsOf(part):
                 return store.finals_of(part.id)
 
-    def _receive(self, upload_id: str, intake: tus1.Intake) -> Received:
+    def _receive(self, upload: Upload, intake: tus1.Intake) -> Received:
         body = Body(self._adapter.stream, intake.body.length)
         if intake.body.length is not None and intake.body.length <= SMALLEST:
-            return self._receive_short(upload_id, intake, body)
+            return self._receive_short(upload, intake, body)
         if intake.limit == 0 and intake.length is None:
-            return Received(self._store.load(upload_id), overran=any(body.blocks()))
+            return Received(upload, overran=any(body.blocks()))
         checksum = intake.body.checksum
-        with self._store.open(upload_id, intake.offset, intake.length, staged=checksum is not None) as session:
+        with self._store.open(upload, intake.offset, intake.length, staged=checksum is not None) as session:
             try:
                 overran = self._fill(session, intake, body)
             except StorageFull as error:
@@ -223,25 +223,25 @@ class Tus:
             _verify(hasher.digest(), intake)
         return False
 
-    def _receive_short(self, upload_id: str, intake: tus1.Intake, body: Body) -> Received:
+    def _receive_short(self, upload: Upload, intake: tus1.Intake, body: Body) -> Received:
         """A short body is there already, or nearly so: one step in the store instead of three."""
         block = body.whole()
         checksum = intake.body.checksum
         if checksum is not None:
             if body.cut:
-                return Received(self._store.load(upload_id), cut=True)
+                return Received(upload, cut=True)
             hasher = ALGORITHMS[checksum[0]]()
             hasher.update(block)
             _verify(hasher.digest(), intake)
         if not block and intake.length is None:
-            return Received(self._store.load(upload_id), cut=body.cut)
+            return Received(upload, cut=body.cut)
         try:
-            return Received(self._store.append(upload_id, intake.offset, block, intake.length), cut=body.cut)
+            return Received(self._store.append(upload, intake.offset, block, intake.length), cut=body.cut)
         except StorageFull as error:
-            return Received(self._store.load(upload_id), failure=error)
+            return Received(self._store.load(upload.id), failure=error)
 
     def _hand_over(self, upload: Upload) -> Response | None:
-        claim = self._store.claim(upload.id)
+        claim = self._store.claim(upload)
         try:
             if claim.upload.state == State.ACCEPTED:
                 return None  # by another request, while this one was on its way

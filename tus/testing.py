@@ -45,7 +45,7 @@ class StoreSuite:
 
     def read(self, store: Store, upload: Upload) -> bytes:
         """The data of a complete upload."""
-        claim = store.claim(upload.id)
+        claim = store.claim(upload)
         try:
             with claim.open() as file:
                 return file.read()
@@ -85,7 +85,7 @@ class StoreSuite:
 
     def test_a_draft_with_an_id_that_exists_finds_it(self, store: Store) -> None:
         first = store.create(Upload("a" * 32, length=3))
-        store.append(first.id, 0, b"ab")
+        store.append(first, 0, b"ab")
         again = store.create(Upload("a" * 32, length=9))
         assert (again.length, again.offset) == (3, 2)
 
@@ -94,11 +94,11 @@ class StoreSuite:
         with pytest.raises(UploadNotFound):
             store.load(upload_id)
         with pytest.raises(UploadNotFound):
-            store.open(upload_id, 0)
+            store.open(Upload(upload_id), 0)
         with pytest.raises(UploadNotFound):
-            store.append(upload_id, 0, b"x")
+            store.append(Upload(upload_id), 0, b"x")
         with pytest.raises(UploadNotFound):
-            store.claim(upload_id)
+            store.claim(Upload(upload_id))
         with pytest.raises(UploadNotFound):
             store.remove(upload_id)
 
@@ -111,7 +111,7 @@ class StoreSuite:
 
     def test_blocks_count_as_they_come(self, store: Store) -> None:
         upload = store.create(Upload("", length=6))
-        with store.open(upload.id, 0) as session:
+        with store.open(upload, 0) as session:
             session.write(b"abc")
             assert store.load(upload.id).offset == 3
             session.write(memoryview(bytearray(b"de")))
@@ -124,45 +124,45 @@ class StoreSuite:
 
     def test_blocks_count_without_a_commit(self, store: Store) -> None:
         upload = store.create(Upload("", length=6))
-        with pytest.raises(RuntimeError), store.open(upload.id, 0) as session:
+        with pytest.raises(RuntimeError), store.open(upload, 0) as session:
             session.write(b"abc")
             raise RuntimeError
         assert store.load(upload.id).offset == 3
 
     def test_append_is_one_step(self, store: Store) -> None:
         upload = store.create(Upload("", length=6))
-        assert store.append(upload.id, 0, b"abc").offset == 3
-        after = store.append(upload.id, 3, b"def")
+        assert store.append(upload, 0, b"abc").offset == 3
+        after = store.append(upload, 3, b"def")
         assert (after.offset, after.state) == (6, State.COMPLETE)
         assert self.read(store, upload) == b"abcdef"
 
     @pytest.mark.parametrize("offset", [0, 2, 4, 10**12])
     def test_a_wrong_offset_is_refused_and_disturbs_nobody(self, store: Store, offset: int) -> None:
         upload = store.create(Upload("", length=6))
-        with store.open(upload.id, 0) as session:
+        with store.open(upload, 0) as session:
             session.write(b"abc")
             with pytest.raises(OffsetMismatch) as refused:
-                store.open(upload.id, offset)
+                store.open(upload, offset)
             assert refused.value.offset == 3
             with pytest.raises(OffsetMismatch):
-                store.append(upload.id, offset, b"xxx")
+                store.append(upload, offset, b"xxx")
             session.write(b"def")
         assert self.read(store, upload) == b"abcdef"
 
     def test_a_complete_upload_takes_no_more(self, store: Store) -> None:
         upload = store.create(Upload("", length=1))
-        store.append(upload.id, 0, b"a")
+        store.append(upload, 0, b"a")
         with pytest.raises(OffsetMismatch):
-            store.append(upload.id, 1, b"b")
+            store.append(upload, 1, b"b")
         with pytest.raises(OffsetMismatch):
-            store.open(upload.id, 1)
+            store.open(upload, 1)
         assert self.read(store, upload) == b"a"
 
     def test_a_newer_session_ends_the_older(self, store: Store) -> None:
         upload = store.create(Upload("", length=6))
-        with store.open(upload.id, 0) as old:
+        with store.open(upload, 0) as old:
             old.write(b"abc")
-            with store.open(upload.id, 3) as new:
+            with store.open(upload, 3) as new:
                 with pytest.raises(UploadReplaced):
                     old.write(b"XXX")
                 new.write(b"def")
@@ -172,8 +172,8 @@ class StoreSuite:
 
     def test_append_ends_a_session_too(self, store: Store) -> None:
         upload = store.create(Upload("", length=6))
-        with store.open(upload.id, 0) as old:
-            store.append(upload.id, 0, b"abc")
+        with store.open(upload, 0) as old:
+            store.append(upload, 0, b"abc")
             with pytest.raises(UploadReplaced):
                 old.write(b"XXX")
         assert store.load(upload.id).offset == 3
@@ -186,7 +186,7 @@ class StoreSuite:
             for _ in range(30):
                 try:
                     stands = store.load(upload.id).offset
-                    with store.open(upload.id, stands) as session:
+                    with store.open(upload, stands) as session:
                         session.write(mark * 7)
                         wins.append(mark)
                 except (OffsetMismatch, UploadReplaced):
@@ -199,7 +199,7 @@ class StoreSuite:
             thread.join()
         offset = store.load(upload.id).offset
         assert offset == 7 * len(wins)
-        store.append(upload.id, offset, b"", length=offset)
+        store.append(upload, offset, b"", length=offset)
         data = self.read(store, upload)
         assert sorted(data[i : i + 7] for i in range(0, offset, 7)) == sorted(mark * 7 for mark in wins)
 
@@ -213,25 +213,25 @@ class StoreSuite:
     def test_a_deferred_length_is_settled_by_a_session(self, store: Store) -> None:
         upload = store.create(Upload(""))
         assert upload.length is None
-        assert store.append(upload.id, 0, b"abc").state == State.RECEIVING
-        with store.open(upload.id, 3, length=5) as session:
+        assert store.append(upload, 0, b"abc").state == State.RECEIVING
+        with store.open(upload, 3, length=5) as session:
             assert store.load(upload.id).length == 5
             session.write(b"de")
         assert store.load(upload.id).state == State.COMPLETE
 
     def test_settling_the_length_can_complete(self, store: Store) -> None:
         one, other = store.create(Upload("")), store.create(Upload(""))
-        store.append(one.id, 0, b"abc")
-        assert store.append(one.id, 3, b"", length=3).state == State.COMPLETE
-        store.append(other.id, 0, b"abc")
-        with store.open(other.id, 3, length=3) as session:
+        store.append(one, 0, b"abc")
+        assert store.append(one, 3, b"", length=3).state == State.COMPLETE
+        store.append(other, 0, b"abc")
+        with store.open(other, 3, length=3) as session:
             assert session.commit().state == State.COMPLETE
 
     # -- Staged blocks --
 
     def test_staged_blocks_count_when_committed(self, store: Store) -> None:
         upload = store.create(Upload("", length=6))
-        with store.open(upload.id, 0, staged=True) as session:
+        with store.open(upload, 0, staged=True) as session:
             session.write(b"abc")
             session.write(b"def")
             assert store.load(upload.id).offset == 0
@@ -240,18 +240,18 @@ class StoreSuite:
 
     def test_staged_blocks_are_forgotten_else(self, store: Store) -> None:
         upload = store.create(Upload(""))
-        store.append(upload.id, 0, b"abc")
-        with store.open(upload.id, 3, length=4, staged=True) as session:
+        store.append(upload, 0, b"abc")
+        with store.open(upload, 3, length=4, staged=True) as session:
             session.write(b"XXXXXXX")
         assert (store.load(upload.id).offset, store.load(upload.id).length) == (3, None)
-        store.append(upload.id, 3, b"", length=3)
+        store.append(upload, 3, b"", length=3)
         assert self.read(store, upload) == b"abc"
 
     def test_a_replaced_staged_session_cannot_commit(self, store: Store) -> None:
         upload = store.create(Upload("", length=6))
-        with store.open(upload.id, 0, staged=True) as old:
+        with store.open(upload, 0, staged=True) as old:
             old.write(b"XXX")
-            with store.open(upload.id, 0) as new:
+            with store.open(upload, 0) as new:
                 new.write(b"abcdef")
             with pytest.raises(UploadReplaced):
                 old.commit()
@@ -261,7 +261,7 @@ class StoreSuite:
 
     def test_what_was_removed_is_gone(self, store: Store) -> None:
         upload = store.create(Upload("", length=6))
-        with store.open(upload.id, 0) as session:
+        with store.open(upload, 0) as session:
             session.write(b"abc")
             store.remove(upload.id)
             with pytest.raises((UploadGone, UploadReplaced)):
@@ -275,22 +275,22 @@ class StoreSuite:
 
     def test_one_claim_at_a_time(self, store: Store) -> None:
         upload = store.create(Upload("", length=0))
-        first = store.claim(upload.id)
+        first = store.claim(upload)
         with pytest.raises(UploadLocked):
-            store.claim(upload.id)
+            store.claim(upload)
         first.release()
-        store.claim(upload.id).release()
+        store.claim(upload).release()
 
     def test_an_accepted_upload_keeps_its_record_only(self, store: Store) -> None:
         upload = store.create(Upload("", length=3))
-        store.append(upload.id, 0, b"abc")
-        claim = store.claim(upload.id)
+        store.append(upload, 0, b"abc")
+        claim = store.claim(upload)
         assert claim.upload.state == State.COMPLETE
         claim.accept()
         claim.release()
         after = store.load(upload.id)
         assert (after.state, after.offset, after.length) == (State.ACCEPTED, 3, 3)
-        again = store.claim(upload.id)
+        again = store.claim(upload)
         assert again.upload.state == State.ACCEPTED
         again.release()
 
@@ -300,7 +300,7 @@ class StoreSuite:
         assert isinstance(store, Expires)
         upload = store.create(Upload("", length=9))
         clock.now += 60
-        store.append(upload.id, 0, b"abc")
+        store.append(upload, 0, b"abc")
         clock.now += 60
         assert store.sweep() == 0
         assert not store.load(upload.id).has_expired(clock.now)
@@ -313,11 +313,11 @@ class StoreSuite:
     def test_finished_files_do_not_expire_until_accepted(self, store: Store, clock: Clock) -> None:
         assert isinstance(store, Expires)
         upload = store.create(Upload("", length=3))
-        store.append(upload.id, 0, b"abc")
+        store.append(upload, 0, b"abc")
         clock.now += 10_000
         assert store.sweep() == 0
         assert self.read(store, upload) == b"abc"
-        store.claim(upload.id).accept()
+        store.claim(upload).accept()
         clock.now += 49
         assert store.sweep() == 0
         clock.now += 2
@@ -326,7 +326,7 @@ class StoreSuite:
     def test_finished_parts_expire(self, store: Store, clock: Clock) -> None:
         assert isinstance(store, Expires)
         part = store.create(Upload("", length=1, concat="partial"))
-        store.append(part.id, 0, b"a")
+        store.append(part, 0, b"a")
         clock.now += 101
         assert store.sweep() == 1
 
@@ -345,7 +345,7 @@ class StoreSuite:
         made = []
         for content in contents:
             part = store.create(Upload("", length=len(content), concat="partial"))
-            made.append(store.append(part.id, 0, content) if content else part)
+            made.append(store.append(part, 0, content) if content else part)
         return made
 
     def final(self, store: Store, parts: list[Upload]) -> Upload:
@@ -372,7 +372,7 @@ class StoreSuite:
         filled = store.concatenate(final.id, parts)
         store.remove(parts[0].id)
         assert store.concatenate(final.id, parts) == filled
-        store.claim(final.id).accept()
+        store.claim(final).accept()
         assert store.concatenate(final.id, parts).state == State.ACCEPTED
 
     def test_joining_what_is_gone_fails(self, store: Store) -> None:
@@ -391,6 +391,6 @@ class StoreSuite:
         assert store.watch(part.id, "a" * 32) == store.load(part.id)
         store.watch(part.id, "b" * 32)
         store.watch(part.id, "a" * 32)
-        store.append(part.id, 0, b"abc")
+        store.append(part, 0, b"abc")
         assert list(store.finals_of(part.id)) == ["a" * 32, "b" * 32]
         assert store.load(part.id).raw_metadata == "name YQ=="

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from typing import Any, BinaryIO, cast
 from urllib.parse import quote
 
@@ -14,6 +15,12 @@ Environ = dict[str, Any]
 _SAFE = "/~:@!$&'()*+,;="
 
 
+@lru_cache(maxsize=256)
+def _environ_key(name: str) -> str:
+    key = name.upper().replace("-", "_")
+    return key if key in ("CONTENT_TYPE", "CONTENT_LENGTH") else "HTTP_" + key
+
+
 class EnvironHeaders(Mapping[str, str]):
     """The header fields in an environ, by their usual names."""
 
@@ -21,10 +28,10 @@ class EnvironHeaders(Mapping[str, str]):
         self._environ = environ
 
     def __getitem__(self, name: str) -> str:
-        key = name.upper().replace("-", "_")
-        if key not in ("CONTENT_TYPE", "CONTENT_LENGTH"):
-            key = "HTTP_" + key
-        return cast(str, self._environ[key])
+        return cast(str, self._environ[_environ_key(name)])
+
+    def get(self, name: str, default: Any = None) -> Any:
+        return self._environ.get(_environ_key(name), default)
 
     def __iter__(self) -> Iterator[str]:
         for key in self._environ:

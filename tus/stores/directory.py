@@ -115,12 +115,12 @@ class DirectoryStore:
             size = os.stat(path, follow_symlinks=False).st_size
         except FileNotFoundError:
             raise UploadGone() from None
-        return replace(self._policy.as_far_as_stored(upload, size), path=path)
+        return self._policy.as_far_as_stored(upload, size)
 
     def _record(self, path: str) -> Upload:
         fd = open_sidecar(path, os.O_RDONLY)
         try:
-            return read_upload(fd)
+            return read_upload(fd, path)
         finally:
             os.close(fd)
 
@@ -144,7 +144,7 @@ class DirectoryStore:
         done = draft.length == 0 and not draft.is_final
         state = State.COMPLETE if done else State.RECEIVING
         slot = Slot(0, 0, 0, draft.length, state, self._policy.expiry())
-        upload = sidecar.with_slot(replace(draft, id=upload_id, created_at=self._policy.clock(), path=path), slot)
+        upload = sidecar.with_slot(replace(draft, id=upload_id, created_at=self._policy.clock()), slot, path)
         # The side-car comes first: data without one would be a file that nobody knows to be ours.
         try:
             fd = os.open(path + ".tus", os.O_WRONLY | os.O_CREAT | os.O_EXCL | FLAGS, 0o600)
@@ -197,18 +197,18 @@ class DirectoryStore:
             if not record.has_expired(self._policy.clock()):
                 return False
             with SideCar(path, self._policy) as car:
-                if car.upload().has_expired(self._policy.clock()):  # it may have gone on while we looked
+                if car.upload(record).has_expired(self._policy.clock()):  # it may have gone on while we looked
                     car.remove()
                     return True
         return False
 
     # -- Appending --
 
-    def open(self, upload_id: str, offset: int, length: int | None = None, staged: bool = False) -> DirectorySession:
-        return DirectorySession(self._path(upload_id), self._policy, offset, length, staged)
+    def open(self, upload: Upload, offset: int, length: int | None = None, staged: bool = False) -> DirectorySession:
+        return DirectorySession(upload, self._path(upload.id), self._policy, offset, length, staged)
 
-    def append(self, upload_id: str, offset: int, block: Block, length: int | None = None) -> Upload:
-        with SideCar(self._path(upload_id), self._policy) as car:
+    def append(self, upload: Upload, offset: int, block: Block, length: int | None = None) -> Upload:
+        with SideCar(self._path(upload.id), self._policy) as car:
             data_fd = car.open_data(offset)
             try:
                 written = write_at(data_fd, block, offset)
@@ -218,13 +218,12 @@ class DirectoryStore:
                 os.close(data_fd)
             if written < len(block):
                 raise StorageFull()
-            return car.upload()
+            return car.upload(upload)
 
     # -- Hand-over and concatenation --
 
-    def claim(self, upload_id: str) -> DirectoryClaim:
-        self.load(upload_id)
-        return DirectoryClaim(self._path(upload_id), self._policy)
+    def claim(self, upload: Upload) -> DirectoryClaim:
+        return DirectoryClaim(upload, self._path(upload.id), self._policy)
 
     def watch(self, part_id: str, final_id: str) -> Upload:
         with SideCar(self._path(part_id), self._policy) as car:

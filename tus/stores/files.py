@@ -15,7 +15,7 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from typing import Any, Self
+from typing import Self
 
 from tus.errors import OffsetMismatch, StorageFull, UploadGone, UploadNotFound
 from tus.models import State, Upload
@@ -29,6 +29,7 @@ FLAGS = os.O_CLOEXEC | os.O_NOFOLLOW
 fdatasync: Callable[[int], None] = getattr(os, "fdatasync", os.fsync)
 
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+_NOBODY = Upload("")
 _FIRST_READ = 4096  # bytes; nearly every side-car in one system call
 
 
@@ -116,9 +117,9 @@ class SideCar:
         """Give the lock back."""
         unlock(self.fd)
 
-    def upload(self) -> Upload:
-        """The upload as it stands."""
-        return replace(sidecar.with_slot(read_upload(self.fd), self.slot), path=self.path)
+    def upload(self, record: Upload) -> Upload:
+        """The upload as it stands, given what creation fixed."""
+        return sidecar.with_slot(record, self.slot, self.path)
 
     def open_data(self, offset: int) -> int:
         """Open the data for writing; the caller holds the lock.
@@ -132,9 +133,7 @@ class SideCar:
         except FileNotFoundError:
             raise UploadGone() from None
         try:
-            stands = self._policy.as_far_as_stored(
-                Upload("", offset=self.slot.offset, state=self.slot.state), os.fstat(fd).st_size
-            )
+            stands = self._policy.as_far_as_stored(self.upload(_NOBODY), os.fstat(fd).st_size)
             if stands.offset != offset or stands.state != State.RECEIVING:
                 raise OffsetMismatch(stands.offset)
         except BaseException:
@@ -156,19 +155,18 @@ class SideCar:
             os.ftruncate(data_fd, offset)  # staged bytes that were never counted may lie behind the end
         if self._policy.fsync == "always":
             fdatasync(data_fd)
-        self.change(
-            offset=offset,
-            length=length,
-            generation=generation,
-            state=State.COMPLETE if complete else State.RECEIVING,
-            expires_at=self._policy.expiry(),
-        )
+        state = State.COMPLETE if complete else State.RECEIVING
+        self.change(Slot(self.slot.sequence + 1, generation, offset, length, state, self._policy.expiry()))
         if self._policy.fsync == "always":
             fdatasync(self.fd)
 
-    def change(self, **changes: Any) -> None:
+    def end(self, state: State, expires_at: float | None = None) -> None:
+        """Enter a state in which nobody appends any more. The caller holds the lock."""
+        slot = self.slot
+        self.change(Slot(slot.sequence + 1, slot.generation + 1, slot.offset, slot.length, state, expires_at))
+
+    def change(self, slot: Slot) -> None:
         """Write the next slot. The caller holds the lock."""
-        slot = replace(self.slot, sequence=self.slot.sequence + 1, **changes)
         packed = slot.pack()
         self.write_slot(packed, slot.position)
         self._slots = packed + self._slots[SLOT_SIZE:] if slot.position == 0 else self._slots[:SLOT_SIZE] + packed
@@ -186,7 +184,7 @@ class SideCar:
 
         Whoever has the side-car open learns it from the slot. It is unlinked last, being what names the data ours.
         """
-        self.change(state=State.TERMINATED, generation=self.slot.generation + 1)
+        self.end(State.TERMINATED)
         unlink(self.path)
         unlink(self.path + ".tus")
 
@@ -203,8 +201,8 @@ def open_sidecar(path: str, flags: int) -> int:
         raise UploadNotFound() from None
 
 
-def read_upload(fd: int) -> Upload:
-    """The upload that an open side-car describes.
+def read_upload(fd: int, path: str) -> Upload:
+    """The upload that an open side-car describes, whose data is at a path.
 
     Raises:
         UploadGone: it describes none.
@@ -212,7 +210,7 @@ def read_upload(fd: int) -> Upload:
     for _ in range(3):  # without a lock one can meet a side-car that is being created
         try:
             data = read_all(fd)
-            return sidecar.with_slot(sidecar.unpack_record(data), sidecar.unpack_slots(data))
+            return sidecar.with_slot(sidecar.unpack_record(data), sidecar.unpack_slots(data), path)
         except Damaged:
             time.sleep(0.001)
     raise UploadGone("The record of this upload is damaged; create a new one.")

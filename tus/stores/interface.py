@@ -9,6 +9,7 @@ the suite that every store must pass.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import cache
 from types import TracebackType
 from typing import BinaryIO, Protocol, Self, runtime_checkable
 
@@ -71,11 +72,11 @@ class Store(Protocol):
     def load(self, upload_id: str) -> Upload:
         """Read an upload's record. Takes no lock and waits for nobody."""
 
-    def open(self, upload_id: str, offset: int, length: int | None = None, staged: bool = False) -> AppendSession:
+    def open(self, upload: Upload, offset: int, length: int | None = None, staged: bool = False) -> AppendSession:
         """Begin to append, which ends the session that may be open.
 
         Args:
-            upload_id: the upload.
+            upload: as it was loaded; only what creation fixed is taken from it.
             offset: where the caller believes that it stands; if that is wrong nobody is disturbed.
             length: the upload's length, if this settles it.
             staged: whether blocks count only once the session is committed, because they are yet to be verified.
@@ -84,11 +85,11 @@ class Store(Protocol):
             OffsetMismatch: the upload stands elsewhere.
         """
 
-    def append(self, upload_id: str, offset: int, block: Block, length: int | None = None) -> Upload:
+    def append(self, upload: Upload, offset: int, block: Block, length: int | None = None) -> Upload:
         """What :meth:`open`, one ``write`` and ``commit`` do, in one step."""
 
-    def claim(self, upload_id: str) -> Claim:
-        """Take the right to hand an upload over. The upload may turn out to be accepted already.
+    def claim(self, upload: Upload) -> Claim:
+        """Take the right to hand a complete upload over. It may turn out to be accepted already.
 
         Raises:
             UploadLocked: somebody else has it.
@@ -141,9 +142,14 @@ class Lists(Protocol):
 
 def extensions_of(store: Store) -> frozenset[str]:
     """The tus extensions that work with a store."""
+    return _extensions_of_type(type(store))
+
+
+@cache  # looking whether a type has a protocol's methods is slow, and the answer stays
+def _extensions_of_type(store: type) -> frozenset[str]:
     extensions = {"creation", "creation-with-upload", "creation-defer-length", "checksum", "termination"}
-    if isinstance(store, Expires):
+    if issubclass(store, Expires):
         extensions.add("expiration")
-    if isinstance(store, Concatenates):
+    if issubclass(store, Concatenates):
         extensions |= {"concatenation", "concatenation-unfinished"}
     return frozenset(extensions)

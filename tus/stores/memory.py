@@ -77,9 +77,9 @@ class MemoryStore:
     def list(self) -> Iterator[Upload]:
         return iter([entry.upload for entry in self._entries.values()])
 
-    def open(self, upload_id: str, offset: int, length: int | None = None, staged: bool = False) -> _Session:
+    def open(self, upload: Upload, offset: int, length: int | None = None, staged: bool = False) -> _Session:
         with self._lock:
-            entry = self._entry(upload_id)
+            entry = self._entry(upload.id)
             if entry.upload.offset != offset or entry.upload.state != State.RECEIVING:
                 raise OffsetMismatch(entry.upload.offset)
             entry.generation += 1
@@ -88,8 +88,8 @@ class MemoryStore:
                 self._count(entry, offset, length)
             return session
 
-    def append(self, upload_id: str, offset: int, block: Block, length: int | None = None) -> Upload:
-        with self._lock, self.open(upload_id, offset, length) as session:
+    def append(self, upload: Upload, offset: int, block: Block, length: int | None = None) -> Upload:
+        with self._lock, self.open(upload, offset, length) as session:
             session.write(block)
             return session.commit()
 
@@ -98,9 +98,9 @@ class MemoryStore:
         state = State.COMPLETE if offset == length else State.RECEIVING
         entry.upload = replace(entry.upload, offset=offset, length=length, state=state, expires_at=self._expiry())
 
-    def claim(self, upload_id: str) -> _Claim:
+    def claim(self, upload: Upload) -> _Claim:
         with self._lock:
-            entry = self._entry(upload_id)
+            entry = self._entry(upload.id)
             if entry.upload.state == State.COMPLETE:
                 if entry.claimed:
                     raise UploadLocked()

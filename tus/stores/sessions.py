@@ -4,21 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import os
-from dataclasses import replace
 from types import TracebackType
 from typing import BinaryIO, Self
 
 from tus.errors import StorageFull, UploadGone, UploadReplaced
 from tus.models import State, Upload
-from tus.stores import sidecar
 from tus.stores.files import (
     FLAGS,
     Policy,
     SideCar,
     fdatasync,
     locked_data,
-    open_sidecar,
-    read_upload,
     sync_directory,
     unlink,
     write_at,
@@ -29,7 +25,9 @@ from tus.stores.interface import Block
 class DirectorySession:
     """An :class:`~tus.stores.interface.AppendSession`. It writes only while its generation is the upload's latest."""
 
-    def __init__(self, path: str, policy: Policy, offset: int, length: int | None, staged: bool) -> None:
+    def __init__(
+        self, record: Upload, path: str, policy: Policy, offset: int, length: int | None, staged: bool
+    ) -> None:
         self._staged = staged
         self._offset = offset  # where the next byte goes; ahead of the slot's while blocks are staged
         with contextlib.ExitStack() as undo:
@@ -45,7 +43,7 @@ class DirectorySession:
                 car.count(self._data_fd, offset, car.slot.length if staged else self._length, self._generation)
             finally:
                 car.unlock()
-            self.upload = car.upload()
+            self.upload = car.upload(record)
             undo.pop_all()
 
     def write(self, block: Block) -> None:
@@ -75,7 +73,7 @@ class DirectorySession:
             finally:
                 self._car.unlock()
             self._staged = False
-        self.upload = sidecar.with_slot(self.upload, self._car.slot)
+        self.upload = self._car.upload(self.upload)
         return self.upload
 
     def __enter__(self) -> Self:
@@ -105,56 +103,51 @@ class DirectorySession:
 class DirectoryClaim:
     """A :class:`~tus.stores.interface.Claim`: the lock of the data file, which ends with the process."""
 
-    def __init__(self, path: str, policy: Policy) -> None:
-        self._path = path
+    def __init__(self, record: Upload, path: str, policy: Policy) -> None:
         self._policy = policy
-        self._lock = contextlib.ExitStack()
-        self.upload = self._load()
-        if self.upload.state == State.COMPLETE:
-            self._take()
+        self._car = SideCar(path, policy)
+        with contextlib.ExitStack() as held:
+            held.callback(os.close, self._car.fd)
+            self.upload = self._look(record)
+            if self.upload.state == State.COMPLETE:
+                self._take(record, held)
+            self._held = held.pop_all()
 
-    def _take(self) -> None:
-        with contextlib.ExitStack() as undo:
-            try:
-                data_fd = undo.enter_context(locked_data(self._path))
-            except UploadGone:
-                self.upload = self._load()
-                if self.upload.state != State.ACCEPTED:  # by somebody else, who then removed the data
-                    raise
-                return
-            self.upload = self._load()  # it may have been accepted before the lock was ours
-            if self._policy.fsync != "none":
-                self._sync(data_fd)
-            self._lock = undo.pop_all()
+    def _look(self, record: Upload) -> Upload:
+        self._car.lock()
+        self._car.unlock()
+        return self._car.upload(record)
 
-    def _load(self) -> Upload:
-        fd = open_sidecar(self._path, os.O_RDONLY)
+    def _take(self, record: Upload, held: contextlib.ExitStack) -> None:
         try:
-            return replace(read_upload(fd), path=self._path)
-        finally:
-            os.close(fd)
-
-    def _sync(self, data_fd: int) -> None:
-        fdatasync(data_fd)
-        fd = open_sidecar(self._path, os.O_RDONLY)
-        try:
-            fdatasync(fd)
-        finally:
-            os.close(fd)
-        sync_directory(os.path.dirname(self._path))
+            data_fd = held.enter_context(locked_data(self._car.path))
+        except UploadGone:
+            self.upload = self._look(record)
+            if self.upload.state != State.ACCEPTED:  # by somebody else, who then removed the data
+                raise
+            return
+        self.upload = self._look(record)  # it may have been accepted before the lock was ours
+        if self._policy.fsync != "none":
+            fdatasync(data_fd)
+            fdatasync(self._car.fd)
+            sync_directory(os.path.dirname(self._car.path))
 
     def open(self) -> BinaryIO:
-        return os.fdopen(os.open(self._path, os.O_RDONLY | FLAGS), "rb")
+        return os.fdopen(os.open(self._car.path, os.O_RDONLY | FLAGS), "rb")
 
     def accept(self) -> None:
-        with SideCar(self._path, self._policy) as car:
-            car.change(state=State.ACCEPTED, expires_at=self._policy.clock() + self._policy.completed_keep)
+        car = self._car
+        car.lock()
+        try:
+            car.end(State.ACCEPTED, self._policy.clock() + self._policy.completed_keep)
             if self._policy.fsync != "none":
                 fdatasync(car.fd)
-            unlink(self._path)
+            unlink(car.path)
             if not self._policy.completed_keep:
-                unlink(self._path + ".tus")
+                unlink(car.path + ".tus")
+        finally:
+            car.unlock()
         self.release()
 
     def release(self) -> None:
-        self._lock.close()
+        self._held.close()

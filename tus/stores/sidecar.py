@@ -9,7 +9,7 @@ and never renamed or replaced: locks are taken on it, and a lock on a file that 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from struct import Struct
 from zlib import crc32
 
@@ -22,6 +22,7 @@ WATCHER_SIZE = 32
 _SLOT = Struct("<4sB3xQQQqd12x")  # magic, state, sequence, generation, offset, length or -1, expiry or 0
 _CRC = Struct("<I")
 _RECORD_HEAD = Struct("<4sII")  # magic, size, CRC-32
+_STATES = {int(state): state for state in State}
 _SLOT_MAGIC = b"tus1"
 _RECORD_MAGIC = b"rec1"
 RECORD_HEAD_END = SLOTS_SIZE + _RECORD_HEAD.size
@@ -77,8 +78,9 @@ def unpack_slots(data: bytes) -> Slot:
         if data[start + _SLOT.size : start + SLOT_SIZE] != _CRC.pack(crc32(packed)):
             continue
         magic, state, sequence, generation, offset, length, expires_at = _SLOT.unpack(packed)
-        if magic == _SLOT_MAGIC and (best is None or sequence > best.sequence):
-            best = Slot(sequence, generation, offset, None if length < 0 else length, State(state), expires_at or None)
+        if magic == _SLOT_MAGIC and state in _STATES and (best is None or sequence > best.sequence):
+            known = None if length < 0 else length
+            best = Slot(sequence, generation, offset, known, _STATES[state], expires_at or None)
     if best is None:
         raise Damaged("neither slot of the side-car is whole")
     return best
@@ -123,7 +125,7 @@ def unpack_record(data: bytes) -> Upload:
     record = data[RECORD_HEAD_END:end]
     if len(data) < end or crc32(record) != _RECORD_HEAD.unpack_from(data, SLOTS_SIZE)[2]:
         raise Damaged("the creation record is not whole")
-    fields = json.loads(record)
+    fields = json.loads(record.decode())
     return Upload(
         id=fields["id"],
         created_at=fields["created_at"],
@@ -133,9 +135,21 @@ def unpack_record(data: bytes) -> Upload:
     )
 
 
-def with_slot(upload: Upload, slot: Slot) -> Upload:
-    """The upload as the slot has it."""
-    return replace(upload, offset=slot.offset, length=slot.length, state=slot.state, expires_at=slot.expires_at)
+def with_slot(upload: Upload, slot: Slot, path: str | None) -> Upload:
+    """The upload as the slot has it, with the path of its data."""
+    # Written out: dataclasses.replace() takes as long as the system calls around it.
+    return Upload(
+        upload.id,
+        slot.offset,
+        slot.length,
+        upload.raw_metadata,
+        upload.concat,
+        upload.parts,
+        slot.state,
+        upload.created_at,
+        slot.expires_at,
+        path,
+    )
 
 
 def unpack_watchers(data: bytes) -> tuple[str, ...]:
