@@ -1,0 +1,163 @@
+"""Header fields, value by value."""
+
+from base64 import b64encode
+
+import pytest
+
+from tus.errors import BadRequest
+from tus.filenames import safe_filename
+from tus.headers import http_date, media_type, parse_checksum, parse_concat, parse_integer, parse_metadata
+
+
+@pytest.mark.parametrize(
+    ("value", "number"), [("0", 0), ("7", 7), ("007", 7), ("9223372036854775807", 2**63 - 1), ("0" * 19, 0)]
+)
+def test_integers(value, number):
+    assert parse_integer("X", value) == number
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "",
+        " ",
+        "-1",
+        "+1",
+        "1 ",
+        " 1",
+        "1.0",
+        "0x1",
+        "1,1",
+        "1, 2",
+        "1e3",
+        "1_0",
+        "\u0661",
+        "\u00b2",
+        "9223372036854775808",
+    ]
+    + ["9" * 20, "9" * 10_000, "abc", "1\n", "1\0", "None", "inf"],
+)
+def test_what_is_no_integer(value):
+    with pytest.raises(BadRequest, match="^X must be"):
+        parse_integer("X", value)
+
+
+@pytest.mark.parametrize(
+    ("value", "metadata"),
+    [
+        ("", {}),
+        ("  ", {}),
+        ("a", {"a": b""}),
+        ("a ", {"a": b""}),
+        ("a YQ==", {"a": b"a"}),
+        ("a YQ==,b", {"a": b"a", "b": b""}),
+        ("b,a YQ==", {"b": b"", "a": b"a"}),
+        ("a YQ== , b Yg==", {"a": b"a", "b": b"b"}),
+        ("x //79", {"x": b"\xff\xfe\xfd"}),
+        ("k\xe4y YQ==", {"k\xe4y": b"a"}),
+        ("!#$%&'()*+-./:;<=>?@[]^_`{|}~ YQ==", {"!#$%&'()*+-./:;<=>?@[]^_`{|}~": b"a"}),
+        ("n AA0KAA==", {"n": b"\0\r\n\0"}),
+    ],
+)
+def test_metadata(value, metadata):
+    assert parse_metadata(value) == metadata
+    assert list(parse_metadata(value)) == list(metadata)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [",", "a,", ",a", "a,,b", "a a,a b", "a,a", "a YQ", "a Y", "a Y===", "a YQ==x", "a YQ==YQ==", "a Y Q==", "a -_-_"],
+)
+def test_bad_metadata(value):
+    with pytest.raises(BadRequest, match="Upload-Metadata"):
+        parse_metadata(value)
+
+
+def test_checksums():
+    sizes = {"sha1": 20, "crc32": 4}
+    digest = bytes(range(20))
+    assert parse_checksum("sha1 " + b64encode(digest).decode(), sizes) == ("sha1", digest)
+    assert parse_checksum("crc32 AAAAAA==", sizes) == ("crc32", bytes(4))
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "",
+        "sha1",
+        "sha1 ",
+        " sha1 YQ==",
+        "sha1 YQ==",
+        "SHA1 " + "A" * 27 + "=",
+        "md5 YQ==",
+        "sha1 " + "A" * 28,
+        "crc32 AAAAAA",
+    ],
+)
+def test_bad_checksums(value):
+    with pytest.raises(BadRequest, match="Upload-Checksum"):
+        parse_checksum(value, {"sha1": 20, "crc32": 4})
+
+
+def test_concatenations():
+    assert parse_concat("partial") is None
+    assert parse_concat("final;/a /b") == ("/a", "/b")
+    assert parse_concat("final;  /a   http://x/b ") == ("/a", "http://x/b")
+
+
+@pytest.mark.parametrize(
+    "value", ["", "final", "final;", "final; ", "Partial", "partial ", "partial;", "FINAL;/a", "x;/a"]
+)
+def test_bad_concatenations(value):
+    with pytest.raises(BadRequest, match="Upload-Concat"):
+        parse_concat(value)
+
+
+def test_media_types_and_dates():
+    assert media_type("Application/X; charset=y") == "application/x"
+    assert media_type("") == ""
+    assert http_date(784111777) == "Sun, 06 Nov 1994 08:49:37 GMT"
+
+
+@pytest.mark.parametrize(
+    ("name", "safe"),
+    [
+        ("a.txt", "a.txt"),
+        ("Ünï cödé 文.txt", "Ünï cödé 文.txt"),
+        ("../../etc/passwd", "passwd"),
+        ("C:\\Users\\x\\a.doc", "a.doc"),
+        ("/abs/olute/", "olute"),
+        ("a/..", "default"),
+        ("..", "default"),
+        (".", "default"),
+        ("", "default"),
+        ("...", "default"),
+        (".tus", "tus"),
+        (".bashrc", "bashrc"),
+        (" a ", "a"),
+        ("a.txt.", "a.txt"),
+        ("a\r\nb\0c\x7f.txt", "abc.txt"),
+        ("a\u202etxt.exe", "atxt.exe"),
+        ("a\u200bb", "ab"),
+        ('a<b>c:d"e|f?g*h', "abcdefgh"),
+        ("CON", "_CON"),
+        ("nul.txt", "_nul.txt"),
+        ("con.tar.gz", "_con.tar.gz"),
+        ("console.txt", "console.txt"),
+        ("e\u0301.txt", "é.txt"),
+        ("\ud800bad", "bad"),
+    ],
+)
+def test_file_names(name, safe):
+    assert safe_filename(name, default="default") == safe
+
+
+@pytest.mark.parametrize(
+    "name", ["x" * 1000 + ".tar", "文" * 500 + ".txt", "a." + "x" * 1000, "." * 1000 + "y" * 300, "😀" * 99]
+)
+def test_long_file_names_are_cut_and_keep_their_extension(name):
+    safe = safe_filename(name, default="default")
+    assert 1 <= len(safe.encode()) <= 200
+    assert "\ufffd" not in safe
+    if name.endswith((".tar", ".txt")):
+        assert safe.endswith(name[-4:])

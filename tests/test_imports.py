@@ -1,0 +1,109 @@
+"""Imports point one way, and the pure rooms do no I/O: what the whiteboard says, held against the code."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+import tus
+
+ROOT = Path(tus.__file__).parent
+MODULES = {
+    ".".join(("tus", *path.relative_to(ROOT).with_suffix("").parts)).removesuffix(".__init__"): path
+    for path in ROOT.rglob("*.py")
+}
+#: What each room may import of ours; a name covers what is below it.
+MAY_IMPORT = {
+    "tus.errors": [],
+    "tus.headers": ["tus.errors"],
+    "tus.filenames": [],
+    "tus.checksums": [],
+    "tus.models": ["tus.headers", "tus.filenames"],
+    "tus.options": ["tus.errors"],
+    "tus.cors": ["tus.models", "tus.options"],
+    "tus.protocol": ["tus.errors", "tus.headers", "tus.models", "tus.checksums", "tus.options", "tus.protocol"],
+    "tus.exchange": ["tus.errors", "tus.models", "tus.options", "tus.cors", "tus.protocol"],
+    "tus.stores": ["tus.errors", "tus.models", "tus.options", "tus.stores"],
+    "tus.sweeper": ["tus.stores.interface"],
+    "tus.body": ["tus.models", "tus.stores.interface"],
+    "tus.adapters.interface": ["tus.models"],
+    "tus.adapters.wsgi": ["tus.models", "tus.protocol.tus1"],
+    "tus.adapters.webob": ["tus.models", "tus.adapters.wsgi"],
+    "tus.adapters": [],
+    "tus.handover": ["tus.adapters.interface", "tus.errors", "tus.stores.interface"],
+    "tus.server": [
+        "tus.adapters.interface",
+        "tus.body",
+        "tus.checksums",
+        "tus.errors",
+        "tus.exchange",
+        "tus.handover",
+        "tus.models",
+        "tus.options",
+        "tus.protocol.tus1",
+        "tus.stores",
+        "tus.stores.interface",
+        "tus.sweeper",
+    ],
+    "tus.filter": [
+        "tus.adapters.wsgi",
+        "tus.errors",
+        "tus.handover",
+        "tus.models",
+        "tus.options",
+        "tus.protocol.routing",
+        "tus.server",
+        "tus.stores",
+        "tus.stores.interface",
+    ],
+    "tus.files": ["tus.adapters.wsgi", "tus.errors", "tus.filter", "tus.models"],
+    "tus.serve": ["tus.body", "tus.errors", "tus.files", "tus.filter"],
+    "tus.cli": ["tus"],
+    "tus.testing": ["tus.errors", "tus.models", "tus.stores.interface"],
+    "tus": ["tus.adapters.webob", "tus.errors", "tus.filter", "tus.models", "tus.options", "tus.server"],
+}
+PURE = ("errors", "headers", "filenames", "checksums", "models", "options", "cors", "protocol", "exchange")
+IMPURE = {"os", "io", "time", "asyncio", "socket", "threading", "random", "secrets", "tempfile", "pathlib", "webob"}
+
+
+def imports(path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path} has a relative import"
+            submodules = [f"{node.module}.{alias.name}" for alias in node.names]
+            ours = [name for name in submodules if name in MODULES]
+            yield from ours or [node.module]
+
+
+def room(module):
+    return max((name for name in MAY_IMPORT if module == name or module.startswith(name + ".")), key=len)
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_imports_point_one_way(module):
+    allowed = MAY_IMPORT[room(module)]
+    for name in imports(MODULES[module]):
+        if name.partition(".")[0] == "tus":
+            assert any(name == other or name.startswith(other + ".") for other in allowed), f"{module} imports {name}"
+
+
+@pytest.mark.parametrize("module", [name for name in MODULES if name.split(".")[1:2] and name.split(".")[1] in PURE])
+def test_pure_rooms_do_no_io(module):
+    assert not {name.partition(".")[0] for name in imports(MODULES[module])} & IMPURE
+
+
+def test_the_drivers_know_no_concrete_store():
+    for module in ("tus.server", "tus.filter", "tus.cli", "tus.exchange", "tus.serve"):
+        assert not {"tus.stores.directory", "tus.stores.memory"} & set(imports(MODULES[module])), module
+
+
+def test_nobody_imports_the_command_line_or_the_test_suite():
+    for module, path in MODULES.items():
+        assert not {"tus.cli", "tus.testing"} & set(imports(path)), module
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_rooms_are_small(module):
+    assert len(MODULES[module].read_text().splitlines()) <= 400
