@@ -381,6 +381,14 @@ def the_url_is_right_wherever_the_request_came_in(s):
         assert s.offset(reply["Location"]) == 0
 
 
+@row("TUS-CREATE-03", "TRAP-17")
+def a_host_may_be_anything(s):
+    for host in ("[bad", "x:y:z", "a b", "\xe4", ""):
+        assert s.create(4, environ={"HTTP_HOST": host}).status == 201
+        reply = s.send("POST", headers={"Upload-Concat": "final;http://[bad /x"}, environ={"HTTP_HOST": host})
+        assert reply.status == 404
+
+
 @row("TUS-CREATE-04", "TUS-CWU-02", max_size=10)
 def what_is_too_large_is_not_created(s):
     assert s.create(11).status == 413

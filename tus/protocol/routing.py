@@ -39,7 +39,7 @@ def route(url: str, method: str, upload_path: str | None) -> Target:
     if upload_path is None:
         creates = not exists and method in ("POST", "OPTIONS", "GET")
     else:
-        path = unquote(urlsplit(url).path)
+        path = "/" + unquote(url.partition("://")[2].partition("/")[2])  # a Host may be anything, urlsplit() minds
         creates = path == upload_path
         exists = exists and path == f"{upload_path}/{tail}"
     if creates:
@@ -57,8 +57,11 @@ def upload_id_of(part_url: str, creation_url: str) -> str | None:
 
     The scheme does not count, because a proxy may have changed it; the host does.
     """
-    ours = urlsplit(creation_url)
-    theirs = urlsplit(urljoin(creation_url + "/", part_url))
+    try:
+        ours = urlsplit(creation_url)
+        theirs = urlsplit(urljoin(creation_url + "/", part_url))
+    except ValueError:
+        return None
     head, _, tail = theirs.path.partition("?")[0].rstrip("/").rpartition("/")
     if theirs.netloc.lower() != ours.netloc.lower() or unquote(head) != unquote(ours.path) or theirs.query:
         return None

@@ -1,0 +1,156 @@
+"""Reading a body: bounds, cuts of every kind, sizes of blocks, and gunicorn's socket."""
+
+import socket
+import threading
+
+import pytest
+from gunicorn.http.body import Body as GunicornBody
+from gunicorn.http.body import LengthReader
+from gunicorn.http.unreader import SocketUnreader
+
+from tests.wsgi import Stream
+from tus import body as body_module
+from tus.body import LARGEST, SMALLEST, Body
+
+
+def sizes(body):
+    return [len(block) for block in body.blocks()]
+
+
+def test_a_known_length_bounds_every_read():
+    body = Body(Stream(b"abcdef", ends=False), 4)
+    assert body.whole() == b"abcd"
+    assert (body.received, body.cut) == (4, False)
+
+
+def test_an_unknown_length_ends_where_the_stream_does():
+    body = Body(Stream(b"abcdef", ends=True), None)
+    assert body.whole() == b"abcdef"
+    assert (body.received, body.cut) == (6, False)
+
+
+@pytest.mark.parametrize("length", [0, 1, SMALLEST, SMALLEST + 1, 3 * LARGEST + 7])
+def test_every_byte_comes_once(length):
+    data = bytes(range(251)) * (length // 251 + 1)
+    for known in (length, None):
+        assert Body(Stream(data[:length], ends=known is None), known).whole() == data[:length]
+
+
+def test_a_short_read_is_a_cut_with_its_bytes_kept():
+    body = Body(Stream(b"abc", ends=True), 4)
+    assert body.whole() == b"abc"
+    assert body.cut
+
+
+@pytest.mark.parametrize("error", [OSError(), ConnectionResetError(), ValueError(), RuntimeError(), KeyError()])
+@pytest.mark.parametrize("length", [200_000, None])
+def test_an_error_of_any_kind_is_a_cut_with_the_blocks_before_it_kept(error, length):
+    body = Body(Stream(b"x" * 150_000, ends=False, error=error), length)
+    assert sizes(body) == [SMALLEST, SMALLEST]
+    assert body.cut
+
+
+@pytest.mark.parametrize("error", [SystemExit(1), KeyboardInterrupt()])
+def test_the_end_of_the_process_is_not_swallowed(error):
+    """gunicorn's sync worker raises SystemExit inside of read() when a request took too long."""
+    seen = 0
+    with pytest.raises(type(error)):
+        for block in Body(Stream(b"x" * 150_000, ends=False, error=error), 200_000).blocks():
+            seen += len(block)
+    assert seen == 2 * SMALLEST
+
+
+def test_blocks_grow_only_after_the_first_mib_and_only_while_bytes_come_fast(monkeypatch):
+    quick = sizes(Body(Stream(bytes(20 * LARGEST), ends=True), None))
+    assert quick[:16] == [SMALLEST] * 16
+    assert max(quick) == LARGEST
+    ticks = iter(range(10**9))
+    monkeypatch.setattr(body_module.time, "monotonic", lambda: next(ticks))
+    assert set(sizes(Body(Stream(bytes(4 * LARGEST), ends=True), None))) == {SMALLEST}
+
+
+# -- gunicorn's socket --
+
+
+class Connection:
+    """Both ends of a connection, ours as gunicorn would have it after it has read the head of a request."""
+
+    def __init__(self, length, buffered=b""):
+        self.client, self.server = socket.socketpair()
+        unreader = SocketUnreader(self.server)
+        unreader.unread(buffered)
+        self.unreader = unreader
+        self.input = GunicornBody(LengthReader(unreader, length))
+        self.body = Body(self.input, length)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.client.close()
+        self.server.close()
+
+
+def test_the_socket_is_received_from_directly(monkeypatch):
+    monkeypatch.setattr(GunicornBody, "read", None)
+    data = bytes(range(256)) * 20_000
+    with Connection(len(data), data[:100]) as connection:
+        sender = threading.Thread(target=connection.client.sendall, args=(data[100:],))
+        sender.start()
+        assert connection.body.whole() == data
+        sender.join()
+        assert not connection.body.cut
+        assert not connection.input.failed
+        assert connection.input.reader.length == 0
+
+
+def test_the_next_request_on_the_connection_is_left_alone():
+    for buffered, sent in ((b"abcdHEAD / HTTP/1.1", b""), (b"ab", b"cdHEAD / HTTP/1.1"), (b"", b"abcdHEAD / HTTP/1.1")):
+        with Connection(4, buffered) as connection:
+            connection.client.sendall(sent)
+            assert connection.body.whole() == b"abcd"
+            assert connection.unreader.read(15) == b"HEAD / HTTP/1.1"
+
+
+def test_what_came_before_a_cut_is_given_out():
+    with Connection(1000, b"abc") as connection:
+        connection.client.sendall(b"def")
+        connection.client.close()
+        assert connection.body.whole() == b"abcdef"
+        assert connection.body.cut
+        assert connection.input.failed
+
+
+def test_a_block_is_given_out_as_soon_as_there_is_one():
+    with Connection(1000) as connection:
+        blocks = connection.body.blocks()
+        connection.client.sendall(b"abc")
+        assert bytes(next(blocks)) == b"abc"
+        connection.client.sendall(b"de")
+        assert bytes(next(blocks)) == b"de"
+
+
+def test_a_server_that_stops_ends_its_bodies(monkeypatch):
+    monkeypatch.setattr(body_module, "_PATIENCE", 0.01)
+    with Connection(1000, b"abc") as connection:
+        blocks = connection.body.blocks()
+        assert bytes(next(blocks)) == b"abc"
+        monkeypatch.setattr(body_module, "_interrupted", False)
+        body_module.interrupt_all()
+        assert list(blocks) == []
+        assert connection.body.cut
+
+
+def test_anything_unfamiliar_is_read_like_any_stream():
+    with Connection(4, b"abcd") as connection:
+        for strange in ("length", "unreader"):
+            reader = connection.input.reader
+            kept = getattr(reader, strange)
+            setattr(reader, strange, None)
+            assert body_module._GunicornSocket.of(connection.input, 4) is None
+            setattr(reader, strange, kept)
+        assert body_module._GunicornSocket.of(connection.input, 5) is None
+        assert body_module._GunicornSocket.of(connection.input, None) is None
+        connection.server.settimeout(5)
+        assert body_module._GunicornSocket.of(connection.input, 4) is None
+        assert connection.body.whole() == b"abcd"
