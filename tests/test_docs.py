@@ -1,0 +1,193 @@
+"""What README and docs say is executed: code, configuration, commands."""
+
+import configparser
+import os
+import re
+import signal
+import subprocess
+import sys
+import venv
+from pathlib import Path
+
+import docutils.core
+import docutils.nodes
+import pytest
+from paste.deploy import loadapp
+from webob import Request
+
+import tus
+from tests.serving import ROOT, free_port
+from tests.wsgi import OCTETS, TUS, call
+from tus.options import Options
+
+DOCUMENTS = ("README.rst", "CHANGES.rst", "docs/design.rst")
+README = ROOT / "README.rst"
+
+
+def blocks(language):
+    tree = docutils.core.publish_doctree(README.read_text(), settings_overrides={"report_level": 2, "halt_level": 2})
+    return [node.astext() for node in tree.findall(docutils.nodes.literal_block) if language in node["classes"]]
+
+
+def commands():
+    return [line.strip() for line in README.read_text().splitlines() if line.startswith("    python3 -m venv")]
+
+
+def adjusted(text, directory):
+    """A block of the README with its directories in ours."""
+    (directory / "arrived").mkdir(exist_ok=True)
+    return text.replace("/tmp/upload", str(directory / "upload")).replace("/tmp/arrived", str(directory / "arrived"))
+
+
+def upload(app, url, data=b"hello world"):
+    """What a client does."""
+    headers = TUS | {"Upload-Length": str(len(data)), "Upload-Metadata": "filename aGVsbG8udHh0"}
+    url = call(app, "POST", url, headers)["Location"]
+    for offset in range(0, len(data), 6):
+        reply = call(app, "PATCH", url, TUS | OCTETS | {"Upload-Offset": str(offset)}, data[offset : offset + 6])
+        assert reply.status == 204
+    assert call(app, "HEAD", url, TUS)["Upload-Offset"] == str(len(data))
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_documents_are_valid(name):
+    path = ROOT / name
+    settings = {"report_level": 2, "halt_level": 2, "input_encoding": "utf-8"}
+    docutils.core.publish_doctree(path.read_text(), source_path=str(path), settings_overrides=settings)
+
+
+def test_the_readme_is_short():
+    assert len(README.read_text().splitlines()) < 150
+
+
+def test_the_filter_of_the_readme(tmp_path):
+    wrapping, application = blocks("python")[:2]
+    namespace = {"os": os, "shutil": __import__("shutil")}
+    exec(adjusted(application, tmp_path), namespace)
+    exec(adjusted(wrapping, tmp_path), namespace)
+    upload(namespace["application"], "/upload")
+    assert (tmp_path / "arrived" / "hello.txt").read_bytes() == b"hello world"
+    assert call(namespace["application"], "GET", "/").body == b"thank you"
+
+
+def test_the_view_of_the_readme(tmp_path):
+    from webob import Response
+
+    namespace = {"os": os, "shutil": __import__("shutil"), "Response": Response}
+    exec(adjusted(blocks("python")[2], tmp_path), namespace)
+
+    def app(environ, start_response):
+        return namespace["upload_view"](Request(environ))(environ, start_response)
+
+    upload(app, "/anywhere/uploads")
+    assert (tmp_path / "arrived" / "hello.txt").read_bytes() == b"hello world"
+    assert b"upload form" in call(app, "GET", "/anywhere/uploads").body
+
+
+handed = []
+
+
+def application_factory(global_conf):
+    """Stands for the reader's application."""
+
+    def application(environ, start_response):
+        if "tus.upload" in environ:
+            handed.append(environ["wsgi.input"].read(int(environ["CONTENT_LENGTH"])))
+        start_response("200 OK", [("Content-Type", "text/plain")])
+        return [b"ok"]
+
+    return application
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_the_ini_files_of_the_readme(tmp_path, number):
+    text = adjusted(blocks("ini")[number], tmp_path)
+    text = text.replace("use = egg:MyApp", "paste.app_factory = tests.test_docs:application_factory")
+    (tmp_path / "site.ini").write_text(text)
+    app = loadapp(f"config:{tmp_path}/site.ini")
+    handed.clear()
+    upload(app, "/upload")
+    if number == 1:
+        assert handed == [b"hello world"]
+    else:
+        assert os.path.dirname(handed[0].decode()) == str(tmp_path / "upload")
+
+
+def test_every_option_is_in_the_readme_and_no_other():
+    named = set(re.findall(r"^``([a-z_]+)``|, ``([a-z_]+)``$", README.read_text(), re.MULTILINE))
+    named = {name for pair in named for name in pair if name}
+    assert named == set(Options.__dataclass_fields__)
+
+
+def test_the_example_names_options_that_exist():
+    parser = configparser.RawConfigParser()
+    parser.read(ROOT / "paste_example.ini")
+    assert set(parser["filter:tus"]) - {"use"} <= set(Options.__dataclass_fields__)
+    commented = re.findall(r"^# ([a-z_]+) =", (ROOT / "paste_example.ini").read_text(), re.MULTILINE)
+    assert set(commented) <= set(Options.__dataclass_fields__)
+
+
+def test_files_that_the_documents_name_exist():
+    for name in DOCUMENTS:
+        for path in re.findall(r"``((?:tus|tests|docs|benchmarks)/[\w/.]+)``", (ROOT / name).read_text()):
+            assert (ROOT / path).exists(), f"{name} names {path}"
+    rooms = re.findall(r"^ +(?:\w+/)?\s*(\w+\.py)\b", (ROOT / "docs/design.rst").read_text(), re.MULTILINE)
+    existing = {path.name for path in Path(tus.__file__).parent.rglob("*.py")}
+    assert set(rooms) <= existing
+    assert len(rooms) > 15
+
+
+def test_versions_agree():
+    assert f"{tus.__version__} (unreleased)" in (ROOT / "CHANGES.rst").read_text()
+    assert f'version = "{tus.__version__}"' in (ROOT / "pyproject.toml").read_text()
+
+
+def test_the_command_for_the_tests_is_what_is_run():
+    assert len(commands()) == 2
+    assert commands()[1] in README.read_text()
+    assert "README.rst" in (ROOT / ".ci/run").read_text()
+    assert os.access(ROOT / ".ci/run", os.X_OK)
+
+
+@pytest.mark.long
+def test_the_command_of_the_readme_runs_the_server(tmp_path):
+    """In a copy of the sources and a new virtual environment, to the letter, but for the port."""
+    copy = tmp_path / "tus"
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=True).stdout
+    for name in filter(None, listed.decode().split("\0")):
+        (copy / name).parent.mkdir(parents=True, exist_ok=True)
+        (copy / name).write_bytes((ROOT / name).read_bytes())
+    port = free_port()
+    process = subprocess.Popen(
+        ["bash", "-ec", f"{commands()[0]} --port {port}"],
+        cwd=copy,
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        for line in process.stdout:
+            if "curl" in line:
+                break
+        answer = subprocess.run(["bash", "-ec", line], capture_output=True, text=True, timeout=60, check=True)
+        assert "201 Created" in answer.stdout
+        assert (copy / "uploads" / "hello.txt").read_bytes() == b"hello"
+    finally:
+        os.killpg(process.pid, signal.SIGTERM)
+        process.communicate(timeout=30)
+
+
+@pytest.mark.long
+def test_the_core_installs_light(tmp_path):
+    """WebOb and PasteDeploy, and what these need, are all that comes with it."""
+    venv.create(tmp_path / "venv", with_pip=True)
+    python = tmp_path / "venv" / "bin" / "python"
+    subprocess.run([python, "-m", "pip", "install", "-q", ROOT], check=True)
+    listed = subprocess.run(
+        [python, "-m", "pip", "list", "--format=freeze"], capture_output=True, text=True, check=True
+    )
+    names = {line.partition("==")[0].lower() for line in listed.stdout.splitlines()}
+    assert names - {"pip", "setuptools", "legacy-cgi"} == {"tus", "webob", "pastedeploy"}
+    code = "import tus; from tus import Filter, Tus, WebobAdapter, TusException"
+    subprocess.run([python, "-W", "ignore", "-c", code], check=True, cwd=tmp_path)
+    assert sys.version_info >= (3, 11)
