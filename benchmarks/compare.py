@@ -72,13 +72,13 @@ def serve(name: str, port: int, directory: Path) -> None:
     os.environ["PYTHONPATH"] = os.pathsep.join(
         (str(Path(__file__).parent), str(Path(__file__).parent.parent), os.environ.get("PYTHONPATH", ""))
     )
-    bind = f"127.0.0.1:{port}"
     if name == "tussi":
-        command = ["uvicorn", "--factory", "--host", "127.0.0.1", "--port", str(port), "--log-level", "error", "--no-access-log"]
+        command = ["uvicorn", "--factory", "--host", "127.0.0.1", "--port", str(port), "--log-level", "error"]
+        command += ["--no-access-log", "compare:configured_app"]
     else:
-        command = ["gunicorn", "-k", "gthread", "--threads", THREADS, "-b", bind, "--log-level", "error", "--no-control-socket"]
-    target = "compare:configured_app" if name == "tussi" else "compare:configured_app()"
-    os.execv(sys.executable, [sys.executable, "-m", *command, target])
+        command = ["gunicorn", "-k", "gthread", "--threads", THREADS, "-b", f"127.0.0.1:{port}", "--log-level", "error"]
+        command += ["--no-control-socket", "compare:configured_app()"]
+    os.execv(sys.executable, [sys.executable, "-m", *command])
 
 
 def configured_app():
@@ -238,15 +238,20 @@ def main() -> None:
 def report(results: dict[tuple[str, str], list[Result]], peers: list[str]) -> None:
     for row in dict.fromkeys(row for row, _ in results):
         small = row == ROWS[2]
-        print(f"\n{row:16} {'uploads/s' if small else 'MiB/s':>10} {'ratio':>6} {'CPU ' + ('us/upload' if small else 's/GiB'):>14} {'ratio':>6}   rounds")
+        units = ("uploads/s", "CPU us/upload") if small else ("MiB/s", "CPU s/GiB")
+        digits, scale = (0, 1e6) if small else (2, 1024)
+        print(f"\n{row:16} {units[0]:>10} {'ratio':>6} {units[1]:>14} {'ratio':>6}   CPU of each round")
         first: tuple[float, float] | None = None
         for name in peers:
             runs = results[row, name]
             speed = statistics.median(run.amount / run.seconds for run in runs)
-            cost = statistics.median(run.cpu / run.amount for run in runs) * (1e6 if small else 1024)
+            costs = [run.cpu / run.amount * scale for run in runs]
+            cost = statistics.median(costs)
             first = first or (speed, cost)
-            spread = " ".join(f"{run.cpu / run.amount * (1e6 if small else 1024):.{0 if small else 2}f}" for run in runs)
-            print(f"{name:16} {speed:10.0f} {speed / first[0]:6.2f} {cost:14.{0 if small else 2}f} {cost / first[1]:6.2f}   {spread}")
+            each = " ".join(f"{value:.{digits}f}" for value in costs)
+            print(
+                f"{name:16} {speed:10.0f} {speed / first[0]:6.2f} {cost:14.{digits}f} {cost / first[1]:6.2f}   {each}"
+            )
 
 
 if __name__ == "__main__":

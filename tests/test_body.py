@@ -5,7 +5,7 @@ import threading
 
 import pytest
 from gunicorn.http.body import Body as GunicornBody
-from gunicorn.http.body import LengthReader
+from gunicorn.http.body import ChunkedReader, LengthReader
 from gunicorn.http.unreader import SocketUnreader
 
 from tests.wsgi import Stream
@@ -143,14 +143,54 @@ def test_a_server_that_stops_ends_its_bodies(monkeypatch):
 
 def test_anything_unfamiliar_is_read_like_any_stream():
     with Connection(4, b"abcd") as connection:
+        direct = body_module._GunicornInput.of
         for strange in ("length", "unreader"):
             reader = connection.input.reader
             kept = getattr(reader, strange)
             setattr(reader, strange, None)
-            assert body_module._GunicornSocket.of(connection.input, 4) is None
+            assert direct(connection.input, 4) is None
             setattr(reader, strange, kept)
-        assert body_module._GunicornSocket.of(connection.input, 5) is None
-        assert body_module._GunicornSocket.of(connection.input, None) is None
+        assert direct(connection.input, 5) is None
+        assert direct(connection.input, None) is None
         connection.server.settimeout(5)
-        assert body_module._GunicornSocket.of(connection.input, 4) is None
+        assert direct(connection.input, 4) is None
         assert connection.body.whole() == b"abcd"
+
+
+# -- gunicorn's chunks --
+
+
+def chunked(connection):
+    connection.input = GunicornBody(ChunkedReader(None, connection.unreader))
+    return Body(connection.input, None)
+
+
+def chunk(data):
+    return b"%x\r\n%s\r\n" % (len(data), data)
+
+
+def test_chunks_are_given_out_as_they_come(monkeypatch):
+    monkeypatch.setattr(GunicornBody, "read", None)
+    with Connection(0) as connection:
+        body = chunked(connection)
+        blocks = body.blocks()
+        connection.client.sendall(chunk(b"abc"))
+        assert next(blocks) == b"abc"
+        connection.client.sendall(chunk(b"defg") + chunk(b"h")[:4])
+        assert next(blocks) == b"defg"
+        assert next(blocks) == b"h"
+        connection.client.sendall(b"\r\n0\r\n\r\nHEAD / HTTP/1.1")
+        assert list(blocks) == []
+        assert (body.received, body.cut, connection.input.failed) == (8, False, False)
+        assert connection.unreader.read(15) == b"HEAD / HTTP/1.1"
+
+
+@pytest.mark.parametrize("rest", [b"", b"10\r\nxyz", b"zz\r\n", b"3\r\nxyzzz"])
+def test_chunks_before_a_cut_or_a_broken_one_are_given_out(rest):
+    with Connection(0) as connection:
+        body = chunked(connection)
+        connection.client.sendall(chunk(b"abc") + rest)
+        connection.client.close()
+        assert body.whole() in (b"abc", b"abcxyz")
+        assert body.cut
+        assert connection.input.failed

@@ -319,6 +319,18 @@ def the_blocks_before_an_overrun_are_kept(s):
     assert data_of(s) == data[:100_000]
 
 
+@row("A-07")
+def an_overrun_right_behind_the_last_byte_does_not_complete_the_upload(s):
+    data = os.urandom(65536)
+    for headers in ({}, checksum("sha1", data)):
+        url = s.url(65536)
+        assert s.patch(url, 0, data + b"!", headers, chunked=True).status == 413
+        assert s.offset(url) == 0
+    assert s.landed == []
+    assert s.patch(url, 0, data, chunked=True).status == 204
+    assert data_of(s) == data
+
+
 @row("TRAP-8")
 def a_body_without_an_end_is_refused(s):
     url = s.url(4)
@@ -917,6 +929,8 @@ def pages_and_forms_at_the_same_url_are_the_applications(s):
     assert call(s.app, "POST", PATH, form, b"--x--").body == b"the application's own page"
     assert call(s.app, "POST", PATH, form | {"Upload-Length": "4"}, b"--x--").status == 412
     assert call(s.app, "POST", PATH).status == 412
+    assert call(s.app, "HEAD", PATH).get("Tus-Resumable") is None
+    assert s.head(PATH).status in (404, 405)
 
 
 # -- Failures of the store ----------------------------------------------------------------------------------------

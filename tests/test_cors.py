@@ -86,7 +86,11 @@ def test_an_application_that_cares_itself_is_left_alone(tmp_path):
     reply = subject.create(0, PAGE)
     assert (reply.status, reply["Access-Control-Allow-Origin"]) == (403, "https://mine")
 
-    subject.app._app = lambda environ, start: start("403 Forbidden", [("Content-Type", "text/plain")]) and [] or [b"no"]
+    def careless(environ, start_response):
+        start_response("403 Forbidden", [("Content-Type", "text/plain")])
+        return [b"no"]
+
+    subject.app._app = careless
     reply = subject.create(0, PAGE)
     assert (reply.status, reply["Access-Control-Allow-Origin"]) == (403, "*")
 

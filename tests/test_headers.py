@@ -38,7 +38,7 @@ def test_integers(value, number):
     + ["9" * 20, "9" * 10_000, "abc", "1\n", "1\0", "None", "inf"],
 )
 def test_what_is_no_integer(value):
-    with pytest.raises(BadRequest, match="^X must be"):
+    with pytest.raises(BadRequest, match=r"^X must be"):
         parse_integer("X", value)
 
 

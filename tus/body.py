@@ -13,6 +13,7 @@ import select
 import ssl
 import time
 from collections.abc import Iterator
+from types import GeneratorType
 from typing import Any
 
 from tus.models import Readable
@@ -58,11 +59,10 @@ class Body:
 
     def blocks(self) -> Iterator[Block]:
         """The blocks of the body, none of them empty. A block is good until the next one is asked for."""
-        direct = _GunicornSocket.of(self._stream, self._length)
-        if direct is not None:
-            yield from self._receive(direct)
-        else:
-            yield from self._read()
+        direct = _GunicornInput.of(self._stream, self._length)
+        if direct is None:
+            return self._read()
+        return self._receive(direct)
 
     def whole(self) -> bytes:
         """The body in one block, for one that is known to be short."""
@@ -91,35 +91,42 @@ class Body:
             self.received += len(block)
             yield block
 
-    def _receive(self, direct: _GunicornSocket) -> Iterator[Block]:
+    def _receive(self, direct: _GunicornInput) -> Iterator[Block]:
         for block in direct.blocks():
             self.received += len(block)
             yield block
-        self.cut = self.received < (self._length or 0)
+        self.cut = not direct.ended
 
 
-class _GunicornSocket:
-    """The socket behind gunicorn's ``wsgi.input``, received from straight into one buffer.
+class _GunicornInput:
+    """What is behind gunicorn's ``wsgi.input``: blocks as they come, where its ``read`` would wait for full ones.
 
-    That saves two copies of every byte, and what has come before a reset or a death is there to be kept, because
-    ``recv`` gives what there is. It rests on names that gunicorn does not promise, so each of them is looked for, and
-    anything unfamiliar is read like any other stream.
+    What has come before a reset or a death is there to be kept, then, and a body of known length is received straight
+    into one buffer, which saves two copies of every byte. It rests on names that gunicorn does not promise, so each of
+    them is looked for, and anything unfamiliar is read like any other stream.
+
+    Attributes:
+        ended: whether the body came to its end.
     """
 
-    def __init__(self, body: Any, reader: Any, socket: Any) -> None:
+    def __init__(self, body: Any, chunked: bool) -> None:
         self._body = body
-        self._reader = reader
-        self._socket = socket
-        self._poll = select.poll()
+        self._reader = body.reader
+        self._chunked = chunked
+        self._socket: Any = None if chunked else body.reader.unreader.sock
+        self.ended = False
 
     @classmethod
-    def of(cls, stream: object, length: int | None) -> _GunicornSocket | None:
-        """The socket, where the stream is gunicorn's, its length is known, and nothing of it was read."""
-        if length is None or type(stream).__module__ != "gunicorn.http.body":
+    def of(cls, stream: Any, length: int | None) -> _GunicornInput | None:
+        """The input, if the stream is gunicorn's and nothing of it was read."""
+        if type(stream).__module__ != "gunicorn.http.body" or not _is_empty(getattr(stream, "buf", None)):
             return None
-        reader = getattr(stream, "reader", None)
+        reader: Any = getattr(stream, "reader", None)
+        if length is None:
+            known = isinstance(getattr(reader, "parser", None), GeneratorType) and _is_empty(reader.buf)
+            return cls(stream, chunked=True) if known else None
         unreader = getattr(reader, "unreader", None)
-        socket = getattr(unreader, "sock", None)
+        socket: Any = getattr(unreader, "sock", None)
         known = (
             type(reader).__name__ == "LengthReader"
             and getattr(reader, "length", None) == length
@@ -130,10 +137,32 @@ class _GunicornSocket:
             and not isinstance(socket, ssl.SSLSocket)  # what it holds decrypted, poll() does not see
             and socket.gettimeout() is None
         )
-        return cls(stream, reader, socket) if known else None
+        return cls(stream, chunked=False) if known else None
 
     def blocks(self) -> Iterator[Block]:
-        """The blocks; fewer bytes than announced mean a cut."""
+        """The blocks; afterwards ``ended`` tells whether they are all."""
+        try:
+            yield from self._chunks() if self._chunked else self._received()
+        finally:
+            # Where the next request on this connection begins is only known after the end of this one.
+            self._body.failed = self._body.failed or not self.ended
+
+    def _chunks(self) -> Iterator[Block]:
+        reader = self._reader
+        while True:
+            try:
+                block = next(reader.parser, None)
+            except Exception as error:
+                log.debug("a chunked body was cut: %r", error)
+                return
+            if block is None:
+                reader.parser = None
+                self.ended = True
+                return
+            if block:
+                yield block
+
+    def _received(self) -> Iterator[Block]:
         reader = self._reader
         buffered = reader.unreader.take_buffered()
         if len(buffered) > reader.length:
@@ -142,24 +171,25 @@ class _GunicornSocket:
         if buffered:
             reader.length -= len(buffered)
             yield buffered
-        if not reader.length:
-            return
-        self._poll.register(self._socket, select.POLLIN)
-        buffer = memoryview(bytearray(min(LARGEST, reader.length)))
-        while reader.length:
-            count = self._fill(buffer[: reader.length])
-            if not count:
-                self._body.failed = True  # what follows on this connection is not a request
-                return
-            reader.length -= count
-            yield buffer[:count]
+        if reader.length:
+            poll = select.poll()
+            poll.register(self._socket, select.POLLIN)
+            buffer = memoryview(bytearray(min(LARGEST, reader.length)))
+            while reader.length and (count := self._fill(poll, buffer[: reader.length])):
+                reader.length -= count
+                yield buffer[:count]
+        self.ended = not reader.length
 
-    def _fill(self, buffer: memoryview) -> int:
+    def _fill(self, poll: select.poll, buffer: memoryview) -> int:
         """Wait for the first byte, then receive what there is; 0 where the connection ended."""
         try:
             while not _interrupted:
-                if self._poll.poll(_PATIENCE * 1000):
+                if poll.poll(_PATIENCE * 1000):
                     return int(self._socket.recv_into(buffer))
         except Exception as error:
             log.debug("the body was cut with %d bytes to come: %r", self._reader.length, error)
         return 0
+
+
+def _is_empty(buffer: Any) -> bool:
+    return buffer is not None and buffer.tell() == 0

@@ -84,9 +84,11 @@ class _Receiver:
         try:
             answer = _Answer(self._app, environ, file)
             if 200 <= answer.status < 300:
-                for _ in answer:  # accepted means: produced to its end
-                    pass
-                answer.close()
+                try:
+                    for _ in answer:  # accepted means: produced to its end
+                        pass
+                finally:
+                    answer.close()
             return Response(answer.status, answer.reason, answer.headers, answer)
         except BaseException:
             file.close()

@@ -94,6 +94,7 @@ class Tus:
         self._store = open_store(options) if store is None else store
         self._receiver = receiver
         self._claim: Claim | None = None
+        self._upload: Upload | None = None
 
     @property
     def valid(self) -> bool:
@@ -107,8 +108,8 @@ class Tus:
 
     @property
     def upload(self) -> Upload | None:
-        """The upload that this request completed, or None."""
-        return None if self._claim is None else self._claim.upload
+        """The upload that this request is about, as it stands after it; None where there is none."""
+        return self._upload
 
     @property
     def upload_finished(self) -> bool:
@@ -124,9 +125,9 @@ class Tus:
         Raises:
             UploadGone: this request completed no upload, or its store keeps no files.
         """
-        if self.upload is None or self.upload.path is None:
+        if self._claim is None or self._claim.upload.path is None:
             raise UploadGone("This request completed no upload.")
-        return self.upload.path
+        return self._claim.upload.path
 
     def cleanup_file(self) -> None:
         """Acknowledge the finished file: the application has it, so the data is removed.
@@ -173,12 +174,17 @@ class Tus:
         store = self._store
         match effect:
             case Load(upload_id):
-                return store.load(upload_id)
+                loaded = store.load(upload_id)
+                self._upload = self._upload or loaded
+                return loaded
             case Receive(upload, intake):
-                return self._receive(upload, intake)
+                received = self._receive(upload, intake)
+                self._upload = received.upload
+                return received
             case Create(draft):
                 keep_swept(store, self.options.upload_valid_duration)
-                return store.create(draft)
+                self._upload = store.create(draft)
+                return self._upload
             case HandOver(upload):
                 return self._hand_over(upload)
             case Remove(upload_id):
@@ -213,12 +219,18 @@ class Tus:
     def _fill(self, session: AppendSession, intake: tus1.Intake, body: Body) -> bool:
         """Move the body into a session, and verify it; returns whether it overran."""
         hasher = None if intake.body.checksum is None else ALGORITHMS[intake.body.checksum[0]]()
+        held = None
         for block in body.blocks():
             if intake.limit is not None and body.received > intake.limit:
                 return True
             if hasher is not None:
                 hasher.update(block)
+            if body.received == intake.limit and intake.body.length is None:
+                held = bytes(block)  # it would complete the upload, and more may follow
+                continue
             session.write(block)
+        if held is not None:
+            session.write(held)
         if hasher is not None and not body.cut:
             _verify(hasher.digest(), intake)
         return False
@@ -242,6 +254,7 @@ class Tus:
 
     def _hand_over(self, upload: Upload) -> Response | None:
         claim = self._store.claim(upload)
+        self._upload = claim.upload
         try:
             if claim.upload.state == State.ACCEPTED:
                 return None  # by another request, while this one was on its way

@@ -139,11 +139,14 @@ def target(request: Request, options: Options) -> Target:
 def is_ours(request: Request, options: Options) -> bool:
     """Whether the request speaks to the uploads, rather than to a page or a form that lives at the same URL.
 
-    Not ours are GET at the URL that creates uploads, and a form posted without any header of the protocol.
+    Not ours are GET and HEAD of what is no upload, and a form posted without any header of the protocol.
     """
     method = effective_method(request)
-    if method == "GET":
-        return target(request, options).upload_id is not None
+    if method in ("GET", "HEAD"):
+        upload_id = target(request, options).upload_id
+        # Below an upload path all is ours; in a view the framework's routing may lead to pages as well.
+        names_upload = upload_id is not None if options.upload_path is not None else bool(upload_id)
+        return names_upload or (method == "HEAD" and request.headers.get("Tus-Resumable") is not None)
     if method == "POST" and headers.media_type(request.headers.get("Content-Type") or "") in _FORM_TYPES:
         return any(request.headers.get(name) is not None for name in _MARKS)
     return True
