@@ -14,8 +14,9 @@ import signal
 import socket
 import subprocess
 import sys
+import sysconfig
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -93,6 +94,32 @@ def serving(server: str, directory: Path, **options: object) -> Iterator[Serving
 
 def _handovers(landed: Path) -> Path:
     return landed.parent / "handovers"
+
+
+@contextlib.contextmanager
+def command(
+    arguments: Sequence[str | os.PathLike[str]], directory: Path, **how: object
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Run an installed command in a directory; whatever it has started is gone afterwards.
+
+    What it prints is in ``stdout`` and ``stderr`` there. It does not see the sources in front of what is installed.
+    """
+    script = Path(sysconfig.get_path("scripts")) / arguments[0]
+    environment = os.environ | {"HOME": str(directory), "PYTHONUNBUFFERED": "1"}
+    with (directory / "stdout").open("wb") as stdout, (directory / "stderr").open("wb") as stderr:
+        process = subprocess.Popen(
+            [script, *arguments[1:]],
+            **{"cwd": directory, "env": environment, "start_new_session": True} | how,
+            stdin=subprocess.DEVNULL,
+            stdout=stdout,
+            stderr=stderr,
+        )
+    try:
+        yield process
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
 
 
 def wait_for_port(port: int, process: subprocess.Popen[bytes], log: Path, seconds: float = 30) -> None:

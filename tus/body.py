@@ -141,11 +141,9 @@ class _GunicornInput:
 
     def blocks(self) -> Iterator[Block]:
         """The blocks; afterwards ``ended`` tells whether they are all."""
-        try:
-            yield from self._chunks() if self._chunked else self._received()
-        finally:
-            # Where the next request on this connection begins is only known after the end of this one.
-            self._body.failed = self._body.failed or not self.ended
+        yield from self._chunks() if self._chunked else self._received()
+        if not self.ended:
+            self._body.failed = True  # where the next request would begin on this connection is not known
 
     def _chunks(self) -> Iterator[Block]:
         reader = self._reader

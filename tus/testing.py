@@ -293,6 +293,10 @@ class StoreSuite:
         again = store.claim(upload)
         assert again.upload.state == State.ACCEPTED
         again.release()
+        with pytest.raises(OffsetMismatch):  # and not UploadGone, after which clients would send it all again
+            store.append(upload, 0, b"abc")
+        with pytest.raises(OffsetMismatch):
+            store.open(upload, 3)
 
     # -- Expiry --
 

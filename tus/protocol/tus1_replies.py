@@ -27,7 +27,8 @@ EXTENSIONS: Final = (
     "concatenation-unfinished",
 )
 
-# WSGI's own validator wants a Content-Type on every reply but a 204.
+# WSGI's own validator wants a Content-Type on every reply but a 204. Replies to HEAD need a Content-Length too: without
+# one waitress announces chunks and sends them, and cheroot hangs up.
 _TYPE = ("Content-Type", "text/plain; charset=utf-8")
 _EMPTY = (_TYPE, ("Content-Length", "0"))
 
@@ -47,7 +48,7 @@ def discovered(options: Options, extensions: frozenset[str]) -> Response:
 
 def inspected(upload: Upload) -> Response:
     """The reply to HEAD (Core, HEAD; Concatenation for final uploads)."""
-    response = Response(200, "OK", [("Tus-Resumable", VERSION), ("Cache-Control", "no-store"), _TYPE])
+    response = Response(200, "OK", [("Tus-Resumable", VERSION), ("Cache-Control", "no-store"), *_EMPTY])
     if upload.is_complete or not upload.is_final:
         response.headers.append(("Upload-Offset", str(upload.offset)))
     if upload.length is not None:
@@ -124,7 +125,7 @@ def refused(error: RequestError, is_head: bool) -> Response:
     """The reply to a request that cannot be carried out."""
     headers = [("Tus-Resumable", VERSION), *error.headers, _TYPE]
     if is_head:
-        return Response(error.status, error.reason, [*headers, ("Cache-Control", "no-store")])
+        return Response(error.status, error.reason, [*headers, ("Content-Length", "0"), ("Cache-Control", "no-store")])
     text = f"{error}\n".encode()
     headers += [("X-Content-Type-Options", "nosniff"), ("Content-Length", str(len(text)))]
     return Response(error.status, error.reason, headers, (text,))

@@ -128,6 +128,8 @@ class SideCar:
             OffsetMismatch: the upload does not go on at this offset.
             UploadGone: the data is lost.
         """
+        if self.slot.state == State.ACCEPTED:  # whose data is gone because the application has it
+            raise OffsetMismatch(self.slot.offset)
         try:
             fd = os.open(self.path, os.O_WRONLY | FLAGS)
         except FileNotFoundError:
