@@ -4,6 +4,8 @@ import errno
 import multiprocessing
 import os
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -435,3 +437,36 @@ def test_what_fsync_promises_is_what_is_synced(tmp_path, monkeypatch):
         synced.clear()
         claim.accept()
         assert synced == ([] if policy == "none" else [car])
+
+
+def test_a_limit_of_the_system_is_a_full_disk(tmp_path):
+    """The kernel itself refuses here: a process may not make files larger than 100 000 bytes."""
+    code = """
+import resource, sys
+resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, resource.RLIM_INFINITY))
+from tus.errors import StorageFull
+from tus.models import Upload
+from tus.stores.directory import DirectoryStore
+store = DirectoryStore(sys.argv[1])
+upload = store.create(Upload("", length=300_000))
+try:
+    with store.open(upload, 0) as session:
+        for number in range(10):
+            session.write(bytes([number]) * 30_000)
+except StorageFull:
+    pass
+assert store.load(upload.id).offset == 100_000, store.load(upload.id)
+try:
+    store.append(store.load(upload.id), 100_000, b"x")
+except StorageFull:
+    pass
+else:
+    raise SystemExit("there was room")
+resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+print(store.append(store.load(upload.id), 100_000, bytes(200_000)).id)
+"""
+    result = subprocess.run([sys.executable, "-W", "ignore", "-c", code, str(tmp_path)], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    data = (tmp_path / result.stdout.strip()).read_bytes()
+    expected = b"".join(bytes([number]) * 30_000 for number in range(10))[:100_000] + bytes(200_000)
+    assert data == expected
