@@ -170,7 +170,7 @@ class Uploads(RuleBasedStateMachine):
     )
     def crash(self, model, data, where, summed, large):
         """Die while the body is read, before the data is written, or before it is counted."""
-        if model.gone or len(data) > self.limit(model) or model.complete:
+        if model.gone or len(data) >= self.limit(model) or model.complete:
             return
         headers = checksum(data) if summed else {}
         if where == "body":

@@ -64,10 +64,6 @@ class Body:
             return self._read()
         return self._receive(direct)
 
-    def whole(self) -> bytes:
-        """The body in one block, for one that is known to be short."""
-        return b"".join(bytes(block) for block in self.blocks())
-
     def _read(self) -> Iterator[Block]:
         size, count = SMALLEST, 0
         while self._length is None or self.received < self._length:

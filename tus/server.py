@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from itertools import chain
 from typing import Any
 
 from tus.adapters.interface import Adapter
 from tus.body import SMALLEST, Body
-from tus.checksums import ALGORITHMS
+from tus.checksums import ALGORITHMS, Hasher
 from tus.errors import ChecksumMismatch, OptionError, RequestError, StorageFull, StorageUnavailable, UploadGone
 from tus.exchange import (
     Concatenate,
@@ -29,7 +30,7 @@ from tus.models import Response, State, Upload
 from tus.options import Options
 from tus.protocol import tus1
 from tus.stores import open_store
-from tus.stores.interface import AppendSession, Claim, Concatenates, Expires, Store, extensions_of
+from tus.stores.interface import AppendSession, Block, Claim, Concatenates, Expires, Store, extensions_of
 from tus.sweeper import keep_swept
 
 log = logging.getLogger(__name__)
@@ -156,7 +157,7 @@ class Tus:
                     effect = steps.throw(error)
                 except OSError as error:
                     if isinstance(effect, HandOver):
-                        raise
+                        raise  # it may be the application's
                     log.exception("the store failed")
                     effect = steps.throw(StorageUnavailable().with_traceback(error.__traceback__))
                 else:
@@ -200,14 +201,18 @@ class Tus:
 
     def _receive(self, upload: Upload, intake: tus1.Intake) -> Received:
         body = Body(self._adapter.stream, intake.body.length)
+        blocks = body.blocks()
         if intake.body.length is not None and intake.body.length <= SMALLEST:
-            return self._receive_short(upload, intake, body)
-        if intake.limit == 0 and intake.length is None:
-            return Received(upload, overran=any(body.blocks()))
+            first = next(blocks, b"")
+            if body.received == intake.body.length or body.cut:
+                return self._receive_at_once(upload, intake, first, body.cut)
+            blocks = chain((first,), blocks)
+        elif intake.limit == 0 and intake.length is None:
+            return Received(upload, overran=any(blocks))
         checksum = intake.body.checksum
         with self._store.open(upload, intake.offset, intake.length, staged=checksum is not None) as session:
             try:
-                overran = self._fill(session, intake, body)
+                overran = self._fill(session, intake, body, blocks)
             except StorageFull as error:
                 if checksum is None:
                     return Received(session.commit(), failure=error)
@@ -216,11 +221,11 @@ class Tus:
                 return Received(session.upload, overran, body.cut)
             return Received(session.commit(), overran, body.cut)
 
-    def _fill(self, session: AppendSession, intake: tus1.Intake, body: Body) -> bool:
+    def _fill(self, session: AppendSession, intake: tus1.Intake, body: Body, blocks: Iterable[Block]) -> bool:
         """Move the body into a session, and verify it; returns whether it overran."""
-        hasher = None if intake.body.checksum is None else ALGORITHMS[intake.body.checksum[0]]()
+        hasher = _hasher(intake)
         held = None
-        for block in body.blocks():
+        for block in blocks:
             if intake.limit is not None and body.received > intake.limit:
                 return True
             if hasher is not None:
@@ -232,23 +237,21 @@ class Tus:
         if held is not None:
             session.write(held)
         if hasher is not None and not body.cut:
-            _verify(hasher.digest(), intake)
+            _verify(hasher, intake)
         return False
 
-    def _receive_short(self, upload: Upload, intake: tus1.Intake, body: Body) -> Received:
-        """A short body is there already, or nearly so: one step in the store instead of three."""
-        block = body.whole()
-        checksum = intake.body.checksum
-        if checksum is not None:
-            if body.cut:
+    def _receive_at_once(self, upload: Upload, intake: tus1.Intake, block: Block, cut: bool) -> Received:
+        """A short body that is there already: one step in the store instead of three."""
+        hasher = _hasher(intake)
+        if hasher is not None:
+            if cut:
                 return Received(upload, cut=True)
-            hasher = ALGORITHMS[checksum[0]]()
             hasher.update(block)
-            _verify(hasher.digest(), intake)
+            _verify(hasher, intake)
         if not block and intake.length is None:
-            return Received(upload, cut=body.cut)
+            return Received(upload, cut=cut)
         try:
-            return Received(self._store.append(upload, intake.offset, block, intake.length), cut=body.cut)
+            return Received(self._store.append(upload, intake.offset, block, intake.length), cut=cut)
         except StorageFull as error:
             return Received(self._store.load(upload.id), failure=error)
 
@@ -271,6 +274,10 @@ class Tus:
                 claim.release()
 
 
-def _verify(digest: bytes, intake: tus1.Intake) -> None:
-    if intake.body.checksum is not None and digest != intake.body.checksum[1]:
+def _hasher(intake: tus1.Intake) -> Hasher | None:
+    return None if intake.body.checksum is None else ALGORITHMS[intake.body.checksum[0]]()
+
+
+def _verify(hasher: Hasher, intake: tus1.Intake) -> None:
+    if intake.body.checksum is not None and hasher.digest() != intake.body.checksum[1]:
         raise ChecksumMismatch()

@@ -195,10 +195,13 @@ class _Claim:
         return io.BytesIO(self._entry.data)
 
     def accept(self) -> None:
+        if self.upload.state == State.ACCEPTED:
+            return
         with self._store._lock:
             expires_at = self._store._clock() + self._store._completed_keep
             self._entry.upload = replace(self._entry.upload, state=State.ACCEPTED, expires_at=expires_at)
             self._entry.data.clear()
+            self.upload = self._entry.upload
             if not self._store._completed_keep:
                 with contextlib.suppress(UploadNotFound):
                     self._store.remove(self.upload.id)

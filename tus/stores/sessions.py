@@ -136,6 +136,8 @@ class DirectoryClaim:
         return os.fdopen(os.open(self._car.path, os.O_RDONLY | FLAGS), "rb")
 
     def accept(self) -> None:
+        if self.upload.state == State.ACCEPTED:
+            return
         car = self._car
         car.lock()
         try:
@@ -147,6 +149,7 @@ class DirectoryClaim:
                 unlink(car.path + ".tus")
         finally:
             car.unlock()
+        self.upload = car.upload(self.upload)
         self.release()
 
     def release(self) -> None:
