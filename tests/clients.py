@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 from tests.serving import Serving
 
 #: A name that is not ASCII, in three alphabets, and one character outside the Basic Multilingual Plane.
-UNUSUAL_NAME = "naïve – файл ☃ 𝄞.bin"
+UNUSUAL_NAME = "naïve ½ файл ☃ 𝄞.bin"
 
 
 def sample(path: Path, size: int, seed: int = 0) -> Path:
@@ -76,6 +76,15 @@ def offset_of(url: str) -> int:
     status, headers = head(url)
     assert status == 200
     return int(headers["upload-offset"])
+
+
+def settled_offset(url: str, quiet: float = 0.2) -> int:
+    """How far the upload has come, once what was on its way is in: nothing has changed for so many seconds."""
+    before, offset = -1, offset_of(url)
+    while offset != before:
+        time.sleep(quiet)
+        before, offset = offset, offset_of(url)
+    return offset
 
 
 def wait_for_offset(url: str, least: int, seconds: float = 10) -> int:
