@@ -244,8 +244,8 @@ def _find_or_create_final(command: tus1.Create, length: int | None, now: float) 
     """The final upload that this request means.
 
     Its id follows from the request, so that the same request, repeated because its reply was lost, finds the upload
-    that exists. The ids of the parts are secrets, and so is a digest of them. Once a final upload was accepted or
-    removed, the same request means another one.
+    that exists, also after it was accepted. The ids of the parts are secrets, and so is a digest of them. Once that
+    upload was removed, or its record has expired, the same request means another one.
     """
     for attempt in range(100):
         draft = Upload(
@@ -259,7 +259,7 @@ def _find_or_create_final(command: tus1.Create, length: int | None, now: float) 
             final: Upload = yield Create(draft)
         except UploadGone:
             continue
-        if final.state in (State.RECEIVING, State.COMPLETE) and not final.has_expired(now):
+        if not final.has_expired(now):
             return final
     raise UploadLocked("This concatenation was done many times lately; try again later.", retry_after=60)
 
