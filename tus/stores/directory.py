@@ -36,13 +36,14 @@ from tus.stores.files import (
     FLAGS,
     Policy,
     SideCar,
-    locked_data,
+    lock_data,
     open_sidecar,
     read_all,
     read_upload,
     sync_directory,
     translated,
     unlink,
+    unlock_data,
     write_at,
 )
 from tus.stores.interface import Block
@@ -223,7 +224,7 @@ class DirectoryStore:
     # -- Hand-over and concatenation --
 
     def claim(self, upload: Upload) -> DirectoryClaim:
-        return DirectoryClaim(upload, self._path(upload.id), self._policy)
+        return DirectoryClaim(upload, SideCar(self._path(upload.id), self._policy), self._policy)
 
     def watch(self, part_id: str, final_id: str) -> Upload:
         with SideCar(self._path(part_id), self._policy) as car:
@@ -246,19 +247,25 @@ class DirectoryStore:
         final = self.load(final_id)
         if final.state != State.RECEIVING:
             return final
-        with locked_data(path) as data_fd:
+        data_fd = lock_data(path)
+        try:
             final = self.load(final_id)  # it may have been filled before the lock was ours
-            if final.state != State.RECEIVING:
-                return final
-            end = 0
-            try:
-                for part in parts:
-                    copy_file(self._path(part.id), data_fd, end, part.offset)
-                    end += part.offset
-            except FileNotFoundError:
-                raise UploadGone("A part of this upload is gone; create the parts again.") from None
-            except OSError as error:
-                raise translated(error) from error
-            with SideCar(path, self._policy) as car:
-                car.count(data_fd, end, end, car.slot.generation + 1)
+            if final.state == State.RECEIVING:
+                self._fill(path, data_fd, parts)
+        finally:
+            unlock_data(data_fd)
         return self.load(final_id)
+
+    def _fill(self, path: str, data_fd: int, parts: Sequence[Upload]) -> None:
+        end = 0
+        try:
+            for part in parts:
+                copy_file(self._path(part.id), data_fd, end, part.offset)
+                end += part.offset
+            os.ftruncate(data_fd, end)
+        except FileNotFoundError:
+            raise UploadGone("A part of this upload is gone; create the parts again.") from None
+        except OSError as error:
+            raise translated(error) from error
+        with SideCar(path, self._policy) as car:
+            car.count(data_fd, end, end, car.slot.generation + 1)

@@ -13,7 +13,7 @@ import contextlib
 import errno
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Self
 
@@ -74,7 +74,8 @@ class SideCar:
         policy: the directory's.
 
     Attributes:
-        slot: where the upload stands, as read under the lock.
+        fd: the file, -1 once it is closed.
+        slot: where the upload stands, as it was read last.
     """
 
     def __init__(self, path: str, policy: Policy) -> None:
@@ -88,37 +89,51 @@ class SideCar:
         try:
             self.lock()
         except BaseException:
-            os.close(self.fd)
+            self.close()
             raise
         return self
 
     def __exit__(self, *_: object) -> None:
         self.unlock()
-        os.close(self.fd)
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the file, once."""
+        if self.fd >= 0:
+            os.close(self.fd)
+            self.fd = -1
 
     def lock(self) -> None:
         """Take the lock and read the slots; after an error the lock is not held."""
         lock(self.fd)
         try:
-            slots = os.pread(self.fd, SLOTS_SIZE, 0)
-            if slots != self._slots:  # somebody else has written since we looked
-                try:
-                    self.slot = sidecar.unpack_slots(slots)
-                except Damaged:
-                    raise UploadGone("The record of this upload is damaged; create a new one.") from None
-                self._slots = slots
-            if self.slot.state == State.TERMINATED:
-                raise UploadGone()
+            self._read_slots()
         except BaseException:
             unlock(self.fd)
             raise
+
+    def _read_slots(self) -> None:
+        slots = os.pread(self.fd, SLOTS_SIZE, 0)
+        if slots != self._slots:  # somebody else has written since we looked
+            try:
+                self.slot = sidecar.unpack_slots(slots)
+            except Damaged:
+                raise UploadGone("The record of this upload is damaged; create a new one.") from None
+            self._slots = slots
+        if self.slot.state == State.TERMINATED:
+            raise UploadGone()
 
     def unlock(self) -> None:
         """Give the lock back."""
         unlock(self.fd)
 
+    def look(self, record: Upload) -> Upload:
+        """The upload as it stands, read without the lock."""
+        self._read_slots()
+        return self.upload(record)
+
     def upload(self, record: Upload) -> Upload:
-        """The upload as it stands, given what creation fixed."""
+        """The upload as it was read last, given what creation fixed."""
         return sidecar.with_slot(record, self.slot, self.path)
 
     def open_data(self, offset: int) -> int:
@@ -135,9 +150,12 @@ class SideCar:
         except FileNotFoundError:
             raise UploadGone() from None
         try:
-            stands = self._policy.as_far_as_stored(self.upload(_NOBODY), os.fstat(fd).st_size)
+            size = os.fstat(fd).st_size
+            stands = self._policy.as_far_as_stored(self.upload(_NOBODY), size)
             if stands.offset != offset or stands.state != State.RECEIVING:
                 raise OffsetMismatch(stands.offset)
+            if size > offset:
+                os.ftruncate(fd, offset)  # bytes that were staged, or written and never counted
         except BaseException:
             os.close(fd)
             raise
@@ -152,12 +170,9 @@ class SideCar:
             length: the upload's length, if known.
             generation: the session that has stored them.
         """
-        complete = offset == length
-        if complete:
-            os.ftruncate(data_fd, offset)  # staged bytes that were never counted may lie behind the end
         if self._policy.fsync == "always":
             fdatasync(data_fd)
-        state = State.COMPLETE if complete else State.RECEIVING
+        state = State.COMPLETE if offset == length else State.RECEIVING
         self.change(Slot(self.slot.sequence + 1, generation, offset, length, state, self._policy.expiry()))
         if self._policy.fsync == "always":
             fdatasync(self.fd)
@@ -240,9 +255,8 @@ def write_at(fd: int, block: Block, offset: int) -> int:
     return written
 
 
-@contextlib.contextmanager
-def locked_data(path: str) -> Iterator[int]:
-    """The data file, open and locked for as long as a hand-over or a concatenation takes; nobody waits for it.
+def lock_data(path: str) -> int:
+    """Open the data and lock it, for as long as a hand-over or a concatenation takes; nobody waits for it.
 
     Raises:
         UploadLocked: somebody else has it.
@@ -254,12 +268,16 @@ def locked_data(path: str) -> Iterator[int]:
         raise UploadGone() from None
     try:
         lock(fd, limit=0)
-        try:
-            yield fd
-        finally:
-            unlock(fd)
-    finally:
+    except BaseException:
         os.close(fd)
+        raise
+    return fd
+
+
+def unlock_data(fd: int) -> None:
+    """Unlock the data and close it."""
+    unlock(fd)
+    os.close(fd)
 
 
 def sync_directory(directory: str) -> None:

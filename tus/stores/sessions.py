@@ -14,9 +14,10 @@ from tus.stores.files import (
     Policy,
     SideCar,
     fdatasync,
-    locked_data,
+    lock_data,
     sync_directory,
     unlink,
+    unlock_data,
     write_at,
 )
 from tus.stores.interface import Block
@@ -32,7 +33,7 @@ class DirectorySession:
         self._offset = offset  # where the next byte goes; ahead of the slot's while blocks are staged
         with contextlib.ExitStack() as undo:
             self._car = car = SideCar(path, policy)
-            undo.callback(os.close, car.fd)
+            undo.callback(car.close)
             car.lock()
             try:
                 self._data_fd = car.open_data(offset)
@@ -87,7 +88,7 @@ class DirectorySession:
                 self._discard()
         finally:
             os.close(self._data_fd)
-            os.close(self._car.fd)
+            self._car.close()
 
     def _discard(self) -> None:
         """Give the room of staged blocks back, if nobody has taken the upload over."""
@@ -103,32 +104,29 @@ class DirectorySession:
 class DirectoryClaim:
     """A :class:`~tus.stores.interface.Claim`: the lock of the data file, which ends with the process."""
 
-    def __init__(self, record: Upload, path: str, policy: Policy) -> None:
+    def __init__(self, record: Upload, car: SideCar, policy: Policy) -> None:
         self._policy = policy
-        self._car = SideCar(path, policy)
-        with contextlib.ExitStack() as held:
-            held.callback(os.close, self._car.fd)
-            self.upload = self._look(record)
-            if self.upload.state == State.COMPLETE:
-                self._take(record, held)
-            self._held = held.pop_all()
-
-    def _look(self, record: Upload) -> Upload:
-        self._car.lock()
-        self._car.unlock()
-        return self._car.upload(record)
-
-    def _take(self, record: Upload, held: contextlib.ExitStack) -> None:
+        self._car = car
+        self._data_fd: int | None = None
         try:
-            data_fd = held.enter_context(locked_data(self._car.path))
+            self.upload = self._car.look(record)
+            if self.upload.state == State.COMPLETE:
+                self._take(record)
+        except BaseException:
+            self.release()
+            raise
+
+    def _take(self, record: Upload) -> None:
+        try:
+            self._data_fd = lock_data(self._car.path)
         except UploadGone:
-            self.upload = self._look(record)
+            self.upload = self._car.look(record)
             if self.upload.state != State.ACCEPTED:  # by somebody else, who then removed the data
                 raise
             return
-        self.upload = self._look(record)  # it may have been accepted before the lock was ours
+        self.upload = self._car.look(record)  # it may have been accepted before the lock was ours
         if self._policy.fsync != "none":
-            fdatasync(data_fd)
+            fdatasync(self._data_fd)
             fdatasync(self._car.fd)
             sync_directory(os.path.dirname(self._car.path))
 
@@ -153,4 +151,10 @@ class DirectoryClaim:
         self.release()
 
     def release(self) -> None:
-        self._held.close()
+        if self._data_fd is not None:
+            unlock_data(self._data_fd)
+            self._data_fd = None
+        self._car.close()
+
+    def __del__(self) -> None:
+        self.release()  # a view may forget to
