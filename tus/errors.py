@@ -18,10 +18,12 @@ class OptionError(TusException, ValueError):
 
     Attributes:
         option: the name of the option, as a caller writes it.
+        problem: what is wrong with it.
     """
 
     def __init__(self, option: str, problem: str) -> None:
         self.option = option
+        self.problem = problem
         super().__init__(f"option {option!r}: {problem}")
 
 

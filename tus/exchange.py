@@ -219,6 +219,8 @@ def _completed(upload: Upload, response: Response, options: Options) -> Steps:
             continue  # that final upload cannot be made any more; this part is complete all the same
         if final.state == State.COMPLETE:
             response = yield from _hand_over(final, response)
+            if response.status >= 300:
+                break  # the client hears it and asks again, and then the others have their turn
     return response
 
 

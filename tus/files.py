@@ -102,6 +102,15 @@ def _check_links_work(directory: str) -> None:
         ) from None
 
 
-def app_factory(global_conf: dict[str, str], directory: str) -> Files:
-    """``egg:tus#files``, for paste.deploy (a ``paste.app_factory``)."""
-    return Files(directory)
+def app_factory(global_conf: dict[str, str], **options: str) -> Files:
+    """``egg:tus#files``, for paste.deploy (a ``paste.app_factory``).
+
+    Raises:
+        OptionError: an option but ``directory`` is given, or that is missing or does not serve.
+    """
+    for name in options:
+        if name != "directory":
+            raise OptionError(name, "is unknown; known is directory")
+    if "directory" not in options:
+        raise OptionError("directory", "is required")
+    return Files(options["directory"])

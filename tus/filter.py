@@ -83,12 +83,7 @@ class _Receiver:
         file = offer(self._adapter, claim, self._send_file)
         try:
             answer = _Answer(self._app, environ, file)
-            if 200 <= answer.status < 300:
-                try:
-                    for _ in answer:  # accepted means: produced to its end
-                        pass
-                finally:
-                    answer.close()
+            answer.exhaust_success()
             return Response(answer.status, answer.reason, answer.headers, answer)
         except BaseException:
             file.close()
@@ -99,50 +94,67 @@ class _Answer:
     """An application's response: its head at once, its body as it is iterated."""
 
     def __init__(self, app: WsgiApp, environ: Environ, file: BinaryIO) -> None:
+        self.status = 0
+        self.reason = ""
+        self.headers: list[tuple[str, str]] = []
         self._file = file
-        self._written: list[bytes] = []
-        self._started: tuple[str, list[tuple[str, str]]] | None = None
-        self.headers: list[tuple[str, str]]
-        self.status: int
-        self.reason: str
+        self._blocks: list[bytes] = []  # produced, and not yet passed on
+        self._is_sent = False
         self._iterable = app(environ, self._start_response)
         self._iterator = iter(self._iterable)
         try:
             # An application may start its response as late as with its first block.
-            while self._started is None:
-                self._written.append(next(self._iterator))
-        except StopIteration:
-            pass
+            while not self.status and self._produce():
+                pass
+            if not self.status:
+                raise AssertionError("the application ended without calling start_response()")
         except BaseException:
             self.close()
             raise
-        if self._started is None:
-            self.close()
-            raise AssertionError("the application ended without calling start_response()")
-        status, self.headers = self._started
-        code, _, self.reason = status.partition(" ")
-        self.status = int(code)
 
     def _start_response(
         self, status: str, headers: list[tuple[str, str]], exc_info: ExcInfo | None = None
     ) -> Callable[[bytes], Any]:
-        # Nothing has been sent yet, so an error's response may always replace an earlier one.
-        if self._started is not None and exc_info is None:
+        if exc_info is not None and self._is_sent:
+            raise exc_info[1].with_traceback(exc_info[2])
+        if exc_info is None and self.status:
             raise AssertionError("the application called start_response() twice")
-        self._started = (status, list(headers))
-        return self._written.append
+        code, _, self.reason = status.partition(" ")
+        self.status, self.headers = int(code), list(headers)
+        self._blocks.clear()
+        return self._blocks.append
+
+    def _produce(self) -> bool:
+        """Have the application produce its next block; False at the end."""
+        try:
+            self._blocks.append(next(self._iterator))
+        except StopIteration:
+            return False
+        return True
+
+    def exhaust_success(self) -> None:
+        """See whether a 2xx still is one at its end, because only that is acceptance; its body is dropped."""
+        if not 200 <= self.status < 300:
+            return
+        try:
+            while 200 <= self.status < 300:
+                self._blocks.clear()
+                if not self._produce():
+                    break
+        except BaseException:
+            self.close()
+            raise
+        if 200 <= self.status < 300:
+            self.close()
 
     def __iter__(self) -> Iterator[bytes]:
+        self._is_sent = True
         while True:
-            while self._written:
-                yield self._written.pop(0)
-            try:
-                block = next(self._iterator)
-            except StopIteration:
-                yield from self._written
-                self._written.clear()
+            while self._blocks:
+                yield self._blocks.pop(0)
+            if not self._produce():
+                yield from self._blocks
                 return
-            self._written.append(block)
 
     def close(self) -> None:
         """Let go of the application's response and of the file that it was reading."""

@@ -58,8 +58,8 @@ def _quantity(value: object, pattern: re.Pattern[str], units: Mapping[str, int],
 
 def as_path(value: object) -> str:
     """A path of the file system."""
-    text = str(value)
-    if not text.strip() or "\0" in text:
+    text = value if isinstance(value, str) else getattr(value, "__fspath__", str)()
+    if not isinstance(text, str) or not text.strip() or "\0" in text:
         raise ValueError("must be the path of a directory")
     return text
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import configparser
+import errno
 import logging.config
 import os
+import shlex
 import signal
 import socket
 import sys
 from collections.abc import Sequence
 from typing import Any
+from urllib.parse import quote
 
 from tus import body
 from tus.errors import OptionError, TusException
@@ -21,13 +24,16 @@ GRACE = 10  # seconds for running requests after SIGTERM; bodies end at once
 
 def build_pipeline(directory: str, path: str, cors_allow_origin: Sequence[str]) -> WsgiApp:
     """The built-in pipeline: unfinished uploads live in ``DIR/.tus``, finished files appear in ``DIR``."""
-    files = Files(directory)
-    return Filter(
-        files,
-        upload_path=path,
-        tmp_file_dir=os.path.join(files.directory, ".tus"),
-        cors_allow_origin=tuple(cors_allow_origin),
-    )
+    try:
+        files = Files(directory)
+        return Filter(
+            files,
+            upload_path=path,
+            tmp_file_dir=os.path.join(files.directory, ".tus"),
+            cors_allow_origin=tuple(cors_allow_origin),
+        )
+    except OptionError as error:
+        raise OptionError("--dir", error.problem) from error
 
 
 def load_pipeline(config: str) -> WsgiApp:
@@ -37,15 +43,15 @@ def load_pipeline(config: str) -> WsgiApp:
     path = os.path.abspath(config)
     if not os.path.isfile(path):
         raise OptionError("CONFIG.ini", f"there is no file {config!r}")
-    parser = configparser.RawConfigParser()
-    parser.read(path)
-    if parser.has_section("loggers"):
-        here = {"here": os.path.dirname(path), "__file__": path}
-        logging.config.fileConfig(path, defaults=here, disable_existing_loggers=False)
     try:
-        app: WsgiApp = loadapp(f"config:{path}")
-    except (LookupError, configparser.Error) as error:
-        raise OptionError("CONFIG.ini", str(error)) from error
+        parser = configparser.RawConfigParser()
+        parser.read(path)
+        if parser.has_section("loggers"):
+            here = {"here": os.path.dirname(path), "__file__": path}
+            logging.config.fileConfig(path, defaults=here, disable_existing_loggers=False)
+        app: WsgiApp = loadapp("config:" + quote(path))
+    except (LookupError, ImportError, UnicodeError, configparser.Error) as error:
+        raise OptionError("CONFIG.ini", f"{config!r} cannot be served: {error}") from error
     return app
 
 
@@ -89,14 +95,17 @@ def run(app: WsgiApp, host: str, port: int, workers: int, threads: int, upload_p
         def load(self) -> WsgiApp:
             return app
 
-    _warn_about(host)
     _check_address(host, port)
+    _warn_about(host)
     Server().run()
 
 
 def _end_bodies_first(worker: Any) -> None:
-    """On every signal that ends a worker, let running bodies end first, so that what has come of them is counted."""
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
+    """On a signal that ends a worker, let running bodies end first, so that what has come of them is counted."""
+    # A terminal sends Ctrl-C to all processes at once. One that ended by itself would be replaced before the arbiter has
+    # heard of it; the arbiter alone listens, and ends the others by SIGQUIT.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for number in (signal.SIGTERM, signal.SIGQUIT):
         handler = signal.getsignal(number)
 
         def end(signal_number: int, frame: Any, handler: Any = handler) -> None:
@@ -112,22 +121,19 @@ def _announce(arbiter: Any, host: str, upload_path: str | None) -> None:
     if upload_path is None:
         print(f"Serving at http://{name}:{port}/", flush=True)
         return
-    url = f"http://{name}:{port}{upload_path}"
+    url = f"http://{name}:{port}{quote(upload_path)}"
     print(f"Upload to {url}")
     print("Try it:")
     print(
         "  printf 'hello' | curl -sS -i --data-binary @- -H 'Tus-Resumable: 1.0.0' -H 'Upload-Length: 5'"
         " -H 'Upload-Metadata: filename aGVsbG8udHh0' -H 'Content-Type: application/offset+octet-stream'"
-        f" {url}",
+        f" {shlex.quote(url)}",
         flush=True,
     )
 
 
 def _warn_about(host: str) -> None:
-    try:
-        addresses = {info[4][0] for info in socket.getaddrinfo(host, None)}
-    except OSError as error:
-        raise OptionError("--host", f"{host!r} is no address of this machine: {error.strerror}") from None
+    addresses = {info[4][0] for info in socket.getaddrinfo(host, None)}
     if not all(str(address).startswith("127.") or address == "::1" for address in addresses):
         print(
             f"warning: whoever reaches {host} can upload here; put a proxy that asks who they are in front of it.",
@@ -138,10 +144,14 @@ def _warn_about(host: str) -> None:
 
 def _check_address(host: str, port: int) -> None:
     """Fail at once where gunicorn would try again and again."""
-    family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    except OSError as error:
+        raise OptionError("--host", f"{host!r} is no address of this machine: {error.strerror}") from None
     with socket.socket(family, kind, protocol) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind(address)
         except OSError as error:
-            raise OptionError("--port", f"{host}:{port} cannot be had: {error.strerror}") from None
+            option = "--host" if error.errno == errno.EADDRNOTAVAIL else "--port"
+            raise OptionError(option, f"{host}:{port} cannot be had: {error.strerror}") from None

@@ -6,7 +6,7 @@ import logging
 import time
 from collections.abc import Callable, Iterable
 from itertools import chain
-from typing import Any
+from typing import Any, BinaryIO
 
 from tus.adapters.interface import Adapter
 from tus.body import SMALLEST, Body
@@ -95,6 +95,7 @@ class Tus:
         self._store = open_store(options) if store is None else store
         self._receiver = receiver
         self._claim: Claim | None = None
+        self._file: BinaryIO | None = None
         self._upload: Upload | None = None
 
     @property
@@ -137,6 +138,8 @@ class Tus:
         """
         if self._claim is not None:
             self._claim.accept()
+        if self._file is not None:
+            self._file.close()
 
     def cleanup(self) -> int:
         """Remove the uploads that have expired; returns how many that were.
@@ -262,7 +265,7 @@ class Tus:
             if claim.upload.state == State.ACCEPTED:
                 return None  # by another request, while this one was on its way
             if self._receiver is None:
-                offer(self._adapter, claim, self.options.send_file)
+                self._file = offer(self._adapter, claim, self.options.send_file)
                 self._claim = claim
                 return None
             response = self._receiver(claim)
