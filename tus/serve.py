@@ -102,8 +102,8 @@ def run(app: WsgiApp, host: str, port: int, workers: int, threads: int, upload_p
 
 def _end_bodies_first(worker: Any) -> None:
     """On a signal that ends a worker, let running bodies end first, so that what has come of them is counted."""
-    # A terminal sends Ctrl-C to all processes at once. One that ended by itself would be replaced before the arbiter has
-    # heard of it; the arbiter alone listens, and ends the others by SIGQUIT.
+    # A terminal sends Ctrl-C to all processes at once. One that ended by itself would be replaced before the arbiter
+    # has heard of it; so the arbiter alone listens, and ends the others by SIGQUIT.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     for number in (signal.SIGTERM, signal.SIGQUIT):
         handler = signal.getsignal(number)
