@@ -111,6 +111,7 @@ def append_in_a_session(store: DirectoryStore, upload: Upload, log: int) -> None
 def read_for_ever(store: DirectoryStore, complaints: Path) -> None:
     seen: dict[str, int] = {}
     count = 0
+    log = os.open(complaints.parent / f"reads.{os.getpid()}", os.O_WRONLY | os.O_CREAT)
     while True:
         for upload in store.list():
             count += 1
@@ -119,7 +120,7 @@ def read_for_ever(store: DirectoryStore, complaints: Path) -> None:
                 with (complaints / "readers").open("a") as file:
                     file.write(f"the offset of {upload.id} went from {before} back to {upload.offset}\n")
             seen[upload.id] = max(before, upload.offset)
-        (complaints.parent / f"reads.{os.getpid()}").write_text(str(count))
+        os.pwrite(log, b"%20d" % count, 0)
 
 
 def fork(work, *arguments) -> int:

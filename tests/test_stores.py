@@ -7,10 +7,11 @@ import stat
 import subprocess
 import sys
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
-from tus.errors import OptionError, StorageFull, UploadGone, UploadLocked
+from tus.errors import OptionError, StorageFull, UploadGone, UploadLocked, UploadReplaced
 from tus.models import State, Upload
 from tus.stores import copying, files, locks, sidecar
 from tus.stores.directory import DirectoryStore, prepare_directory
@@ -118,6 +119,31 @@ def test_only_one_sweeps_and_not_too_often(tmp_path):
     assert store.sweep() == 0  # somebody is at it
     os.close(fd)
     assert store.sweep() == 1
+
+
+class Death(BaseException):
+    """The process is gone at this point."""
+
+
+@pytest.mark.parametrize("how", ["open", "append"])
+def test_who_dies_over_staged_bytes_has_ended_their_session(store, monkeypatch, tmp_path, how):
+    """Else the session would count bytes that are no longer its own."""
+    upload = store.create(Upload("", length=9))
+    with store.open(upload, 0, staged=True) as session:
+        session.write(b"abc")
+        with monkeypatch.context() as broken, pytest.raises(Death):
+            broken.setattr(files.SideCar, "count", mock.Mock(side_effect=Death))
+            if how == "open":
+                store.open(upload, 0)
+            else:
+                store.append(upload, 0, b"XXXXX")
+        with pytest.raises(UploadReplaced):
+            session.write(b"def")
+        with pytest.raises(UploadReplaced):
+            session.commit()
+    assert store.load(upload.id).offset == 0
+    store.append(upload, 0, b"abcdefghi")
+    assert (tmp_path / upload.id).read_bytes() == b"abcdefghi"
 
 
 # -- Damage --

@@ -155,7 +155,10 @@ class SideCar:
             if stands.offset != offset or stands.state != State.RECEIVING:
                 raise OffsetMismatch(stands.offset)
             if size > offset:
-                os.ftruncate(fd, offset)  # bytes that were staged, or written and never counted
+                # Bytes that were never counted. A staged session that is still open means to count them: it is ended
+                # first, because whoever overwrites them may die before anything else tells it.
+                self._end_session()
+                os.ftruncate(fd, offset)
         except BaseException:
             os.close(fd)
             raise
@@ -176,6 +179,10 @@ class SideCar:
         self.change(Slot(self.slot.sequence + 1, generation, offset, length, state, self._policy.expiry()))
         if self._policy.fsync == "always":
             fdatasync(self.fd)
+
+    def _end_session(self) -> None:
+        slot = self.slot
+        self.change(Slot(slot.sequence + 1, slot.generation + 1, slot.offset, slot.length, slot.state, slot.expires_at))
 
     def end(self, state: State, expires_at: float | None = None) -> None:
         """Enter a state in which nobody appends any more. The caller holds the lock."""
