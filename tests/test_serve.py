@@ -544,6 +544,32 @@ def test_an_end_while_nothing_happens(ending, tmp_path):
         assert served.complained == ""
 
 
+@pytest.mark.parametrize("ending", ["SIGINT", "SIGTERM", "Ctrl-C"])
+def test_an_end_while_many_ask(ending, tmp_path):
+    """A signal may find a worker in the middle of anything, and yet ends it."""
+    with serving(tmp_path, "--workers", "1") as served:
+        ended = threading.Event()
+
+        def ask():
+            while not ended.is_set():
+                with contextlib.suppress(OSError, http.client.HTTPException):
+                    request(served.netloc, "OPTIONS", "/files")
+
+        askers = [threading.Thread(target=ask) for _ in range(8)]
+        for asker in askers:
+            asker.start()
+        try:
+            time.sleep(0.05)  # while the worker's threads are being started
+            ENDINGS[ending](served.process)
+            status = served.ends()
+        finally:
+            ended.set()
+            for asker in askers:
+                asker.join(20)
+        assert status == 0
+        assert "Traceback" not in served.complained
+
+
 # -- Mistakes -----------------------------------------------------------------------------------------------------
 
 

@@ -105,13 +105,14 @@ def _end_bodies_first(worker: Any) -> None:
     # A terminal sends Ctrl-C to all processes at once. One that ended by itself would be replaced before the arbiter
     # has heard of it; so the arbiter alone listens, and ends the others by SIGQUIT.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+    # gunicorn's own handler of SIGQUIT takes the lock of its thread pool, and waits for itself where the signal has met
+    # the main thread in submit(). So both signals lead to the graceful end, which is as quick once no body runs.
+    def end(number: int, frame: Any) -> None:
+        body.interrupt_all()
+        worker.handle_exit(number, frame)
+
     for number in (signal.SIGTERM, signal.SIGQUIT):
-        handler = signal.getsignal(number)
-
-        def end(signal_number: int, frame: Any, handler: Any = handler) -> None:
-            body.interrupt_all()
-            handler(signal_number, frame)
-
         signal.signal(number, end)
 
 

@@ -11,7 +11,15 @@ from typing import Any, BinaryIO
 from tus.adapters.interface import Adapter
 from tus.body import SMALLEST, Body
 from tus.checksums import ALGORITHMS, Hasher
-from tus.errors import ChecksumMismatch, OptionError, RequestError, StorageFull, StorageUnavailable, UploadGone
+from tus.errors import (
+    ChecksumMismatch,
+    OptionError,
+    RequestError,
+    StorageFull,
+    StorageUnavailable,
+    UploadGone,
+    UploadLocked,
+)
 from tus.exchange import (
     Concatenate,
     Create,
@@ -259,6 +267,9 @@ class Tus:
             return Received(self._store.load(upload.id), failure=error)
 
     def _hand_over(self, upload: Upload) -> Response | None:
+        if self._claim is not None:
+            # One part can complete several final uploads. The caller takes them one by one: the client asks again.
+            raise UploadLocked()
         claim = self._store.claim(upload)
         self._upload = claim.upload
         try:
