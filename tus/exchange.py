@@ -210,6 +210,7 @@ def _completed(upload: Upload, response: Response, options: Options) -> Steps:
         return response
     if not upload.is_partial:
         return (yield from _hand_over(upload, response))
+    reply = response
     for final_id in (yield FinalsOf(upload)):
         try:
             final: Upload = yield Load(final_id)
@@ -218,10 +219,10 @@ def _completed(upload: Upload, response: Response, options: Options) -> Steps:
         except (UploadNotFound, UploadGone, TooLarge):
             continue  # that final upload cannot be made any more; this part is complete all the same
         if final.state == State.COMPLETE:
-            response = yield from _hand_over(final, response)
-            if response.status >= 300:
+            reply = yield from _hand_over(final, response)
+            if reply.status >= 300:
                 break  # the client hears it and asks again, and then the others have their turn
-    return response
+    return reply
 
 
 def _hand_over(upload: Upload, response: Response) -> Steps:
