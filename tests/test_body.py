@@ -2,6 +2,7 @@
 
 import socket
 import threading
+from types import SimpleNamespace
 
 import pytest
 from gunicorn.http.body import Body as GunicornBody
@@ -10,7 +11,9 @@ from gunicorn.http.unreader import SocketUnreader
 
 from tests.wsgi import Stream
 from tus import body as body_module
+from tus import body_gunicorn
 from tus.body import LARGEST, SMALLEST, Body
+from tus.body_gunicorn import GunicornInput
 
 
 def whole(body):
@@ -135,19 +138,19 @@ def test_a_block_is_given_out_as_soon_as_there_is_one():
 
 
 def test_a_server_that_stops_ends_its_bodies(monkeypatch):
-    monkeypatch.setattr(body_module, "_PATIENCE", 0.01)
+    monkeypatch.setattr(body_gunicorn, "LOOK", 0.01)
     with Connection(1000, b"abc") as connection:
         blocks = connection.body.blocks()
         assert bytes(next(blocks)) == b"abc"
-        monkeypatch.setattr(body_module, "_interrupted", False)
-        body_module.interrupt_all()
+        monkeypatch.setattr(body_gunicorn, "_interrupted", False)
+        body_gunicorn.interrupt_all()
         assert list(blocks) == []
         assert connection.body.cut
 
 
 def test_anything_unfamiliar_is_read_like_any_stream():
     with Connection(4, b"abcd") as connection:
-        direct = body_module._GunicornInput.of
+        direct = GunicornInput.of
         for strange in ("length", "unreader"):
             reader = connection.input.reader
             kept = getattr(reader, strange)
@@ -165,7 +168,7 @@ def test_anything_unfamiliar_is_read_like_any_stream():
 
 
 def chunked(connection):
-    connection.input = GunicornBody(ChunkedReader(None, connection.unreader))
+    connection.input = GunicornBody(ChunkedReader(SimpleNamespace(unreader=connection.unreader), connection.unreader))
     return Body(connection.input, None)
 
 
@@ -198,3 +201,41 @@ def test_chunks_before_a_cut_or_a_broken_one_are_given_out(rest):
         assert whole(body) in (b"abc", b"abcxyz")
         assert body.cut
         assert connection.input.failed
+
+
+@pytest.mark.parametrize("chunks", [False, True], ids=["length", "chunks"])
+def test_a_silent_connection_is_given_up(monkeypatch, chunks):
+    monkeypatch.setattr(body_gunicorn, "LOOK", 0.01)
+    monkeypatch.setattr(body_gunicorn, "SILENCE", 0.05)
+    with Connection(1000) as connection:
+        body = chunked(connection) if chunks else connection.body
+        connection.client.sendall(chunk(b"abc") if chunks else b"abc")
+        assert whole(body) == b"abc"
+        assert body.cut
+        assert connection.input.failed
+
+
+@pytest.mark.parametrize("chunks", [False, True], ids=["length", "chunks"])
+def test_a_body_that_nobody_wants_any_more_ends(monkeypatch, chunks):
+    monkeypatch.setattr(body_gunicorn, "LOOK", 0.01)
+    with Connection(1000) as connection:
+        body = chunked(connection) if chunks else connection.body
+        connection.client.sendall(chunk(b"abc") if chunks else b"abc")
+        blocks = body.blocks()
+        assert bytes(next(blocks)) == b"abc"
+        body.is_wanted = lambda: False
+        assert list(blocks) == []
+        assert body.cut
+
+
+def test_a_server_that_stops_ends_chunked_bodies(monkeypatch):
+    monkeypatch.setattr(body_gunicorn, "LOOK", 0.01)
+    with Connection(0) as connection:
+        body = chunked(connection)
+        connection.client.sendall(chunk(b"abc"))
+        blocks = body.blocks()
+        assert next(blocks) == b"abc"
+        monkeypatch.setattr(body_gunicorn, "_interrupted", False)
+        body_gunicorn.interrupt_all()
+        assert list(blocks) == []
+        assert body.cut

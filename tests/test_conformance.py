@@ -325,10 +325,84 @@ def an_overrun_right_behind_the_last_byte_does_not_complete_the_upload(s):
     for headers in ({}, checksum("sha1", data)):
         url = s.url(65536)
         assert s.patch(url, 0, data + b"!", headers, chunked=True).status == 413
-        assert s.offset(url) == 0
+        offset = s.offset(url)
+        assert offset == (0 if headers else 65535)
     assert s.landed == []
-    assert s.patch(url, 0, data, chunked=True).status == 204
+    assert s.patch(url, offset, data[offset:], chunked=True).status == 204
     assert data_of(s) == data
+
+
+@row("A-07", "TUS-DEFER-05")
+def a_surplus_does_not_settle_a_length_that_is_reached(s):
+    for headers in ({}, checksum("sha1", b"abcd")):
+        url = s.url(body=b"abc")
+        reply = s.patch(url, 3, b"d", headers | {"Upload-Length": "3"}, chunked=True)
+        assert reply.status == 413
+        assert s.head(url).get("Upload-Length") is None
+    assert s.landed == []
+
+
+@row("TUS-CONCAT-12", "TUS-CORE-10")
+def a_sum_beyond_every_number_is_refused(s):
+    huge = part(s, length=2**63 - 1)
+    assert final(s, huge, huge).status == 413
+    assert final(s, huge).status == 201
+    assert final(s, *[huge] * 1001).status == 400
+
+
+@row("TUS-CONCAT-05")
+def few_final_uploads_wait_for_one_part(s):
+    one = part(s, length=3)
+    statuses = [
+        final(s, one, headers={"Upload-Metadata": f"n {b64encode(bytes([n])).decode()}"}).status for n in range(17)
+    ]
+    assert statuses == [201] * 16 + [400]
+
+
+@row("TUS-EXP-01", "TUS-CONCAT-05", upload_valid_duration=100)
+def a_final_upload_lives_as_long_as_its_parts_are_on_their_way(s):
+    done, one = part(s, b"done"), part(s, length=3)
+    url = final(s, done, one)["Location"]
+    now = time.time()
+    for step, body in enumerate((b"o", b"n", b"e")):
+        with mock.patch("time.time", lambda step=step: now + 60 * (step + 1)):
+            assert s.patch(one, step, body).status == 204
+    with mock.patch("time.time", lambda: now + 181):
+        assert s.offset(url) == 7
+    assert data_of(s) == b"doneone"
+
+
+@row("TUS-TERM-02")
+def an_upload_that_is_being_handed_over_cannot_be_terminated(s):
+    url = s.url(4)
+    seen = []
+
+    def land(upload, data):
+        seen.append((s.send("DELETE", url).status, s.head(url).status))
+        s.landed.append((upload, data))
+
+    s.land = land
+    assert s.patch(url, 0, b"abcd").status == 204
+    assert seen == [(423, 200)]
+    assert data_of(s) == b"abcd"
+    assert s.send("DELETE", url).status == 204
+
+
+@row("REGRESSION-12")
+def an_upload_whose_data_was_just_moved_away_is_busy_and_not_gone(s):
+    url = s.url(4)
+    seen = []
+
+    def land(upload, data):
+        os.rename(upload.path, upload.path + ".moved")
+        seen.append((s.head(url).status, s.patch(url, 4, b"").status))
+        s.landed.append((upload, data))
+
+    s.land = land
+    assert s.patch(url, 0, b"abcd").status == 204
+    assert seen == [(423, 423)]
+    assert s.offset(url) == 4
+    assert data_of(s) == b"abcd"
 
 
 @row("TRAP-8")
@@ -570,6 +644,8 @@ def the_application_gets_metadata_decoded_and_the_name_safe(s):
 @row("A-12", "TUS-META-02")
 def bad_metadata_is_refused(s):
     for raw in (
+        "a\x01b YQ==",
+        "a\x7f YQ==",
         ",",
         "a YQ==,",
         "a YQ==,,b Yg==",

@@ -385,6 +385,26 @@ def test_half_open_append_is_taken_over(served, row, size, sent, completes):
     assert_landed(served, path, data)
 
 
+@pytest.mark.parametrize("chunked", [False, True], ids=["length", "chunks"])
+def test_a_client_that_vanishes_again_and_again_is_served_again_and_again(running, chunked):
+    """Each time it leaves a connection half-open; there are more of them than the server has threads."""
+    served = running["gunicorn-gthread"]
+    data = content(150_000)
+    path = create(served, len(data))
+    with contextlib.ExitStack() as stack:
+        for attempt in range(12):
+            offset = attempt * 1000
+            assert settled(served, path, offset) == offset
+            connection = stack.enter_context(Connection(served))
+            if chunked:
+                connection.send(patch_head(path, offset, None) + chunk(data[offset : offset + 1000]))
+            else:
+                connection.send(patch_head(path, offset, len(data) - offset) + data[offset : offset + 1000])
+        assert settled(served, path, 12_000) == 12_000
+        finish(served, path, 12_000, data)
+    assert_landed(served, path, data)
+
+
 @pytest.mark.parametrize("lead", [0, 1, 2], ids=["heads-first", "one-piece-ahead", "two-pieces-ahead"])
 @pytest.mark.parametrize("piece", [1000, 70_000], ids=["short", "long"])
 def test_two_appends_at_one_offset_never_mix(served, piece, lead):

@@ -6,6 +6,8 @@ import os
 import stat
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 from unittest import mock
 
@@ -41,6 +43,9 @@ class TestDirectoryStoreSyncingAlways(TestDirectoryStore):
 class TestDirectoryStoreNeverSyncing(TestDirectoryStore):
     def make_store(self, **options):
         return DirectoryStore(str(self.directory), fsync="none", **options)
+
+
+SWEEPER = f".tus-sweeper-{os.geteuid()}"
 
 
 @pytest.fixture
@@ -81,9 +86,15 @@ def test_sweeping_leaves_what_others_wrote(tmp_path):
     for name in strangers:
         (tmp_path / name).write_bytes(b"not ours")
         os.utime(tmp_path / name, (1, 1))
+    # What cannot be read as a side-car must not hold the others up.
+    (tmp_path / ("d" * 32 + ".tus")).mkdir()
+    os.mkfifo(tmp_path / ("e" * 32 + ".tus"))
+    (tmp_path / ("f" * 32 + ".tus")).symlink_to("nowhere")
+    strangers += ["d" * 32 + ".tus", "e" * 32 + ".tus", "f" * 32 + ".tus"]
+    assert [listed.id for listed in store.list()] == [upload.id]
     clock.now += 11
     assert store.sweep() == 1
-    assert {path.name for path in tmp_path.iterdir()} == {*strangers, ".tus-sweeper"}
+    assert {path.name for path in tmp_path.iterdir()} == {*strangers, SWEEPER}
 
 
 def test_sweeping_tolerates_files_that_vanish(tmp_path, monkeypatch):
@@ -104,7 +115,7 @@ def test_sweeping_finishes_a_removal_that_died_in_the_middle(store, tmp_path):
     with pytest.raises(UploadGone):
         store.load(upload.id)
     store.sweep()
-    assert {path.name for path in tmp_path.iterdir()} == {".tus-sweeper"}
+    assert {path.name for path in tmp_path.iterdir()} == {SWEEPER}
 
 
 def test_only_one_sweeps_and_not_too_often(tmp_path):
@@ -114,7 +125,7 @@ def test_only_one_sweeps_and_not_too_often(tmp_path):
     store.create(Upload("", length=1))
     clock.now += 11
     assert store.sweep(at_most_every=60) == 0  # somebody was here just now
-    fd = os.open(tmp_path / ".tus-sweeper", os.O_RDWR)
+    fd = os.open(tmp_path / SWEEPER, os.O_RDWR)
     locks.lock(fd)
     assert store.sweep() == 0  # somebody is at it
     os.close(fd)
@@ -191,6 +202,7 @@ def test_data_that_vanished_is_gone(store, tmp_path):
     upload, complete = receive(store, b"abc", 9), receive(store, b"abc", 3)
     (tmp_path / upload.id).unlink()
     (tmp_path / complete.id).unlink()
+    os.utime(tmp_path / f"{complete.id}.tus", (1, 1))  # long ago: no application is just taking it
     for use in (
         lambda: store.load(upload.id),
         lambda: store.open(upload, 3),
@@ -496,3 +508,34 @@ print(store.append(store.load(upload.id), 100_000, bytes(200_000)).id)
     data = (tmp_path / result.stdout.strip()).read_bytes()
     expected = b"".join(bytes([number]) * 30_000 for number in range(10))[:100_000] + bytes(200_000)
     assert data == expected
+
+
+def test_two_who_create_the_same_final_upload_at_once_find_one(store, monkeypatch):
+    """The second comes between the first one's two files."""
+    draft = Upload("a" * 32, length=3, concat="final;x", parts=("b" * 32,))
+    found = []
+    opened = os.open
+
+    def interleaved(path, flags, *mode, **options):
+        if str(path).endswith("a" * 32) and flags & os.O_CREAT:
+            other = threading.Thread(target=lambda: found.append(store.create(draft)))
+            other.start()
+            time.sleep(0.05)
+            monkeypatch.undo()
+            fd = opened(path, flags, *mode, **options)
+            found.append(other)
+            return fd
+        return opened(path, flags, *mode, **options)
+
+    monkeypatch.setattr(files.os, "open", interleaved)
+    made = store.create(draft)
+    found.pop(0).join()
+    assert [upload.id for upload in found] == [made.id]
+
+
+def test_the_lock_of_the_sweeper_is_given_back_to_a_forked_child_too(tmp_path):
+    store = DirectoryStore(str(tmp_path))
+    store.sweep()
+    fd = os.open(tmp_path / SWEEPER, os.O_RDWR)
+    locks.lock(fd, limit=0)
+    os.close(fd)

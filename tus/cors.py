@@ -34,11 +34,15 @@ def is_preflight(request: Request) -> bool:
 
 
 def apply(request: Request, response: Response, options: Options) -> None:
-    """Add to the response what the request's origin may be told; what an application has set itself stays."""
+    """Add to the response what the request's origin may be told.
+
+    Where an application has answered for itself its headers stay, but not on a success, which it does not word.
+    """
     if not options.cors_allow_origin:
         return
-    present = {name.lower() for name, _ in response.headers}
-    if "access-control-allow-origin" in present:
+    if 200 <= response.status < 300:
+        response.headers[:] = [pair for pair in response.headers if not pair[0].lower().startswith("access-control-")]
+    elif any(name.lower() == "access-control-allow-origin" for name, _ in response.headers):
         return
     any_origin = "*" in options.cors_allow_origin
     if not any_origin:

@@ -93,6 +93,13 @@ class FinalsOf:
 
 
 @dataclass(frozen=True, slots=True)
+class Touch:
+    """Let a final upload that waits, and its parts, live as long as one that gets a byte now."""
+
+    final_id: str
+
+
+@dataclass(frozen=True, slots=True)
 class HandOver:
     """Give a complete upload to the application.
 
@@ -103,7 +110,7 @@ class HandOver:
     upload: Upload
 
 
-Effect = Load | Create | Receive | Remove | Watch | Concatenate | FinalsOf | HandOver
+Effect = Load | Create | Receive | Remove | Watch | Concatenate | FinalsOf | Touch | HandOver
 Steps = Generator[Effect, Any, Response]
 
 
@@ -206,6 +213,9 @@ def _append(command: tus1.Append, options: Options, now: float) -> Steps:
 
 def _completed(upload: Upload, response: Response, options: Options) -> Steps:
     """Hand the upload over if it is complete and nobody has accepted it; else the response stands."""
+    if upload.is_partial and upload.state == State.RECEIVING:
+        for final_id in (yield FinalsOf(upload)):
+            yield Touch(final_id)  # it must not expire while its parts are on their way
     if upload.state != State.COMPLETE:
         return response
     if not upload.is_partial:

@@ -13,10 +13,11 @@ _DEVICES = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?", re.IGNORECA
 
 
 def safe_filename(name: str, default: str) -> str:
-    """The last segment of ``name`` without anything that a file system or a shell gives a meaning to.
+    """The last segment of ``name`` without anything that a file system gives a meaning to.
 
-    Separators of any system cut the name; control, format and unassigned characters, and those that Windows
-    refuses, are dropped; so are dots and blanks at either end, so the result is never hidden and never ``..``.
+    Separators of any system cut the name; control, format and unassigned characters, line separators, and what Windows
+    refuses are dropped; so are dots and blanks at either end, and dashes and tildes in front, so the result is never
+    hidden, never ``..``, and never an option of a command. In a shell it is to be quoted all the same.
 
     Args:
         name: as the client sent it.
@@ -26,8 +27,8 @@ def safe_filename(name: str, default: str) -> str:
         A name of 1 to 200 bytes in UTF-8, in Unicode's normal form C.
     """
     name = _SEPARATORS.split(unicodedata.normalize("NFC", name).rstrip("/\\"))[-1]
-    name = "".join(c for c in name if unicodedata.category(c)[0] != "C")
-    name = _FORBIDDEN.sub("", name).strip(". \t\u00a0")
+    name = "".join(c for c in name if unicodedata.category(c)[0] != "C" and c not in "\u2028\u2029")
+    name = _FORBIDDEN.sub("", name).strip(". \t\u00a0").lstrip("-~. ")
     if _DEVICES.fullmatch(name):
         name = "_" + name
     stem, dot, extension = name.rpartition(".")

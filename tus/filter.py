@@ -74,13 +74,14 @@ class _Receiver:
         self._send_file = send_file
 
     def __call__(self, claim: Claim) -> Response:
-        environ = self._adapter.environ
+        # Of its own, because one request can complete several uploads, and applications change what they are given.
+        environ = dict(self._adapter.environ)
         # The method that was meant: a framework would not know what the override was about.
         environ["REQUEST_METHOD"] = self._adapter.method
         environ.pop("HTTP_X_HTTP_METHOD_OVERRIDE", None)
         environ["HTTP_UPLOAD_METADATA"] = claim.upload.raw_metadata
         environ[UPLOAD_KEY] = claim.upload
-        file = offer(self._adapter, claim, self._send_file)
+        file = offer(WsgiAdapter(environ), claim, self._send_file)
         try:
             answer = _Answer(self._app, environ, file)
             answer.exhaust_success()

@@ -12,6 +12,7 @@ from tus.errors import BadRequest
 
 MAX_INTEGER = 2**63 - 1
 
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _DIGITS = re.compile(r"[0-9]{1,19}")
 _ALGORITHM = re.compile(r"[a-z0-9][a-z0-9_-]*")
 
@@ -36,6 +37,8 @@ def parse_metadata(value: str) -> dict[str, bytes]:
         The decoded values by key, in the order received.
     """
     metadata: dict[str, bytes] = {}
+    if _CONTROL.search(value):
+        raise BadRequest("Upload-Metadata has a control character.")
     if not value.strip(" \t"):
         return metadata
     for pair in value.split(","):
@@ -81,6 +84,8 @@ def parse_concat(value: str) -> tuple[str, ...] | None:
     Returns:
         None for a partial upload, the URLs of the parts for a final one.
     """
+    if _CONTROL.search(value):
+        raise BadRequest("Upload-Concat has a control character.")
     if value == "partial":
         return None
     keyword, semicolon, rest = value.partition(";")

@@ -100,7 +100,7 @@ class Options:
         upload_valid_duration: seconds after its last byte that an unfinished upload is kept; 0 means for ever.
         completed_keep: seconds that the record of an accepted upload is kept, for a client that lost the last reply.
         max_size: the largest upload, in bytes; 0 means no limit.
-        max_metadata_size: the longest ``Upload-Metadata`` field, in bytes.
+        max_metadata_size: the longest ``Upload-Metadata`` field, in bytes; 0 means no limit.
         fsync: when data is forced to the disk, see :mod:`tus.stores.directory`.
         cors_allow_origin: the origins whose pages may upload; none but the same origin by default, ``*`` for any.
         cors_allow_credentials: whether those pages may send cookies.
@@ -124,7 +124,8 @@ class Options:
         Raises:
             OptionError: an option is unknown or missing, has a bad value, or conflicts with another.
         """
-        items = tuple(sorted((name, _hashable(value)) for name, value in values.items()))
+        # With the type, because True is equal to 1 and yet another value.
+        items = tuple((name, type(values[name]), _hashable(values[name])) for name in sorted(values))
         try:
             return _build(items)
         except TypeError:  # a value that cannot be hashed is a bad one: let its converter say so
@@ -150,10 +151,10 @@ _CONVERTERS: dict[str, Callable[[object], object]] = {
 
 
 # A ``Tus`` is made for each request, usually from the same few keywords: they are looked at once.
-@lru_cache(maxsize=64, typed=True)
-def _build(items: tuple[tuple[str, object], ...]) -> Options:
+@lru_cache(maxsize=64)
+def _build(items: tuple[tuple[str, type, object], ...]) -> Options:
     converted: dict[str, Any] = {}
-    for name, value in items:
+    for name, _, value in items:
         converter = _CONVERTERS.get(name)
         if converter is None:
             raise OptionError(name, f"is unknown; known are {', '.join(_CONVERTERS)}")

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from typing import Any
 from urllib.parse import quote
 
-from tus import body
+from tus import body_gunicorn
 from tus.errors import OptionError, TusException
 from tus.files import Files
 from tus.filter import Filter, WsgiApp
@@ -109,7 +109,7 @@ def _end_bodies_first(worker: Any) -> None:
     # gunicorn's own handler of SIGQUIT takes the lock of its thread pool, and waits for itself where the signal has met
     # the main thread in submit(). So both signals lead to the graceful end, which is as quick once no body runs.
     def end(number: int, frame: Any) -> None:
-        body.interrupt_all()
+        body_gunicorn.interrupt_all()
         worker.handle_exit(number, frame)
 
     for number in (signal.SIGTERM, signal.SIGQUIT):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from itertools import chain
 from typing import Any, BinaryIO
 
@@ -19,6 +20,7 @@ from tus.errors import (
     StorageUnavailable,
     UploadGone,
     UploadLocked,
+    UploadNotFound,
 )
 from tus.exchange import (
     Concatenate,
@@ -30,6 +32,7 @@ from tus.exchange import (
     Receive,
     Received,
     Remove,
+    Touch,
     Watch,
     exchange,
 )
@@ -104,6 +107,7 @@ class Tus:
         self._receiver = receiver
         self._claim: Claim | None = None
         self._file: BinaryIO | None = None
+        self._is_in_application = False
         self._upload: Upload | None = None
 
     @property
@@ -167,8 +171,8 @@ class Tus:
                 except RequestError as error:
                     effect = steps.throw(error)
                 except OSError as error:
-                    if isinstance(effect, HandOver):
-                        raise  # it may be the application's
+                    if self._is_in_application:
+                        raise
                     log.exception("the store failed")
                     effect = steps.throw(StorageUnavailable().with_traceback(error.__traceback__))
                 else:
@@ -209,6 +213,9 @@ class Tus:
                 return store.concatenate(final.id, parts)
             case FinalsOf(part):
                 return store.finals_of(part.id)
+            case Touch(final_id):
+                with suppress(UploadNotFound, UploadGone):
+                    return store.touch(final_id)
 
     def _receive(self, upload: Upload, intake: tus1.Intake) -> Received:
         body = Body(self._adapter.stream, intake.body.length)
@@ -218,10 +225,13 @@ class Tus:
             if body.received == intake.body.length or body.cut:
                 return self._receive_at_once(upload, intake, first, body.cut)
             blocks = chain((first,), blocks)
-        elif intake.limit == 0 and intake.length is None:
-            return Received(upload, overran=any(blocks))
+        elif intake.limit == 0:  # nothing may come; that is seen before anything is settled
+            if any(blocks):
+                return Received(upload, overran=True)
+            return self._receive_at_once(upload, intake, b"", body.cut)
         checksum = intake.body.checksum
         with self._store.open(upload, intake.offset, intake.length, staged=checksum is not None) as session:
+            body.is_wanted = session.is_current
             try:
                 overran = self._fill(session, intake, body, blocks)
             except StorageFull as error:
@@ -242,9 +252,10 @@ class Tus:
             if hasher is not None:
                 hasher.update(block)
             if body.received == intake.limit and intake.body.length is None:
-                held = bytes(block)  # it would complete the upload, and more may follow
-                continue
-            session.write(block)
+                held = bytes(block[-1:])  # it would complete the upload, and more may follow
+                block = block[:-1]
+            if block:
+                session.write(block)
         if held is not None:
             session.write(held)
         if hasher is not None and not body.cut:
@@ -279,12 +290,14 @@ class Tus:
                 self._file = offer(self._adapter, claim, self.options.send_file)
                 self._claim = claim
                 return None
+            self._is_in_application = True
             response = self._receiver(claim)
+            self._is_in_application = False
             if 200 <= response.status < 300:
                 claim.accept()
             return response
         finally:
-            if self._claim is None:
+            if self._claim is not claim:
                 claim.release()
 
 

@@ -158,7 +158,10 @@ class StoreSuite:
         upload = store.create(Upload("", length=6))
         with store.open(upload, 0) as old:
             old.write(b"abc")
+            assert old.is_current()
             with store.open(upload, 3) as new:
+                assert not old.is_current()
+                assert new.is_current()
                 with pytest.raises(UploadReplaced):
                     old.write(b"XXX")
                 new.write(b"def")

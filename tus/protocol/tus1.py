@@ -30,6 +30,7 @@ from tus.protocol.routing import Target, route, upload_id_of
 
 VERSION: Final = "1.0.0"
 MEDIA_TYPE: Final = "application/offset+octet-stream"
+MAX_PARTS: Final = 1000
 CREATION_METHODS: Final = "POST, OPTIONS"
 UPLOAD_METHODS: Final = "HEAD, PATCH, DELETE, OPTIONS"
 
@@ -188,7 +189,7 @@ def parse(request: Request, options: Options, extensions: frozenset[str]) -> Com
 
 def _parse_create(request: Request, options: Options, extensions: frozenset[str], where: Target) -> Create:
     raw_metadata = request.headers.get("Upload-Metadata") or ""
-    if len(raw_metadata) > options.max_metadata_size:
+    if len(raw_metadata) > options.max_metadata_size > 0:
         raise HeaderTooLarge(f"Upload-Metadata may have at most {options.max_metadata_size} bytes.")
     headers.parse_metadata(raw_metadata)
     length = _parse_length(request)
@@ -219,6 +220,8 @@ def _parse_create(request: Request, options: Options, extensions: frozenset[str]
 
 
 def _parse_parts(urls: tuple[str, ...], where: Target) -> tuple[str, ...]:
+    if len(urls) > MAX_PARTS:
+        raise BadRequest(f"Upload-Concat may list at most {MAX_PARTS} uploads.")
     ids = tuple(upload_id_of(url, where.creation_url) for url in urls)
     if None in ids:
         raise UploadNotFound("Upload-Concat names a URL that is not an upload of this server.")
@@ -347,7 +350,10 @@ def decide_concatenation(parts: list[Upload], options: Options, extensions: froz
 
 def check_total(parts: list[Upload], options: Options) -> None:
     """Refuse a concatenation that is larger than is allowed, as far as the lengths are known (413)."""
-    _check_size(sum(part.offset if part.length is None else part.length for part in parts), options)
+    total = sum(part.offset if part.length is None else part.length for part in parts)
+    if total > headers.MAX_INTEGER:
+        raise TooLarge("The parts are larger together than any upload can be.")
+    _check_size(total, options)
 
 
 def total_length(parts: list[Upload]) -> int | None:

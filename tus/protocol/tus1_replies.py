@@ -112,9 +112,10 @@ def answered(ours: Response, theirs: Response) -> Response:
             the upload's; any other answer goes to the client as it is.
     """
     if not 200 <= theirs.status < 300:
-        kept = [
-            (name, value) for name, value in theirs.headers if name.lower() not in ("upload-offset", "tus-resumable")
-        ]
+        left_out = {"upload-offset", "tus-resumable"}
+        if ours.status == 201 and theirs.status >= 400:
+            left_out.add("location")  # tuspy takes whatever has one for success
+        kept = [(name, value) for name, value in theirs.headers if name.lower() not in left_out]
         return Response(theirs.status, theirs.reason, [("Tus-Resumable", VERSION), *kept], theirs.body)
     dropped = _NOT_KEPT | {"location"} if ours.status == 201 else _NOT_KEPT
     kept = [(name, value) for name, value in theirs.headers if name.lower() not in dropped]

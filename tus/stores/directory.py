@@ -17,6 +17,7 @@ What ``fsync`` promises. A process that dies loses nothing that was counted, und
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import secrets
 import sys
@@ -27,7 +28,7 @@ from dataclasses import replace
 if sys.platform == "win32":  # pragma: no cover
     raise ImportError("tus.stores.directory needs a POSIX system such as Linux or macOS; Windows has no flock().")
 
-from tus.errors import OptionError, StorageFull, UploadGone, UploadLocked, UploadNotFound
+from tus.errors import BadRequest, OptionError, StorageFull, UploadGone, UploadLocked, UploadNotFound
 from tus.models import State, Upload, is_upload_id
 from tus.options import Fsync
 from tus.stores import sidecar
@@ -36,22 +37,26 @@ from tus.stores.files import (
     FLAGS,
     Policy,
     SideCar,
+    finish_removal,
     lock_data,
     open_sidecar,
     read_all,
     read_upload,
     sync_directory,
     translated,
-    unlink,
     unlock_data,
     write_at,
 )
-from tus.stores.interface import Block
-from tus.stores.locks import check_locks_work, lock
+from tus.stores.interface import MAX_WATCHERS, TOO_MANY_WATCHERS, Block
+from tus.stores.locks import check_locks_work, lock, unlock
 from tus.stores.sessions import DirectoryClaim, DirectorySession
 from tus.stores.sidecar import Slot
 
-_SWEEPER = ".tus-sweeper"
+log = logging.getLogger(__name__)
+
+_SWEEPER = f".tus-sweeper-{os.geteuid()}"  # a directory can be shared by several users
+_LONGEST_HAND_OVER = 3600  # seconds that an application may hold data which it has moved away
+_CREATION = 1.0  # seconds that making an upload's two files may take
 
 
 def prepare_directory(path: str) -> str:
@@ -92,7 +97,7 @@ class DirectoryStore:
         fsync: Fsync = "finish",
         lifetime: float = 86400,
         completed_keep: float = 86400,
-        clock: Callable[[], float] = time.time,
+        clock: Callable[[], float] = lambda: time.time(),
     ) -> None:
         self.directory = directory
         self._prefix = os.path.join(directory, "")
@@ -115,8 +120,18 @@ class DirectoryStore:
         try:
             size = os.stat(path, follow_symlinks=False).st_size
         except FileNotFoundError:
-            raise UploadGone() from None
+            return self._without_data(path)
         return self._policy.as_far_as_stored(upload, size)
+
+    def _without_data(self, path: str) -> Upload:
+        """What an upload is whose data is not there: accepted just now, being taken by a rename, or lost."""
+        upload = self._record(path)
+        if upload.state == State.ACCEPTED:
+            return upload
+        changed = os.stat(path + ".tus").st_mtime
+        if upload.state == State.COMPLETE and time.time() - changed < _LONGEST_HAND_OVER:
+            raise UploadLocked()
+        raise UploadGone()
 
     def _record(self, path: str) -> Upload:
         fd = open_sidecar(path, os.O_RDONLY)
@@ -127,7 +142,7 @@ class DirectoryStore:
 
     def list(self) -> Iterator[Upload]:
         for upload_id in self._ids():
-            with contextlib.suppress(UploadNotFound, UploadGone):
+            with contextlib.suppress(UploadNotFound, UploadGone, UploadLocked, OSError):
                 yield self.load(upload_id)
 
     def _ids(self) -> Iterator[str]:
@@ -146,11 +161,12 @@ class DirectoryStore:
         state = State.COMPLETE if done else State.RECEIVING
         slot = Slot(0, 0, 0, draft.length, state, self._policy.expiry())
         upload = sidecar.with_slot(replace(draft, id=upload_id, created_at=self._policy.clock()), slot, path)
+        has_data = False
         # The side-car comes first: data without one would be a file that nobody knows to be ours.
         try:
             fd = os.open(path + ".tus", os.O_WRONLY | os.O_CREAT | os.O_EXCL | FLAGS, 0o600)
         except FileExistsError:
-            return self.load(upload_id)
+            return self._being_created(upload_id)
         except OSError as error:
             raise translated(error) from error
         try:
@@ -158,18 +174,46 @@ class DirectoryStore:
             if write_at(fd, packed, 0) < len(packed):
                 raise StorageFull()
             os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | FLAGS, 0o600))
+            has_data = True
             if self._policy.fsync == "always":
                 os.fsync(fd)
                 sync_directory(self.directory)
         except BaseException as error:
+            if has_data:
+                os.unlink(path)
             os.unlink(path + ".tus")
             raise translated(error) from error
         finally:
             os.close(fd)
         return upload
 
+    def _being_created(self, upload_id: str) -> Upload:
+        """An upload whose id was given, and which somebody else is making, or has made."""
+        deadline = time.monotonic() + _CREATION
+        while True:
+            try:
+                return self.load(upload_id)
+            except UploadNotFound:
+                raise UploadGone() from None
+            except UploadGone:
+                if time.monotonic() > deadline:
+                    raise
+            time.sleep(0.005)
+
     def remove(self, upload_id: str) -> None:
-        with SideCar(self._path(upload_id), self._policy) as car:
+        path = self._path(upload_id)
+        try:
+            data_fd = lock_data(path)  # nobody may be handing it over
+        except UploadGone:
+            self._remove(path)  # accepted: there is only the record
+            return
+        try:
+            self._remove(path)
+        finally:
+            unlock_data(data_fd)
+
+    def _remove(self, path: str) -> None:
+        with SideCar(path, self._policy) as car:
             car.remove()
 
     def sweep(self, at_most_every: float = 0) -> int:
@@ -178,29 +222,34 @@ class DirectoryStore:
             lock(fd, limit=0)
             swept_at = os.fstat(fd).st_mtime if os.fstat(fd).st_size else 0.0
             if time.time() - swept_at < at_most_every:
+                unlock(fd)
                 return 0
             os.pwrite(fd, b"The time of this file is that of the last sweep.\n", 0)
             os.utime(fd)
-            return sum(map(self._expire, list(self._ids())))
+            try:
+                return sum(map(self._expire, list(self._ids())))
+            finally:
+                unlock(fd)
         except UploadLocked:
             return 0
         finally:
             os.close(fd)
 
     def _expire(self, upload_id: str) -> bool:
-        # Others append and terminate beside us: what vanishes, is busy or unreadable is left to them.
-        with contextlib.suppress(UploadNotFound, UploadGone, UploadLocked):
-            path = self._path(upload_id)
+        path = self._path(upload_id)
+        try:
             record = self._record(path)
-            if record.state == State.TERMINATED:  # somebody died between the slot and the files
-                unlink(path)
-                unlink(path + ".tus")
-            if not record.has_expired(self._policy.clock()):
-                return False
-            with SideCar(path, self._policy) as car:
-                if car.upload(record).has_expired(self._policy.clock()):  # it may have gone on while we looked
-                    car.remove()
-                    return True
+            if record.state == State.TERMINATED:
+                finish_removal(path)
+            elif record.has_expired(self._policy.clock()):
+                with SideCar(path, self._policy) as car:
+                    if car.upload(record).has_expired(self._policy.clock()):  # it may have gone on while we looked
+                        car.remove()
+                        return True
+        except (UploadNotFound, UploadGone, UploadLocked):
+            pass  # others append and terminate beside us
+        except OSError as error:
+            log.debug("%s.tus is not ours, or cannot be read: %s", upload_id, error)
         return False
 
     # -- Appending --
@@ -231,9 +280,19 @@ class DirectoryStore:
             data = read_all(car.fd)
             watchers = sidecar.unpack_watchers(data)
             if final_id not in watchers:
+                if len(watchers) >= MAX_WATCHERS:
+                    raise BadRequest(TOO_MANY_WATCHERS)
                 end = sidecar.record_end(data) + len(watchers) * sidecar.WATCHER_SIZE
-                os.pwrite(car.fd, final_id.encode(), end)
+                if write_at(car.fd, final_id.encode(), end) < sidecar.WATCHER_SIZE:
+                    raise StorageFull()
         return self.load(part_id)
+
+    def touch(self, final_id: str) -> None:
+        final = self.load(final_id)
+        for upload_id in (final_id, *final.parts):
+            with contextlib.suppress(UploadNotFound, UploadGone), SideCar(self._path(upload_id), self._policy) as car:
+                if car.slot.state in (State.RECEIVING, State.COMPLETE):
+                    car.prolong()
 
     def finals_of(self, part_id: str) -> Sequence[str]:
         fd = open_sidecar(self._path(part_id), os.O_RDONLY)
@@ -247,7 +306,10 @@ class DirectoryStore:
         final = self.load(final_id)
         if final.state != State.RECEIVING:
             return final
-        data_fd = lock_data(path)
+        try:
+            data_fd = lock_data(path)
+        except UploadGone:
+            return self.load(final_id)  # somebody else has filled it, and has handed it over already
         try:
             final = self.load(final_id)  # it may have been filled before the lock was ours
             if final.state == State.RECEIVING:
@@ -257,6 +319,7 @@ class DirectoryStore:
         return self.load(final_id)
 
     def _fill(self, path: str, data_fd: int, parts: Sequence[Upload]) -> None:
+        car = SideCar(path, self._policy)  # this very upload's, should it be removed and made again while we copy
         end = 0
         try:
             for part in parts:
@@ -267,5 +330,11 @@ class DirectoryStore:
             raise UploadGone("A part of this upload is gone; create the parts again.") from None
         except OSError as error:
             raise translated(error) from error
-        with SideCar(path, self._policy) as car:
-            car.count(data_fd, end, end, car.slot.generation + 1)
+        else:
+            car.lock()
+            try:
+                car.count(data_fd, end, end, car.slot.generation + 1)
+            finally:
+                car.unlock()
+        finally:
+            car.close()

@@ -181,11 +181,16 @@ class SideCar:
             fdatasync(self.fd)
 
     def _end_session(self) -> None:
+        self.end(self.slot.state, self.slot.expires_at)
+
+    def prolong(self) -> None:
+        """Let the upload live as long as one that gets a byte now. The caller holds the lock."""
         slot = self.slot
-        self.change(Slot(slot.sequence + 1, slot.generation + 1, slot.offset, slot.length, slot.state, slot.expires_at))
+        expires_at = self._policy.expiry()
+        self.change(Slot(slot.sequence + 1, slot.generation, slot.offset, slot.length, slot.state, expires_at))
 
     def end(self, state: State, expires_at: float | None = None) -> None:
-        """Enter a state in which nobody appends any more. The caller holds the lock."""
+        """Enter a state, and end the session that is open. The caller holds the lock."""
         slot = self.slot
         self.change(Slot(slot.sequence + 1, slot.generation + 1, slot.offset, slot.length, state, expires_at))
 
@@ -213,6 +218,22 @@ class SideCar:
         unlink(self.path + ".tus")
 
 
+def finish_removal(path: str) -> None:
+    """Remove the files of an upload whose end was written down by somebody who then died."""
+    fd = open_sidecar(path, os.O_RDWR)
+    try:
+        lock(fd)
+        try:
+            ended = sidecar.unpack_slots(os.pread(fd, SLOTS_SIZE, 0)).state == State.TERMINATED
+            if ended and os.path.samestat(os.fstat(fd), os.stat(path + ".tus")):
+                unlink(path)
+                unlink(path + ".tus")
+        finally:
+            unlock(fd)
+    finally:
+        os.close(fd)
+
+
 def open_sidecar(path: str, flags: int) -> int:
     """Open the side-car of the data at a path.
 
@@ -220,7 +241,7 @@ def open_sidecar(path: str, flags: int) -> int:
         UploadNotFound: there is none.
     """
     try:
-        return os.open(path + ".tus", flags | FLAGS)
+        return os.open(path + ".tus", flags | FLAGS | os.O_NONBLOCK)  # whatever lies there must not hold us up
     except FileNotFoundError:
         raise UploadNotFound() from None
 

@@ -17,6 +17,9 @@ from tus.models import Upload
 
 Block = bytes | bytearray | memoryview
 
+MAX_WATCHERS = 16  # final uploads that may wait for one part
+TOO_MANY_WATCHERS = f"More than {MAX_WATCHERS} final uploads wait for one of these parts."
+
 
 class AppendSession(Protocol):
     """The only writer of an upload, until a newer session is opened.
@@ -33,6 +36,9 @@ class AppendSession(Protocol):
             UploadReplaced: a newer session was opened, or the upload was removed; nothing was written.
             StorageFull: there is no room; what fitted is stored and, unless staged, counted.
         """
+
+    def is_current(self) -> bool:
+        """Whether nobody has taken the upload over or removed it. Takes no lock."""
 
     def commit(self) -> Upload:
         """Count everything written, and end the session. Where the length is reached the upload is complete."""
@@ -96,7 +102,11 @@ class Store(Protocol):
         """
 
     def remove(self, upload_id: str) -> None:
-        """Forget the upload, its data and its record; sessions that are open on it end."""
+        """Forget the upload, its data and its record; sessions that are open on it end.
+
+        Raises:
+            UploadLocked: it is being handed over or concatenated.
+        """
 
 
 @runtime_checkable
@@ -104,10 +114,17 @@ class Concatenates(Protocol):
     """A store that can join uploads."""
 
     def watch(self, part_id: str, final_id: str) -> Upload:
-        """Have a part remember a final upload that waits for it; returns the part as it stands after that."""
+        """Have a part remember a final upload that waits for it; returns the part as it stands after that.
+
+        Raises:
+            BadRequest: :data:`MAX_WATCHERS` wait for it already.
+        """
 
     def finals_of(self, part_id: str) -> Sequence[str]:
         """The ids of the final uploads that wait, or waited, for this part."""
+
+    def touch(self, final_id: str) -> None:
+        """Let a final upload that waits, and its parts, live as long as one that gets a byte now."""
 
     def concatenate(self, final_id: str, parts: Sequence[Upload]) -> Upload:
         """Fill a final upload with the data of the parts, in their order; does nothing to one that is filled.

@@ -15,9 +15,9 @@ from threading import RLock
 from types import TracebackType
 from typing import BinaryIO, Self
 
-from tus.errors import OffsetMismatch, UploadGone, UploadLocked, UploadNotFound, UploadReplaced
+from tus.errors import BadRequest, OffsetMismatch, UploadGone, UploadLocked, UploadNotFound, UploadReplaced
 from tus.models import State, Upload
-from tus.stores.interface import Block
+from tus.stores.interface import MAX_WATCHERS, TOO_MANY_WATCHERS, Block
 
 
 @dataclass
@@ -109,7 +109,10 @@ class MemoryStore:
 
     def remove(self, upload_id: str) -> None:
         with self._lock:
-            self._entry(upload_id).generation += 1
+            entry = self._entry(upload_id)
+            if entry.claimed:
+                raise UploadLocked()
+            entry.generation += 1
             del self._entries[upload_id]
 
     def sweep(self, at_most_every: float = 0) -> int:
@@ -123,11 +126,21 @@ class MemoryStore:
         with self._lock:
             part = self._entry(part_id)
             if final_id not in part.watchers:
+                if len(part.watchers) >= MAX_WATCHERS:
+                    raise BadRequest(TOO_MANY_WATCHERS)
                 part.watchers.append(final_id)
             return part.upload
 
     def finals_of(self, part_id: str) -> Sequence[str]:
         return tuple(self._entry(part_id).watchers)
+
+    def touch(self, final_id: str) -> None:
+        with self._lock:
+            final = self._entry(final_id)
+            for upload_id in (final_id, *final.upload.parts):
+                entry = self._entries.get(upload_id)
+                if entry is not None and entry.upload.state in (State.RECEIVING, State.COMPLETE):
+                    entry.upload = replace(entry.upload, expires_at=self._expiry())
 
     def concatenate(self, final_id: str, parts: Sequence[Upload]) -> Upload:
         with self._lock:
@@ -168,6 +181,9 @@ class _Session:
         if self._entry.generation != self._generation:
             raise UploadReplaced()
 
+    def is_current(self) -> bool:
+        return self._entry.generation == self._generation and self._entry.upload.id in self._store._entries
+
     def commit(self) -> Upload:
         with self._store._lock:
             if self._staged is not None:
@@ -202,10 +218,10 @@ class _Claim:
             self._entry.upload = replace(self._entry.upload, state=State.ACCEPTED, expires_at=expires_at)
             self._entry.data.clear()
             self.upload = self._entry.upload
+            self.release()
             if not self._store._completed_keep:
                 with contextlib.suppress(UploadNotFound):
                     self._store.remove(self.upload.id)
-            self.release()
 
     def release(self) -> None:
         self._entry.claimed = False

@@ -65,6 +65,13 @@ class DirectorySession:
         if self._car.slot.generation != self._generation:
             raise UploadReplaced()
 
+    def is_current(self) -> bool:
+        try:
+            self._car.look(self.upload)
+        except UploadGone:
+            return False
+        return self._car.slot.generation == self._generation
+
     def commit(self) -> Upload:
         if self._staged:
             self._car.lock()
