@@ -334,7 +334,7 @@ NAMES = {
     ".bashrc": "bashrc",
     ".tus": "tus",
     " blank .txt ": "blank.txt",
-    "-rf": "-rf",
+    "-rf": "rf",
     "C:\\con.txt": "_con.txt",
     'what? "this" <is>|*.txt': "what this is.txt",
     "x" * 300 + ".jpeg": "x" * 195 + ".jpeg",
@@ -985,7 +985,7 @@ def test_an_acceptance_that_failed_is_made_up_for(tmp_path, landed, monkeypatch)
     with monkeypatch.context() as broken:
         broken.setattr(DirectoryClaim, "accept", fail)
         for offset, body in ((0, b"hello"), (5, b"")):
-            with pytest.raises(OSError, match="Input/output"):
-                call(app, "PATCH", url, TUS | OCTETS | {"Upload-Offset": str(offset)}, body, validate=False)
+            reply = call(app, "PATCH", url, TUS | OCTETS | {"Upload-Offset": str(offset)}, body)
+            assert (reply.status, reply.get("Upload-Offset")) == (503, None)
     assert call(app, "PATCH", url, TUS | OCTETS | {"Upload-Offset": "5"}).status == 204
     assert files_in(landed) == {"report.txt": b"hello"}

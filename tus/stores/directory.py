@@ -12,6 +12,8 @@ What ``fsync`` promises. A process that dies loses nothing that was counted, und
     disk before the application hears of it.
 ``always``
     nothing that a client was told is lost: each block is on the disk before it is counted.
+
+"On the disk" means what ``fsync(2)`` means; on macOS the drive may hold it in its own cache for a while.
 """
 
 from __future__ import annotations
