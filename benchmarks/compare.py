@@ -55,7 +55,8 @@ def make_app(name: str, directory: Path):
     if name == "tus":
         from tus import Filter
 
-        return Filter(keep, upload_path="/files", tmp_file_dir=str(directory / "store"))
+        fsync = os.environ.get("TUS_BENCHMARK_FSYNC", "finish")
+        return Filter(keep, upload_path="/files", tmp_file_dir=str(directory / "store"), fsync=fsync)
     if name == "tuswsgi":
         from tuswsgi import TusMiddleware
 
@@ -221,12 +222,14 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--size", type=int, default=1024, help="MiB of the large rows")
     parser.add_argument("--count", type=int, default=1000, help="uploads of the small row")
+    parser.add_argument("--fsync", default="finish", help="the option of tus; its peers have policies of their own")
     parser.add_argument("--peers", nargs="+", default=SERVERS, choices=SERVERS)
     parser.add_argument("--rows", nargs="+", type=int, default=[0, 1, 2], choices=[0, 1, 2])
     parser.add_argument("--serve", nargs=3, metavar=("NAME", "PORT", "DIR"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.serve:
         serve(options.serve[0], int(options.serve[1]), Path(options.serve[2]))
+    os.environ["TUS_BENCHMARK_FSYNC"] = options.fsync
     results: dict[tuple[str, str], list[Result]] = {}
     base = Path(tempfile.mkdtemp(dir=options.directory))
     try:

@@ -20,7 +20,7 @@ from tests.serving import ROOT, free_port
 from tests.wsgi import OCTETS, TUS, call
 from tus.options import Options
 
-DOCUMENTS = ("README.rst", "CHANGES.rst", "docs/design.rst")
+DOCUMENTS = ("README.rst", "CHANGES.rst", "docs/design.rst", "docs/benchmarks.rst")
 README = ROOT / "README.rst"
 
 
@@ -191,3 +191,13 @@ def test_the_core_installs_light(tmp_path):
     code = "import tus; from tus import Filter, Tus, WebobAdapter, TusException"
     subprocess.run([python, "-W", "ignore", "-c", code], check=True, cwd=tmp_path)
     assert sys.version_info >= (3, 11)
+
+
+def test_the_benchmark_runs(tmp_path):
+    """In small, and for this package alone: a script that nobody runs is broken when it is needed."""
+    command = [sys.executable, "benchmarks/compare.py", "--directory", str(tmp_path), "--peers", "tus"]
+    command += ["--rounds", "1", "--size", "16", "--count", "5"]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert result.returncode == 0, result.stderr
+    for row in ("one PATCH", "8 MiB PATCHes", "4 KiB uploads"):
+        assert row in result.stdout
