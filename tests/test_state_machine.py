@@ -189,8 +189,8 @@ class Uploads(RuleBasedStateMachine):
 
     # -- The rest of a life --
 
-    @rule(model=uploads, finished=st.booleans())
-    def head_tells_the_truth(self, model, finished):
+    @rule(model=uploads)
+    def head_tells_the_truth(self, model):
         reply = self.subject.head(model.url)
         if model.gone:
             assert reply.status in (404, 410)
@@ -205,8 +205,8 @@ class Uploads(RuleBasedStateMachine):
         assert reply.status in ((404, 410) if model.gone else (204,))
         model.gone = True
 
-    @rule(target=uploads, parts=st.lists(uploads, min_size=1, max_size=4), again=st.booleans())
-    def concatenate(self, parts, again):
+    @rule(target=uploads, parts=st.lists(uploads, min_size=1, max_size=4))
+    def concatenate(self, parts):
         self.finals += 1
         headers = {
             "Upload-Concat": "final;" + " ".join(part.url for part in parts),

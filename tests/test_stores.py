@@ -3,6 +3,7 @@
 import errno
 import multiprocessing
 import os
+import signal
 import stat
 import subprocess
 import sys
@@ -533,9 +534,23 @@ def test_two_who_create_the_same_final_upload_at_once_find_one(store, monkeypatc
     assert [upload.id for upload in found] == [made.id]
 
 
-def test_the_lock_of_the_sweeper_is_given_back_to_a_forked_child_too(tmp_path):
-    store = DirectoryStore(str(tmp_path))
-    store.sweep()
-    fd = os.open(tmp_path / SWEEPER, os.O_RDWR)
-    locks.lock(fd, limit=0)
-    os.close(fd)
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_a_child_that_was_forked_during_a_sweep_does_not_keep_its_lock(tmp_path, monkeypatch):
+    children = []
+
+    def fork(self):
+        children.append(os.fork())
+        if not children[-1]:
+            time.sleep(60)
+            os._exit(0)
+        return iter(())
+
+    monkeypatch.setattr(DirectoryStore, "_ids", fork)
+    DirectoryStore(str(tmp_path)).sweep()
+    try:
+        fd = os.open(tmp_path / SWEEPER, os.O_RDWR)
+        locks.lock(fd, limit=0)
+        os.close(fd)
+    finally:
+        os.kill(children[0], signal.SIGKILL)
+        os.waitpid(children[0], 0)
