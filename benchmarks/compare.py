@@ -260,7 +260,7 @@ def report(results: dict[tuple[str, str], list[Result]], peers: list[str]) -> No
             speed = statistics.median(run.amount / run.seconds for run in runs)
             costs = [run.cpu / run.amount * scale for run in runs]
             cost = statistics.median(costs)
-            first = first or (speed, cost)
+            first = first or (speed, cost or float("nan"))  # a short run may not take a tick of the clock
             each = " ".join(f"{value:.{digits}f}" for value in costs)
             print(
                 f"{name:16} {speed:10.0f} {speed / first[0]:6.2f} {cost:14.{digits}f} {cost / first[1]:6.2f}   {each}"
