@@ -3,8 +3,8 @@
 import pytest
 
 from tus.errors import RequestError
-from tus.exchange import Create, HandOver, Load, Receive, Received, Remove, exchange
-from tus.models import Request, Response, State, Upload
+from tus.exchange import Authorize, Create, HandOver, Load, Receive, Received, Remove, exchange
+from tus.models import Intent, Request, Response, State, Upload
 from tus.options import Options
 from tus.protocol import tus1, tus1_replies
 from tus.protocol.routing import Target, is_under, route, upload_id_of
@@ -262,7 +262,8 @@ def test_a_patch_step_by_step():
     upload = Upload(ID, 0, 4)
     steps = exchange(Request("PATCH", f"{SITE}/files/{ID}", PATCH), options(), ALL, now=0)
     assert next(steps) == Load(ID)
-    receive = steps.send(upload)
+    assert steps.send(upload) == Authorize(Intent.APPEND, upload)
+    receive = steps.send(None)
     assert receive == Receive(upload, tus1.Intake(0, None, 4, tus1.Body(4, None)))
     done = Upload(ID, 4, 4, state=State.COMPLETE)
     assert steps.send(Received(done)) == HandOver(done)
@@ -280,14 +281,16 @@ def test_nothing_is_read_before_it_is_wanted():
     ):
         steps = exchange(Request("PATCH", f"{SITE}/files/{ID}", headers), options(), ALL, now=0)
         assert next(steps) == Load(ID)
+        assert steps.send(upload) == Authorize(Intent.APPEND, upload)
         with pytest.raises(StopIteration) as end:
-            steps.send(upload)
+            steps.send(None)
         assert end.value.value.status == status
 
 
 def test_a_creation_whose_bytes_are_refused_leaves_nothing():
     steps = exchange(Request("POST", f"{SITE}/files", PATCH | {"Upload-Defer-Length": "1"}), options(), ALL, now=0)
-    assert isinstance(next(steps), Create)
+    assert next(steps) == Authorize(Intent.CREATE, Upload("", concat=None))
+    assert steps.send("ann") == Create(Upload("", principal="ann"))
     assert isinstance(steps.send(Upload(ID)), Receive)
     assert steps.throw(RequestError("no")) == Remove(ID)
     with pytest.raises(StopIteration) as end:

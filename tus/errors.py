@@ -48,6 +48,12 @@ class BadRequest(RequestError):
     """A header is missing, malformed or contradicts another one (400)."""
 
 
+class Unauthorized(RequestError):
+    """Nobody knows who is asking; ``WWW-Authenticate`` among the headers says how to tell (401)."""
+
+    status, reason = 401, "Unauthorized"
+
+
 class Forbidden(RequestError):
     """The request is understood and never allowed, such as PATCH on a final upload (403)."""
 

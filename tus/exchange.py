@@ -14,11 +14,26 @@ from typing import Any
 
 from tus import cors
 from tus.errors import BadRequest, RequestError, StorageUnavailable, TooLarge, UploadGone, UploadLocked, UploadNotFound
-from tus.models import Request, Response, State, Upload
+from tus.models import Intent, Request, Response, State, Upload
 from tus.options import Options
 from tus.protocol import tus1, tus1_replies
 
 # -- Effects ------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Authorize:
+    """Ask whether the request may do this. Sends back the principal, or None where nobody knows one.
+
+    A refusal is thrown in as an error, or sent back as the :class:`Response` that the client is to have instead.
+
+    Attributes:
+        intent: what it is about to do.
+        upload: to what; a draft without an id where it is yet to be created.
+    """
+
+    intent: Intent
+    upload: Upload
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +125,7 @@ class HandOver:
     upload: Upload
 
 
-Effect = Load | Create | Receive | Remove | Watch | Concatenate | FinalsOf | Touch | HandOver
+Effect = Authorize | Load | Create | Receive | Remove | Watch | Concatenate | FinalsOf | Touch | HandOver
 Steps = Generator[Effect, Any, Response]
 
 
@@ -139,6 +154,8 @@ def exchange(request: Request, options: Options, extensions: frozenset[str], now
         if is_head and isinstance(error, StorageUnavailable):
             error = UploadLocked()  # after a 5xx to HEAD clients give up the upload and begin at zero
         response = tus1_replies.refused(error, is_head)
+    except _Refused as refusal:
+        response = tus1_replies.relayed(refusal.answer, tus1.effective_method(request))
     cors.apply(request, response, options)
     return response
 
@@ -157,15 +174,35 @@ def _answer(request: Request, options: Options, extensions: frozenset[str], now:
         case tus1.Inspect():
             return (yield from _inspect(command, now))
         case tus1.Terminate():
-            tus1.check_alive((yield Load(command.upload_id)), now)
+            upload: Upload = yield Load(command.upload_id)
+            yield from _authorized(Intent.TERMINATE, upload)
+            tus1.check_alive(upload, now)
             yield Remove(command.upload_id)
             return tus1_replies.terminated()
         case tus1.Discover():
             return tus1_replies.discovered(options, extensions)
 
 
+class _Refused(Exception):
+    """Whoever was asked has answered the client itself."""
+
+    def __init__(self, answer: Response) -> None:
+        super().__init__(answer.status)
+        self.answer = answer
+
+
+def _authorized(intent: Intent, upload: Upload) -> Generator[Effect, Any, str | None]:
+    """Go on only if the request may do this; returns its principal."""
+    verdict: str | Response | None = yield Authorize(intent, upload)
+    if isinstance(verdict, Response):
+        raise _Refused(verdict)
+    tus1.check_owner(upload, verdict)
+    return verdict
+
+
 def _inspect(command: tus1.Inspect, now: float) -> Steps:
     upload: Upload = yield Load(command.upload_id)
+    yield from _authorized(Intent.HEAD, upload)
     tus1.check_alive(upload, now)
     if upload.is_final and upload.length is None:
         parts = yield from _load_all(upload.parts)
@@ -178,6 +215,7 @@ def _create(command: tus1.Create, request: Request, options: Options) -> Steps:
     intake = None
     if command.body is not None and command.body.length != 0:
         intake = tus1.decide_first_bytes(command, command.body, options)
+    draft = replace(draft, principal=(yield from _authorized(Intent.CREATE, draft)))
     upload: Upload = yield Create(draft)
     if intake is not None:
         try:
@@ -196,6 +234,7 @@ def _create(command: tus1.Create, request: Request, options: Options) -> Steps:
 
 def _append(command: tus1.Append, options: Options, now: float) -> Steps:
     upload: Upload = yield Load(command.upload_id)
+    yield from _authorized(Intent.APPEND, upload)
     tus1.check_alive(upload, now)
     intake = tus1.decide_append(command, upload, options)
     was_complete = upload.is_complete
@@ -244,16 +283,25 @@ def _create_final(
     command: tus1.Create, request: Request, options: Options, extensions: frozenset[str], now: float
 ) -> Steps:
     parts = yield from _load_all(command.parts)
+    draft = Upload(
+        "",
+        length=tus1.total_length(parts),
+        raw_metadata=command.raw_metadata,
+        concat=command.concat,
+        parts=command.parts,
+    )
+    principal = yield from _authorized(Intent.CONCATENATE, draft)
     for part in parts:
+        tus1.check_owner(part, principal)
         tus1.check_alive(part, now)
-    length = tus1.decide_concatenation(parts, options, extensions)
-    final = yield from _find_or_create_final(command, length, now)
+    tus1.decide_concatenation(parts, options, extensions)
+    final = yield from _find_or_create_final(replace(draft, principal=principal), now)
     final = yield from _fill(final, parts, options)
     response = tus1_replies.created(final, tus1.target(request, options).creation_url, with_offset=False)
     return (yield from _completed(final, response, options))
 
 
-def _find_or_create_final(command: tus1.Create, length: int | None, now: float) -> Generator[Effect, Any, Upload]:
+def _find_or_create_final(draft: Upload, now: float) -> Generator[Effect, Any, Upload]:
     """The final upload that this request means.
 
     Its id follows from the request, so that the same request, repeated because its reply was lost, finds the upload
@@ -261,15 +309,8 @@ def _find_or_create_final(command: tus1.Create, length: int | None, now: float) 
     upload was removed, or its record has expired, the same request means another one.
     """
     for attempt in range(100):
-        draft = Upload(
-            final_id(command, attempt),
-            length=length,
-            raw_metadata=command.raw_metadata,
-            concat=command.concat,
-            parts=command.parts,
-        )
         try:
-            final: Upload = yield Create(draft)
+            final: Upload = yield Create(replace(draft, id=final_id(draft, attempt)))
         except UploadGone:
             continue
         if not final.has_expired(now):
@@ -277,9 +318,10 @@ def _find_or_create_final(command: tus1.Create, length: int | None, now: float) 
     raise UploadLocked("This concatenation was done many times lately; try again later.", retry_after=60)
 
 
-def final_id(command: tus1.Create, attempt: int) -> str:
+def final_id(draft: Upload, attempt: int) -> str:
     """The id of the final upload that a request makes, 32 hexadecimal digits."""
-    seed = "\0".join((*command.parts, command.raw_metadata, str(attempt)))
+    principal = "" if draft.principal is None else "\0" + draft.principal
+    seed = "\0".join((*draft.parts, draft.raw_metadata, str(attempt))) + principal
     return hashlib.blake2b(seed.encode("utf-8", "surrogateescape"), digest_size=16, person=b"tus final").hexdigest()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
 from typing import Any, BinaryIO
@@ -9,7 +10,7 @@ from typing import Any, BinaryIO
 from tus.adapters.wsgi import Environ, WsgiAdapter, full_path
 from tus.errors import OptionError
 from tus.handover import offer
-from tus.models import Response
+from tus.models import Intent, Response, Upload
 from tus.options import Options
 from tus.protocol.routing import is_under
 from tus.server import Tus
@@ -23,6 +24,13 @@ WsgiApp = Callable[[Environ, StartResponse], Iterable[bytes]]
 #: Where the wrapped application finds the :class:`~tus.models.Upload` that a request completed. A client cannot set
 #: it, so an application trusts this key, and never the path in a body by itself.
 UPLOAD_KEY = "tus.upload"
+
+#: Where an application that is asked (``ask_app``) finds what the request intends, a word, and with which upload.
+INTENT_KEY = "tus.intent"
+ABOUT_KEY = "tus.about"
+
+#: A field of its 2xx answer names who asks; the client does not get to see it.
+PRINCIPAL_FIELD = "tus-principal"
 
 
 class Filter:
@@ -55,7 +63,8 @@ class Filter:
             return self._app(environ, start_response)
         adapter = WsgiAdapter(environ)
         receiver = _Receiver(self._app, adapter, self._options.send_file)
-        tus = Tus(adapter, options=self._options, store=self._store, receiver=receiver)
+        asker = _Asker(self._app, adapter, self._upload_path) if self._options.ask_app else None
+        tus = Tus(adapter, options=self._options, store=self._store, receiver=receiver, asker=asker)
         if not tus.valid:
             return self._app(environ, start_response)
         tus.handle()
@@ -89,6 +98,35 @@ class _Receiver:
         except BaseException:
             file.close()
             raise
+
+
+class _Asker:
+    """Asks the wrapped application whether a request may do what it intends."""
+
+    def __init__(self, app: WsgiApp, adapter: WsgiAdapter, upload_path: str) -> None:
+        self._app = app
+        self._adapter = adapter
+        self._upload_path = upload_path
+
+    def __call__(self, intent: Intent, upload: Upload) -> str | Response | None:
+        environ = dict(self._adapter.environ)
+        environ["REQUEST_METHOD"] = "POST"
+        mount = str(environ.get("SCRIPT_NAME", ""))
+        environ["PATH_INFO"] = self._upload_path.encode().decode("latin-1").removeprefix(mount)
+        WsgiAdapter(environ).remove_body()
+        for key in ("CONTENT_TYPE", "HTTP_EXPECT", "HTTP_X_HTTP_METHOD_OVERRIDE"):
+            environ.pop(key, None)
+        environ[INTENT_KEY] = str(intent)
+        environ[ABOUT_KEY] = upload
+        answer = _Answer(self._app, environ, io.BytesIO())
+        answer.exhaust_success()
+        if 200 <= answer.status < 300:
+            named = [value for name, value in answer.headers if name.lower() == PRINCIPAL_FIELD]
+            return named[0] if named else None
+        if self._adapter.method == "HEAD":
+            answer.close()
+            return Response(answer.status, answer.reason, answer.headers)
+        return Response(answer.status, answer.reason, answer.headers, answer)
 
 
 class _Answer:

@@ -30,5 +30,5 @@ def offer(adapter: Adapter, claim: Claim, send_file: bool) -> BinaryIO:
             raise StorageUnavailable()
         path = os.fsencode(claim.upload.path)
         file, size = io.BytesIO(path), len(path)
-    adapter.replace_body(file, size)
+    adapter.replace_body(file, size, claim.upload)
     return file

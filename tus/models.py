@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from enum import IntEnum
+from enum import IntEnum, StrEnum
 from typing import Protocol
 
 from tus.filenames import safe_filename
@@ -22,6 +22,17 @@ def is_upload_id(text: str) -> bool:
     return _UPLOAD_ID.fullmatch(text) is not None
 
 
+class Intent(StrEnum):
+    """What a request is about to do, for whoever decides whether it may."""
+
+    CREATE = "create"
+    APPEND = "append"
+    HEAD = "head"
+    TERMINATE = "terminate"
+    CONCATENATE = "concatenate"
+    DOWNLOAD = "download"
+
+
 @dataclass(frozen=True, slots=True)
 class Request:
     """The head of a request; the body stays unread where the adapter has it.
@@ -31,12 +42,16 @@ class Request:
         url: absolute, percent-encoded, without the query string.
         headers: what ``get("Upload-Offset")`` works on, with names in their usual spelling.
         input_terminated: whether the server ends the body's stream where a body without Content-Length ends.
+        peer: the address at the other end of the connection, a proxy's perhaps; empty where it has none.
+        native: the framework's own request, for code that knows it: an environ under WSGI, Zope's request.
     """
 
     method: str
     url: str
     headers: Mapping[str, str]
     input_terminated: bool = False
+    peer: str = ""
+    native: object = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +95,7 @@ class Upload:
         created_at: in seconds since 1970.
         expires_at: in seconds since 1970, or None where it does not expire.
         path: the stored data, where the store keeps it in a file.
+        principal: who created it, None where nobody asked. To another principal it does not exist.
     """
 
     id: str
@@ -92,6 +108,7 @@ class Upload:
     created_at: float = 0.0
     expires_at: float | None = None
     path: str | None = None
+    principal: str | None = None
 
     @property
     def is_partial(self) -> bool:

@@ -4,25 +4,15 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import suppress
-from itertools import chain
 from typing import Any, BinaryIO
 
-from tus.adapters.interface import Adapter
-from tus.body import SMALLEST, Body
-from tus.checksums import ALGORITHMS, Hasher
-from tus.errors import (
-    ChecksumMismatch,
-    OptionError,
-    RequestError,
-    StorageFull,
-    StorageUnavailable,
-    UploadGone,
-    UploadLocked,
-    UploadNotFound,
-)
+from tus.adapters.interface import Adapter, Transactional
+from tus.body import Body
+from tus.errors import OptionError, RequestError, StorageUnavailable, UploadGone, UploadLocked, UploadNotFound
 from tus.exchange import (
+    Authorize,
     Concatenate,
     Create,
     Effect,
@@ -30,24 +20,27 @@ from tus.exchange import (
     HandOver,
     Load,
     Receive,
-    Received,
     Remove,
     Touch,
     Watch,
     exchange,
 )
 from tus.handover import offer
-from tus.models import Response, State, Upload
+from tus.models import Intent, Response, State, Upload
 from tus.options import Options
 from tus.protocol import tus1
+from tus.receiving import receive
 from tus.stores import open_store
-from tus.stores.interface import AppendSession, Block, Claim, Concatenates, Expires, Store, extensions_of
+from tus.stores.interface import Claim, Concatenates, Expires, Store, extensions_of
 from tus.sweeper import keep_swept
 
 log = logging.getLogger(__name__)
 
 #: Gives a complete upload to the application, and answers with what that said.
 Receiver = Callable[[Claim], Response]
+
+#: Asks the application whether a request may do what it intends: the principal, or what the client hears instead.
+Asker = Callable[[Intent, Upload], str | Response | None]
 
 
 class Tus:
@@ -73,6 +66,9 @@ class Tus:
         options: all of them at once, built by :meth:`tus.options.Options.build`; then none of the others is given.
         store: where uploads are kept, if not in ``tmp_file_dir``.
         receiver: whoever takes finished uploads within :meth:`handle`; None where the caller goes on itself.
+        asker: asks for the intents of ``ask_app``.
+        principal: who sends the request, where the caller knows it. An upload belongs to the principal that created
+            it; to others it does not exist.
         **others: the other options.
 
     Raises:
@@ -89,6 +85,8 @@ class Tus:
         options: Options | None = None,
         store: Store | None = None,
         receiver: Receiver | None = None,
+        asker: Asker | None = None,
+        principal: str | None = None,
         **others: object,
     ) -> None:
         named = {
@@ -101,11 +99,16 @@ class Tus:
             options = Options.build(**values)
         elif values:
             raise OptionError(next(iter(values)), "cannot be given beside options=")
+        if options.ask_app and asker is None:
+            raise OptionError("ask_app", "is for a Filter, which has an application to ask; a view asks by itself")
         self.options = options
         self._adapter = adapter
         self._store = open_store(options) if store is None else store
         self._receiver = receiver
+        self._asker = asker
+        self._principal = principal
         self._claim: Claim | None = None
+        self._is_accepted = False
         self._file: BinaryIO | None = None
         self._is_in_application = False
         self._upload: Upload | None = None
@@ -147,8 +150,10 @@ class Tus:
         """Acknowledge the finished file: the application has it, so the data is removed.
 
         Until then a repeated last request offers it again. It does not matter whether the file was moved away.
+        Where the framework has transactions, it is removed once that of this request is committed.
         """
-        if self._claim is not None:
+        self._is_accepted = True
+        if self._claim is not None and not isinstance(self._adapter, Transactional):
             self._claim.accept()
         if self._file is not None:
             self._file.close()
@@ -189,12 +194,14 @@ class Tus:
     def _perform(self, effect: Effect) -> Any:
         store = self._store
         match effect:
+            case Authorize(intent, upload):
+                return self._authorize(intent, upload)
             case Load(upload_id):
                 loaded = store.load(upload_id)
                 self._upload = self._upload or loaded
                 return loaded
             case Receive(upload, intake):
-                received = self._receive(upload, intake)
+                received = receive(store, Body(self._adapter.stream, intake.body.length), upload, intake)
                 self._upload = received.upload
                 return received
             case Create(draft):
@@ -217,65 +224,15 @@ class Tus:
                 with suppress(UploadNotFound, UploadGone):
                     return store.touch(final_id)
 
-    def _receive(self, upload: Upload, intake: tus1.Intake) -> Received:
-        body = Body(self._adapter.stream, intake.body.length)
-        blocks = body.blocks()
-        if intake.body.length is not None and intake.body.length <= SMALLEST:
-            first = next(blocks, b"")
-            if body.received == intake.body.length or body.cut:
-                return self._receive_at_once(upload, intake, first, body.cut)
-            blocks = chain((first,), blocks)
-        elif intake.limit == 0:  # nothing may come; that is seen before anything is settled
-            if any(blocks):
-                return Received(upload, overran=True)
-            return self._receive_at_once(upload, intake, b"", body.cut)
-        checksum = intake.body.checksum
-        with self._store.open(upload, intake.offset, intake.length, staged=checksum is not None) as session:
-            body.is_wanted = session.is_current
-            try:
-                overran = self._fill(session, intake, body, blocks)
-            except StorageFull as error:
-                if checksum is None:
-                    return Received(session.commit(), failure=error)
-                raise
-            if checksum is not None and (overran or body.cut):
-                return Received(session.upload, overran, body.cut)
-            return Received(session.commit(), overran, body.cut)
-
-    def _fill(self, session: AppendSession, intake: tus1.Intake, body: Body, blocks: Iterable[Block]) -> bool:
-        """Move the body into a session, and verify it; returns whether it overran."""
-        hasher = _hasher(intake)
-        held = None
-        for block in blocks:
-            if intake.limit is not None and body.received > intake.limit:
-                return True
-            if hasher is not None:
-                hasher.update(block)
-            if body.received == intake.limit and intake.body.length is None:
-                held = bytes(block[-1:])  # it would complete the upload, and more may follow
-                block = block[:-1]
-            if block:
-                session.write(block)
-        if held is not None:
-            session.write(held)
-        if hasher is not None and not body.cut:
-            _verify(hasher, intake)
-        return False
-
-    def _receive_at_once(self, upload: Upload, intake: tus1.Intake, block: Block, cut: bool) -> Received:
-        """A short body that is there already: one step in the store instead of three."""
-        hasher = _hasher(intake)
-        if hasher is not None:
-            if cut:
-                return Received(upload, cut=True)
-            hasher.update(block)
-            _verify(hasher, intake)
-        if not block and intake.length is None:
-            return Received(upload, cut=cut)
-        try:
-            return Received(self._store.append(upload, intake.offset, block, intake.length), cut=cut)
-        except StorageFull as error:
-            return Received(self._store.load(upload.id), failure=error)
+    def _authorize(self, intent: Intent, upload: Upload) -> str | Response | None:
+        principal: str | Response | None = self._principal
+        self._is_in_application = True
+        if self.options.authorize is not None:
+            principal = self.options.authorize(self._adapter.request, intent, upload)
+        if self._asker is not None and intent in self.options.ask_app:
+            principal = self._asker(intent, upload)
+        self._is_in_application = False
+        return principal
 
     def _hand_over(self, upload: Upload) -> Response | None:
         if self._claim is not None:
@@ -289,6 +246,8 @@ class Tus:
             if self._receiver is None:
                 self._file = offer(self._adapter, claim, self.options.send_file)
                 self._claim = claim
+                if isinstance(self._adapter, Transactional):
+                    self._adapter.at_transaction_end(self._settle)
                 return None
             self._is_in_application = True
             response = self._receiver(claim)
@@ -300,11 +259,11 @@ class Tus:
             if self._claim is not claim:
                 claim.release()
 
-
-def _hasher(intake: tus1.Intake) -> Hasher | None:
-    return None if intake.body.checksum is None else ALGORITHMS[intake.body.checksum[0]]()
-
-
-def _verify(hasher: Hasher, intake: tus1.Intake) -> None:
-    if intake.body.checksum is not None and hasher.digest() != intake.body.checksum[1]:
-        raise ChecksumMismatch()
+    def _settle(self, committed: bool) -> None:
+        """What the caller did with the finished upload stands now, or it does not."""
+        if self._claim is None:
+            return
+        if committed and self._is_accepted:
+            self._claim.accept()
+        else:
+            self._claim.release()

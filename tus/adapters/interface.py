@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import BinaryIO, Protocol
+from collections.abc import Callable
+from typing import BinaryIO, Protocol, runtime_checkable
 
-from tus.models import Readable, Request, Response
+from tus.models import Readable, Request, Response, Upload
 
 
 class Adapter(Protocol):
@@ -25,5 +26,13 @@ class Adapter(Protocol):
     def respond(self, response: Response) -> None:
         """Make this the framework's response."""
 
-    def replace_body(self, file: BinaryIO, size: int) -> None:
-        """Put a finished file, or its path, in the place of the request's body, for the code that comes next."""
+    def replace_body(self, file: BinaryIO, size: int, upload: Upload) -> None:
+        """Put a finished upload's file, or its path, in the place of the request's body, for the code to come."""
+
+
+@runtime_checkable
+class Transactional(Protocol):
+    """An adapter whose framework decides after the view whether what it did is to stand."""
+
+    def at_transaction_end(self, callback: Callable[[bool], None]) -> None:
+        """Have a function called once, with True after a commit and False after an abort."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from typing import Any, BinaryIO, cast
 from urllib.parse import quote
 
-from tus.models import Readable, Request, Response
+from tus.models import Readable, Request, Response, Upload
 from tus.protocol.tus1 import MEDIA_TYPE, effective_method
 
 Environ = dict[str, Any]
@@ -73,6 +74,8 @@ class WsgiAdapter:
             url=request_url(environ),
             headers=EnvironHeaders(environ),
             input_terminated=bool(environ.get("wsgi.input_terminated")),
+            peer=environ.get("REMOTE_ADDR", ""),
+            native=environ,
         )
 
     @property
@@ -87,13 +90,20 @@ class WsgiAdapter:
     def respond(self, response: Response) -> None:
         self.response = response
 
-    def replace_body(self, file: BinaryIO, size: int) -> None:
+    def remove_body(self) -> None:
+        """Leave a request without a body, for code that asks something about it."""
+        self._put(io.BytesIO(), 0)
+
+    def replace_body(self, file: BinaryIO, size: int, upload: Upload) -> None:
         """Exactly what Flask, Django and WebOb need to read it: without the length two of them see an empty body."""
+        self._put(file, size)
+        self.environ["CONTENT_TYPE"] = MEDIA_TYPE  # not that of a form, which a framework would try to parse
+
+    def _put(self, file: BinaryIO, size: int) -> None:
         environ = self.environ
         environ["wsgi.input"] = file
         environ["wsgi.input_terminated"] = True
         environ["CONTENT_LENGTH"] = str(size)
-        environ["CONTENT_TYPE"] = MEDIA_TYPE  # not that of a form, which a framework would try to parse
         environ.pop("HTTP_TRANSFER_ENCODING", None)
         for key in ("webob._body_file", "webob._parsed_post_vars", "webob.is_body_seekable"):
             environ.pop(key, None)

@@ -286,6 +286,12 @@ def check_alive(upload: Upload, now: float) -> None:
         raise UploadGone()
 
 
+def check_owner(upload: Upload, principal: str | None) -> None:
+    """Refuse an upload that somebody else created, as if there was none."""
+    if upload.principal is not None and principal != upload.principal:
+        raise UploadNotFound()
+
+
 def decide_append(command: Append, upload: Upload, options: Options) -> Intake:
     """Whether, and how far, the body of a PATCH may be taken in.
 
@@ -333,8 +339,8 @@ def overrun_message(limit: int) -> str:
     return f"The body is longer than the {limit} bytes that the upload still takes."
 
 
-def decide_concatenation(parts: list[Upload], options: Options, extensions: frozenset[str]) -> int | None:
-    """The length of a final upload, None while one of its parts has deferred its own.
+def decide_concatenation(parts: list[Upload], options: Options, extensions: frozenset[str]) -> None:
+    """Whether these uploads may be joined.
 
     Raises:
         BadRequest: an upload is listed that was not made to be a part, or is unfinished and that is not offered.
@@ -345,7 +351,6 @@ def decide_concatenation(parts: list[Upload], options: Options, extensions: froz
     if "concatenation-unfinished" not in extensions and not all(part.is_complete for part in parts):
         raise BadRequest("Upload-Concat lists an upload that is not finished.")
     check_total(parts, options)
-    return total_length(parts)
 
 
 def check_total(parts: list[Upload], options: Options) -> None:

@@ -112,14 +112,19 @@ def answered(ours: Response, theirs: Response) -> Response:
             the upload's; any other answer goes to the client as it is.
     """
     if not 200 <= theirs.status < 300:
-        left_out = {"upload-offset", "tus-resumable"}
-        if ours.status == 201 and theirs.status >= 400:
-            left_out.add("location")  # tuspy takes whatever has one for success
-        kept = [(name, value) for name, value in theirs.headers if name.lower() not in left_out]
-        return Response(theirs.status, theirs.reason, [("Tus-Resumable", VERSION), *kept], theirs.body)
+        return relayed(theirs, "POST" if ours.status == 201 else "PATCH")
     dropped = _NOT_KEPT | {"location"} if ours.status == 201 else _NOT_KEPT
     kept = [(name, value) for name, value in theirs.headers if name.lower() not in dropped]
     return Response(ours.status, ours.reason, ours.headers + kept)
+
+
+def relayed(answer: Response, method: str) -> Response:
+    """An application's own answer, which is no success, for the client."""
+    left_out = {"upload-offset", "tus-resumable"}
+    if method == "POST" and answer.status >= 400:
+        left_out.add("location")  # tuspy takes whatever has one for success
+    kept = [(name, value) for name, value in answer.headers if name.lower() not in left_out]
+    return Response(answer.status, answer.reason, [("Tus-Resumable", VERSION), *kept], answer.body)
 
 
 def refused(error: RequestError, is_head: bool) -> Response:

@@ -95,6 +95,7 @@ def pack(upload: Upload, slot: Slot) -> bytes:
             "metadata": upload.raw_metadata,
             "concat": upload.concat,
             "parts": upload.parts,
+            "principal": upload.principal,
         }
     ).encode()
     slots = slot.pack() + bytes(SLOT_SIZE) if slot.position == 0 else bytes(SLOT_SIZE) + slot.pack()
@@ -132,6 +133,7 @@ def unpack_record(data: bytes) -> Upload:
         raw_metadata=fields["metadata"],
         concat=fields["concat"],
         parts=tuple(fields["parts"]),
+        principal=fields["principal"],
     )
 
 
@@ -149,6 +151,7 @@ def with_slot(upload: Upload, slot: Slot, path: str | None) -> Upload:
         upload.created_at,
         slot.expires_at,
         path,
+        upload.principal,
     )
 
 
