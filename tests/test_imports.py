@@ -28,7 +28,9 @@ MAY_IMPORT = {
     "tus.body": ["tus.models", "tus.stores.interface", "tus.body_gunicorn"],
     "tus.body_gunicorn": ["tus.stores.interface"],
     "tus.adapters.interface": ["tus.models"],
-    "tus.adapters.wsgi": ["tus.models", "tus.protocol.tus1"],
+    "tus.adapters.wsgi": ["tus.filebody", "tus.models", "tus.protocol.tus1"],
+    "tus.downloads": ["tus.filebody", "tus.models"],
+    "tus.filebody": [],
     "tus.adapters.webob": ["tus.models", "tus.adapters.wsgi"],
     "tus.adapters": [],
     "tus.handover": ["tus.adapters.interface", "tus.errors", "tus.stores.interface"],
@@ -44,6 +46,7 @@ MAY_IMPORT = {
     "tus.server": [
         "tus.adapters.interface",
         "tus.body",
+        "tus.downloads",
         "tus.errors",
         "tus.exchange",
         "tus.handover",

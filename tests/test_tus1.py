@@ -85,8 +85,8 @@ def test_the_ids_of_parts(url, upload_id):
     [
         ("OPTIONS", "/files", {}, tus1.Discover()),
         ("OPTIONS", "/files/x", {"Tus-Resumable": "9"}, tus1.Discover()),
-        ("HEAD", f"/files/{ID}", TUS, tus1.Inspect(ID)),
-        ("HEAD", f"/files/{ID}", {}, tus1.Inspect(ID)),
+        ("HEAD", f"/files/{ID}", TUS, tus1.Inspect(ID, may_download=False)),
+        ("HEAD", f"/files/{ID}", {}, tus1.Inspect(ID, may_download=False)),
         ("DELETE", f"/files/{ID}", TUS, tus1.Terminate(ID)),
         ("POST", f"/files/{ID}", TUS | {"X-HTTP-Method-Override": "DELETE"}, tus1.Terminate(ID)),
         ("POST", "/files", TUS | {"Upload-Length": "4"}, tus1.Create(4, "", None, (), None)),

@@ -115,6 +115,13 @@ class Touch:
 
 
 @dataclass(frozen=True, slots=True)
+class Serve:
+    """Send a finished upload to the client. Sends back the :class:`Response`."""
+
+    upload: Upload
+
+
+@dataclass(frozen=True, slots=True)
 class HandOver:
     """Give a complete upload to the application.
 
@@ -125,7 +132,7 @@ class HandOver:
     upload: Upload
 
 
-Effect = Authorize | Load | Create | Receive | Remove | Watch | Concatenate | FinalsOf | Touch | HandOver
+Effect = Authorize | Load | Create | Receive | Remove | Watch | Concatenate | FinalsOf | Touch | Serve | HandOver
 Steps = Generator[Effect, Any, Response]
 
 
@@ -179,6 +186,9 @@ def _answer(request: Request, options: Options, extensions: frozenset[str], now:
             tus1.check_alive(upload, now)
             yield Remove(command.upload_id)
             return tus1_replies.terminated()
+        case tus1.Download():
+            upload = yield Load(command.upload_id)
+            return (yield from _download(upload, now))
         case tus1.Discover():
             return tus1_replies.discovered(options, extensions)
 
@@ -202,12 +212,25 @@ def _authorized(intent: Intent, upload: Upload) -> Generator[Effect, Any, str | 
 
 def _inspect(command: tus1.Inspect, now: float) -> Steps:
     upload: Upload = yield Load(command.upload_id)
+    if command.may_download and upload.is_complete and not upload.is_partial:
+        try:
+            return (yield from _download(upload, now))
+        except UploadGone:
+            pass  # the file is not kept; that it was finished can be told all the same
     yield from _authorized(Intent.HEAD, upload)
     tus1.check_alive(upload, now)
     if upload.is_final and upload.length is None:
         parts = yield from _load_all(upload.parts)
         upload = replace(upload, length=tus1.total_length(parts))
     return tus1_replies.inspected(upload)
+
+
+def _download(upload: Upload, now: float) -> Steps:
+    yield from _authorized(Intent.DOWNLOAD, upload)
+    tus1.check_alive(upload, now)
+    tus1.check_downloadable(upload)
+    response: Response = yield Serve(upload)
+    return tus1_replies.downloaded(upload, response)
 
 
 def _create(command: tus1.Create, request: Request, options: Options) -> Steps:

@@ -10,6 +10,7 @@ from typing import Any, BinaryIO
 
 from tus.adapters.interface import Adapter, Transactional
 from tus.body import Body
+from tus.downloads import download
 from tus.errors import OptionError, RequestError, StorageUnavailable, UploadGone, UploadLocked, UploadNotFound
 from tus.exchange import (
     Authorize,
@@ -21,6 +22,7 @@ from tus.exchange import (
     Load,
     Receive,
     Remove,
+    Serve,
     Touch,
     Watch,
     exchange,
@@ -31,7 +33,7 @@ from tus.options import Options
 from tus.protocol import tus1
 from tus.receiving import receive
 from tus.stores import open_store
-from tus.stores.interface import Claim, Concatenates, Expires, Store, extensions_of
+from tus.stores.interface import Claim, Concatenates, Expires, Reads, Store, extensions_of
 from tus.sweeper import keep_swept
 
 log = logging.getLogger(__name__)
@@ -104,6 +106,8 @@ class Tus:
         self.options = options
         self._adapter = adapter
         self._store = open_store(options) if store is None else store
+        if options.download and not isinstance(self._store, Reads):
+            raise OptionError("download", "cannot be true with this store, whose uploads cannot be read")
         self._receiver = receiver
         self._asker = asker
         self._principal = principal
@@ -208,6 +212,9 @@ class Tus:
                 keep_swept(store, self.options.upload_valid_duration)
                 self._upload = store.create(draft)
                 return self._upload
+            case Serve(upload):
+                assert isinstance(store, Reads), "looked at when this was made"
+                return download(self._adapter.request, upload, *store.read(upload))
             case HandOver(upload):
                 return self._hand_over(upload)
             case Remove(upload_id):

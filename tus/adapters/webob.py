@@ -25,8 +25,9 @@ class WebobAdapter(WsgiAdapter):
 
     def respond(self, response: Response) -> None:
         super().respond(response)
+        assert self.response is not None
         self.resp = WebobResponse(
             status=f"{response.status} {response.reason}",
             headerlist=list(response.headers),
-            app_iter=response.body,
+            app_iter=self.response.body,
         )

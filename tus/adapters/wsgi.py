@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any, BinaryIO, cast
 from urllib.parse import quote
 
+from tus.filebody import BLOCK, FileBody
 from tus.models import Readable, Request, Response, Upload
 from tus.protocol.tus1 import MEDIA_TYPE, effective_method
 
@@ -88,7 +90,15 @@ class WsgiAdapter:
         return cast(Readable, self.environ["wsgi.input"])
 
     def respond(self, response: Response) -> None:
-        self.response = response
+        self.response = replace(response, body=self._as_the_server_sends(response.body))
+
+    def _as_the_server_sends(self, body: Iterable[bytes]) -> Iterable[bytes]:
+        """A file in the server's own wrapper, where that cannot send more of it than is meant."""
+        wrapper = self.environ.get("wsgi.file_wrapper")
+        if wrapper is None or not isinstance(body, FileBody) or not body.reaches_end or body.start == body.stop:
+            return body
+        body.file.seek(body.start)
+        return cast(Iterable[bytes], wrapper(body.file, BLOCK))
 
     def remove_body(self) -> None:
         """Leave a request without a body, for code that asks something about it."""

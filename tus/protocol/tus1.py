@@ -32,7 +32,6 @@ VERSION: Final = "1.0.0"
 MEDIA_TYPE: Final = "application/offset+octet-stream"
 MAX_PARTS: Final = 1000
 CREATION_METHODS: Final = "POST, OPTIONS"
-UPLOAD_METHODS: Final = "HEAD, PATCH, DELETE, OPTIONS"
 
 _FORM_TYPES = ("multipart/form-data", "application/x-www-form-urlencoded")
 _MARKS = ("Tus-Resumable", "Upload-Length", "Upload-Offset", "Upload-Defer-Length", "Upload-Concat", "Upload-Metadata")
@@ -45,7 +44,20 @@ class Discover:
 
 @dataclass(frozen=True, slots=True)
 class Inspect:
-    """HEAD: where does the upload stand?"""
+    """HEAD: where does the upload stand?
+
+    Attributes:
+        upload_id: the upload.
+        may_download: whether it could as well be the HEAD of a download, because it does not name the protocol.
+    """
+
+    upload_id: str
+    may_download: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Download:
+    """GET: the data of a finished upload."""
 
     upload_id: str
 
@@ -99,7 +111,7 @@ class Terminate:
     upload_id: str
 
 
-Command = Discover | Inspect | Create | Append | Terminate
+Command = Discover | Inspect | Download | Create | Append | Terminate
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,15 +188,22 @@ def parse(request: Request, options: Options, extensions: frozenset[str]) -> Com
         if method != "POST":
             raise MethodNotAllowed(CREATION_METHODS)
         return _parse_create(request, options, extensions, where)
-    if not where.upload_id or method == "GET":
+    if not where.upload_id or (method == "GET" and not options.download):
         raise UploadNotFound()
+    if method == "GET":
+        return Download(where.upload_id)
     if method == "HEAD":
-        return Inspect(where.upload_id)
+        return Inspect(where.upload_id, may_download=options.download and version is None)
     if method == "PATCH":
         return _parse_append(request, where.upload_id)
     if method == "DELETE" and "termination" in extensions:
         return Terminate(where.upload_id)
-    raise MethodNotAllowed(UPLOAD_METHODS if "termination" in extensions else "HEAD, PATCH, OPTIONS")
+    allowed = ["HEAD", "PATCH", "OPTIONS"]
+    if "termination" in extensions:
+        allowed.insert(2, "DELETE")
+    if options.download:
+        allowed.insert(0, "GET")
+    raise MethodNotAllowed(", ".join(allowed))
 
 
 def _parse_create(request: Request, options: Options, extensions: frozenset[str], where: Target) -> Create:
@@ -290,6 +309,12 @@ def check_owner(upload: Upload, principal: str | None) -> None:
     """Refuse an upload that somebody else created, as if there was none."""
     if upload.principal is not None and principal != upload.principal:
         raise UploadNotFound()
+
+
+def check_downloadable(upload: Upload) -> None:
+    """Refuse to send an upload that is unfinished, or only a part of one."""
+    if not upload.is_complete or upload.is_partial:
+        raise UploadNotFound("This upload is not finished, so there is nothing to download yet.")
 
 
 def decide_append(command: Append, upload: Upload, options: Options) -> Intake:

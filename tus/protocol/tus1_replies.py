@@ -63,6 +63,13 @@ def inspected(upload: Upload) -> Response:
     return response
 
 
+def downloaded(upload: Upload, response: Response) -> Response:
+    """The reply to GET, which a client of the protocol can read as one to HEAD too."""
+    field = ("Upload-Offset", str(upload.offset)), ("Upload-Length", str(upload.offset))
+    headers = [("Tus-Resumable", VERSION), *response.headers, *field]
+    return Response(response.status, response.reason, headers, response.body)
+
+
 def created(upload: Upload, creation_url: str, with_offset: bool) -> Response:
     """The reply to a POST: 201 and where the upload is (Creation)."""
     response = Response(201, "Created", [("Tus-Resumable", VERSION), ("Location", upload_url(creation_url, upload.id))])

@@ -25,4 +25,5 @@ def open_store(options: Options) -> Store:
         fsync=options.fsync,
         lifetime=options.upload_valid_duration,
         completed_keep=options.completed_keep,
+        keep_finished=options.keep_finished,
     )

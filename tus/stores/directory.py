@@ -26,6 +26,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from typing import BinaryIO
 
 if sys.platform == "win32":  # pragma: no cover
     raise ImportError("tus.stores.directory needs a POSIX system such as Linux or macOS; Windows has no flock().")
@@ -89,6 +90,7 @@ class DirectoryStore:
         fsync: see above.
         lifetime: seconds after its last byte that an unfinished upload is kept; 0 means for ever.
         completed_keep: seconds that the record of an accepted upload is kept.
+        keep_finished: whether its data is kept as long.
         clock: seconds since 1970.
     """
 
@@ -99,11 +101,12 @@ class DirectoryStore:
         fsync: Fsync = "finish",
         lifetime: float = 86400,
         completed_keep: float = 86400,
+        keep_finished: bool = False,
         clock: Callable[[], float] = lambda: time.time(),
     ) -> None:
         self.directory = directory
         self._prefix = os.path.join(directory, "")
-        self._policy = Policy(fsync, lifetime, completed_keep, clock)
+        self._policy = Policy(fsync, lifetime, completed_keep, keep_finished, clock)
 
     def _path(self, upload_id: str) -> str:
         if not is_upload_id(upload_id):
@@ -124,6 +127,13 @@ class DirectoryStore:
         except FileNotFoundError:
             return self._without_data(path)
         return self._policy.as_far_as_stored(upload, size)
+
+    def read(self, upload: Upload) -> tuple[BinaryIO, float]:
+        try:
+            fd = os.open(self._path(upload.id), os.O_RDONLY | FLAGS)
+        except FileNotFoundError:
+            raise UploadGone("The file of this upload is not kept here any more.") from None
+        return os.fdopen(fd, "rb"), os.fstat(fd).st_mtime
 
     def _without_data(self, path: str) -> Upload:
         """What an upload is whose data is not there: accepted just now, being taken by a rename, or lost."""

@@ -41,12 +41,14 @@ class Policy:
         fsync: see :mod:`tus.stores.directory`.
         lifetime: seconds after its last byte that an unfinished upload is kept; 0 means for ever.
         completed_keep: seconds that the record of an accepted upload is kept.
+        keep_finished: whether its data is kept as long.
         clock: seconds since 1970.
     """
 
     fsync: Fsync
     lifetime: float
     completed_keep: float
+    keep_finished: bool
     clock: Callable[[], float]
 
     def expiry(self) -> float | None:

@@ -59,7 +59,10 @@ class Claim(Protocol):
         """The data, opened for reading."""
 
     def accept(self) -> None:
-        """The application has the upload: remove the data, keep the record for a while, release the claim."""
+        """The application has the upload: keep the record for a while, release the claim.
+
+        The data is removed, unless the store is to keep it as long as the record.
+        """
 
     def release(self) -> None:
         """Give the claim back; the upload stays complete and can be claimed again. Harmless after :meth:`accept`."""
@@ -146,6 +149,18 @@ class Expires(Protocol):
 
         Returns:
             How many uploads were removed.
+        """
+
+
+@runtime_checkable
+class Reads(Protocol):
+    """A store whose finished uploads can be read at any time."""
+
+    def read(self, upload: Upload) -> tuple[BinaryIO, float]:
+        """The data, opened for reading, and when it was stored, in seconds since 1970.
+
+        Raises:
+            UploadGone: it is not kept any more.
         """
 
 

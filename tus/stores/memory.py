@@ -35,14 +35,21 @@ class MemoryStore:
     Args:
         lifetime: seconds after its last byte that an unfinished upload is kept; 0 means for ever.
         completed_keep: seconds that the record of an accepted upload is kept.
+        keep_finished: whether its data is kept as long.
         clock: seconds since 1970.
     """
 
     def __init__(
-        self, *, lifetime: float = 86400, completed_keep: float = 86400, clock: Callable[[], float] = time.time
+        self,
+        *,
+        lifetime: float = 86400,
+        completed_keep: float = 86400,
+        keep_finished: bool = False,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self._lifetime = lifetime
         self._completed_keep = completed_keep
+        self._keep_finished = keep_finished
         self._clock = clock
         self._entries: dict[str, _Entry] = {}
         self._lock = RLock()
@@ -73,6 +80,12 @@ class MemoryStore:
 
     def load(self, upload_id: str) -> Upload:
         return self._entry(upload_id).upload
+
+    def read(self, upload: Upload) -> tuple[BinaryIO, float]:
+        entry = self._entry(upload.id)
+        if entry.upload.state == State.ACCEPTED and not self._keep_finished:
+            raise UploadGone()
+        return io.BytesIO(entry.data), entry.upload.created_at
 
     def list(self) -> Iterator[Upload]:
         return iter([entry.upload for entry in self._entries.values()])
@@ -216,7 +229,8 @@ class _Claim:
         with self._store._lock:
             expires_at = self._store._clock() + self._store._completed_keep
             self._entry.upload = replace(self._entry.upload, state=State.ACCEPTED, expires_at=expires_at)
-            self._entry.data.clear()
+            if not self._store._keep_finished:
+                self._entry.data.clear()
             self.upload = self._entry.upload
             self.release()
             if not self._store._completed_keep:

@@ -149,7 +149,8 @@ class DirectoryClaim:
             car.end(State.ACCEPTED, self._policy.clock() + self._policy.completed_keep)
             if self._policy.fsync != "none":
                 fdatasync(car.fd)
-            unlink(car.path)
+            if not self._policy.keep_finished:
+                unlink(car.path)
             if not self._policy.completed_keep:
                 unlink(car.path + ".tus")
         finally:
