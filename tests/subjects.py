@@ -75,7 +75,7 @@ class FilterSubject(Subject):
             start_response(self.fail or "200 OK", [("Content-Type", "text/plain"), ("X-App", "was here")])
             return [b"the application's answer"]
 
-        return Filter(application, upload_path=PATH, **{"send_file": True} | self.options)
+        return Filter(application, **{"upload_path": PATH, "send_file": True} | self.options)
 
 
 class ViewSubject(Subject):

@@ -21,7 +21,16 @@ MAY_IMPORT = {
     "tus.models": ["tus.headers", "tus.filenames"],
     "tus.options": ["tus.errors", "tus.models"],
     "tus.cors": ["tus.models", "tus.options"],
-    "tus.protocol": ["tus.errors", "tus.headers", "tus.models", "tus.checksums", "tus.options", "tus.protocol"],
+    "tus.proxies": ["tus.models", "tus.options"],
+    "tus.protocol": [
+        "tus.checksums",
+        "tus.errors",
+        "tus.headers",
+        "tus.models",
+        "tus.options",
+        "tus.protocol",
+        "tus.proxies",
+    ],
     "tus.exchange": ["tus.errors", "tus.models", "tus.options", "tus.cors", "tus.protocol"],
     "tus.stores": ["tus.errors", "tus.models", "tus.options", "tus.stores"],
     "tus.sweeper": ["tus.stores.interface"],
@@ -75,7 +84,7 @@ MAY_IMPORT = {
     "tus.testing": ["tus.errors", "tus.models", "tus.stores.interface"],
     "tus": ["tus.adapters.webob", "tus.errors", "tus.filter", "tus.models", "tus.options", "tus.server"],
 }
-PURE = ("errors", "headers", "filenames", "checksums", "models", "options", "cors", "protocol", "exchange")
+PURE = ("errors", "headers", "filenames", "checksums", "models", "options", "cors", "proxies", "protocol", "exchange")
 IMPURE = {"os", "io", "time", "asyncio", "socket", "threading", "random", "secrets", "tempfile", "pathlib", "webob"}
 
 

@@ -6,10 +6,12 @@ last segment is an upload's id if it has the form of one, and every other method
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from urllib.parse import unquote, urljoin, urlsplit
 
-from tus.models import is_upload_id
+from tus.models import Request, is_upload_id
+from tus.options import Options
+from tus.proxies import public_url
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +25,19 @@ class Target:
 
     creation_url: str
     upload_id: str | None
+
+
+def target_of(request: Request, method: str, options: Options) -> Target:
+    """Which upload a request is about, in terms of the URLs that its client knows.
+
+    Args:
+        request: the head.
+        method: the effective method.
+        options: the operator's choices.
+    """
+    target = route(request.url, method, options.upload_path)
+    creation_url = public_url(target.creation_url, request, options)
+    return target if creation_url is target.creation_url else replace(target, creation_url=creation_url)
 
 
 def route(url: str, method: str, upload_path: str | None) -> Target:

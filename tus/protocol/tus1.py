@@ -26,7 +26,7 @@ from tus.errors import (
 )
 from tus.models import Request, Upload
 from tus.options import Options
-from tus.protocol.routing import Target, route, upload_id_of
+from tus.protocol.routing import Target, target_of, upload_id_of
 
 VERSION: Final = "1.0.0"
 MEDIA_TYPE: Final = "application/offset+octet-stream"
@@ -146,7 +146,7 @@ def effective_method(request: Request) -> str:
 
 def target(request: Request, options: Options) -> Target:
     """Which upload the request is about."""
-    return route(request.url, effective_method(request), options.upload_path)
+    return target_of(request, effective_method(request), options)
 
 
 def is_ours(request: Request, options: Options) -> bool:
