@@ -2,6 +2,7 @@
 
 import socket
 import threading
+import time
 from types import SimpleNamespace
 
 import pytest
@@ -14,6 +15,7 @@ from tus import body as body_module
 from tus import body_gunicorn
 from tus.body import LARGEST, SMALLEST, Body
 from tus.body_gunicorn import GunicornInput
+from tus.patience import Patience
 
 
 def whole(body):
@@ -206,13 +208,30 @@ def test_chunks_before_a_cut_or_a_broken_one_are_given_out(rest):
 @pytest.mark.parametrize("chunks", [False, True], ids=["length", "chunks"])
 def test_a_silent_connection_is_given_up(monkeypatch, chunks):
     monkeypatch.setattr(body_gunicorn, "LOOK", 0.01)
-    monkeypatch.setattr(body_gunicorn, "SILENCE", 0.05)
     with Connection(1000) as connection:
         body = chunked(connection) if chunks else connection.body
+        body._patience = Patience(silence=0.05)
         connection.client.sendall(chunk(b"abc") if chunks else b"abc")
         assert whole(body) == b"abc"
         assert body.cut
         assert connection.input.failed
+
+
+@pytest.mark.parametrize("chunks", [False, True], ids=["length", "chunks"])
+def test_a_slow_connection_is_given_up(monkeypatch, chunks):
+    monkeypatch.setattr(body_gunicorn, "LOOK", 0.01)
+    with Connection(1000) as connection:
+        body = chunked(connection) if chunks else connection.body
+        body._patience = Patience(silence=0.1, min_rate=1000)
+        received = 0
+        connection.client.sendall(chunk(b"x") if chunks else b"x")
+        for _ in body.blocks():
+            received += 1
+            connection.client.sendall(chunk(b"x") if chunks else b"x")
+            assert received < 500, "a byte every now and then is not enough"
+            time.sleep(0.01)
+        assert body.cut
+        assert body.received == received
 
 
 @pytest.mark.parametrize("chunks", [False, True], ids=["length", "chunks"])

@@ -32,10 +32,12 @@ MAY_IMPORT = {
         "tus.proxies",
     ],
     "tus.exchange": ["tus.errors", "tus.models", "tus.options", "tus.cors", "tus.protocol"],
-    "tus.stores": ["tus.errors", "tus.models", "tus.options", "tus.stores"],
+    "tus.events": ["tus.models"],
+    "tus.stores": ["tus.errors", "tus.events", "tus.models", "tus.options", "tus.stores"],
     "tus.sweeper": ["tus.stores.interface"],
-    "tus.body": ["tus.models", "tus.stores.interface", "tus.body_gunicorn"],
-    "tus.body_gunicorn": ["tus.stores.interface"],
+    "tus.body": ["tus.models", "tus.patience", "tus.stores.interface", "tus.body_gunicorn"],
+    "tus.body_gunicorn": ["tus.patience", "tus.stores.interface"],
+    "tus.patience": [],
     "tus.adapters.interface": ["tus.models"],
     "tus.adapters.wsgi": ["tus.filebody", "tus.models", "tus.protocol.tus1"],
     "tus.downloads": ["tus.filebody", "tus.models"],
@@ -61,6 +63,7 @@ MAY_IMPORT = {
         "tus.handover",
         "tus.models",
         "tus.options",
+        "tus.patience",
         "tus.protocol.tus1",
         "tus.receiving",
         "tus.stores",
@@ -84,7 +87,7 @@ MAY_IMPORT = {
     "tus.testing": ["tus.errors", "tus.models", "tus.stores.interface"],
     "tus": ["tus.adapters.webob", "tus.errors", "tus.filter", "tus.models", "tus.options", "tus.server"],
 }
-PURE = ("errors", "headers", "filenames", "checksums", "models", "options", "cors", "proxies", "protocol", "exchange")
+PURE = ("errors", "headers", "filenames", "checksums", "models", "options", "cors", "events", "proxies", "protocol", "exchange")
 IMPURE = {"os", "io", "time", "asyncio", "socket", "threading", "random", "secrets", "tempfile", "pathlib", "webob"}
 
 

@@ -16,7 +16,7 @@ import pytest
 
 from tus.errors import OptionError, StorageFull, UploadGone, UploadLocked, UploadNotFound, UploadReplaced
 from tus.models import State, Upload
-from tus.stores import copying, files, locks, sidecar
+from tus.stores import copying, expiry, files, locks, sidecar
 from tus.stores.directory import DirectoryStore, prepare_directory
 from tus.stores.memory import MemoryStore
 from tus.testing import Clock, StoreSuite
@@ -153,7 +153,7 @@ def test_sweeping_tolerates_files_that_vanish(tmp_path, monkeypatch):
     store = DirectoryStore(str(tmp_path), lifetime=10, clock=clock)
     kept, gone = store.create(Upload("", length=1)), store.create(Upload("", length=1))
     ids = [gone.id, kept.id]
-    monkeypatch.setattr(DirectoryStore, "_ids", lambda self: iter(ids))
+    monkeypatch.setattr(expiry, "ids_in", lambda directory: iter(ids))
     store.remove(gone.id)
     clock.now += 11
     assert store.sweep() == 1
@@ -505,10 +505,7 @@ def test_what_fsync_promises_is_what_is_synced(tmp_path, monkeypatch):
     def note(fd):
         synced.append(Path(os.readlink(f"/proc/self/fd/{fd}")))
 
-    from tus.stores import sessions
-
-    for module in (files, sessions):
-        monkeypatch.setattr(module, "fdatasync", note)
+    monkeypatch.setattr(files, "_fdatasync", note)
     monkeypatch.setattr(os, "fsync", note)
     for policy in ("none", "finish", "always"):
         store = DirectoryStore(str(tmp_path), fsync=policy)
@@ -588,14 +585,14 @@ def test_two_who_create_the_same_final_upload_at_once_find_one(store, monkeypatc
 def test_a_child_that_was_forked_during_a_sweep_does_not_keep_its_lock(tmp_path, monkeypatch):
     children = []
 
-    def fork(self):
+    def fork(directory):
         children.append(os.fork())
         if not children[-1]:
             time.sleep(60)
             os._exit(0)
         return iter(())
 
-    monkeypatch.setattr(DirectoryStore, "_ids", fork)
+    monkeypatch.setattr(expiry, "ids_in", fork)
     DirectoryStore(str(tmp_path)).sweep()
     try:
         fd = os.open(tmp_path / SWEEPER, os.O_RDWR)

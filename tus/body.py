@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 
 from tus.body_gunicorn import LARGEST, GunicornInput
 from tus.models import Readable
+from tus.patience import Patience
 from tus.stores.interface import Block
 
 log = logging.getLogger(__name__)
@@ -29,6 +30,7 @@ class Body:
     Args:
         stream: where the bytes come from; ``read`` may block.
         length: the bytes announced, or None where the stream ends by itself.
+        patience: how long a client may be silent, or slow.
 
     Attributes:
         is_wanted: asked now and then while nothing comes, where the socket is known; False ends the body as a cut.
@@ -36,9 +38,10 @@ class Body:
         cut: whether the connection ended early. Meaningful once :meth:`blocks` is exhausted.
     """
 
-    def __init__(self, stream: Readable, length: int | None) -> None:
+    def __init__(self, stream: Readable, length: int | None, patience: Patience | None = None) -> None:
         self._stream = stream
         self._length = length
+        self._patience = Patience() if patience is None else patience
         self.is_wanted: Callable[[], bool] = lambda: True
         self.received = 0
         self.cut = False
@@ -52,6 +55,7 @@ class Body:
 
     def _read(self) -> Iterator[Block]:
         size, count = SMALLEST, 0
+        pace = self._patience.pace()
         while self._length is None or self.received < self._length:
             wanted = size if self._length is None else min(size, self._length - self.received)
             began = time.monotonic()
@@ -72,9 +76,13 @@ class Body:
                 size = SMALLEST
             self.received += len(block)
             yield block
+            if not pace.keeps_up(self.received) and self.received != self._length:
+                log.debug("the body was too slow, and given up after %d bytes", self.received)
+                self.cut = True
+                return
 
     def _receive(self, direct: GunicornInput) -> Iterator[Block]:
-        for block in direct.blocks(lambda: self.is_wanted()):
+        for block in direct.blocks(lambda: self.is_wanted(), self._patience):
             self.received += len(block)
             yield block
         self.cut = not direct.ended

@@ -14,14 +14,13 @@ from collections.abc import Callable, Iterator
 from types import GeneratorType
 from typing import Any
 
+from tus.patience import Patience
 from tus.stores.interface import Block
 
 log = logging.getLogger(__name__)
 
 LARGEST = 1024 * 1024
 LOOK = 0.5  # seconds without a byte between two looks at whether there is a reason to wait on
-SILENCE = 60.0  # seconds without a byte after which a connection counts as cut
-
 Wanted = Callable[[], bool]
 
 _interrupted = False
@@ -66,20 +65,23 @@ class GunicornInput:
             known = known and hasattr(unreader, "take_buffered") and hasattr(unreader, "unread")
         return cls(stream, unreader, length is None) if known and _can_wait(unreader) else None
 
-    def blocks(self, is_wanted: Wanted) -> Iterator[Block]:
+    def blocks(self, is_wanted: Wanted, patience: Patience) -> Iterator[Block]:
         """The blocks; afterwards ``ended`` tells whether they are all.
 
         Args:
             is_wanted: asked while nothing comes; False ends the body.
+            patience: how long nothing, or little, may come.
         """
-        yield from self._chunks(is_wanted) if self._chunked else self._received(is_wanted)
+        wait = _Waiting(self._unreader.sock, is_wanted, patience)
+        for block in self._chunks(wait) if self._chunked else self._received(wait):
+            wait.received += len(block)
+            yield block
         if not self.ended:
             self._body.failed = True  # where the next request would begin on this connection is not known
 
-    def _chunks(self, is_wanted: Wanted) -> Iterator[Block]:
+    def _chunks(self, wait: _Waiting) -> Iterator[Block]:
         reader, unreader = self._reader, self._unreader
         receive = unreader.chunk
-        wait = _Waiting(unreader.sock, is_wanted)
         unreader.chunk = lambda *hint, **hints: receive(*hint, **hints) if wait() else b""
         try:
             while True:
@@ -97,7 +99,7 @@ class GunicornInput:
         finally:
             unreader.chunk = receive
 
-    def _received(self, is_wanted: Wanted) -> Iterator[Block]:
+    def _received(self, wait: _Waiting) -> Iterator[Block]:
         reader, unreader = self._reader, self._unreader
         buffered = unreader.take_buffered()
         if len(buffered) > reader.length:
@@ -107,7 +109,6 @@ class GunicornInput:
             reader.length -= len(buffered)
             yield buffered
         if reader.length:
-            wait = _Waiting(unreader.sock, is_wanted)
             buffer = memoryview(bytearray(min(LARGEST, reader.length)))
             while reader.length and (count := self._fill(wait, buffer[: reader.length])):
                 reader.length -= count
@@ -124,21 +125,28 @@ class GunicornInput:
 
 
 class _Waiting:
-    """Waits for a socket to have something; False where there is no reason to go on."""
+    """Waits for a socket to have something; False where there is no reason to go on.
 
-    def __init__(self, socket: Any, is_wanted: Wanted) -> None:
+    Attributes:
+        received: bytes that have come so far.
+    """
+
+    def __init__(self, socket: Any, is_wanted: Wanted, patience: Patience) -> None:
         self._poll = select.poll()
         self._poll.register(socket, select.POLLIN)
         self._is_wanted = is_wanted
+        self._silence = patience.silence
+        self._pace = patience.pace()
+        self.received = 0
 
     def __call__(self) -> bool:
         silent = 0.0
-        while not _interrupted:
+        while not _interrupted and self._pace.keeps_up(self.received):
             if self._poll.poll(LOOK * 1000):
                 return True
             silent += LOOK
-            if silent >= SILENCE or not self._is_wanted():
-                log.debug("a body was given up after %.0f seconds without a byte", silent)
+            if silent >= self._silence > 0 or not self._is_wanted():
+                log.debug("a body was given up after %.1f seconds without a byte", silent)
                 break
         return False
 

@@ -152,6 +152,17 @@ class UploadLocked(RequestError):
         super().__init__(message, [("Retry-After", str(retry_after))])
 
 
+class TooManyUploads(RequestError):
+    """As many uploads are unfinished as may be at a time (429)."""
+
+    status, reason = 429, "Too Many Requests"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "Too many uploads are unfinished; finish or delete some, or try again later.", [("Retry-After", "60")]
+        )
+
+
 class HeaderTooLarge(RequestError):
     """A header field is longer than the limit set for it (431)."""
 
@@ -184,4 +195,16 @@ class StorageFull(RequestError):
     def __init__(self) -> None:
         super().__init__(
             "No space is left for this upload; what arrived is kept, resume later.", [("Retry-After", "60")]
+        )
+
+
+class QuotaExceeded(RequestError):
+    """Unfinished uploads have as many bytes together as they may (507, as RFC 4331 section 6 has it)."""
+
+    status, reason = 507, "Insufficient Storage"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "Unfinished uploads take up all the space that they may; finish or delete some, or try again later.",
+            [("Retry-After", "60")],
         )

@@ -1,8 +1,8 @@
 """The URL that clients know, where proxies stand in between. Pure.
 
 A forwarding header is as true as whoever wrote it: none counts unless the connection comes from a trusted proxy, and
-of a list only what trusted proxies have added. Where ``X-Forwarded-*`` fields are there they are used, else ``Forwarded``
-(RFC 7239); a proxy should drop those that it does not write itself.
+of a list only what trusted proxies have added. Where ``X-Forwarded-*`` fields are there they are used, else
+``Forwarded`` (RFC 7239); a proxy should drop those that it does not write itself.
 """
 
 from __future__ import annotations

@@ -30,6 +30,7 @@ from tus.exchange import (
 from tus.handover import offer
 from tus.models import Intent, Response, State, Upload
 from tus.options import Options
+from tus.patience import Patience
 from tus.protocol import tus1
 from tus.receiving import receive
 from tus.stores import open_store
@@ -205,7 +206,9 @@ class Tus:
                 self._upload = self._upload or loaded
                 return loaded
             case Receive(upload, intake):
-                received = receive(store, Body(self._adapter.stream, intake.body.length), upload, intake)
+                patience = Patience(self.options.stall_timeout, self.options.min_rate)
+                body = Body(self._adapter.stream, intake.body.length, patience)
+                received = receive(store, body, upload, intake)
                 self._upload = received.upload
                 return received
             case Create(draft):

@@ -19,6 +19,7 @@ def open_store(options: Options) -> Store:
         OptionError: the directory does not serve.
     """
     from tus.stores.directory import DirectoryStore, prepare_directory
+    from tus.stores.quota import Limits
 
     return DirectoryStore(
         prepare_directory(options.tmp_file_dir),
@@ -26,4 +27,11 @@ def open_store(options: Options) -> Store:
         lifetime=options.upload_valid_duration,
         completed_keep=options.completed_keep,
         keep_finished=options.keep_finished,
+        limits=Limits(
+            options.max_uploads,
+            options.max_total_size,
+            options.max_uploads_per_principal,
+            options.max_total_size_per_principal,
+        ),
+        keep_free=options.keep_free,
     )

@@ -19,7 +19,6 @@ What ``fsync`` promises. A process that dies loses nothing that was counted, und
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
 import secrets
 import sys
@@ -32,15 +31,15 @@ if sys.platform == "win32":  # pragma: no cover
     raise ImportError("tus.stores.directory needs a POSIX system such as Linux or macOS; Windows has no flock().")
 
 from tus.errors import BadRequest, OptionError, StorageFull, UploadGone, UploadLocked, UploadNotFound
+from tus.events import TakenOver, emit
 from tus.models import State, Upload, is_upload_id
 from tus.options import Fsync
-from tus.stores import sidecar
+from tus.stores import expiry, sidecar
 from tus.stores.copying import copy_file
 from tus.stores.files import (
     FLAGS,
     Policy,
     SideCar,
-    finish_removal,
     lock_data,
     open_sidecar,
     read_all,
@@ -50,14 +49,14 @@ from tus.stores.files import (
     unlock_data,
     write_at,
 )
-from tus.stores.interface import MAX_WATCHERS, TOO_MANY_WATCHERS, Block
-from tus.stores.locks import check_locks_work, lock, unlock
+from tus.stores.interface import MAX_WATCHERS, TOO_MANY_WATCHERS, Block, Statistics
+from tus.stores.locks import check_locks_work
+from tus.stores.quota import Limits, Quota, counted_size
 from tus.stores.sessions import DirectoryClaim, DirectorySession
 from tus.stores.sidecar import Slot
+from tus.stores.space import Space
 
-log = logging.getLogger(__name__)
-
-_SWEEPER = f".tus-sweeper-{os.geteuid()}"  # a directory can be shared by several users
+_COUNTS = f".tus-counts-{os.geteuid()}"  # a directory can be shared by several users
 _LONGEST_HAND_OVER = 3600  # seconds that an application may hold data which it has moved away
 _CREATION = 1.0  # seconds that making an upload's two files may take
 
@@ -91,6 +90,8 @@ class DirectoryStore:
         lifetime: seconds after its last byte that an unfinished upload is kept; 0 means for ever.
         completed_keep: seconds that the record of an accepted upload is kept.
         keep_finished: whether its data is kept as long.
+        limits: how many uploads, and how large ones, there may be at a time.
+        keep_free: bytes of the disk that must stay free; 0 means that nobody looks.
         clock: seconds since 1970.
     """
 
@@ -102,11 +103,15 @@ class DirectoryStore:
         lifetime: float = 86400,
         completed_keep: float = 86400,
         keep_finished: bool = False,
+        limits: Limits | None = None,
+        keep_free: int = 0,
         clock: Callable[[], float] = lambda: time.time(),
     ) -> None:
         self.directory = directory
         self._prefix = os.path.join(directory, "")
-        self._policy = Policy(fsync, lifetime, completed_keep, keep_finished, clock)
+        space = Space(directory, keep_free) if keep_free else None
+        self._policy = Policy(fsync, lifetime, completed_keep, keep_finished, clock, space)
+        self._quota = Quota(self._prefix + _COUNTS, limits, self._counted) if limits else None
 
     def _path(self, upload_id: str) -> str:
         if not is_upload_id(upload_id):
@@ -153,20 +158,32 @@ class DirectoryStore:
             os.close(fd)
 
     def list(self) -> Iterator[Upload]:
-        for upload_id in self._ids():
+        for upload_id in expiry.ids_in(self.directory):
             with contextlib.suppress(UploadNotFound, UploadGone, UploadLocked, OSError):
                 yield self.load(upload_id)
 
-    def _ids(self) -> Iterator[str]:
-        with os.scandir(self.directory) as entries:
-            for entry in entries:
-                stem, _, extension = entry.name.rpartition(".")
-                if extension == "tus" and is_upload_id(stem):
-                    yield stem
+    def _counted(self) -> Iterator[Upload]:
+        """Every upload that the limits count."""
+        return (upload for upload in self.list() if upload.state in (State.RECEIVING, State.COMPLETE))
 
     # -- Creating and removing --
 
     def create(self, draft: Upload) -> Upload:
+        quota = self._quota
+        if quota is None:
+            return self._create(draft)[0]
+        size = counted_size(draft)
+        quota.add(draft.principal, 1, size)
+        is_new = False
+        try:
+            upload, is_new = self._create(draft)
+        finally:
+            if not is_new:
+                quota.count(draft.principal, -1, -size)
+        return upload
+
+    def _create(self, draft: Upload) -> tuple[Upload, bool]:
+        """The upload, and whether it is new."""
         upload_id = draft.id or secrets.token_hex(16)
         path = self._path(upload_id)
         done = draft.length == 0 and not draft.is_final
@@ -178,15 +195,20 @@ class DirectoryStore:
         try:
             fd = os.open(path + ".tus", os.O_WRONLY | os.O_CREAT | os.O_EXCL | FLAGS, 0o600)
         except FileExistsError:
-            return self._being_created(upload_id)
+            return self._being_created(upload_id), False
         except OSError as error:
             raise translated(error) from error
         try:
             packed = sidecar.pack(upload, slot)
             if write_at(fd, packed, 0) < len(packed):
                 raise StorageFull()
-            os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | FLAGS, 0o600))
+            data_fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | FLAGS, 0o600)
             has_data = True
+            try:
+                if self._policy.space is not None:
+                    self._policy.space.reserve(data_fd, draft.length or 0)
+            finally:
+                os.close(data_fd)
             if self._policy.fsync == "always":
                 os.fsync(fd)
                 sync_directory(self.directory)
@@ -197,7 +219,7 @@ class DirectoryStore:
             raise translated(error) from error
         finally:
             os.close(fd)
-        return upload
+        return upload, True
 
     def _being_created(self, upload_id: str) -> Upload:
         """An upload whose id was given, and which somebody else is making, or has made."""
@@ -226,52 +248,54 @@ class DirectoryStore:
 
     def _remove(self, path: str) -> None:
         with SideCar(path, self._policy) as car:
+            upload = read_upload(car.fd, path) if self._quota is not None else None
             car.remove()
+        if upload is not None and upload.state != State.ACCEPTED:
+            self._uncount(upload)
+
+    def _uncount(self, upload: Upload) -> None:
+        """The limits have nothing to do with it any more."""
+        if self._quota is not None:
+            self._quota.count(upload.principal, -1, -counted_size(upload))
+
+    @contextlib.contextmanager
+    def _settling(self, upload: Upload, length: int | None) -> Iterator[None]:
+        """Count the length of an upload that has deferred it, unless it cannot be settled after all."""
+        if self._quota is None or upload.length is not None:
+            yield
+            return
+        size = 0 if length is None else max(length - counted_size(upload), 0)
+        self._quota.add(upload.principal, 0, size, length)
+        try:
+            yield
+        except BaseException:
+            self._quota.count(upload.principal, 0, -size)
+            raise
+
+    def _grown(self, upload: Upload, size: int) -> None:
+        """Count what has come of an upload that has still not told its length."""
+        if self._quota is not None and size:
+            self._quota.count(upload.principal, 0, size)
 
     def sweep(self, at_most_every: float = 0) -> int:
-        fd = os.open(self._prefix + _SWEEPER, os.O_RDWR | os.O_CREAT | FLAGS, 0o600)
-        try:
-            lock(fd, limit=0)
-            swept_at = os.fstat(fd).st_mtime if os.fstat(fd).st_size else 0.0
-            if time.time() - swept_at < at_most_every:
-                unlock(fd)
-                return 0
-            os.pwrite(fd, b"The time of this file is that of the last sweep.\n", 0)
-            os.utime(fd)
-            try:
-                return sum(map(self._expire, list(self._ids())))
-            finally:
-                unlock(fd)
-        except UploadLocked:
-            return 0
-        finally:
-            os.close(fd)
+        return expiry.sweep(self.directory, self._policy, self._quota, at_most_every)
 
-    def _expire(self, upload_id: str) -> bool:
-        path = self._path(upload_id)
-        try:
-            record = self._record(path)
-            if record.state == State.TERMINATED:
-                finish_removal(path)
-            elif record.has_expired(self._policy.clock()):
-                with SideCar(path, self._policy) as car:
-                    if car.upload(record).has_expired(self._policy.clock()):  # it may have gone on while we looked
-                        car.remove()
-                        return True
-        except (UploadNotFound, UploadGone, UploadLocked):
-            pass  # others append and terminate beside us
-        except OSError as error:
-            log.debug("%s.tus is not ours, or cannot be read: %s", upload_id, error)
-        return False
+    def statistics(self) -> Statistics | None:
+        return expiry.read_statistics(self.directory)
 
     # -- Appending --
 
     def open(self, upload: Upload, offset: int, length: int | None = None, staged: bool = False) -> DirectorySession:
-        return DirectorySession(upload, self._path(upload.id), self._policy, offset, length, staged)
+        with self._settling(upload, length):
+            session = DirectorySession(upload, self._path(upload.id), self._policy, offset, length, staged)
+        if self._quota is not None and upload.length is None and length is None:
+            session.ended = self._grown
+        return session
 
     def append(self, upload: Upload, offset: int, block: Block, length: int | None = None) -> Upload:
-        with SideCar(self._path(upload.id), self._policy) as car:
-            data_fd = car.open_data(offset)
+        with self._settling(upload, length), SideCar(self._path(upload.id), self._policy) as car:
+            is_takeover = car.slot.writing
+            data_fd = car.open_data(offset, length)
             try:
                 written = write_at(data_fd, block, offset)
                 settled = car.slot.length if length is None else length
@@ -280,12 +304,17 @@ class DirectoryStore:
                 os.close(data_fd)
             if written < len(block):
                 raise StorageFull()
-            return car.upload(upload)
+        appended = car.upload(upload)
+        if appended.length is None:
+            self._grown(upload, written)
+        if is_takeover:
+            emit(TakenOver(appended))
+        return appended
 
     # -- Hand-over and concatenation --
 
     def claim(self, upload: Upload) -> DirectoryClaim:
-        return DirectoryClaim(upload, SideCar(self._path(upload.id), self._policy), self._policy)
+        return DirectoryClaim(upload, SideCar(self._path(upload.id), self._policy), self._policy, self._uncount)
 
     def watch(self, part_id: str, final_id: str) -> Upload:
         with SideCar(self._path(part_id), self._policy) as car:

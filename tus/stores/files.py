@@ -18,15 +18,17 @@ from dataclasses import dataclass, replace
 from typing import Self
 
 from tus.errors import OffsetMismatch, StorageFull, UploadGone, UploadNotFound
+from tus.events import Synced, emit
 from tus.models import State, Upload
 from tus.options import Fsync
 from tus.stores import sidecar
 from tus.stores.interface import Block
 from tus.stores.locks import lock, unlock
 from tus.stores.sidecar import SLOT_SIZE, SLOTS_SIZE, Damaged, Slot
+from tus.stores.space import Space
 
 FLAGS = os.O_CLOEXEC | os.O_NOFOLLOW
-fdatasync: Callable[[int], None] = getattr(os, "fdatasync", os.fsync)
+_fdatasync: Callable[[int], None] = getattr(os, "fdatasync", os.fsync)
 
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _NOBODY = Upload("")
@@ -43,6 +45,7 @@ class Policy:
         completed_keep: seconds that the record of an accepted upload is kept.
         keep_finished: whether its data is kept as long.
         clock: seconds since 1970.
+        space: the room that uploads may take; None where that is not looked at.
     """
 
     fsync: Fsync
@@ -50,6 +53,7 @@ class Policy:
     completed_keep: float
     keep_finished: bool
     clock: Callable[[], float]
+    space: Space | None = None
 
     def expiry(self) -> float | None:
         """When an upload expires that gets a byte now."""
@@ -138,10 +142,15 @@ class SideCar:
         """The upload as it was read last, given what creation fixed."""
         return sidecar.with_slot(record, self.slot, self.path)
 
-    def open_data(self, offset: int) -> int:
+    def open_data(self, offset: int, length: int | None) -> int:
         """Open the data for writing; the caller holds the lock.
 
+        Args:
+            offset: where the caller believes that the upload stands.
+            length: the upload's, if it is about to be settled.
+
         Raises:
+            StorageFull: there is no room for it.
             OffsetMismatch: the upload does not go on at this offset.
             UploadGone: the data is lost.
         """
@@ -160,13 +169,28 @@ class SideCar:
                 # Bytes that were never counted. A staged session that is still open means to count them: it is ended
                 # first, because whoever overwrites them may die before anything else tells it.
                 self._end_session()
-                os.ftruncate(fd, offset)
+                self.truncate(fd)
+            self._make_room(fd, length)
         except BaseException:
             os.close(fd)
             raise
         return fd
 
-    def count(self, data_fd: int, offset: int, length: int | None, generation: int) -> None:
+    def _make_room(self, fd: int, length: int | None) -> None:
+        space = self._policy.space
+        if space is not None and self.slot.length is None:
+            if length is None:
+                space.check()  # all that can be said of an upload whose length is not known
+            else:
+                space.reserve(fd, length)
+
+    def truncate(self, data_fd: int) -> None:
+        """Take off what was stored and never counted. The caller holds the lock."""
+        os.ftruncate(data_fd, self.slot.offset)
+        if self._policy.space is not None:
+            self._policy.space.restore(data_fd, self.slot.length)
+
+    def count(self, data_fd: int, offset: int, length: int | None, generation: int, writing: bool = False) -> None:
         """Take stored bytes down; the last byte and "complete" are one write. The caller holds the lock.
 
         Args:
@@ -174,22 +198,27 @@ class SideCar:
             offset: bytes that are stored.
             length: the upload's length, if known.
             generation: the session that has stored them.
+            writing: whether that goes on.
         """
         if self._policy.fsync == "always":
-            fdatasync(data_fd)
+            sync(data_fd)
         state = State.COMPLETE if offset == length else State.RECEIVING
-        self.change(Slot(self.slot.sequence + 1, generation, offset, length, state, self._policy.expiry()))
+        writing = writing and state == State.RECEIVING
+        self.change(Slot(self.slot.sequence + 1, generation, offset, length, state, self._policy.expiry(), writing))
         if self._policy.fsync == "always":
-            fdatasync(self.fd)
+            sync(self.fd)
+
+    def stop_writing(self) -> None:
+        """Take down that the session has ended, if that is not known. The caller holds the lock."""
+        if self.slot.writing:
+            self.change(replace(self.slot, sequence=self.slot.sequence + 1, writing=False))
 
     def _end_session(self) -> None:
         self.end(self.slot.state, self.slot.expires_at)
 
     def prolong(self) -> None:
         """Let the upload live as long as one that gets a byte now. The caller holds the lock."""
-        slot = self.slot
-        expires_at = self._policy.expiry()
-        self.change(Slot(slot.sequence + 1, slot.generation, slot.offset, slot.length, slot.state, expires_at))
+        self.change(replace(self.slot, sequence=self.slot.sequence + 1, expires_at=self._policy.expiry()))
 
     def end(self, state: State, expires_at: float | None = None) -> None:
         """Enter a state, and end the session that is open. The caller holds the lock."""
@@ -310,11 +339,20 @@ def unlock_data(fd: int) -> None:
     os.close(fd)
 
 
+def sync(fd: int) -> None:
+    """Force a file's data to the disk."""
+    began = time.monotonic()
+    _fdatasync(fd)
+    emit(Synced(time.monotonic() - began))
+
+
 def sync_directory(directory: str) -> None:
     """Force the names in a directory to the disk."""
     fd = os.open(directory, os.O_RDONLY | os.O_CLOEXEC)
     try:
+        began = time.monotonic()
         os.fsync(fd)
+        emit(Synced(time.monotonic() - began))
     finally:
         os.close(fd)
 

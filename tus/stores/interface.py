@@ -9,6 +9,7 @@ the suite that every store must pass.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from functools import cache
 from types import TracebackType
 from typing import BinaryIO, Protocol, Self, runtime_checkable
@@ -150,6 +151,37 @@ class Expires(Protocol):
         Returns:
             How many uploads were removed.
         """
+
+
+@dataclass(slots=True)
+class Statistics:
+    """What there was at the last sweep.
+
+    Attributes:
+        swept_at: when that was, in seconds since 1970.
+        unfinished: uploads that wait for bytes, and parts that wait for their concatenation.
+        unfinished_bytes: what has come of them.
+        reserved_bytes: room that is held for what is to come of them.
+        pending: complete uploads that the application has not accepted.
+        pending_since: when the oldest of them was completed, in seconds since 1970; None where there is none.
+        accepted: records of accepted uploads.
+    """
+
+    swept_at: float
+    unfinished: int = 0
+    unfinished_bytes: int = 0
+    reserved_bytes: int = 0
+    pending: int = 0
+    pending_since: float | None = None
+    accepted: int = 0
+
+
+@runtime_checkable
+class Counts(Protocol):
+    """A store that knows what it holds without looking at every upload."""
+
+    def statistics(self) -> Statistics | None:
+        """What the last sweep has found, None where there was none yet."""
 
 
 @runtime_checkable

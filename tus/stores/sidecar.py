@@ -19,7 +19,7 @@ SLOT_SIZE = 64
 SLOTS_SIZE = 2 * SLOT_SIZE
 WATCHER_SIZE = 32
 
-_SLOT = Struct("<4sB3xQQQqd12x")  # magic, state, sequence, generation, offset, length or -1, expiry or 0
+_SLOT = Struct("<4sB?2xQQQqd12x")  # magic, state, writing, sequence, generation, offset, length or -1, expiry or 0
 _CRC = Struct("<I")
 _RECORD_HEAD = Struct("<4sII")  # magic, size, CRC-32
 _STATES = {int(state): state for state in State}
@@ -43,6 +43,7 @@ class Slot:
         length: bytes announced, or None.
         state: see :class:`State`.
         expires_at: in seconds since 1970, or None.
+        writing: whether a session is open, or has died. Nothing depends on it; it lets a takeover be seen as one.
     """
 
     sequence: int
@@ -51,12 +52,20 @@ class Slot:
     length: int | None
     state: State
     expires_at: float | None
+    writing: bool = False
 
     def pack(self) -> bytes:
         """The 64 bytes of this slot."""
         length = -1 if self.length is None else self.length
         packed = _SLOT.pack(
-            _SLOT_MAGIC, self.state, self.sequence, self.generation, self.offset, length, self.expires_at or 0.0
+            _SLOT_MAGIC,
+            self.state,
+            self.writing,
+            self.sequence,
+            self.generation,
+            self.offset,
+            length,
+            self.expires_at or 0.0,
         )
         return packed + _CRC.pack(crc32(packed))
 
@@ -77,10 +86,10 @@ def unpack_slots(data: bytes) -> Slot:
         packed = data[start : start + _SLOT.size]
         if data[start + _SLOT.size : start + SLOT_SIZE] != _CRC.pack(crc32(packed)):
             continue
-        magic, state, sequence, generation, offset, length, expires_at = _SLOT.unpack(packed)
+        magic, state, writing, sequence, generation, offset, length, expires_at = _SLOT.unpack(packed)
         if magic == _SLOT_MAGIC and state in _STATES and (best is None or sequence > best.sequence):
             known = None if length < 0 else length
-            best = Slot(sequence, generation, offset, known, _STATES[state], expires_at or None)
+            best = Slot(sequence, generation, offset, known, _STATES[state], expires_at or None, writing)
     if best is None:
         raise Damaged("neither slot of the side-car is whole")
     return best

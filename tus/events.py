@@ -1,0 +1,139 @@
+"""What happens to uploads, for whoever wants to know: logging and metrics listen here.
+
+Rooms that do something emit an event; they know no listener. Where nobody listens that costs one look at a list.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from tus.models import Upload
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """A request has come in."""
+
+    method: str
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """A request was answered, or has failed.
+
+    Attributes:
+        method: the one that was meant.
+        status: the HTTP status code; 500 where an exception went to the server.
+        upload: the one that it was about, as it stands after it, if there is one.
+        received: bytes of its body that were taken in.
+        kept_from_cut: those of them that were kept although the connection ended early.
+        seconds: how long it took.
+    """
+
+    method: str
+    status: int
+    upload: Upload | None
+    received: int
+    kept_from_cut: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Created:
+    """An upload was created."""
+
+    upload: Upload
+
+
+@dataclass(frozen=True, slots=True)
+class Resumed:
+    """A client has asked where an upload stands that has some of its bytes."""
+
+    upload: Upload
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """The last byte of an upload is stored."""
+
+    upload: Upload
+
+
+@dataclass(frozen=True, slots=True)
+class HandedOver:
+    """The application was offered an upload.
+
+    Attributes:
+        upload: a complete one.
+        outcome: ``accepted``, ``refused`` or ``failed``; ``offered`` where a view goes on with it by itself.
+        seconds: how long the application took.
+    """
+
+    upload: Upload
+    outcome: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """An upload's life is over.
+
+    Attributes:
+        upload: as it stood.
+        how: ``accepted``, ``terminated`` or ``expired``.
+    """
+
+    upload: Upload
+    how: str
+
+
+@dataclass(frozen=True, slots=True)
+class TakenOver:
+    """A request has begun to append while an earlier one had not ended."""
+
+    upload: Upload
+
+
+@dataclass(frozen=True, slots=True)
+class Fenced:
+    """A request has learnt that a newer one took its upload over, and has written nothing more."""
+
+    upload: Upload
+
+
+@dataclass(frozen=True, slots=True)
+class Synced:
+    """Data was forced to the disk."""
+
+    seconds: float
+
+
+Event = Begun | Answered | Created | Resumed | Finished | HandedOver | Ended | TakenOver | Fenced | Synced
+Listener = Callable[[Event], None]
+
+_listeners: list[Listener] = []
+
+
+def listen(listener: Listener) -> None:
+    """Have a function called with every event of this process, in the thread where it happens; once, however often."""
+    if listener not in _listeners:
+        _listeners.append(listener)
+
+
+def ignore(listener: Listener) -> None:
+    """Have it called no more."""
+    if listener in _listeners:
+        _listeners.remove(listener)
+
+
+def emit(event: Event) -> None:
+    """Tell the listeners. What they raise is logged, and goes no further."""
+    for listener in _listeners:
+        try:
+            listener(event)
+        except Exception:
+            log.exception("a listener failed")

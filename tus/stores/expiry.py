@@ -1,0 +1,158 @@
+"""Looking after a directory: what has expired is removed, what there is is counted. Never within a request.
+
+One file, ``.tus-sweeper-<user>``, sees to it that one process does this at a time and not too often: its lock and its
+time. What was found is in it, for whoever wants to know the state of the directory without looking at every upload.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+
+from tus.errors import UploadGone, UploadLocked, UploadNotFound
+from tus.events import Ended, emit
+from tus.models import State, Upload, is_upload_id
+from tus.stores.files import FLAGS, Policy, SideCar, finish_removal, open_sidecar, read_upload
+from tus.stores.interface import Statistics
+from tus.stores.locks import lock, unlock
+from tus.stores.quota import Counts, Quota, counted_size
+
+log = logging.getLogger(__name__)
+
+NAME = f".tus-sweeper-{os.geteuid()}"  # a directory can be shared by several users
+
+
+def ids_in(directory: str) -> Iterator[str]:
+    """The ids of the uploads that have a side-car."""
+    with os.scandir(directory) as entries:
+        for entry in entries:
+            stem, _, extension = entry.name.rpartition(".")
+            if extension == "tus" and is_upload_id(stem):
+                yield stem
+
+
+@dataclass(slots=True)
+class Sweep:
+    """One look at every upload of a directory.
+
+    Attributes:
+        removed: how many uploads had expired.
+        counts: what the quota should be.
+        statistics: of the uploads that are left.
+    """
+
+    directory: str
+    policy: Policy
+    quota: Quota | None
+    removed: int
+    counts: Counts
+    statistics: Statistics
+
+    def look_at(self, upload_id: str, began: float) -> None:
+        """Remove an upload if it has expired, and count it if not."""
+        path = os.path.join(self.directory, upload_id)
+        try:
+            upload = self._read(path)
+            if upload.state == State.TERMINATED:
+                finish_removal(path)
+            elif upload.has_expired(self.policy.clock()):
+                self._expire(path, upload)
+            else:
+                self._count(path, upload, began)
+        except (UploadNotFound, UploadGone, UploadLocked):
+            pass  # others append and terminate beside us
+        except OSError as error:
+            log.debug("a side-car is not ours, or cannot be read: %s", error)
+
+    def _read(self, path: str) -> Upload:
+        fd = open_sidecar(path, os.O_RDONLY)
+        try:
+            return read_upload(fd, path)
+        finally:
+            os.close(fd)
+
+    def _expire(self, path: str, upload: Upload) -> None:
+        with SideCar(path, self.policy) as car:
+            if not car.upload(upload).has_expired(self.policy.clock()):
+                return  # it has gone on while we looked
+            car.remove()
+        self.removed += 1
+        if upload.state == State.ACCEPTED:
+            return  # that was only its record
+        if self.quota is not None:
+            self.quota.count(upload.principal, -1, -counted_size(upload))
+        emit(Ended(upload, "expired"))
+
+    def _count(self, path: str, upload: Upload, began: float) -> None:
+        seen = self.statistics
+        if upload.state == State.ACCEPTED:
+            seen.accepted += 1
+            return
+        if upload.created_at < began:  # what is newer has been counted by whoever made it
+            self.counts.add(upload.principal, 1, counted_size(upload))
+        try:
+            status = os.stat(path, follow_symlinks=False)
+        except FileNotFoundError:
+            return
+        if upload.state == State.COMPLETE and not upload.is_partial:
+            seen.pending += 1
+            since = os.stat(path + ".tus").st_mtime
+            seen.pending_since = min(seen.pending_since or since, since)
+            return
+        seen.unfinished += 1
+        seen.unfinished_bytes += upload.offset
+        seen.reserved_bytes += max(status.st_blocks * 512 - status.st_size - 4096, 0)
+
+
+def sweep(directory: str, policy: Policy, quota: Quota | None, at_most_every: float) -> int:
+    """Look after a directory, unless somebody else is at it; returns how many uploads had expired."""
+    fd = os.open(os.path.join(directory, NAME), os.O_RDWR | os.O_CREAT | FLAGS, 0o600)
+    try:
+        lock(fd, limit=0)
+        swept_at = os.fstat(fd).st_mtime if os.fstat(fd).st_size else 0.0
+        if time.time() - swept_at < at_most_every:
+            unlock(fd)
+            return 0
+        try:
+            if not os.fstat(fd).st_size:
+                os.pwrite(fd, b"{}\n", 0)
+            os.utime(fd)  # now, because one that fails is not to be repeated at once
+            done = _sweep(directory, policy, quota)
+            data = json.dumps(asdict(done.statistics)).encode() + b"\n"
+            os.pwrite(fd, data.ljust(os.fstat(fd).st_size), 0)
+            return done.removed
+        finally:
+            unlock(fd)
+    except UploadLocked:
+        return 0
+    finally:
+        os.close(fd)
+
+
+def _sweep(directory: str, policy: Policy, quota: Quota | None) -> Sweep:
+    began = policy.clock()
+    before = Counts() if quota is None else quota.read()
+    done = Sweep(directory, policy, quota, 0, Counts(), Statistics(swept_at=time.time()))
+    for upload_id in list(ids_in(directory)):
+        done.look_at(upload_id, began)
+    if quota is not None:
+        quota.correct(before, done.counts)
+    return done
+
+
+def read_statistics(directory: str) -> Statistics | None:
+    """What the last sweep has found, None where there was none yet."""
+    try:
+        fd = os.open(os.path.join(directory, NAME), os.O_RDONLY | FLAGS)
+    except FileNotFoundError:
+        return None
+    try:
+        return Statistics(**json.loads(os.pread(fd, 4096, 0)))
+    except (ValueError, TypeError):
+        return None
+    finally:
+        os.close(fd)
