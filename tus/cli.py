@@ -61,6 +61,16 @@ def _parser() -> argparse.ArgumentParser:
         metavar="ORIGIN",
         help="origins whose pages may upload, or * for any (default: none but the same)",
     )
+    serve.add_argument(
+        "--metrics",
+        nargs="?",
+        const="/metrics",
+        metavar="PATH",
+        help="answer with metrics for Prometheus there (default where it is given: /metrics)",
+    )
+    serve.add_argument(
+        "-v", "--verbose", action="count", default=0, help="log the uploads to stderr; twice, each request as well"
+    )
     serve.set_defaults(run=_serve)
 
     listing = commands.add_parser("ls", help="list the uploads of a directory", description=_listing.__doc__)
@@ -85,13 +95,16 @@ def _serve(options: argparse.Namespace) -> None:
             raise OptionError(f"--{name}", "must be at least 1")
     if not 0 <= options.port <= 65535:
         raise OptionError("--port", "must be between 0 and 65535")
+    if options.verbose:
+        serve.log_to_stderr(options.verbose)
     if options.config is None:
         path = _checked("--path", as_url_path, options.path or _PATH)
         origins = _checked("--cors-allow-origin", as_origins, options.cors_allow_origin or [])
-        app = serve.build_pipeline(options.dir or _DIR, path, origins)
+        metrics = None if options.metrics is None else _checked("--metrics", as_url_path, options.metrics)
+        app = serve.build_pipeline(options.dir or _DIR, path, origins, metrics)
         serve.run(app, options.host, options.port, options.workers, options.threads, path)
     else:
-        for name in ("dir", "path", "cors_allow_origin"):
+        for name in ("dir", "path", "cors_allow_origin", "metrics"):
             if getattr(options, name) is not None:
                 raise OptionError("--" + name.replace("_", "-"), "cannot be given with CONFIG.ini; set it in the file")
         app = serve.load_pipeline(options.config)

@@ -28,16 +28,20 @@ class Answered:
     Attributes:
         method: the one that was meant.
         status: the HTTP status code; 500 where an exception went to the server.
+        reason: the reason phrase.
         upload: the one that it was about, as it stands after it, if there is one.
         received: bytes of its body that were taken in.
-        kept_from_cut: those of them that were kept although the connection ended early.
+        cut: whether the connection ended early.
+        kept_from_cut: the bytes of its body that were kept then.
         seconds: how long it took.
     """
 
     method: str
     status: int
+    reason: str
     upload: Upload | None
     received: int
+    cut: bool
     kept_from_cut: int
     seconds: float
 
@@ -45,13 +49,6 @@ class Answered:
 @dataclass(frozen=True, slots=True)
 class Created:
     """An upload was created."""
-
-    upload: Upload
-
-
-@dataclass(frozen=True, slots=True)
-class Resumed:
-    """A client has asked where an upload stands that has some of its bytes."""
 
     upload: Upload
 
@@ -112,7 +109,7 @@ class Synced:
     seconds: float
 
 
-Event = Begun | Answered | Created | Resumed | Finished | HandedOver | Ended | TakenOver | Fenced | Synced
+Event = Begun | Answered | Created | Finished | HandedOver | Ended | TakenOver | Fenced | Synced
 Listener = Callable[[Event], None]
 
 _listeners: list[Listener] = []

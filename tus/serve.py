@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import atexit
 import configparser
 import errno
 import logging.config
 import os
 import shlex
+import shutil
 import signal
 import socket
 import sys
+import tempfile
 from collections.abc import Sequence
 from typing import Any
 from urllib.parse import quote
@@ -18,22 +21,48 @@ from tus import body_gunicorn
 from tus.errors import OptionError, TusException
 from tus.files import Files
 from tus.filter import Filter, WsgiApp
+from tus.operations import Operations
+from tus.options import Options
 
 GRACE = 10  # seconds for running requests after SIGTERM; bodies end at once
 
 
-def build_pipeline(directory: str, path: str, cors_allow_origin: Sequence[str]) -> WsgiApp:
+def build_pipeline(
+    directory: str, path: str, cors_allow_origin: Sequence[str], metrics_path: str | None = None
+) -> WsgiApp:
     """The built-in pipeline: unfinished uploads live in ``DIR/.tus``, finished files appear in ``DIR``."""
     try:
         files = Files(directory)
-        return Filter(
-            files,
-            upload_path=path,
-            tmp_file_dir=os.path.join(files.directory, ".tus"),
-            cors_allow_origin=tuple(cors_allow_origin),
-        )
+        tmp_file_dir = os.path.join(files.directory, ".tus")
+        uploads = Filter(files, upload_path=path, tmp_file_dir=tmp_file_dir, cors_allow_origin=tuple(cors_allow_origin))
     except OptionError as error:
         raise OptionError("--dir", error.problem) from error
+    if metrics_path is not None:
+        _share_metrics()
+    return Operations(uploads, Options.build(tmp_file_dir=tmp_file_dir), "/health", metrics_path)
+
+
+def _share_metrics() -> None:
+    """Have all worker processes count into one directory, which is the library's way; it goes with this process."""
+    if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
+        directory = tempfile.mkdtemp(prefix="tus-metrics-")
+        os.environ["PROMETHEUS_MULTIPROC_DIR"] = directory
+        ours = os.getpid()  # the workers, which are forked from this process, are not to take it with them
+        atexit.register(lambda: shutil.rmtree(directory, ignore_errors=True) if os.getpid() == ours else None)
+
+
+def _forget_process(arbiter: Any, worker: Any) -> None:
+    """A worker that has died has no requests at work any more."""
+    if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
+        from prometheus_client.multiprocess import mark_process_dead
+
+        mark_process_dead(worker.pid)  # type: ignore[no-untyped-call]
+
+
+def log_to_stderr(verbosity: int) -> None:
+    """Show what happens: 1 for a line about each upload's life, 2 for one about each request as well."""
+    logging.basicConfig(format="%(asctime)s %(name)s %(levelname)s %(message)s")
+    logging.getLogger("tus").setLevel(logging.DEBUG if verbosity > 1 else logging.INFO)
 
 
 def load_pipeline(config: str) -> WsgiApp:
@@ -88,6 +117,7 @@ def run(app: WsgiApp, host: str, port: int, workers: int, threads: int, upload_p
                 "control_socket_disable": True,
                 "when_ready": lambda arbiter: _announce(arbiter, host, upload_path),
                 "post_worker_init": _end_bodies_first,
+                "child_exit": _forget_process,
             }
             for name, value in settings.items():
                 self.cfg.set(name, value)

@@ -12,6 +12,7 @@ from tus.adapters.interface import Adapter, Transactional
 from tus.body import Body
 from tus.downloads import download
 from tus.errors import OptionError, RequestError, StorageUnavailable, UploadGone, UploadLocked, UploadNotFound
+from tus.events import Answered, Begun, Created, Ended, Finished, HandedOver, emit, listen
 from tus.exchange import (
     Authorize,
     Concatenate,
@@ -23,11 +24,13 @@ from tus.exchange import (
     Receive,
     Remove,
     Serve,
+    Steps,
     Touch,
     Watch,
     exchange,
 )
 from tus.handover import offer
+from tus.logs import log_events
 from tus.models import Intent, Response, State, Upload
 from tus.options import Options
 from tus.patience import Patience
@@ -38,6 +41,7 @@ from tus.stores.interface import Claim, Concatenates, Expires, Reads, Store, ext
 from tus.sweeper import keep_swept
 
 log = logging.getLogger(__name__)
+listen(log_events)
 
 #: Gives a complete upload to the application, and answers with what that said.
 Receiver = Callable[[Claim], Response]
@@ -117,6 +121,8 @@ class Tus:
         self._file: BinaryIO | None = None
         self._is_in_application = False
         self._upload: Upload | None = None
+        self._body: Body | None = None
+        self._kept = 0  # bytes of it that are counted
 
     @property
     def valid(self) -> bool:
@@ -159,7 +165,7 @@ class Tus:
         """
         self._is_accepted = True
         if self._claim is not None and not isinstance(self._adapter, Transactional):
-            self._claim.accept()
+            _accept(self._claim)
         if self._file is not None:
             self._file.close()
 
@@ -172,7 +178,32 @@ class Tus:
 
     def handle(self) -> None:
         """Answer the request; refusals too become the adapter's response."""
-        steps = exchange(self._adapter.request, self.options, self._extensions(), time.time())
+        method = tus1.effective_method(self._adapter.request)
+        began = time.monotonic()
+        response = Response(500, "Internal Server Error")
+        emit(Begun(method))
+        try:
+            response = self._drive()
+            self._adapter.respond(response)
+        finally:
+            body = self._body
+            cut = body is not None and body.cut
+            emit(
+                Answered(
+                    method=method,
+                    status=response.status,
+                    reason=response.reason,
+                    upload=self._upload,
+                    received=0 if body is None else body.received,
+                    cut=cut,
+                    kept_from_cut=self._kept if cut else 0,
+                    seconds=time.monotonic() - began,
+                )
+            )
+
+    def _drive(self) -> Response:
+        """Perform the effects of the exchange until it has come to its response."""
+        steps: Steps = exchange(self._adapter.request, self.options, self._extensions(), time.time())
         try:
             effect = next(steps)
             while True:
@@ -188,7 +219,8 @@ class Tus:
                 else:
                     effect = steps.send(result)
         except StopIteration as stop:
-            self._adapter.respond(stop.value)
+            response: Response = stop.value
+            return response
 
     def _extensions(self) -> frozenset[str]:
         extensions = extensions_of(self._store)
@@ -207,13 +239,21 @@ class Tus:
                 return loaded
             case Receive(upload, intake):
                 patience = Patience(self.options.stall_timeout, self.options.min_rate)
-                body = Body(self._adapter.stream, intake.body.length, patience)
-                received = receive(store, body, upload, intake)
+                self._body = Body(self._adapter.stream, intake.body.length, patience)
+                received = receive(store, self._body, upload, intake)
                 self._upload = received.upload
+                self._kept = received.upload.offset - intake.offset
+                if received.upload.is_complete:
+                    emit(Finished(received.upload))
                 return received
             case Create(draft):
                 keep_swept(store, self.options.upload_valid_duration)
+                began = time.time()
                 self._upload = store.create(draft)
+                if not draft.id or self._upload.created_at >= began:  # else the one that exists was found
+                    emit(Created(self._upload))
+                    if self._upload.is_complete:
+                        emit(Finished(self._upload))
                 return self._upload
             case Serve(upload):
                 assert isinstance(store, Reads), "looked at when this was made"
@@ -221,13 +261,19 @@ class Tus:
             case HandOver(upload):
                 return self._hand_over(upload)
             case Remove(upload_id):
-                return store.remove(upload_id)
+                store.remove(upload_id)
+                if self._upload is not None and tus1.effective_method(self._adapter.request) == "DELETE":
+                    emit(Ended(self._upload, "terminated"))
+                return None
         assert isinstance(store, Concatenates), "the exchange asks for what the extensions contain"
         match effect:
             case Watch(final):
                 return [store.watch(part_id, final.id) for part_id in final.parts]
             case Concatenate(final, parts):
-                return store.concatenate(final.id, parts)
+                joined = store.concatenate(final.id, parts)
+                if joined.is_complete:
+                    emit(Finished(joined))
+                return joined
             case FinalsOf(part):
                 return store.finals_of(part.id)
             case Touch(final_id):
@@ -250,10 +296,14 @@ class Tus:
             raise UploadLocked()
         claim = self._store.claim(upload)
         self._upload = claim.upload
+        began = time.monotonic()
+        outcome = ""
         try:
             if claim.upload.state == State.ACCEPTED:
                 return None  # by another request, while this one was on its way
+            outcome = "failed"
             if self._receiver is None:
+                outcome = "offered"
                 self._file = offer(self._adapter, claim, self.options.send_file)
                 self._claim = claim
                 if isinstance(self._adapter, Transactional):
@@ -262,10 +312,14 @@ class Tus:
             self._is_in_application = True
             response = self._receiver(claim)
             self._is_in_application = False
+            outcome = "refused"
             if 200 <= response.status < 300:
-                claim.accept()
+                outcome = "accepted"
+                _accept(claim)
             return response
         finally:
+            if outcome:
+                emit(HandedOver(claim.upload, outcome, time.monotonic() - began))
             if self._claim is not claim:
                 claim.release()
 
@@ -274,6 +328,13 @@ class Tus:
         if self._claim is None:
             return
         if committed and self._is_accepted:
-            self._claim.accept()
+            _accept(self._claim)
         else:
             self._claim.release()
+
+
+def _accept(claim: Claim) -> None:
+    """Take down that the application has the upload."""
+    if claim.upload.state != State.ACCEPTED:
+        claim.accept()
+        emit(Ended(claim.upload, "accepted"))

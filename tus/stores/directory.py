@@ -30,7 +30,7 @@ from typing import BinaryIO
 if sys.platform == "win32":  # pragma: no cover
     raise ImportError("tus.stores.directory needs a POSIX system such as Linux or macOS; Windows has no flock().")
 
-from tus.errors import BadRequest, OptionError, StorageFull, UploadGone, UploadLocked, UploadNotFound
+from tus.errors import BadRequest, OptionError, StorageFull, StorageUnavailable, UploadGone, UploadLocked, UploadNotFound
 from tus.events import TakenOver, emit
 from tus.models import State, Upload, is_upload_id
 from tus.options import Fsync
@@ -279,6 +279,11 @@ class DirectoryStore:
 
     def sweep(self, at_most_every: float = 0) -> int:
         return expiry.sweep(self.directory, self._policy, self._quota, at_most_every)
+
+    def check(self) -> None:
+        if not os.access(self.directory, os.W_OK | os.X_OK):
+            raise StorageUnavailable()
+        (self._policy.space or Space(self.directory, 1)).check()
 
     def statistics(self) -> Statistics | None:
         return expiry.read_statistics(self.directory)

@@ -185,6 +185,18 @@ class Counts(Protocol):
 
 
 @runtime_checkable
+class Checks(Protocol):
+    """A store that can tell whether it could take an upload now."""
+
+    def check(self) -> None:
+        """See whether an upload could be stored.
+
+        Raises:
+            RequestError: it could not.
+        """
+
+
+@runtime_checkable
 class Reads(Protocol):
     """A store whose finished uploads can be read at any time."""
 
