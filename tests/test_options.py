@@ -95,6 +95,12 @@ def test_what_is_wrong_is_named(tmp_path):
         ({"tmp_file_dir": ""}, "tmp_file_dir"),
         ({"tmp_file_dir": "a\0b"}, "tmp_file_dir"),
         ({"tmp_file_dir": "x", "cors_allow_origin": "*", "cors_allow_credentials": "true"}, "cors_allow_credentials"),
+        ({"tmp_file_dir": "x", "keep_finished": True, "completed_keep": 0}, "keep_finished"),
+        ({"tmp_file_dir": "x", "min_rate": "1k", "stall_timeout": "0"}, "min_rate"),
+        ({"tmp_file_dir": "x", "authorize": 7}, "authorize"),
+        ({"tmp_file_dir": "x", "ask_app": {}}, "ask_app"),
+        ({"tmp_file_dir": "x", "trusted_proxies": 7}, "trusted_proxies"),
+        ({"tmp_file_dir": "x", "max_uploads": True}, "max_uploads"),
     ):
         with pytest.raises(OptionError) as wrong:
             Options.build(**values)

@@ -17,6 +17,7 @@ from paste.deploy import loadapp
 from tests.wsgi import OCTETS, TUS, call
 from tus import Filter, Options
 from tus.errors import OptionError
+from tus.models import Intent
 
 CONTENT = bytes(range(256)) * 300  # more than one block
 NAME = "a file.bin"
@@ -278,6 +279,13 @@ def test_without_a_prefix_nobody_believes_a_proxy(load):
 
 # -- Options in an ini file ---------------------------------------------------------------------------------------
 
+
+def a_gate(request, intent, upload):
+    """Stands for a site's own."""
+
+
+ASKED = frozenset({Intent.CREATE, Intent.APPEND, Intent.HEAD})
+
 #: Each option as an ini file has it, and what it means.
 STRINGS = {
     "tmp_file_dir": [("%(here)s/elsewhere", "HERE/elsewhere")],
@@ -295,6 +303,22 @@ STRINGS = {
         ("https://a.example,\n  http://b.example", ("https://a.example", "http://b.example")),
     ],
     "cors_allow_credentials": [("yes", True), ("off", False)],
+    "keep_finished": [("true", True), ("no", False)],
+    "download": [("on", True), ("off", False)],
+    "authorize": [("", None), ("tests.test_paste:a_gate", "GATE"), ("tests.test_paste.a_gate", "GATE")],
+    "ask_app": [("", frozenset()), ("create", frozenset({Intent.CREATE})), ("head, append\n  create", ASKED)],
+    "max_uploads": [("0", 0), ("100", 100)],
+    "max_total_size": [("1 TiB", 1 << 40)],
+    "max_uploads_per_principal": [("3", 3)],
+    "max_total_size_per_principal": [("500G", 500 << 30)],
+    "keep_free": [("10 GiB", 10 << 30), ("0", 0)],
+    "stall_timeout": [("0", 0), ("2m", 120)],
+    "min_rate": [("4k", 4096)],
+    "trusted_proxies": [
+        ("", ()),
+        ("127.0.0.1, ::1\n  10.0.0.0/8 unix", ("127.0.0.1/32", "::1/128", "10.0.0.0/8", "unix")),
+    ],
+    "base_url": [("", ""), ("https://example.org/x/", "https://example.org/x"), ("http://[::1]:80", "http://[::1]:80")],
 }
 
 #: What each option refuses.
@@ -309,6 +333,19 @@ BAD = {
     "fsync": ["", "sometimes", "True"],
     "cors_allow_origin": ["example.org", "* https://a.example", "https://a.example/path"],
     "cors_allow_credentials": ["maybe"],
+    "keep_finished": ["maybe"],
+    "download": [""],
+    "authorize": ["no_such_module:gate", "tests.test_paste:no_such_gate", "tests.test_paste:STRINGS", "not a name"],
+    "ask_app": ["post", "create; append"],
+    "max_uploads": ["many", "-1", "1.5", "10k"],
+    "max_total_size": ["much"],
+    "max_uploads_per_principal": [""],
+    "max_total_size_per_principal": ["-1"],
+    "keep_free": ["10 %%"],
+    "stall_timeout": ["soon"],
+    "min_rate": ["fast"],
+    "trusted_proxies": ["localhost", "10.0.0.1/8", "*", "127.0.0.1:80"],
+    "base_url": ["example.org", "/prefix", "ftp://example.org", "https://", "https://example.org?x", "https://a@b"],
 }
 
 OPTIONS = [option.name for option in fields(Options)]
@@ -325,6 +362,8 @@ def test_every_option_has_a_form_as_text(name, load, tmp_path):
     default = next(option.default for option in fields(Options) if option.name == name)
     seen = []
     for text, meaning in STRINGS[name]:
+        if meaning == "GATE":
+            meaning = a_gate
         if isinstance(meaning, str):
             meaning = meaning.replace("HERE", str(tmp_path))
         value = getattr(load(ini_with(**{name: text}))._options, name)
