@@ -1,6 +1,7 @@
 """What happens to uploads, for whoever wants to know: logging and metrics listen here.
 
-Rooms that do something emit an event; they know no listener. Where nobody listens that costs one look at a list.
+Rooms that do something emit an event; they know no listener. Events are not frozen, as other values here are, because
+that would triple the cost of making one, and there are several a request.
 """
 
 from __future__ import annotations
@@ -14,14 +15,14 @@ from tus.models import Upload
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Begun:
     """A request has come in."""
 
     method: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Answered:
     """A request was answered, or has failed.
 
@@ -46,21 +47,21 @@ class Answered:
     seconds: float
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Created:
     """An upload was created."""
 
     upload: Upload
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Finished:
     """The last byte of an upload is stored."""
 
     upload: Upload
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class HandedOver:
     """The application was offered an upload.
 
@@ -75,7 +76,7 @@ class HandedOver:
     seconds: float
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Ended:
     """An upload's life is over.
 
@@ -88,21 +89,21 @@ class Ended:
     how: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class TakenOver:
     """A request has begun to append while an earlier one had not ended."""
 
     upload: Upload
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Fenced:
     """A request has learnt that a newer one took its upload over, and has written nothing more."""
 
     upload: Upload
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Synced:
     """Data was forced to the disk."""
 

@@ -238,7 +238,9 @@ def _create(command: tus1.Create, request: Request, options: Options) -> Steps:
     intake = None
     if command.body is not None and command.body.length != 0:
         intake = tus1.decide_first_bytes(command, command.body, options)
-    draft = replace(draft, principal=(yield from _authorized(Intent.CREATE, draft)))
+    principal = yield from _authorized(Intent.CREATE, draft)
+    if principal is not None:
+        draft = replace(draft, principal=principal)
     upload: Upload = yield Create(draft)
     if intake is not None:
         try:

@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Patience:
     """How long a client may be silent, or slow, before its connection counts as cut.
 

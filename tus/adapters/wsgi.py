@@ -90,12 +90,14 @@ class WsgiAdapter:
         return cast(Readable, self.environ["wsgi.input"])
 
     def respond(self, response: Response) -> None:
-        self.response = replace(response, body=self._as_the_server_sends(response.body))
+        self.response = response
+        if isinstance(response.body, FileBody):
+            self.response = replace(response, body=self._as_the_server_sends(response.body))
 
-    def _as_the_server_sends(self, body: Iterable[bytes]) -> Iterable[bytes]:
+    def _as_the_server_sends(self, body: FileBody) -> Iterable[bytes]:
         """A file in the server's own wrapper, where that cannot send more of it than is meant."""
         wrapper = self.environ.get("wsgi.file_wrapper")
-        if wrapper is None or not isinstance(body, FileBody) or not body.reaches_end or body.start == body.stop:
+        if wrapper is None or not body.reaches_end or body.start == body.stop:
             return body
         body.file.seek(body.start)
         return cast(Iterable[bytes], wrapper(body.file, BLOCK))

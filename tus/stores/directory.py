@@ -30,7 +30,15 @@ from typing import BinaryIO
 if sys.platform == "win32":  # pragma: no cover
     raise ImportError("tus.stores.directory needs a POSIX system such as Linux or macOS; Windows has no flock().")
 
-from tus.errors import BadRequest, OptionError, StorageFull, StorageUnavailable, UploadGone, UploadLocked, UploadNotFound
+from tus.errors import (
+    BadRequest,
+    OptionError,
+    StorageFull,
+    StorageUnavailable,
+    UploadGone,
+    UploadLocked,
+    UploadNotFound,
+)
 from tus.events import TakenOver, emit
 from tus.models import State, Upload, is_upload_id
 from tus.options import Fsync
@@ -256,21 +264,7 @@ class DirectoryStore:
     def _uncount(self, upload: Upload) -> None:
         """The limits have nothing to do with it any more."""
         if self._quota is not None:
-            self._quota.count(upload.principal, -1, -counted_size(upload))
-
-    @contextlib.contextmanager
-    def _settling(self, upload: Upload, length: int | None) -> Iterator[None]:
-        """Count the length of an upload that has deferred it, unless it cannot be settled after all."""
-        if self._quota is None or upload.length is not None:
-            yield
-            return
-        size = 0 if length is None else max(length - counted_size(upload), 0)
-        self._quota.add(upload.principal, 0, size, length)
-        try:
-            yield
-        except BaseException:
-            self._quota.count(upload.principal, 0, -size)
-            raise
+            self._quota.release(upload)
 
     def _grown(self, upload: Upload, size: int) -> None:
         """Count what has come of an upload that has still not told its length."""
@@ -291,14 +285,26 @@ class DirectoryStore:
     # -- Appending --
 
     def open(self, upload: Upload, offset: int, length: int | None = None, staged: bool = False) -> DirectorySession:
-        with self._settling(upload, length):
-            session = DirectorySession(upload, self._path(upload.id), self._policy, offset, length, staged)
-        if self._quota is not None and upload.length is None and length is None:
+        path = self._path(upload.id)
+        if self._quota is None or upload.length is not None:
+            return DirectorySession(upload, path, self._policy, offset, length, staged)
+        with self._quota.settling(upload, length):
+            session = DirectorySession(upload, path, self._policy, offset, length, staged)
+        if length is None:
             session.ended = self._grown
         return session
 
     def append(self, upload: Upload, offset: int, block: Block, length: int | None = None) -> Upload:
-        with self._settling(upload, length), SideCar(self._path(upload.id), self._policy) as car:
+        if self._quota is None or upload.length is not None:
+            return self._append(upload, offset, block, length)
+        with self._quota.settling(upload, length):
+            appended = self._append(upload, offset, block, length)
+        if length is None:
+            self._grown(upload, len(block))
+        return appended
+
+    def _append(self, upload: Upload, offset: int, block: Block, length: int | None) -> Upload:
+        with SideCar(self._path(upload.id), self._policy) as car:
             is_takeover = car.slot.writing
             data_fd = car.open_data(offset, length)
             try:
@@ -310,8 +316,6 @@ class DirectoryStore:
             if written < len(block):
                 raise StorageFull()
         appended = car.upload(upload)
-        if appended.length is None:
-            self._grown(upload, written)
         if is_takeover:
             emit(TakenOver(appended))
         return appended

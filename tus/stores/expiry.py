@@ -84,7 +84,7 @@ class Sweep:
         if upload.state == State.ACCEPTED:
             return  # that was only its record
         if self.quota is not None:
-            self.quota.count(upload.principal, -1, -counted_size(upload))
+            self.quota.release(upload)
         emit(Ended(upload, "expired"))
 
     def _count(self, path: str, upload: Upload, began: float) -> None:

@@ -121,6 +121,25 @@ class Quota:
         except (OSError, UploadLocked) as error:
             log.warning("the counts of unfinished uploads are wrong until the next sweep: %s", error)
 
+    def release(self, upload: Upload) -> None:
+        """Count an upload no more."""
+        self.count(upload.principal, -1, -counted_size(upload))
+
+    @contextmanager
+    def settling(self, upload: Upload, length: int | None) -> Iterator[None]:
+        """Count the length of an upload that has deferred it, unless it cannot be settled after all.
+
+        Raises:
+            RequestError: it is more than is allowed, see :meth:`add`; or nothing more is, while there is no length.
+        """
+        size = 0 if length is None else max(length - counted_size(upload), 0)
+        self.add(upload.principal, 0, size, length)
+        try:
+            yield
+        except BaseException:
+            self.count(upload.principal, 0, -size)
+            raise
+
     def read(self) -> Counts:
         """What is counted now."""
         with self._counts() as counts:
