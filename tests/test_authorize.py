@@ -182,6 +182,13 @@ def test_a_view_says_whose_request_it_is(tmp_path):
     assert subject.head(url, ANN).status == 200
 
 
+def test_users_may_be_numbers(tmp_path):
+    subject = FilterSubject(tmp_file_dir=str(tmp_path), authorize=lambda request, intent, upload: 7)
+    url = subject.url(1)
+    assert subject.patch(url, 0, b"a").status == 204
+    assert subject.landed[0][0].principal == "7"
+
+
 def test_an_error_of_the_gate_is_the_servers_to_report(tmp_path):
     def broken(request, intent, upload):
         raise OSError("the user database is away")

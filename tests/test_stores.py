@@ -14,7 +14,7 @@ from unittest import mock
 
 import pytest
 
-from tus.errors import OptionError, StorageFull, UploadGone, UploadLocked, UploadNotFound, UploadReplaced
+from tus.errors import OptionError, StorageFull, UploadGone, UploadLocked, UploadReplaced
 from tus.models import State, Upload
 from tus.stores import copying, expiry, files, locks, sidecar
 from tus.stores.directory import DirectoryStore, prepare_directory
@@ -46,42 +46,6 @@ class TestDirectoryStoreNeverSyncing(TestDirectoryStore):
         return DirectoryStore(str(self.directory), fsync="none", **options)
 
 
-@pytest.fixture(params=[MemoryStore, DirectoryStore])
-def make_store(request, tmp_path):
-    directory = [str(tmp_path)] if request.param is DirectoryStore else []
-    return lambda **options: request.param(*directory, **options)
-
-
-def read(store, upload):
-    file, _ = store.read(store.load(upload.id))
-    with file:
-        return file.read()
-
-
-def test_a_finished_upload_can_be_read_until_it_is_accepted(make_store):
-    store = make_store()
-    upload = receive(store, b"abc", 3)
-    assert read(store, upload) == b"abc"
-    store.claim(upload).accept()
-    with pytest.raises(UploadGone):
-        read(store, upload)
-
-
-def test_and_as_long_as_its_record_where_that_is_wanted(make_store):
-    clock = Clock()
-    store = make_store(keep_finished=True, completed_keep=50, clock=clock)
-    upload = receive(store, b"abc", 3)
-    store.claim(upload).accept()
-    clock.now += 49
-    assert store.sweep() == 0
-    assert read(store, upload) == b"abc"
-    assert store.claim(store.load(upload.id)).upload.state == State.ACCEPTED
-    clock.now += 2
-    assert store.sweep() == 1
-    with pytest.raises(UploadNotFound):
-        store.load(upload.id)
-
-
 def test_a_kept_file_may_be_moved_away(tmp_path):
     clock = Clock()
     store = DirectoryStore(str(tmp_path), keep_finished=True, completed_keep=50, clock=clock)
@@ -90,7 +54,7 @@ def test_a_kept_file_may_be_moved_away(tmp_path):
     (tmp_path / upload.id).rename(tmp_path / "theirs")
     assert store.load(upload.id).offset == 3
     with pytest.raises(UploadGone):
-        read(store, upload)
+        store.read(upload)
     clock.now += 51
     assert store.sweep() == 1
     assert (tmp_path / "theirs").read_bytes() == b"abc"

@@ -20,7 +20,7 @@ from tus.models import Intent, Request, Upload
 Fsync = Literal["none", "finish", "always"]
 
 #: Decides whether a request may do what it intends, and names its principal: ``authorize(request, intent, upload)``.
-Authorize = Callable[[Request, Intent, Upload], str | None]
+Authorize = Callable[[Request, Intent, Upload], object]
 
 _TRUE = frozenset({"true", "yes", "on", "y", "t", "1"})
 _FALSE = frozenset({"false", "no", "off", "n", "f", "0"})

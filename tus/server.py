@@ -93,7 +93,7 @@ class Tus:
         store: Store | None = None,
         receiver: Receiver | None = None,
         asker: Asker | None = None,
-        principal: str | None = None,
+        principal: object = None,
         **others: object,
     ) -> None:
         named = {
@@ -115,7 +115,7 @@ class Tus:
             raise OptionError("download", "cannot be true with this store, whose uploads cannot be read")
         self._receiver = receiver
         self._asker = asker
-        self._principal = principal
+        self._principal = None if principal is None else str(principal)
         self._claim: Claim | None = None
         self._is_accepted = False
         self._file: BinaryIO | None = None
@@ -284,7 +284,8 @@ class Tus:
         principal: str | Response | None = self._principal
         self._is_in_application = True
         if self.options.authorize is not None:
-            principal = self.options.authorize(self._adapter.request, intent, upload)
+            named: object = self.options.authorize(self._adapter.request, intent, upload)
+            principal = None if named is None else str(named)  # many a framework's users are numbers
         if self._asker is not None and intent in self.options.ask_app:
             principal = self._asker(intent, upload)
         self._is_in_application = False

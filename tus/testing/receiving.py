@@ -1,66 +1,21 @@
-"""The suite that every store must pass, for people who write their own (needs pytest).
-
-Subclass :class:`StoreSuite`, say how a store is made, and let pytest collect the class::
-
-    class TestMyStore(StoreSuite):
-        def make_store(self, **options):
-            return MyStore(**options)
-"""
+"""Creating uploads, appending to them, removing them: :class:`tus.stores.interface.Store`."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
 
 import pytest
 
-from tus.errors import OffsetMismatch, UploadGone, UploadLocked, UploadNotFound, UploadReplaced
+from tus.errors import OffsetMismatch, UploadGone, UploadNotFound, UploadReplaced
 from tus.models import State, Upload
-from tus.stores.interface import Concatenates, Expires, Lists, Store
+from tus.stores.interface import Lists, Store
+from tus.testing.base import Base, Clock
 
 UNKNOWN = "0" * 32
 
 
-class Clock:
-    """A clock that the test moves; seconds."""
-
-    def __init__(self) -> None:
-        self.now = 1_000_000_000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-class StoreSuite:
-    """What :class:`tus.stores.interface.Store` and its capabilities mean, as tests."""
-
-    def make_store(self, **options: object) -> Store:
-        """A new, empty store.
-
-        Args:
-            **options: ``lifetime``, ``completed_keep`` (both in seconds) and ``clock``, as for
-                :class:`tus.stores.memory.MemoryStore`.
-        """
-        raise NotImplementedError
-
-    def read(self, store: Store, upload: Upload) -> bytes:
-        """The data of a complete upload."""
-        claim = store.claim(upload)
-        try:
-            with claim.open() as file:
-                return file.read()
-        finally:
-            claim.release()
-
-    @pytest.fixture
-    def clock(self) -> Clock:
-        """The store's clock."""
-        return Clock()
-
-    @pytest.fixture
-    def store(self, clock: Clock) -> Iterator[Store]:
-        """A store whose unfinished uploads live for 100 seconds, and accepted records for 50."""
-        yield self.make_store(lifetime=100, completed_keep=50, clock=clock)
+class Receiving(Base):
+    """What creating, appending and removing mean, as tests."""
 
     # -- Creating and reading --
 
@@ -269,132 +224,3 @@ class StoreSuite:
             store.load(upload.id)
         assert isinstance(store, Lists)
         assert list(store.list()) == []
-
-    # -- Hand-over --
-
-    def test_one_claim_at_a_time(self, store: Store) -> None:
-        upload = store.create(Upload("", length=0))
-        first = store.claim(upload)
-        with pytest.raises(UploadLocked):
-            store.claim(upload)
-        first.release()
-        store.claim(upload).release()
-
-    def test_an_accepted_upload_keeps_its_record_only(self, store: Store) -> None:
-        upload = store.create(Upload("", length=3))
-        store.append(upload, 0, b"abc")
-        claim = store.claim(upload)
-        assert claim.upload.state == State.COMPLETE
-        claim.accept()
-        claim.accept()
-        claim.release()
-        after = store.load(upload.id)
-        assert (after.state, after.offset, after.length) == (State.ACCEPTED, 3, 3)
-        again = store.claim(upload)
-        assert again.upload.state == State.ACCEPTED
-        again.release()
-        with pytest.raises(OffsetMismatch):  # and not UploadGone, after which clients would send it all again
-            store.append(upload, 0, b"abc")
-        with pytest.raises(OffsetMismatch):
-            store.open(upload, 3)
-
-    # -- Expiry --
-
-    def test_unfinished_uploads_expire_after_their_last_byte(self, store: Store, clock: Clock) -> None:
-        assert isinstance(store, Expires)
-        upload = store.create(Upload("", length=9))
-        clock.now += 60
-        store.append(upload, 0, b"abc")
-        clock.now += 60
-        assert store.sweep() == 0
-        assert not store.load(upload.id).has_expired(clock.now)
-        clock.now += 41
-        assert store.load(upload.id).has_expired(clock.now)
-        assert store.sweep() == 1
-        with pytest.raises(UploadNotFound):
-            store.load(upload.id)
-
-    def test_finished_files_do_not_expire_until_accepted(self, store: Store, clock: Clock) -> None:
-        assert isinstance(store, Expires)
-        upload = store.create(Upload("", length=3))
-        store.append(upload, 0, b"abc")
-        clock.now += 10_000
-        assert store.sweep() == 0
-        assert self.read(store, upload) == b"abc"
-        store.claim(upload).accept()
-        clock.now += 49
-        assert store.sweep() == 0
-        clock.now += 2
-        assert store.sweep() == 1
-
-    def test_finished_parts_expire(self, store: Store, clock: Clock) -> None:
-        assert isinstance(store, Expires)
-        part = store.create(Upload("", length=1, concat="partial"))
-        store.append(part, 0, b"a")
-        clock.now += 101
-        assert store.sweep() == 1
-
-    def test_lifetime_zero_is_for_ever(self, clock: Clock) -> None:
-        store = self.make_store(lifetime=0, completed_keep=50, clock=clock)
-        assert isinstance(store, Expires)
-        upload = store.create(Upload("", length=1))
-        assert upload.expires_at is None
-        clock.now += 1e9
-        assert store.sweep() == 0
-
-    # -- Concatenation --
-
-    def parts(self, store: Store, *contents: bytes) -> list[Upload]:
-        """Finished parts."""
-        made = []
-        for content in contents:
-            part = store.create(Upload("", length=len(content), concat="partial"))
-            made.append(store.append(part, 0, content) if content else part)
-        return made
-
-    def final(self, store: Store, parts: list[Upload]) -> Upload:
-        """A final upload that is not filled yet."""
-        ids = tuple(part.id for part in parts)
-        return store.create(Upload("", concat="final;...", parts=ids))
-
-    def test_parts_are_joined_in_order(self, store: Store) -> None:
-        assert isinstance(store, Concatenates)
-        one, two, three = self.parts(store, b"one", b"", b"three" * 100_000)
-        parts = [three, one, two, one]
-        final = self.final(store, parts)
-        assert final.state == State.RECEIVING
-        filled = store.concatenate(final.id, parts)
-        assert (filled.state, filled.length, filled.offset) == (State.COMPLETE, 500_006, 500_006)
-        assert filled.parts == tuple(part.id for part in parts)
-        assert self.read(store, filled) == b"three" * 100_000 + b"one" + b"one"
-        assert self.read(store, one) == b"one"
-
-    def test_joining_again_changes_nothing(self, store: Store) -> None:
-        assert isinstance(store, Concatenates)
-        parts = self.parts(store, b"one", b"two")
-        final = self.final(store, parts)
-        filled = store.concatenate(final.id, parts)
-        store.remove(parts[0].id)
-        assert store.concatenate(final.id, parts) == filled
-        store.claim(final).accept()
-        assert store.concatenate(final.id, parts).state == State.ACCEPTED
-
-    def test_joining_what_is_gone_fails(self, store: Store) -> None:
-        assert isinstance(store, Concatenates)
-        parts = self.parts(store, b"one", b"two")
-        final = self.final(store, parts)
-        store.remove(parts[1].id)
-        with pytest.raises(UploadGone):
-            store.concatenate(final.id, parts)
-        assert store.load(final.id).state == State.RECEIVING
-
-    def test_a_part_remembers_who_waits_for_it(self, store: Store) -> None:
-        assert isinstance(store, Concatenates)
-        part = store.create(Upload("", length=3, concat="partial", raw_metadata="name YQ=="))
-        assert list(store.finals_of(part.id)) == []
-        assert store.watch(part.id, "a" * 32) == store.load(part.id)
-        store.watch(part.id, "b" * 32)
-        store.watch(part.id, "a" * 32)
-        store.append(part, 0, b"abc")
-        assert list(store.finals_of(part.id)) == ["a" * 32, "b" * 32]
-        assert store.load(part.id).raw_metadata == "name YQ=="

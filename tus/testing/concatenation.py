@@ -1,0 +1,69 @@
+"""Joining uploads: :class:`tus.stores.interface.Concatenates`."""
+
+from __future__ import annotations
+
+import pytest
+
+from tus.errors import UploadGone
+from tus.models import State, Upload
+from tus.stores.interface import Concatenates, Store
+from tus.testing.base import Base
+
+
+class Concatenation(Base):
+    """What joining uploads means, as tests."""
+
+    def parts(self, store: Store, *contents: bytes) -> list[Upload]:
+        """Finished parts."""
+        made = []
+        for content in contents:
+            part = store.create(Upload("", length=len(content), concat="partial"))
+            made.append(store.append(part, 0, content) if content else part)
+        return made
+
+    def final(self, store: Store, parts: list[Upload]) -> Upload:
+        """A final upload that is not filled yet."""
+        ids = tuple(part.id for part in parts)
+        return store.create(Upload("", concat="final;...", parts=ids))
+
+    def test_parts_are_joined_in_order(self, store: Store) -> None:
+        assert isinstance(store, Concatenates)
+        one, two, three = self.parts(store, b"one", b"", b"three" * 100_000)
+        parts = [three, one, two, one]
+        final = self.final(store, parts)
+        assert final.state == State.RECEIVING
+        filled = store.concatenate(final.id, parts)
+        assert (filled.state, filled.length, filled.offset) == (State.COMPLETE, 500_006, 500_006)
+        assert filled.parts == tuple(part.id for part in parts)
+        assert self.read(store, filled) == b"three" * 100_000 + b"one" + b"one"
+        assert self.read(store, one) == b"one"
+
+    def test_joining_again_changes_nothing(self, store: Store) -> None:
+        assert isinstance(store, Concatenates)
+        parts = self.parts(store, b"one", b"two")
+        final = self.final(store, parts)
+        filled = store.concatenate(final.id, parts)
+        store.remove(parts[0].id)
+        assert store.concatenate(final.id, parts) == filled
+        store.claim(final).accept()
+        assert store.concatenate(final.id, parts).state == State.ACCEPTED
+
+    def test_joining_what_is_gone_fails(self, store: Store) -> None:
+        assert isinstance(store, Concatenates)
+        parts = self.parts(store, b"one", b"two")
+        final = self.final(store, parts)
+        store.remove(parts[1].id)
+        with pytest.raises(UploadGone):
+            store.concatenate(final.id, parts)
+        assert store.load(final.id).state == State.RECEIVING
+
+    def test_a_part_remembers_who_waits_for_it(self, store: Store) -> None:
+        assert isinstance(store, Concatenates)
+        part = store.create(Upload("", length=3, concat="partial", raw_metadata="name YQ=="))
+        assert list(store.finals_of(part.id)) == []
+        assert store.watch(part.id, "a" * 32) == store.load(part.id)
+        store.watch(part.id, "b" * 32)
+        store.watch(part.id, "a" * 32)
+        store.append(part, 0, b"abc")
+        assert list(store.finals_of(part.id)) == ["a" * 32, "b" * 32]
+        assert store.load(part.id).raw_metadata == "name YQ=="

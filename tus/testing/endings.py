@@ -1,0 +1,115 @@
+"""How uploads end: :class:`tus.stores.interface.Claim`, ``Reads`` and ``Expires``."""
+
+from __future__ import annotations
+
+import pytest
+
+from tus.errors import OffsetMismatch, UploadGone, UploadLocked, UploadNotFound
+from tus.models import State, Upload
+from tus.stores.interface import Expires, Reads, Store
+from tus.testing.base import Base, Clock
+
+
+class Endings(Base):
+    """What hand-over, reading and expiry mean, as tests."""
+
+    # -- Hand-over --
+
+    def test_one_claim_at_a_time(self, store: Store) -> None:
+        upload = store.create(Upload("", length=0))
+        first = store.claim(upload)
+        with pytest.raises(UploadLocked):
+            store.claim(upload)
+        first.release()
+        store.claim(upload).release()
+
+    def test_an_accepted_upload_keeps_its_record_only(self, store: Store) -> None:
+        upload = store.create(Upload("", length=3))
+        store.append(upload, 0, b"abc")
+        claim = store.claim(upload)
+        assert claim.upload.state == State.COMPLETE
+        claim.accept()
+        claim.accept()
+        claim.release()
+        after = store.load(upload.id)
+        assert (after.state, after.offset, after.length) == (State.ACCEPTED, 3, 3)
+        again = store.claim(upload)
+        assert again.upload.state == State.ACCEPTED
+        again.release()
+        with pytest.raises(OffsetMismatch):  # and not UploadGone, after which clients would send it all again
+            store.append(upload, 0, b"abc")
+        with pytest.raises(OffsetMismatch):
+            store.open(upload, 3)
+
+    # -- Expiry --
+
+    def test_unfinished_uploads_expire_after_their_last_byte(self, store: Store, clock: Clock) -> None:
+        assert isinstance(store, Expires)
+        upload = store.create(Upload("", length=9))
+        clock.now += 60
+        store.append(upload, 0, b"abc")
+        clock.now += 60
+        assert store.sweep() == 0
+        assert not store.load(upload.id).has_expired(clock.now)
+        clock.now += 41
+        assert store.load(upload.id).has_expired(clock.now)
+        assert store.sweep() == 1
+        with pytest.raises(UploadNotFound):
+            store.load(upload.id)
+
+    def test_finished_files_do_not_expire_until_accepted(self, store: Store, clock: Clock) -> None:
+        assert isinstance(store, Expires)
+        upload = store.create(Upload("", length=3))
+        store.append(upload, 0, b"abc")
+        clock.now += 10_000
+        assert store.sweep() == 0
+        assert self.read(store, upload) == b"abc"
+        store.claim(upload).accept()
+        clock.now += 49
+        assert store.sweep() == 0
+        clock.now += 2
+        assert store.sweep() == 1
+
+    def test_finished_parts_expire(self, store: Store, clock: Clock) -> None:
+        assert isinstance(store, Expires)
+        part = store.create(Upload("", length=1, concat="partial"))
+        store.append(part, 0, b"a")
+        clock.now += 101
+        assert store.sweep() == 1
+
+    def test_lifetime_zero_is_for_ever(self, clock: Clock) -> None:
+        store = self.make_store(lifetime=0, completed_keep=50, clock=clock)
+        assert isinstance(store, Expires)
+        upload = store.create(Upload("", length=1))
+        assert upload.expires_at is None
+        clock.now += 1e9
+        assert store.sweep() == 0
+
+    # -- Reading what is finished --
+
+    def test_a_finished_upload_can_be_read_until_it_is_accepted(self, store: Store) -> None:
+        assert isinstance(store, Reads)
+        upload = store.append(store.create(Upload("", length=3)), 0, b"abc")
+        file, _ = store.read(upload)
+        with file:
+            assert file.read() == b"abc"
+        store.claim(upload).accept()
+        with pytest.raises(UploadGone):
+            store.read(store.load(upload.id))
+
+    def test_and_as_long_as_its_record_where_that_is_wanted(self, clock: Clock) -> None:
+        store = self.make_store(keep_finished=True, completed_keep=50, clock=clock)
+        assert isinstance(store, Reads)
+        assert isinstance(store, Expires)
+        upload = store.append(store.create(Upload("", length=3)), 0, b"abc")
+        store.claim(upload).accept()
+        clock.now += 49
+        assert store.sweep() == 0
+        file, _ = store.read(store.load(upload.id))
+        with file:
+            assert file.read() == b"abc"
+        assert store.claim(store.load(upload.id)).upload.state == State.ACCEPTED
+        clock.now += 2
+        assert store.sweep() == 1
+        with pytest.raises(UploadNotFound):
+            store.load(upload.id)
