@@ -323,7 +323,9 @@ def metrics_of(port):
 @pytest.fixture
 def site(tmp_path):
     port = free_port()
-    with command(["tus", "serve", "--port", str(port), "--workers", "3", "--metrics", "-vv"], tmp_path) as process:
+    arguments = ["tus", "serve", "--port", str(port), "--workers", "3", "--metrics", "-vv"]
+    environment = os.environ | {"TMPDIR": str(tmp_path), "HOME": str(tmp_path)}  # killed, it leaves things there
+    with command(arguments, tmp_path, env=environment) as process:
         wait_for_port(port, process, tmp_path / "stderr")
         yield port, process
 
