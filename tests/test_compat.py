@@ -1,0 +1,340 @@
+"""``TusMiddleware`` where Galaxy, up to its release 25.1, has tuswsgi's."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import json
+import re
+import shutil
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from socketserver import ThreadingMixIn
+from urllib.parse import parse_qs, urljoin, urlsplit
+from urllib.request import Request, urlopen
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
+
+import pytest
+from tusclient.client import TusClient
+from tusclient.exceptions import TusUploadFailed
+
+from tests.clients import head, sample
+from tests.wsgi import OCTETS, TUS, call
+from tus.compat import TusMiddleware
+from tus.errors import OptionError
+from tus.stores.directory import DirectoryStore
+
+# tuspy never closes the files that it opens.
+pytestmark = pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")
+
+SIZE = 5 * 1024 + 7
+API_KEY = {"X-Api-Key": "the user's"}
+
+
+@pytest.fixture(autouse=True)
+def _direct(monkeypatch):
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    yield
+    gc.collect()  # what tuspy has left open goes while this module's filter of warnings holds
+
+
+# -- A small Galaxy -----------------------------------------------------------------------------------------------
+
+
+class Galaxy:
+    """The routes that have to do with uploads: two that only say who may, and two that come for the data later."""
+
+    def __init__(self, stores: dict[str, Path], datasets: Path):
+        self.stores = stores
+        self.datasets = datasets
+        self.bodies: list[bytes] = []
+        self.methods: list[str] = []
+
+    def __call__(self, environ, start_response):
+        path, method = environ["PATH_INFO"], environ["REQUEST_METHOD"]
+        body = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
+        if re.fullmatch(r"/api/(upload|job_files)/resumable_upload/[\w-]+", path) and method == "PATCH":
+            self.bodies.append(body)
+            allowed = path.startswith("/api/job_files/") or environ.get("HTTP_X_API_KEY") == API_KEY["X-Api-Key"]
+            status, answer = ("200 OK", None) if allowed else ("403 Forbidden", {"err_msg": "no such key"})
+        elif path == "/api/tools/fetch":
+            status, answer = self._take(self.stores["upload"], json.loads(body)["session_id"])
+        elif re.fullmatch(r"/api/jobs/\w+/files", path):
+            allowed = parse_qs(environ["QUERY_STRING"]).get("job_key") == ["the job's"]
+            status, answer = self._take(self.stores["job_files"], json.loads(body)["session_id"] if allowed else "/")
+        else:
+            self.methods.append(f"{method} {path}")
+            status, answer = "404 Not Found", {"err_msg": "no such route"}
+        start_response(status, [("Content-Type", "application/json")])
+        return [json.dumps(answer).encode()]
+
+    def _take(self, store: Path, session_id: str):
+        if not re.match(r"^[\w-]+$", session_id):
+            return "400 Bad Request", {"err_msg": "no such session"}
+        shutil.move(store / session_id, self.datasets / session_id)
+        return "200 OK", {"id": session_id}
+
+
+def wrap_if_allowed(app, stack, cls, kwargs):
+    stack.append(cls.__name__)
+    return cls(app, **kwargs)
+
+
+class _Server(ThreadingMixIn, WSGIServer):
+    daemon_threads = True
+
+
+class _Quiet(WSGIRequestHandler):
+    def log_message(self, *_):
+        pass
+
+
+@contextlib.contextmanager
+def listening(app) -> Iterator[str]:
+    """A server in a thread of its own; gives the URL of its root."""
+    with make_server("127.0.0.1", 0, app, server_class=_Server, handler_class=_Quiet) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def mounted(app, prefix):
+    """As FastAPI has it: the application below a prefix, which is in SCRIPT_NAME then."""
+
+    def call_app(environ, start_response):
+        assert environ["PATH_INFO"].startswith(prefix)
+        environ["SCRIPT_NAME"] += prefix
+        environ["PATH_INFO"] = environ["PATH_INFO"].removeprefix(prefix)
+        return app(environ, start_response)
+
+    return call_app
+
+
+@contextlib.contextmanager
+def galaxy(cls, directory: Path, prefix: str = "", max_size: int = 10_000):
+    """Galaxy with two middlewares of this class; gives it and its URL, which ends in a slash."""
+    stores = {name: directory / name for name in ("upload", "job_files")}
+    datasets = directory / "datasets"
+    datasets.mkdir()
+    (directory / "upload").mkdir()
+    (directory / "upload" / "of_somebody_else.info").write_text("not ours")
+    app = inner = Galaxy(stores, datasets)
+    stack = []
+    for name, store in stores.items():
+        kwargs = {
+            "upload_path": urljoin(f"{prefix}/", f"api/{name}/resumable_upload"),
+            "tmp_dir": str(store),
+            "max_size": max_size,
+        }
+        app = wrap_if_allowed(app, stack, cls, kwargs)
+    assert stack == ["TusMiddleware"] * 2
+    with listening(mounted(app, prefix) if prefix else app) as root:
+        yield inner, f"{root}{prefix}/"
+
+
+def post(url: str, document: object):
+    request = Request(url, data=json.dumps(document).encode(), headers={"Content-Type": "application/json"})
+    with urlopen(request) as reply:
+        return json.load(reply)
+
+
+def upload_as_galaxy_s_users(cls, directory: Path, prefix: str) -> None:
+    """What holds with tuswsgi's middleware, and has to with ours."""
+    file = sample(directory / "file", SIZE)
+    with galaxy(cls, directory, prefix) as (app, url):
+        for creation, name, fetch in (
+            ("api/upload/resumable_upload", "upload", "api/tools/fetch"),
+            ("api/upload/resumable_upload/", "upload", "api/tools/fetch"),
+            ("api/job_files/resumable_upload?job_key=the+job%27s", "job_files", "api/jobs/1/files?job_key=the+job%27s"),
+        ):
+            client = TusClient(url + creation, headers=API_KEY)
+            uploader = client.uploader(str(file), chunk_size=1024, metadata={"filename": "data.bin"})
+            uploader.upload()
+            session_id = uploader.url.rsplit("/", 1)[1]
+            assert uploader.url == f"{url}api/{name}/resumable_upload/{session_id}"
+            data = app.stores[name] / session_id
+            assert app.bodies.pop() == str(data).encode()
+            assert app.bodies == []
+            assert data.read_bytes() == file.read_bytes()
+            assert head(uploader.url)[1]["upload-offset"] == str(SIZE)
+
+            assert post(url + fetch, {"session_id": session_id, "name": "data.bin"}) == {"id": session_id}
+            assert (app.datasets / session_id).read_bytes() == file.read_bytes()
+            assert not data.exists()
+
+        refused = TusClient(url + "api/upload/resumable_upload", headers={"X-Api-Key": "wrong"})
+        uploader = refused.uploader(str(file), chunk_size=1024)
+        with pytest.raises(TusUploadFailed) as error:
+            uploader.upload()
+        assert error.value.status_code == 403
+        assert json.loads(error.value.response_content) == {"err_msg": "no such key"}
+
+        larger = sample(directory / "larger", 10_001)
+        with pytest.raises(Exception, match="413"):
+            TusClient(url + "api/upload/resumable_upload").uploader(str(larger)).upload()
+        assert (app.stores["upload"] / "of_somebody_else.info").read_text() == "not ours"
+
+
+@pytest.mark.parametrize("prefix", ["", "/galaxy"], ids=["root", "mounted"])
+def test_galaxy(tmp_path, prefix):
+    upload_as_galaxy_s_users(TusMiddleware, tmp_path, prefix)
+
+
+def test_a_client_hears_that_it_was_finished_after_the_data_was_moved_away(tmp_path):
+    file = sample(tmp_path / "file", SIZE)
+    with galaxy(TusMiddleware, tmp_path) as (app, url):
+        uploader = TusClient(url + "api/upload/resumable_upload", headers=API_KEY).uploader(str(file), chunk_size=1024)
+        uploader.upload()
+        session_id = uploader.url.rsplit("/", 1)[1]
+        post(url + "api/tools/fetch", {"session_id": session_id})
+
+        store = DirectoryStore(str(app.stores["upload"]))
+        for _ in range(2):
+            status, headers = head(uploader.url)
+            assert (status, headers["upload-offset"], headers["upload-length"]) == (200, str(SIZE), str(SIZE))
+            assert store.sweep() == 0
+        assert (app.stores["upload"] / "of_somebody_else.info").exists()
+
+
+def test_an_empty_file_is_no_exception_for_the_application(tmp_path):
+    with galaxy(TusMiddleware, tmp_path, "/galaxy") as (app, url):
+        client = TusClient(url + "api/upload/resumable_upload", headers=API_KEY)
+        uploader = client.uploader(str(sample(tmp_path / "empty", 0)))
+        uploader.upload()
+        session_id = uploader.url.rsplit("/", 1)[1]
+        assert app.bodies == [str(app.stores["upload"] / session_id).encode()]
+        assert (app.stores["upload"] / session_id).read_bytes() == b""
+
+
+# -- Its arguments ------------------------------------------------------------------------------------------------
+
+
+class App:
+    def __init__(self, status="200 OK"):
+        self.status = status
+        self.calls: list[tuple[str, str, bytes]] = []
+
+    def __call__(self, environ, start_response):
+        body = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
+        self.calls.append((environ["REQUEST_METHOD"], environ["SCRIPT_NAME"] + environ["PATH_INFO"], body))
+        start_response(self.status, [("Content-Type", "application/json")])
+        return [b"null"]
+
+
+def create(middleware, length, url="http://site/files", **how):
+    reply = call(middleware, "POST", url, TUS | {"Upload-Length": str(length)}, **how)
+    assert reply.status == 201
+    return reply["Location"]
+
+
+def append(middleware, location, body, offset=0, **how):
+    headers = TUS | OCTETS | {"Upload-Offset": str(offset)}
+    return call(middleware, "PATCH", urlsplit(location)._replace(netloc="site").geturl(), headers, body, **how)
+
+
+def finish(middleware, body=b"data", **how):
+    location = create(middleware, len(body), **how)
+    return location, append(middleware, location, body, **how)
+
+
+def test_the_order_of_the_arguments_is_tuswsgi_s(tmp_path):
+    middleware = TusMiddleware(App(), "/files", "https://cdn.example", str(tmp_path), 60, True, 10, True)
+    location = create(middleware, 4)
+    assert location.startswith("https://cdn.example/files/")
+    assert append(middleware, location, b"data").status == 204
+    assert call(middleware, "OPTIONS", "http://site/files")["Tus-Max-Size"] == "10"
+    with pytest.raises(TypeError):
+        TusMiddleware(App(), "/files", "", str(tmp_path), 60, True, 10, True, None)
+
+
+def test_the_data_itself_as_the_body(tmp_path):
+    app = App()
+    finish(TusMiddleware(app, "/files", tmp_dir=str(tmp_path), send_file=True))
+    assert app.calls[0][2] == b"data"
+
+
+@pytest.mark.parametrize("status", ["403 Forbidden", "302 Found", "500 Internal Server Error"])
+def test_other_answers_go_to_the_client_and_the_data_stays(tmp_path, status):
+    middleware = TusMiddleware(app := App(status), "/files", tmp_dir=str(tmp_path))
+    location, reply = finish(middleware)
+    assert f"{reply.status} {reply.reason}" == status
+    assert reply.body == b"null"
+    app.status = "200 OK"
+    reply = append(middleware, location, b"", offset=4)
+    assert (reply.status, reply.body) == (204, b"")
+    assert [method for method, *_ in app.calls] == ["PATCH"] * 2
+
+
+def test_an_application_below_a_prefix_sees_its_own_path(tmp_path):
+    middleware = TusMiddleware(app := App(), "/pre/files", tmp_dir=str(tmp_path))
+    mount = {"url": "http://site/pre/files", "environ": {"SCRIPT_NAME": "/pre"}}
+    location = create(middleware, 0, **mount)
+    assert app.calls == [("PATCH", urlsplit(location).path, str(tmp_path / location.rpartition("/")[2]).encode())]
+    assert location.startswith("http://site/pre/files/")
+
+
+@pytest.mark.parametrize("api_base", ["/proxied", "/proxied/"])
+def test_a_path_that_a_proxy_takes_away(tmp_path, api_base):
+    middleware = TusMiddleware(App(), "/my files", api_base=api_base, tmp_dir=str(tmp_path))
+    location = create(middleware, 4, url="http://site/my%20files")
+    assert re.fullmatch("http://site/proxied/my%20files/[0-9a-f]{32}", location)
+    assert append(middleware, location.replace("/proxied", ""), b"data").status == 204
+
+
+def test_what_only_begins_with_the_path_is_the_application_s(tmp_path):
+    middleware = TusMiddleware(app := App(), "/files", tmp_dir=str(tmp_path))
+    for method, url in (("HEAD", "/files-public"), ("PATCH", "/files-public/1"), ("GET", "/files")):
+        call(middleware, method, f"http://site{url}", TUS, validate=method != "HEAD")
+    assert [path for _, path, _ in app.calls] == ["/files-public", "/files-public/1", "/files"]
+
+
+def test_the_same_bytes_twice_are_no_upload(tmp_path):
+    middleware = TusMiddleware(app := App(), "/files", tmp_dir=str(tmp_path))
+    location = create(middleware, 10)
+    assert append(middleware, location, b"first").status == 204
+    assert append(middleware, location, b"first").status == 409
+    assert append(middleware, location, b"second", offset=5).status == 413
+    assert (tmp_path / location.rpartition("/")[2]).read_bytes() == b"first"
+    assert app.calls == []
+
+
+@pytest.mark.parametrize("do_cleanup", [False, True])
+def test_nothing_expires_unless_asked_for(tmp_path, do_cleanup):
+    middleware = TusMiddleware(App(), "/files", tmp_dir=str(tmp_path), expire=100, do_cleanup=do_cleanup)
+    (tmp_path / "of_somebody_else").write_text("old")
+    unfinished = create(middleware, 10).rpartition("/")[2]
+    reply = append(middleware, f"http://site/files/{unfinished}", b"first")
+    assert (reply.get("Upload-Expires") is not None) == do_cleanup
+    finished = finish(middleware)[0].rpartition("/")[2]
+
+    def left_after(seconds):
+        now = (tmp_path / finished).stat().st_mtime + seconds
+        DirectoryStore(str(tmp_path), clock=lambda: now).sweep()
+        names = {path.name for path in tmp_path.iterdir() if not path.name.startswith(".")}
+        return sorted(names - {"of_somebody_else"}), "of_somebody_else" in names
+
+    everything = sorted([unfinished, unfinished + ".tus", finished, finished + ".tus"])
+    assert left_after(50) == (everything, True)
+    assert left_after(10 * 365 * 86400) == ([] if do_cleanup else everything, True)
+
+
+@pytest.mark.parametrize("argument", ["max_size", "expire"])
+def test_a_limit_of_nothing(tmp_path, argument):
+    with pytest.raises(OptionError, match=argument):
+        TusMiddleware(App(), "/files", tmp_dir=str(tmp_path), **{argument: 0})
+
+
+def test_a_directory_that_cannot_be_made(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OptionError, match="tmp_dir"):
+        TusMiddleware(App(), "/files", tmp_dir=str(tmp_path / "file" / "uploads"))
+
+
+def test_missing_levels_of_the_directory_are_made(tmp_path):
+    finish(TusMiddleware(App(), "/files", tmp_dir=str(tmp_path / "some" / "level")))
+    assert (tmp_path / "some" / "level").is_dir()

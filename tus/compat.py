@@ -1,0 +1,116 @@
+"""``TusMiddleware``, to be put in the place of tuswsgi's: the same arguments and files, and behind them a ``Filter``.
+
+Finished data lies at ``tmp_dir/<last segment of the upload's URL>`` and stays there, for an application that comes for
+it later and moves it away. That it is gone then, or still there, is the application's affair.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable
+from typing import Any
+from urllib.parse import unquote
+
+from tus.adapters.wsgi import Environ
+from tus.errors import OptionError
+from tus.filter import UPLOAD_KEY, Filter, StartResponse, WsgiApp
+from tus.models import Upload
+from tus.protocol.routing import is_under
+
+_DEFAULT_EXPIRE = 30 * 86400  # seconds
+_FOR_EVER = 100 * 365 * 86400  # seconds; a record has to expire at some time
+
+
+class TusMiddleware:
+    """A WSGI middleware that takes what ``tuswsgi.TusMiddleware`` 0.5.5 takes.
+
+    When an upload is complete the wrapped application gets a PATCH of its URL, with the path of the data as the body.
+    What it answers other than 2xx goes to the client.
+
+    What clients and applications can notice, next to tuswsgi:
+
+    - An ``Upload-Offset`` that does not continue the upload is refused (409), and so is a body longer than the upload
+      (413), before it is stored. What arrived of a broken request is kept. A wrong ``Content-Type`` is 415.
+    - Every 2xx of the application becomes 204 without its body, not only 200, and not with it.
+    - Paths that merely begin with the same letters, and GET at ``upload_path`` itself, go to the application.
+    - Uploads can be concatenated, also unfinished ones; the application gets the result, and no single part. It hears
+      of an empty file too, which is complete when it is created.
+    - Without ``do_cleanup`` nothing expires, and no ``Upload-Expires`` says that it does. With it, uploads expire that
+      got their last byte ``expire`` seconds ago, and finished ones as long after the application took them; no other
+      file in ``tmp_dir`` is touched, and no request waits for it.
+    - ``<id>.tus`` takes the place of ``<id>.info``. ``tus import`` makes the one out of the other. Both files of an
+      upload have mode 0600.
+
+    Args:
+        app: the wrapped application.
+        upload_path: the path of the URL that creates uploads, counted from the root of the site.
+        api_base: what comes before ``upload_path`` in the URL of an upload: the start of an absolute URL, or a path.
+        tmp_dir: the directory of the uploads, made where it is missing.
+        expire: in seconds.
+        send_file: whether the application gets the data itself as the body, or its path.
+        max_size: the largest upload, in bytes.
+        do_cleanup: whether anything expires.
+
+    Raises:
+        OptionError: an argument has a bad value, or the directory does not serve.
+    """
+
+    def __init__(
+        self,
+        app: WsgiApp,
+        upload_path: str,
+        api_base: str = "",
+        tmp_dir: str = "/tmp/upload",
+        expire: int = _DEFAULT_EXPIRE,
+        send_file: bool = False,
+        max_size: int = 2**30,
+        do_cleanup: bool = False,
+    ) -> None:
+        for name, value in (("max_size", max_size), ("expire", expire)):
+            if not value:  # no limit to Filter, and to tuswsgi a limit of nothing
+                raise OptionError(name, "must be more than 0")
+        try:
+            os.makedirs(tmp_dir, exist_ok=True)
+        except OSError as error:
+            raise OptionError("tmp_dir", f"{tmp_dir!r} cannot be created: {error.strerror}") from None
+        self._creation_path = "/" + upload_path.strip("/")
+        self._prefix = api_base.rstrip("/") if api_base.startswith("/") else ""
+        self._app = app
+        self._filter = Filter(
+            self._call_app,
+            upload_path=upload_path,
+            tmp_file_dir=tmp_dir,
+            send_file=send_file,
+            max_size=max_size,
+            max_metadata_size=0,
+            upload_valid_duration=expire if do_cleanup else 0,
+            completed_keep=expire if do_cleanup else _FOR_EVER,
+            keep_finished=True,
+            base_url="" if self._prefix else api_base,
+        )
+
+    def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        def start(status: str, headers: list[tuple[str, str]], *exc_info: Any) -> Callable[[bytes], object]:
+            if status.startswith("201"):
+                headers = [
+                    (name, self._prefixed(value) if name.lower() == "location" else value) for name, value in headers
+                ]
+            return start_response(status, headers, *exc_info)
+
+        return self._filter(environ, start if self._prefix else start_response)
+
+    def _prefixed(self, location: str) -> str:
+        """The URL of an upload, with the path in front that a proxy takes away; any other URL as it is."""
+        scheme, _, rest = location.partition("://")
+        host, _, path = rest.partition("/")
+        ours = is_under(unquote("/" + path), self._creation_path)
+        return f"{scheme}://{host}{self._prefix}/{path}" if ours else location
+
+    def _call_app(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        upload: Upload | None = environ.get(UPLOAD_KEY)
+        if upload is not None:
+            # An upload can be complete by its creation, or by that of another. Applications have one route for all.
+            environ["REQUEST_METHOD"] = "PATCH"
+            path = f"{self._creation_path}/{upload.id}".encode().decode("latin-1")
+            environ["PATH_INFO"] = path.removeprefix(str(environ.get("SCRIPT_NAME", "")))
+        return self._app(environ, start_response)
