@@ -1,7 +1,7 @@
 """The code of other servers of the protocol begins uploads, ``tus import`` takes them over, and ours finishes them.
 
-tuswsgi and plone.restapi come from the package index, as wheels that are not installed. tusd, which is a Go program, has
-to be on the ``PATH``; its tests are run by ``pytest -m tusd``.
+tuswsgi and plone.restapi come from the package index, as wheels that are not installed. tusd, which is a Go program,
+has to be on the ``PATH``; its tests are run by ``pytest -m tusd``.
 ``python -m tests.test_peers NAME PORT DIRECTORY WHEELS`` is what runs in the other process.
 """
 
