@@ -43,7 +43,17 @@ MAY_IMPORT = {
     "tus.downloads": ["tus.filebody", "tus.models"],
     "tus.filebody": [],
     "tus.adapters.webob": ["tus.models", "tus.adapters.wsgi"],
+    "tus.adapters.zope": ["tus.adapters.wsgi", "tus.models", "tus.protocol.tus1"],
     "tus.adapters": [],
+    "tus.zope": [
+        "tus.adapters.zope",
+        "tus.errors",
+        "tus.models",
+        "tus.options",
+        "tus.protocol.tus1_replies",
+        "tus.server",
+        "tus.zope",
+    ],
     "tus.handover": ["tus.adapters.interface", "tus.errors", "tus.stores.interface"],
     "tus.receiving": [
         "tus.body",
@@ -95,7 +105,16 @@ MAY_IMPORT = {
         "tus.stores.interface",
     ],
     "tus.files": ["tus.adapters.wsgi", "tus.errors", "tus.filter", "tus.models"],
-    "tus.serve": ["tus.body_gunicorn", "tus.errors", "tus.files", "tus.filter", "tus.operations", "tus.options"],
+    "tus.page": ["tus.adapters.wsgi", "tus.filter"],
+    "tus.serve": [
+        "tus.body_gunicorn",
+        "tus.errors",
+        "tus.files",
+        "tus.filter",
+        "tus.operations",
+        "tus.options",
+        "tus.page",
+    ],
     "tus.compat": ["tus.adapters.wsgi", "tus.errors", "tus.filter", "tus.models", "tus.protocol.routing"],
     "tus.foreign": ["tus.errors", "tus.headers", "tus.models"],
     "tus.importing": [
@@ -109,7 +128,7 @@ MAY_IMPORT = {
     ],
     "tus.cli": ["tus"],
     "tus.testing": ["tus.errors", "tus.models", "tus.stores.interface", "tus.testing"],
-    "tus": ["tus.adapters.webob", "tus.errors", "tus.filter", "tus.models", "tus.options", "tus.server"],
+    "tus": ["tus.adapters.webob", "tus.adapters.zope", "tus.errors", "tus.filter", "tus.models", "tus.options", "tus.server"],
 }
 PURE = {"errors", "headers", "filenames", "checksums", "models", "options"}
 PURE |= {"cors", "events", "proxies", "protocol", "exchange"}

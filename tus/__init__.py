@@ -1,11 +1,12 @@
 """Resumable uploads for Python web applications: tus 1.0.0 with every extension."""
 
 from tus.adapters.webob import WebobAdapter
+from tus.adapters.zope import Zope2RequestAdapter
 from tus.errors import TusException
 from tus.filter import Filter
 from tus.models import Upload
 from tus.options import Options
 from tus.server import Tus
 
-__all__ = ["Filter", "Options", "Tus", "TusException", "Upload", "WebobAdapter"]
+__all__ = ["Filter", "Options", "Tus", "TusException", "Upload", "WebobAdapter", "Zope2RequestAdapter"]
 __version__ = "2.0.0.dev0"

@@ -328,6 +328,8 @@ class Tus:
         """What the caller did with the finished upload stands now, or it does not."""
         if self._claim is None:
             return
+        if self._file is not None:
+            self._file.close()
         if committed and self._is_accepted:
             _accept(self._claim)
         else:

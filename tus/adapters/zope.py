@@ -1,0 +1,183 @@
+"""Zope: its request and response, its transaction, and its habit of running a request again.
+
+This room imports what belongs to Zope only when it is needed, and asks the request for everything else.
+"""
+
+from __future__ import annotations
+
+from collections import ChainMap
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, BinaryIO, cast
+
+from tus.adapters.wsgi import EnvironHeaders
+from tus.models import Readable, Request, Response, Upload
+from tus.protocol.tus1 import MEDIA_TYPE, effective_method
+
+#: What an empty PATCH says in place of the request that is run again.
+_EMPTY_PATCH = {
+    "Tus-Resumable": "1.0.0",
+    "Content-Type": MEDIA_TYPE,
+    "Content-Length": "0",
+    "Transfer-Encoding": None,
+    "Upload-Checksum": None,
+    "Upload-Length": None,
+    "Upload-Concat": None,
+    "X-HTTP-Method-Override": "",
+}
+
+
+class Replayable:
+    """Stands in for the request's input, which Zope rewinds when it runs a request again after a conflict.
+
+    A server's input cannot be rewound, and what was taken out of it is stored already. So it remembers what was
+    answered, and the request that is run again becomes one that says so.
+
+    Attributes:
+        stream: the server's input.
+        answer: what the first run has answered, once it has.
+    """
+
+    def __init__(self, stream: Any) -> None:
+        self.stream = stream
+        self.answer: Response | None = None
+        self._is_read = False
+
+    @classmethod
+    def put(cls, request: Any) -> Replayable:
+        """The stand-in of a Zope request, put in place if it is not."""
+        if not isinstance(request.stdin, cls):
+            stand_in = cls(request.stdin)
+            if request._file is request.stdin:
+                request._file = stand_in
+            request.stdin = stand_in
+        return cast(Replayable, request.stdin)
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        """Rewind, as far as that is possible or does not matter."""
+        if hasattr(self.stream, "seek"):
+            return int(self.stream.seek(offset, whence))
+        if self._is_read and self.answer is None:
+            raise OSError("the body of this request was read, and cannot be read again")
+        return 0
+
+    def read(self, *size: int) -> bytes:
+        """Read from the server's input."""
+        self._is_read = True
+        return cast(bytes, self.stream.read(*size))
+
+    def readline(self, *size: int) -> bytes:
+        """Read a line of the server's input."""
+        self._is_read = True
+        return cast(bytes, self.stream.readline(*size))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.stream, name)
+
+
+class Zope2RequestAdapter:
+    """One request of Zope, from 5.10 on, and the response that belongs to it.
+
+    A finished file becomes ``request._file``. What a view has accepted by ``cleanup_file()`` is removed when the
+    transaction has been committed; when it is aborted the file is kept. A view leaves the response to this adapter, and
+    returns an empty text; only on the request that completes an upload it may answer with a body of its own.
+
+    Args:
+        request: of ``ZPublisher``, after traversal.
+    """
+
+    def __init__(self, request: Any) -> None:
+        self._request = request
+        self._input = Replayable.put(request)
+        self._is_finished = False
+        environ = request.environ
+        self._seen = Request(
+            method=request.environ["REQUEST_METHOD"],
+            url=request["URL"],
+            headers=EnvironHeaders(environ),
+            input_terminated=bool(environ.get("wsgi.input_terminated")),
+            peer=environ.get("REMOTE_ADDR", ""),
+            native=request,
+        )
+        self.request = self._seen if self._input.answer is None else _repeated(self._seen, self._input.answer)
+
+    @property
+    def stream(self) -> Readable:
+        return cast(Readable, self._input if self._input.answer is not None else self._input.stream)
+
+    def respond(self, response: Response) -> None:
+        first = self._input.answer
+        if first is not None and (response.status < 300 or self.request.method == "OPTIONS"):
+            response = first
+        self._input.answer = response
+        theirs = self._request.response
+        for name, value in response.headers:
+            if not (self._is_finished and name.lower() in ("content-type", "content-length")):
+                theirs.setHeader(name, value)
+        if self._is_finished and response.status == 204:
+            return  # the view may have something to say; if not, Zope makes its 200 a 204
+        # Not by setStatus(): it makes a 500 of what it does not know, such as 460.
+        theirs.status, theirs.errmsg = response.status, response.reason
+        if isinstance(response.body, tuple | list):
+            body = b"".join(response.body)
+            if body and self._seen.method != "HEAD":
+                theirs.setBody(body, lock=True)
+        elif self._seen.method == "HEAD":
+            getattr(response.body, "close", lambda: None)()
+        else:
+            theirs.setBody(_streamed(response.body), lock=True)
+
+    def replace_body(self, file: BinaryIO, size: int, upload: Upload) -> None:
+        request = self._request
+        self._is_finished = True
+        request._file = file
+        request.other.pop("BODYFILE", None)
+        request.environ["CONTENT_LENGTH"] = str(size)
+        request.environ.setdefault("HTTP_FILENAME", upload.filename)  # what plone.app.content looks for
+
+    def at_transaction_end(self, callback: Callable[[bool], None]) -> None:
+        import transaction
+
+        is_called = False
+
+        def call(committed: bool) -> None:
+            nonlocal is_called
+            if not is_called:  # a commit that fails is told to both hooks
+                is_called = True
+                callback(committed)
+
+        current = transaction.get()
+        current.addAfterCommitHook(call)
+        current.addAfterAbortHook(call, (False,))
+
+
+def _repeated(request: Request, answer: Response) -> Request:
+    """What a request becomes that has been answered, and is run again because its transaction was not committed.
+
+    An append, or a creation, asks for the hand-over again: as an empty PATCH where it has ended. A concatenation finds
+    what it has made by itself. Nothing else has left anything undone, and only its answer is needed.
+    """
+    told: Mapping[str, str] = {name.lower(): value for name, value in answer.headers}
+    method = effective_method(request)
+    if answer.status < 300 and method == "PATCH":
+        return _empty_patch(request, request.url, told["upload-offset"])
+    if answer.status < 300 and method == "POST":
+        if (request.headers.get("Upload-Concat") or "").startswith("final"):
+            return request
+        return _empty_patch(
+            request, request.url.rstrip("/") + "/" + told["location"].rpartition("/")[2], told.get("upload-offset", "0")
+        )
+    return Request("OPTIONS", request.url, request.headers, peer=request.peer, native=request.native)
+
+
+def _empty_patch(request: Request, url: str, offset: str) -> Request:
+    headers = ChainMap(cast(Any, _EMPTY_PATCH | {"Upload-Offset": offset}), cast(Any, request.headers))
+    return Request("PATCH", url, cast(Mapping[str, str], headers), peer=request.peer, native=request.native)
+
+
+def _streamed(blocks: Iterable[bytes]) -> object:
+    """A body that Zope passes to the server block by block."""
+    from zope.interface import alsoProvides
+    from ZPublisher.Iterators import IUnboundStreamIterator
+
+    alsoProvides(blocks, IUnboundStreamIterator)
+    return blocks

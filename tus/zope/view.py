@@ -1,0 +1,68 @@
+"""``@@tus``: the view that receives uploads."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from Products.Five.browser import BrowserView
+from zExceptions import NotFound
+from zope.component import queryMultiAdapter
+from zope.interface import implementer
+from zope.publisher.interfaces import IPublishTraverse
+
+from tus.adapters.zope import Zope2RequestAdapter
+from tus.errors import OptionError, StorageUnavailable
+from tus.models import is_upload_id
+from tus.protocol import tus1_replies
+from tus.server import Tus
+from tus.zope import settings
+from tus.zope.interfaces import IUploadReceiver
+from tus.zope.permission import CONTEXT_KEY
+
+log = logging.getLogger(__name__)
+
+
+@implementer(IPublishTraverse)
+class Uploads(BrowserView):  # type: ignore[misc]
+    """Receives uploads into a folder, for the site's :class:`~tus.zope.interfaces.IUploadReceiver` to take."""
+
+    _upload_id: str | None = None
+
+    def publishTraverse(self, request: Any, name: str) -> Uploads:  # noqa: N802 - Zope's name
+        """Take the id of an upload from the URL.
+
+        Raises:
+            NotFound: there is something else in the URL.
+        """
+        if self._upload_id is not None or not is_upload_id(name):
+            raise NotFound(name)
+        self._upload_id = name
+        return self
+
+    def __call__(self) -> str:
+        """Answer the request, and have the site take what it completed."""
+        adapter = Zope2RequestAdapter(self.request)
+        receiver = queryMultiAdapter((self.context, self.request), IUploadReceiver)
+        try:
+            options = settings.options()
+            if receiver is None:
+                raise OptionError(
+                    "IUploadReceiver", f"no adapter of {type(self.context).__name__} and the request is registered"
+                )
+        except OptionError:
+            log.exception("uploads are not configured")
+            is_head = adapter.request.method == "HEAD"
+            adapter.respond(tus1_replies.refused(StorageUnavailable(), is_head))
+            return ""
+        self.request[CONTEXT_KEY] = self.context
+        tus = Tus(adapter, options=options)
+        if not tus.valid:
+            raise NotFound(self.__name__)
+        tus.handle()
+        if tus.upload_finished and tus.upload is not None:
+            location = receiver.receive(tus.upload, self.request._file)
+            tus.cleanup_file()
+            if location is not None and self.request.response.status != 201:  # a POST's is the upload's
+                self.request.response.setHeader("Location", location)
+        return ""
