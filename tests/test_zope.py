@@ -16,9 +16,10 @@ from tusclient.client import TusClient
 
 from tests import zope_site
 from tests.serving import ROOT, free_port, wait_for_port
+from tests.test_docs import blocks
 from tests.wsgi import OCTETS, TUS, call
 from tus import Tus, Zope2RequestAdapter, errors
-from tus.models import State
+from tus.models import State, Upload
 from tus.stores.directory import DirectoryStore
 
 pytestmark = [
@@ -217,6 +218,7 @@ def test_a_transaction_that_is_aborted_has_not_accepted(site, request):
     url = site.create("/f/tus", 3, metadata(filename=name, do="abort"))["Location"]
     site.patch(url, 0, b"abc")
     assert name not in zope_site.contents()
+    assert (site.directory / "uploads" / url.rpartition("/")[2]).read_bytes() == b"abc"
     assert site.store.load(url.rpartition("/")[2]).state == State.COMPLETE
     site.store.claim(site.store.load(url.rpartition("/")[2])).release()  # nobody holds it
 
@@ -247,6 +249,8 @@ def test_a_request_that_zope_runs_again(site, request, do, how):
     after = {path.name for path in (site.directory / "uploads").glob("*.tus")}
     assert len(after - before) == (3 if how == "final" else 1)
     assert site.store.load(upload_id).state == State.ACCEPTED
+    assert (site.directory / "uploads" / upload_id).read_bytes() == b"abcdef"  # keep_finished
+    assert not list((site.directory / "uploads").glob(".tus-handover-*"))
 
 
 # -- The adapter by itself, as a view of a site's own uses it --
@@ -393,6 +397,37 @@ def test_every_status_reaches_the_client(tmp_path, error, method):
     assert status == f"{error.status} {error.reason}"
     assert request.response.body == (b"" if method == "HEAD" else f"{refusal}\n".encode())
     assert {"Tus-Resumable", "Content-Type"} <= {name.title() for name, _ in headers}
+
+
+def test_the_examples_of_the_document(tmp_path):
+    from zope.component import provideAdapter
+    from zope.interface import Interface, implementer
+    from zope.publisher.interfaces import IPublishTraverse
+    from zope.publisher.interfaces.browser import IBrowserRequest
+
+    site = Site()
+    receiver, view = blocks("python", "docs/zope.rst")
+    namespace = {}
+    exec(receiver, namespace)
+    exec(view.replace("/tmp/upload", str(tmp_path)), namespace)
+    provideAdapter(
+        implementer(IPublishTraverse)(namespace["UploadView"]), (Interface, IBrowserRequest), Interface, "own"
+    )
+    namespace["UploadView"].__roles__ = None
+    url = site.create("/f/own", 5, named("own.txt"))["Location"]
+    assert site.patch(url, 0, b"hel").status == 204
+    assert site.patch(url, 3, b"lo").status == 204
+    assert zope_site.contents()["own.txt"] == b"hello"
+    assert not (tmp_path / url.rpartition("/")[2]).exists()
+    assert site.send("GET", "/f/own").body == b"the page with the upload form"
+
+    import Zope2
+
+    root = Zope2.app()
+    upload = Upload("a" * 32, raw_metadata="filename eA==")
+    assert namespace["Receiver"](root["f"], None).receive(upload, io.BytesIO(b"abc")).endswith("/f/x")
+    assert bytes(root["f"]["x"].data) == b"abc"
+    root._p_jar.close()
 
 
 # -- Under Zope's own test case --

@@ -61,6 +61,8 @@ class Receiver:
         if what == "raise":
             raise RuntimeError("the receiver does not want it")
         manage_addFile(self.context, upload.filename, file.read())
+        if what is not None:
+            os.unlink(file.name)  # as if it had been moved into a blob that goes with the transaction
         if what == "conflict" and attempts[upload.id] == 1:
             raise ConflictError("provoked in the view")
         if what == "conflict at commit" and attempts[upload.id] <= 2:

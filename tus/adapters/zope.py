@@ -5,8 +5,11 @@ This room imports what belongs to Zope only when it is needed, and asks the requ
 
 from __future__ import annotations
 
+import os
+import secrets
 from collections import ChainMap
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from typing import Any, BinaryIO, cast
 
 from tus.adapters.wsgi import EnvironHeaders
@@ -89,6 +92,7 @@ class Zope2RequestAdapter:
         self._request = request
         self._input = Replayable.put(request)
         self._is_finished = False
+        self._link: BinaryIO | None = None
         environ = request.environ
         self._seen = Request(
             method=request.environ["REQUEST_METHOD"],
@@ -119,7 +123,7 @@ class Zope2RequestAdapter:
         theirs.status, theirs.errmsg = response.status, response.reason
         if isinstance(response.body, tuple | list):
             body = b"".join(response.body)
-            if body and self._seen.method != "HEAD":
+            if body:
                 theirs.setBody(body, lock=True)
         elif self._seen.method == "HEAD":
             getattr(response.body, "close", lambda: None)()
@@ -129,10 +133,33 @@ class Zope2RequestAdapter:
     def replace_body(self, file: BinaryIO, size: int, upload: Upload) -> None:
         request = self._request
         self._is_finished = True
-        request._file = file
+        request._file = self._linked(file, upload.path)
         request.other.pop("BODYFILE", None)
         request.environ["CONTENT_LENGTH"] = str(size)
         request.environ.setdefault("HTTP_FILENAME", upload.filename)  # what plone.app.content looks for
+
+    def _linked(self, file: BinaryIO, path: str | None) -> BinaryIO:
+        """The file under another name of its own, because plone.namedfile moves what it gets into a blob.
+
+        That blob goes with its transaction, and a file that was moved into it would go too.
+        """
+        if path is None or getattr(file, "name", None) != path:
+            return file
+        directory, name = os.path.split(path)
+        link = os.path.join(directory, f".tus-handover-{name}-{secrets.token_hex(4)}")
+        try:
+            os.link(path, link, follow_symlinks=False)
+        except OSError:
+            return file  # a file system without hard links
+        self._link = open(link, "rb")  # noqa: SIM115 - until the transaction has ended
+        return self._link
+
+    def _drop_link(self) -> None:
+        if self._link is not None:
+            self._link.close()
+            with suppress(FileNotFoundError):
+                os.unlink(self._link.name)
+            self._link = None
 
     def at_transaction_end(self, callback: Callable[[bool], None]) -> None:
         import transaction
@@ -143,6 +170,7 @@ class Zope2RequestAdapter:
             nonlocal is_called
             if not is_called:  # a commit that fails is told to both hooks
                 is_called = True
+                self._drop_link()
                 callback(committed)
 
         current = transaction.get()

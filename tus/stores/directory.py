@@ -49,6 +49,7 @@ from tus.stores.files import (
     Policy,
     SideCar,
     lock_data,
+    open_reading,
     open_sidecar,
     read_all,
     read_upload,
@@ -143,10 +144,10 @@ class DirectoryStore:
 
     def read(self, upload: Upload) -> tuple[BinaryIO, float]:
         try:
-            fd = os.open(self._path(upload.id), os.O_RDONLY | FLAGS)
+            file = open_reading(self._path(upload.id))
         except FileNotFoundError:
             raise UploadGone("The file of this upload is not kept here any more.") from None
-        return os.fdopen(fd, "rb"), os.fstat(fd).st_mtime
+        return file, os.fstat(file.fileno()).st_mtime
 
     def _without_data(self, path: str) -> Upload:
         """What an upload is whose data is not there: accepted just now, being taken by a rename, or lost."""

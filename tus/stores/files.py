@@ -15,7 +15,7 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Self
+from typing import BinaryIO, Self
 
 from tus.errors import OffsetMismatch, StorageFull, UploadGone, UploadNotFound
 from tus.events import Synced, emit
@@ -312,6 +312,11 @@ def write_at(fd: int, block: Block, offset: int) -> int:
         if error.errno not in _FULL:
             raise
     return written
+
+
+def open_reading(path: str) -> BinaryIO:
+    """Open data for reading, as an ordinary file that knows its path: plone.namedfile asks for that."""
+    return open(path, "rb", opener=lambda name, flags: os.open(name, flags | FLAGS))
 
 
 def lock_data(path: str) -> int:

@@ -12,10 +12,10 @@ from tus.errors import StorageFull, UploadGone, UploadLocked, UploadReplaced
 from tus.events import Fenced, TakenOver, emit
 from tus.models import State, Upload
 from tus.stores.files import (
-    FLAGS,
     Policy,
     SideCar,
     lock_data,
+    open_reading,
     sync,
     sync_directory,
     unlink,
@@ -166,7 +166,7 @@ class DirectoryClaim:
             sync_directory(os.path.dirname(self._car.path))
 
     def open(self) -> BinaryIO:
-        return os.fdopen(os.open(self._car.path, os.O_RDONLY | FLAGS), "rb")
+        return open_reading(self._car.path)
 
     def accept(self) -> None:
         if self.upload.state == State.ACCEPTED:
