@@ -1,0 +1,57 @@
+"""Uploads in a Django view: ``python examples/django_view.py [PORT]``, then upload to http://127.0.0.1:PORT/files."""
+
+import os
+import sys
+from pathlib import Path
+
+import django
+from django.conf import settings
+from django.core.files import File
+from django.core.files.storage import FileSystemStorage
+from django.core.wsgi import get_wsgi_application
+from django.http import HttpResponse, StreamingHttpResponse
+from django.urls import re_path
+from django.views.decorators.csrf import csrf_exempt
+
+from tus import Tus
+from tus.adapters.wsgi import WsgiAdapter
+
+ARRIVED = Path(os.environ.get("ARRIVED", "arrived"))
+
+if not settings.configured:
+    settings.configure(ROOT_URLCONF=__name__, ALLOWED_HOSTS=["127.0.0.1"], SECRET_KEY="for this example alone")
+    django.setup()
+storage = FileSystemStorage(ARRIVED)  # it finds a name that no file has
+
+
+def index(request):
+    lines = [f"{name}, {storage.size(name)} bytes" for name in sorted(storage.listdir("")[1])]
+    return HttpResponse("\n".join(["Arrived:", *lines]), content_type="text/plain")
+
+
+@csrf_exempt  # a tus client sends no form; say by principal= or authorize= who may upload
+def upload(request):
+    adapter = WsgiAdapter(request.environ)
+    tus = Tus(adapter, tmp_file_dir=ARRIVED.parent / "unfinished")
+    if not tus.valid:
+        return HttpResponse("Use a tus client.", status=404)
+    tus.handle()
+    if tus.upload_finished:
+        with open(tus.get_filepath(), "rb") as file:
+            storage.save(tus.upload.filename, File(file))
+        tus.cleanup_file()  # until then the file is kept, and offered again
+    answer = adapter.response
+    return StreamingHttpResponse(answer.body, status=answer.status, reason=answer.reason, headers=dict(answer.headers))
+
+
+urlpatterns = [re_path(r"^$", index), re_path(r"^files(?:/[0-9a-f]{32})?/?$", upload)]
+
+ARRIVED.mkdir(exist_ok=True)
+application = get_wsgi_application()
+
+if __name__ == "__main__":
+    from gunicorn.app.wsgiapp import run
+
+    port = sys.argv[1] if len(sys.argv) > 1 else "8000"
+    sys.argv = ["gunicorn", "--threads", "8", "-b", f"127.0.0.1:{port}", "--pythonpath", "examples", "django_view"]
+    run()

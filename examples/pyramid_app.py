@@ -1,0 +1,58 @@
+"""Uploads in a Pyramid view: ``python examples/pyramid_app.py [PORT]``, then upload to http://127.0.0.1:PORT/files."""
+
+import os
+import sys
+from pathlib import Path
+
+from pyramid.config import Configurator
+from pyramid.response import Response
+from waitress import serve
+
+from tus import Tus, WebobAdapter
+
+ARRIVED = Path(os.environ.get("ARRIVED", "arrived"))
+
+
+def index(request):
+    lines = [f"{file.name}, {file.stat().st_size} bytes" for file in sorted(ARRIVED.iterdir())]
+    return Response("\n".join(["Arrived:", *lines]), content_type="text/plain")
+
+
+def upload(request):
+    adapter = WebobAdapter(request)
+    # Whoever is logged in owns the upload; to others it does not exist.
+    tus = Tus(adapter, tmp_file_dir=ARRIVED.parent / "unfinished", principal=request.authenticated_userid)
+    if not tus.valid:
+        return Response("Use a tus client.", status=404)
+    tus.handle()
+    if tus.upload_finished:
+        link(tus.get_filepath(), tus.upload.filename)
+        tus.cleanup_file()  # until then the file is kept, and offered again
+    return adapter.resp
+
+
+def link(source, name):
+    """Give a file a name that no other has, in one step."""
+    stem, extension = os.path.splitext(name)
+    for number in range(1, 10_000):
+        try:
+            os.link(source, ARRIVED / (name if number == 1 else f"{stem} ({number}){extension}"))
+        except FileExistsError:
+            continue
+        return
+    raise FileExistsError(name)
+
+
+def main():
+    ARRIVED.mkdir(exist_ok=True)
+    with Configurator() as config:
+        config.add_route("index", "/")
+        config.add_view(index, route_name="index")
+        config.add_route("upload", "/files*upload_id")
+        config.add_view(upload, route_name="upload")
+        return config.make_wsgi_app()
+
+
+if __name__ == "__main__":
+    # waitress takes in a whole request before the view runs, so clients should send chunks of some MiB.
+    serve(main(), listen=f"127.0.0.1:{sys.argv[1] if len(sys.argv) > 1 else 6543}")
