@@ -17,15 +17,18 @@ from webob import Request
 
 import tus
 from tests.serving import ROOT, free_port
+from tests.subjects import FilterSubject
 from tests.wsgi import OCTETS, TUS, call
 from tus.options import Options
 
-DOCUMENTS = ("README.rst", "CHANGES.rst", "docs/design.rst", "docs/benchmarks.rst")
+DOCUMENTS = ("README.rst", "CHANGES.rst", *sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.rst")))
 README = ROOT / "README.rst"
 
 
-def blocks(language):
-    tree = docutils.core.publish_doctree(README.read_text(), settings_overrides={"report_level": 2, "halt_level": 2})
+def blocks(language, document="README.rst"):
+    path = ROOT / document
+    settings = {"report_level": 2, "halt_level": 2, "syntax_highlight": "none"}
+    tree = docutils.core.publish_doctree(path.read_text(), source_path=str(path), settings_overrides=settings)
     return [node.astext() for node in tree.findall(docutils.nodes.literal_block) if language in node["classes"]]
 
 
@@ -52,7 +55,7 @@ def upload(app, url, data=b"hello world"):
 @pytest.mark.parametrize("name", DOCUMENTS)
 def test_documents_are_valid(name):
     path = ROOT / name
-    settings = {"report_level": 2, "halt_level": 2, "input_encoding": "utf-8"}
+    settings = {"report_level": 2, "halt_level": 2, "input_encoding": "utf-8", "syntax_highlight": "none"}
     docutils.core.publish_doctree(path.read_text(), source_path=str(path), settings_overrides=settings)
 
 
@@ -84,6 +87,15 @@ def test_the_view_of_the_readme(tmp_path):
     assert b"upload form" in call(app, "GET", "/anywhere/uploads").body
 
 
+def test_tuswsgi_is_replaced_as_the_document_says(tmp_path):
+    namespace = {"application": application_factory({})}
+    exec(adjusted(blocks("python", "docs/moving.rst")[0], tmp_path), namespace)
+    upload(namespace["application"], "/api/upload/resumable_upload")
+    (path,) = handed
+    assert Path(path.decode()).read_bytes() == b"hello world"
+    handed.clear()
+
+
 handed = []
 
 
@@ -113,10 +125,35 @@ def test_the_ini_files_of_the_readme(tmp_path, number):
         assert os.path.dirname(handed[0].decode()) == str(tmp_path / "upload")
 
 
-def test_every_option_is_in_the_readme_and_no_other():
-    named = set(re.findall(r"^``([a-z_]+)``|, ``([a-z_]+)``$", README.read_text(), re.MULTILINE))
+def test_every_option_is_documented_and_no_other():
+    text = (ROOT / "docs/options.rst").read_text()
+    named = set(re.findall(r"^``([a-z_]+)``|, ``([a-z_]+)``$", text, re.MULTILINE))
     named = {name for pair in named for name in pair if name}
     assert named == set(Options.__dataclass_fields__)
+
+
+def test_the_gate_of_the_options(tmp_path):
+    namespace = {}
+    exec(blocks("python", "docs/options.rst")[0], namespace)
+    subject = FilterSubject(tmp_file_dir=str(tmp_path), authorize=namespace["authorize"])
+    assert subject.create(1)["WWW-Authenticate"] == 'Basic realm="uploads"'
+    program = {"Upload-Metadata": "filename YS5leGU="}
+    assert subject.create(1, program, environ={"REMOTE_USER": "ann"}).status == 403
+    url = subject.create(1, environ={"REMOTE_USER": "ann"})["Location"]
+    assert subject.send("HEAD", url, environ={"REMOTE_USER": "bob"}).status == 404
+    assert subject.send("HEAD", url, environ={"REMOTE_USER": "ann"}).status == 200
+
+
+def test_the_application_that_is_asked(tmp_path):
+    namespace = {"user_of": lambda environ: environ.get("HTTP_X_USER")}
+    exec(blocks("python", "docs/options.rst")[1], namespace)
+    app = tus.Filter(namespace["application"], upload_path="/f", tmp_file_dir=str(tmp_path), ask_app="create head")
+    headers = TUS | {"Upload-Length": "5"}
+    refused = call(app, "POST", "/f", headers)
+    assert (refused.status, refused.body) == (403, b"Log in to upload.\n")
+    url = call(app, "POST", "/f", headers | {"X-User": "ann"})["Location"]
+    assert call(app, "HEAD", url, TUS | {"X-User": "ann"}).status == 200
+    assert call(app, "HEAD", url, TUS | {"X-User": "bob"}).status == 404
 
 
 def test_the_example_names_options_that_exist():
@@ -125,6 +162,22 @@ def test_the_example_names_options_that_exist():
     assert set(parser["filter:tus"]) - {"use"} <= set(Options.__dataclass_fields__)
     commented = re.findall(r"^# ([a-z_]+) =", (ROOT / "paste_example.ini").read_text(), re.MULTILINE)
     assert set(commented) <= set(Options.__dataclass_fields__)
+
+
+def test_the_ini_files_of_deploying(tmp_path):
+    (tmp_path / "site.ini").write_text(
+        "[pipeline:main]\npipeline = tus app\n[app:app]\npaste.app_factory = tests.test_docs:application_factory\n"
+        + "\n".join(blocks("ini", "docs/deploying.rst"))
+    )
+    app = loadapp(f"config:{tmp_path}/site.ini")
+    proxy = {"environ": {"REMOTE_ADDR": "127.0.0.1"}}
+    headers = TUS | {"Upload-Length": "1", "X-Forwarded-Host": "example.org", "X-Forwarded-Proto": "https"}
+    assert call(app, "POST", "/files", headers, **proxy)["Location"].startswith("https://example.org/files/")
+    from waitress.adjustments import Adjustments
+
+    parser = configparser.RawConfigParser()
+    parser.read(tmp_path / "site.ini")
+    Adjustments(**{name: value for name, value in parser["server:main"].items() if name != "use"})
 
 
 def test_files_that_the_documents_name_exist():
