@@ -78,7 +78,7 @@ class Replayable:
 
 
 class Zope2RequestAdapter:
-    """One request of Zope, from 5.10 on, and the response that belongs to it.
+    """One request of Zope, from 5.14 on, and the response that belongs to it.
 
     A finished file becomes ``request._file``. What a view has accepted by ``cleanup_file()`` is removed when the
     transaction has been committed; when it is aborted the file is kept. A view leaves the response to this adapter, and
