@@ -126,9 +126,18 @@ MAY_IMPORT = {
         "tus.stores.directory",
         "tus.stores.locks",
     ],
+    "tus.commands": ["tus.commands", "tus.errors", "tus.models", "tus.options", "tus.stores"],
     "tus.cli": ["tus"],
     "tus.testing": ["tus.errors", "tus.models", "tus.stores.interface", "tus.testing"],
-    "tus": ["tus.adapters.webob", "tus.adapters.zope", "tus.errors", "tus.filter", "tus.models", "tus.options", "tus.server"],
+    "tus": [
+        "tus.adapters.webob",
+        "tus.adapters.zope",
+        "tus.errors",
+        "tus.filter",
+        "tus.models",
+        "tus.options",
+        "tus.server",
+    ],
 }
 PURE = {"errors", "headers", "filenames", "checksums", "models", "options"}
 PURE |= {"cors", "events", "proxies", "protocol", "exchange"}

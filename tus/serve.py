@@ -23,6 +23,7 @@ from tus.files import Files
 from tus.filter import Filter, WsgiApp
 from tus.operations import Operations
 from tus.options import Options
+from tus.page import Page
 
 GRACE = 10  # seconds for running requests after SIGTERM; bodies end at once
 
@@ -39,7 +40,7 @@ def build_pipeline(
         raise OptionError("--dir", error.problem) from error
     if metrics_path is not None:
         _share_metrics()
-    return Operations(uploads, Options.build(tmp_file_dir=tmp_file_dir), "/health", metrics_path)
+    return Operations(Page(uploads, path), Options.build(tmp_file_dir=tmp_file_dir), "/health", metrics_path)
 
 
 def _share_metrics() -> None:
