@@ -18,6 +18,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from tests.serving import ROOT, command, free_port, wait_for_port
 from tests.subjects import FilterSubject, ViewSubject
+from tests.test_docs import blocks
 from tests.wsgi import OCTETS, TUS, call
 from tus import events
 from tus.errors import Forbidden, OptionError
@@ -420,3 +421,28 @@ def test_a_refusal_is_an_error_in_the_metrics_too(tmp_path, heard):
     subject = FilterSubject(tmp_file_dir=str(tmp_path), authorize=gate)
     assert subject.create(1).status == 403
     assert (heard[-1].status, heard[-1].reason) == (403, "Forbidden")
+
+
+def test_the_document_names_every_metric(tmp_path):
+    script = "import sys; from tus import metrics; from tus.stores.directory import DirectoryStore; "
+    script += "store = DirectoryStore(sys.argv[1]); store.sweep(); sys.stdout.buffer.write(metrics.expose(store))"
+    command = [sys.executable, "-c", script, str(tmp_path)]
+    text = subprocess.run(command, check=True, capture_output=True, cwd=ROOT, timeout=60).stdout.decode()
+    exposed = {family.name for family in text_string_to_metric_families(text)}
+    document = (ROOT / "docs/operating.rst").read_text()
+    named = {name.removesuffix("_total") for name in re.findall(r"``(tusd?_[a-z_]+)``", document)}
+    assert {name.removesuffix("_total") for name in exposed} == named
+
+
+def test_the_pipeline_of_the_document(tmp_path):
+    from paste.deploy import loadapp
+
+    (text,) = blocks("ini", "docs/operating.rst")
+    text += "\n[filter:tus]\nuse = egg:tus#main\nupload_path = /files\ntmp_file_dir = %(here)s/uploads.tmp\n"
+    text += "[app:myapp]\npaste.app_factory = tests.test_docs:application_factory\n"
+    (tmp_path / "site.ini").write_text(text)
+    app = loadapp(f"config:{tmp_path}/site.ini")
+    assert call(app, "GET", "/health").body == b"ok\n"
+    assert b"tusd_requests_total" in call(app, "GET", "/metrics").body
+    assert call(app, "POST", "/files", TUS | {"Upload-Length": "1"}).status == 201
+    assert call(app, "GET", "/").body == b"ok"

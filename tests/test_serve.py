@@ -1,4 +1,4 @@
-"""``tus serve`` as people run it, ``tus ls`` and ``tus clean``; and the application that files uploads."""
+"""``tus serve`` as people run it; and the application that files uploads."""
 
 import base64
 import concurrent.futures
@@ -24,7 +24,6 @@ import psutil
 import pytest
 from tusclient.client import TusClient
 
-import tus
 from tests.clients import head, offset_of, wait_for_offset
 from tests.serving import ROOT, command, free_port
 from tests.wsgi import OCTETS, TUS, call
@@ -252,11 +251,27 @@ def test_dir_and_path(tmp_path):
 
 
 def test_what_is_no_upload_is_not_found(shared):
-    for method, path in (("GET", "/"), ("GET", "/files"), ("POST", "/"), ("GET", "/files-public"), ("GET", "/.tus")):
+    for method, path in (("GET", "/files"), ("POST", "/"), ("GET", "/files-public"), ("GET", "/.tus")):
         status, headers, body = request(shared.netloc, method, path)
         assert (status, headers["content-type"]) == (404, "text/plain; charset=utf-8")
         assert body == b"There is nothing to see here; this server receives uploads.\n"
-    assert request(shared.netloc, "HEAD", "/")[0] == 404
+    assert request(shared.netloc, "HEAD", "/x")[0] == 404
+
+
+def test_its_root_is_a_page(shared):
+    status, headers, body = request(shared.netloc, "GET", "/")
+    assert (status, headers["content-type"]) == (200, "text/html; charset=utf-8")
+    assert b"Upload files" in body
+    assert request(shared.netloc, "HEAD", "/")[0] == 200
+
+
+def test_options_of_the_uploads(tmp_path):
+    arguments = ["-o", "max_size=3", "-o", "download=true", "--option", "keep_finished=on"]
+    with serving(tmp_path, *arguments) as served:
+        assert request(served.netloc, "POST", "/files", {"Upload-Length": "4"})[0] == 413
+        location = upload(served, "a.txt", b"abc")
+        status, _, body = request(served.netloc, "GET", urlsplit(location).path)
+        assert (status, body) == (200, b"abc")
 
 
 def preflight(served, origin):
@@ -585,6 +600,11 @@ def assert_refused(done, *words):
 
 MISTAKES = [
     (["--port", "70000"], "--port"),
+    (["-o", "max_size"], "--option"),
+    (["-o", "tmp_file_dir=x"], "--option"),
+    (["-o", "max_sise=3"], "max_sise"),
+    (["-o", "max_size=much"], "max_size"),
+    (["--metrics", "x"], "--metrics"),
     (["--port", "-1"], "--port"),
     (["--port", "http"], "--port"),
     (["--workers", "0"], "--workers"),
@@ -616,7 +636,9 @@ def test_a_bad_option_is_named(arguments, option, tmp_path):
     assert not (tmp_path / "missing").exists()
 
 
-@pytest.mark.parametrize("arguments", [[], ["nonsense"], ["ls"], ["clean"], ["serve", "a.ini", "b.ini"]])
+@pytest.mark.parametrize(
+    "arguments", [[], ["nonsense"], ["rm"], ["show"], ["ls", "a", "b"], ["serve", "a.ini", "b.ini"]]
+)
 def test_a_command_that_does_not_exist(arguments, tmp_path):
     done = run(*arguments, directory=tmp_path)
     assert_refused(done, "usage: tus")
@@ -713,15 +735,7 @@ args = (r"%(here)s/log",)
     assert (tmp_path / "log").exists()
 
 
-# -- tus ls, tus clean, tus --version -----------------------------------------------------------------------------
-
-
-@pytest.fixture(params=["tmp_file_dir", "of tus serve"])
-def kept(request, tmp_path):
-    """A directory for the command line, and where its uploads are."""
-    inner = tmp_path / "uploads" / ".tus" if request.param == "of tus serve" else tmp_path / "uploads"
-    inner.mkdir(parents=True)
-    return tmp_path / "uploads", inner
+# -- Looking after the directory meanwhile; the rest of that is in test_cli.py ------------------------------------
 
 
 def store_in(directory, ago=0.0, **options):
@@ -734,76 +748,6 @@ def filled(store, size, data=b"", name=None):
     return store.append(made, 0, data) if data else made
 
 
-def test_ls(kept):
-    directory, inner = kept
-    running = filled(store_in(inner, ago=7300), 1000, b"12345", "naïve\n\x1b[31m file.bin")
-    finished = filled(store_in(inner, ago=100), 5, b"12345", "../done.bin")
-    deferred = filled(store_in(inner, ago=50), None)
-    expired = filled(store_in(inner, ago=200_000, lifetime=10), 7, b"1", "old")
-    part = store_in(inner, ago=5).create(Upload("", length=3, concat="partial"))
-    accepted = filled(store_in(inner, ago=20), 2, b"ok", "taken")
-    store_in(inner).claim(accepted).accept()
-    (inner / "somebody-elses.tus").write_text("not ours")
-    done = run("ls", directory)
-    assert (done.returncode, done.stderr) == (0, "")
-    heading, *rows = done.stdout.splitlines()
-    assert heading.split() == ["ID", "STATE", "OFFSET", "LENGTH", "AGE", "NAME"]
-    assert [row.split(maxsplit=5) for row in rows if row.split()[0] != part.id] == [
-        [expired.id, "expired", "1", "7", "2d", "old"],
-        [running.id, "receiving", "5", "1000", "2h", "naïve[31m file.bin"],
-        [finished.id, "complete", "5", "5", "1m", "done.bin"],
-        [deferred.id, "receiving", "0", "?", "50s"],
-        [accepted.id, "accepted", "2", "2", "20s", "taken"],
-    ]
-    assert rows[-1].split() == [part.id, "receiving", "part", "0", "3", "5s"]
-
-
-def test_ls_of_nothing(kept):
-    done = run("ls", kept[0])
-    assert (done.returncode, done.stdout.split(), done.stderr) == (
-        0,
-        ["ID", "STATE", "OFFSET", "LENGTH", "AGE", "NAME"],
-        "",
-    )
-
-
-def test_ls_whose_reader_has_seen_enough(tmp_path):
-    store = store_in(tmp_path)
-    for number in range(2000):
-        filled(store, number)
-    read_end, write_end = os.pipe()
-    with subprocess.Popen([TUS_COMMAND, "ls", str(tmp_path)], stdout=write_end, stderr=subprocess.PIPE) as process:
-        os.close(write_end)
-        os.read(read_end, 10)
-        os.close(read_end)
-        assert process.communicate(timeout=30)[1] == b""
-        assert process.returncode == 0
-
-
-def test_clean(kept):
-    directory, inner = kept
-    alive = filled(store_in(inner, ago=60), 10, b"12345")
-    expired = filled(store_in(inner, ago=3600, lifetime=60), 10, b"12345")
-    finished = filled(store_in(inner, ago=3600, lifetime=60), 5, b"12345")
-    for_ever = filled(store_in(inner, ago=3600, lifetime=0), 10, b"12345")
-    accepted = filled(store_in(inner, ago=3600), 2, b"ok")
-    store_in(inner, ago=3600, completed_keep=60).claim(accepted).accept()
-    told = filled(store_in(inner), 2, b"ok")
-    store_in(inner).claim(told).accept()
-    foreign = [inner / "readme.txt", inner / "x.tus", inner / ("0" * 32), directory / "landed.bin"]
-    for path in foreign:
-        path.write_text("not ours")
-    done = run("clean", directory)
-    assert (done.returncode, done.stdout, done.stderr) == (0, "2 removed\n", "")
-    names = {path.name for path in inner.iterdir() if not path.name.startswith(".")}
-    ours = {f"{upload.id}{end}" for upload in (alive, finished, for_ever) for end in ("", ".tus")}
-    assert names == ours | {f"{told.id}.tus"} | {path.name for path in foreign if path.parent == inner}
-    assert all(path.read_text() == "not ours" for path in foreign)
-    assert expired.id not in names
-    done = run("clean", directory)
-    assert (done.returncode, done.stdout) == (0, "0 removed\n")
-
-
 def test_clean_beside_a_server(tmp_path):
     with serving(tmp_path) as served:
         url = create(served, "a", 10)
@@ -814,17 +758,6 @@ def test_clean_beside_a_server(tmp_path):
         assert head(f"{served.url}/{expired.id}")[0] in (404, 410)
         assert patch(url, 5, b"67890")[0] == 204
     assert files_in(tmp_path / "uploads") == {"a": b"1234567890"}
-
-
-@pytest.mark.parametrize("name", ["ls", "clean"])
-def test_no_such_directory(name, tmp_path):
-    assert_refused(run(name, tmp_path / "missing"), "DIR", str(tmp_path / "missing"))
-    assert not (tmp_path / "missing").exists()
-
-
-def test_version():
-    done = run("--version")
-    assert (done.returncode, done.stdout, done.stderr) == (0, f"tus {tus.__version__}\n", "")
 
 
 # -- The application that files uploads ---------------------------------------------------------------------------

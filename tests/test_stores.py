@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+import zlib
 from pathlib import Path
 from unittest import mock
 
@@ -565,3 +566,53 @@ def test_a_child_that_was_forked_during_a_sweep_does_not_keep_its_lock(tmp_path,
     finally:
         os.kill(children[0], signal.SIGKILL)
         os.waitpid(children[0], 0)
+
+
+# -- What lies in a directory that ought not to --
+
+
+def test_a_record_of_another_version_stops_no_sweep(tmp_path):
+    clock = Clock()
+    store = DirectoryStore(str(tmp_path), lifetime=10, clock=clock)
+    expired = store.create(Upload("", length=1))
+    other = store.create(Upload("", length=1))
+    path = tmp_path / f"{other.id}.tus"
+    data = path.read_bytes()
+    record = b'{"format": 9}'
+    path.write_bytes(data[:128] + sidecar._RECORD_HEAD.pack(b"rec1", len(record), zlib.crc32(record)) + record)
+    with pytest.raises(UploadGone):
+        store.load(other.id)
+    assert [upload.id for upload in store.list()] == [expired.id]
+    clock.now += 11
+    assert store.sweep() == 1
+    assert path.exists()
+
+
+def test_a_sweep_in_the_future_stops_no_sweep(tmp_path):
+    store = DirectoryStore(str(tmp_path), lifetime=1, clock=Clock())
+    store.sweep()
+    late = store.create(Upload("", length=1))
+    os.utime(tmp_path / SWEEPER, (time.time() + 10_000,) * 2)
+    store._policy.clock.now += 5
+    assert store.sweep(at_most_every=600) == 1
+    assert not (tmp_path / late.id).exists()
+
+
+def test_a_giant_side_car_is_not_read_whole(tmp_path):
+    (tmp_path / ("a" * 32 + ".tus")).touch()
+    os.truncate(tmp_path / ("a" * 32 + ".tus"), 1 << 40)
+    with pytest.raises(UploadGone):
+        DirectoryStore(str(tmp_path)).load("a" * 32)
+
+
+@pytest.mark.parametrize("put", [os.mkfifo, os.mkdir])
+def test_what_is_no_file_holds_nobody_up(tmp_path, put):
+    store = DirectoryStore(str(tmp_path))
+    upload = store.create(Upload("", length=3))
+    (tmp_path / upload.id).unlink()
+    put(tmp_path / upload.id)
+    with pytest.raises((UploadGone, OSError)):
+        store.append(upload, 0, b"abc")
+    with pytest.raises((UploadGone, OSError)):
+        store.open(upload, 0)
+    assert store.load(upload.id).offset == 0

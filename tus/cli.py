@@ -1,20 +1,20 @@
-"""The command line: ``tus serve``, ``tus ls``, ``tus clean``."""
+"""The command line: ``tus serve`` is here, what looks after a directory is in :mod:`tus.commands`."""
 
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import sys
-import time
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 import tus
+from tus import importing
+from tus.commands import checking, listing, upkeep
+from tus.commands.text import printable
 from tus.errors import OptionError, TusException
-from tus.models import State, Upload
-from tus.options import Options, as_origins, as_url_path
-from tus.stores import open_store
-from tus.stores.interface import Expires, Lists, Store
+from tus.options import as_origins, as_url_path
 
 _T = TypeVar("_T")
 _DIR, _PATH = "./uploads", "/files/"
@@ -22,9 +22,14 @@ _DIR, _PATH = "./uploads", "/files/"
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns its exit status: 0 done, 1 failed, 2 asked for wrongly."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # names have characters that some terminal's encoding lacks
+            stream.reconfigure(errors="backslashreplace")
     options = _parser().parse_args(arguments)
     try:
-        options.run(options)
+        status: int = options.run(options) or 0
+        sys.stdout.flush()
+        return status
     except OptionError as error:
         print(f"tus: {error}", file=sys.stderr)
         return 2
@@ -33,7 +38,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     except BrokenPipeError:  # whoever reads the list has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return 0
+        return 0
+    except OSError as error:
+        what = f": {printable(str(error.filename))}" if error.filename else ""
+        print(f"tus: {error.strerror}{what}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -62,6 +73,14 @@ def _parser() -> argparse.ArgumentParser:
         help="origins whose pages may upload, or * for any (default: none but the same)",
     )
     serve.add_argument(
+        "-o",
+        "--option",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="an option of the uploads, such as max_size=10G or download=true; several times for several",
+    )
+    serve.add_argument(
         "--metrics",
         nargs="?",
         const="/metrics",
@@ -73,13 +92,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     serve.set_defaults(run=_serve)
 
-    listing = commands.add_parser("ls", help="list the uploads of a directory", description=_listing.__doc__)
-    listing.add_argument("dir", metavar="DIR", help="a tmp_file_dir, or the --dir of tus serve")
-    listing.set_defaults(run=_listing)
-
-    clean = commands.add_parser("clean", help="remove expired uploads", description=_clean.__doc__)
-    clean.add_argument("dir", metavar="DIR", help="a tmp_file_dir, or the --dir of tus serve")
-    clean.set_defaults(run=_clean)
+    for room in (listing, upkeep, checking):
+        room.add_commands(commands)
+    importing.add_command(commands)
     return parser
 
 
@@ -101,9 +116,11 @@ def _serve(options: argparse.Namespace) -> None:
         path = _checked("--path", as_url_path, options.path or _PATH)
         origins = _checked("--cors-allow-origin", as_origins, options.cors_allow_origin or [])
         metrics = None if options.metrics is None else _checked("--metrics", as_url_path, options.metrics)
-        app = serve.build_pipeline(options.dir or _DIR, path, origins, metrics)
+        app = serve.build_pipeline(options.dir or _DIR, path, origins, metrics, _named(options.option))
         serve.run(app, options.host, options.port, options.workers, options.threads, path)
     else:
+        if options.option:
+            raise OptionError("--option", "cannot be given with CONFIG.ini; set it in the file")
         for name in ("dir", "path", "cors_allow_origin", "metrics"):
             if getattr(options, name) is not None:
                 raise OptionError("--" + name.replace("_", "-"), "cannot be given with CONFIG.ini; set it in the file")
@@ -111,53 +128,16 @@ def _serve(options: argparse.Namespace) -> None:
         serve.run(app, options.host, options.port, options.workers, options.threads, upload_path=None)
 
 
-def _open(directory: str) -> Store:
-    inner = os.path.join(directory, ".tus")
-    if os.path.isdir(inner):
-        directory = inner
-    if not os.path.isdir(directory):
-        raise OptionError("DIR", f"there is no directory {directory!r}")
-    return open_store(Options.build(tmp_file_dir=directory))
-
-
-def _listing(options: argparse.Namespace) -> None:
-    """List the uploads of a directory: id, state, bytes stored, bytes announced, age, and the client's name for it."""
-    store = _open(options.dir)
-    assert isinstance(store, Lists)
-    now = time.time()
-    rows = [_row(upload, now) for upload in sorted(store.list(), key=lambda upload: upload.created_at)]
-    heading = ("ID", "STATE", "OFFSET", "LENGTH", "AGE", "NAME")
-    widths = [max(len(row[column]) for row in [heading, *rows]) for column in range(5)]
-    for row in [heading, *rows]:
-        cells = [
-            cell.rjust(width) if column in (2, 3, 4) else cell.ljust(width)
-            for column, (cell, width) in enumerate(zip(row, widths, strict=False))
-        ]
-        print("  ".join([*cells, row[5]]))
-
-
-def _row(upload: Upload, now: float) -> tuple[str, ...]:
-    state = "expired" if upload.has_expired(now) else State(upload.state).name.lower()
-    if upload.is_partial:
-        state += " part"
-    length = "?" if upload.length is None else str(upload.length)
-    name = upload.filename if upload.filename != upload.id else ""
-    return (upload.id, state, str(upload.offset), length, _age(now - upload.created_at), name)
-
-
-def _age(seconds: float) -> str:
-    for size, unit in ((86400, "d"), (3600, "h"), (60, "m")):
-        if seconds >= size:
-            return f"{int(seconds // size)}{unit}"
-    return f"{max(int(seconds), 0)}s"
-
-
-def _clean(options: argparse.Namespace) -> None:
-    """Remove the uploads of a directory that have expired, and the records that were kept long enough."""
-    store = _open(options.dir)
-    assert isinstance(store, Expires)
-    count = store.sweep()
-    print(f"{count} removed")
+def _named(options: Sequence[str]) -> dict[str, str]:
+    values = {}
+    for option in options:
+        name, equals, value = option.partition("=")
+        if not equals:
+            raise OptionError("--option", f"must be NAME=VALUE; it is {option!r}")
+        if name in ("upload_path", "tmp_file_dir", "cors_allow_origin"):
+            raise OptionError("--option", f"cannot be {name}, which has an option of its own")
+        values[name] = value
+    return values
 
 
 def _checked(option: str, convert: Callable[[object], _T], value: object) -> _T:

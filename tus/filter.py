@@ -44,15 +44,27 @@ class Filter:
     Args:
         app: the wrapped application.
         global_conf: what paste.deploy passes; not used.
-        **options: see :class:`tus.options.Options`; ``upload_path`` and ``tmp_file_dir`` are required.
+        options: all of them at once, built by :meth:`tus.options.Options.build`; then none of the others is given.
+        **others: see :class:`tus.options.Options`; ``upload_path`` and ``tmp_file_dir`` are required.
 
     Raises:
         OptionError: an option is unknown, missing or has a bad value, or the directory does not serve.
     """
 
-    def __init__(self, app: WsgiApp, global_conf: dict[str, str] | None = None, **options: object) -> None:
+    def __init__(
+        self,
+        app: WsgiApp,
+        global_conf: dict[str, str] | None = None,
+        *,
+        options: Options | None = None,
+        **others: object,
+    ) -> None:
+        if options is None:
+            options = Options.build(**others)
+        elif others:
+            raise OptionError(next(iter(others)), "cannot be given beside options=")
         self._app = app
-        self._options = Options.build(**options)
+        self._options = options
         if self._options.upload_path is None:
             raise OptionError("upload_path", "is required")
         self._upload_path = self._options.upload_path
@@ -207,4 +219,4 @@ class _Answer:
 
 def filter_app_factory(app: WsgiApp, global_conf: dict[str, str], **options: str) -> Filter:
     """``egg:tus#main``, for paste.deploy (a ``paste.filter_app_factory``)."""
-    return Filter(app, global_conf, **options)
+    return Filter(app, global_conf, options=Options.build(**options))

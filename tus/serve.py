@@ -13,7 +13,7 @@ import signal
 import socket
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import quote
 
@@ -29,18 +29,28 @@ GRACE = 10  # seconds for running requests after SIGTERM; bodies end at once
 
 
 def build_pipeline(
-    directory: str, path: str, cors_allow_origin: Sequence[str], metrics_path: str | None = None
+    directory: str,
+    path: str,
+    cors_allow_origin: Sequence[str],
+    metrics_path: str | None = None,
+    others: Mapping[str, str] | None = None,
 ) -> WsgiApp:
     """The built-in pipeline: unfinished uploads live in ``DIR/.tus``, finished files appear in ``DIR``."""
+    origins = tuple(cors_allow_origin)
     try:
         files = Files(directory)
         tmp_file_dir = os.path.join(files.directory, ".tus")
-        uploads = Filter(files, upload_path=path, tmp_file_dir=tmp_file_dir, cors_allow_origin=tuple(cors_allow_origin))
+        options = Options.build(
+            upload_path=path, tmp_file_dir=tmp_file_dir, cors_allow_origin=origins, **dict(others or {})
+        )
+        uploads = Filter(files, options=options)
     except OptionError as error:
-        raise OptionError("--dir", error.problem) from error
+        if error.option in ("directory", "tmp_file_dir"):
+            raise OptionError("--dir", error.problem) from error
+        raise
     if metrics_path is not None:
         _share_metrics()
-    return Operations(Page(uploads, path), Options.build(tmp_file_dir=tmp_file_dir), "/health", metrics_path)
+    return Operations(Page(uploads, path), options, "/health", metrics_path)
 
 
 def _share_metrics() -> None:

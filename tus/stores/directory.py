@@ -66,7 +66,7 @@ from tus.stores.sidecar import Slot
 from tus.stores.space import Space
 
 _COUNTS = f".tus-counts-{os.geteuid()}"  # a directory can be shared by several users
-_LONGEST_HAND_OVER = 3600  # seconds that an application may hold data which it has moved away
+LONGEST_HAND_OVER = 3600  # seconds that an application may hold data which it has moved away
 _CREATION = 1.0  # seconds that making an upload's two files may take
 
 
@@ -155,7 +155,7 @@ class DirectoryStore:
         if upload.state == State.ACCEPTED:
             return upload
         changed = os.stat(path + ".tus").st_mtime
-        if upload.state == State.COMPLETE and time.time() - changed < _LONGEST_HAND_OVER:
+        if upload.state == State.COMPLETE and time.time() - changed < LONGEST_HAND_OVER:
             raise UploadLocked()
         raise UploadGone()
 

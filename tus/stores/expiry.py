@@ -114,7 +114,7 @@ def sweep(directory: str, policy: Policy, quota: Quota | None, at_most_every: fl
     try:
         lock(fd, limit=0)
         swept_at = os.fstat(fd).st_mtime if os.fstat(fd).st_size else 0.0
-        if time.time() - swept_at < at_most_every:
+        if 0 <= time.time() - swept_at < at_most_every:  # a clock may have been set back
             unlock(fd)
             return 0
         try:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import stat
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -27,11 +28,12 @@ from tus.stores.locks import lock, unlock
 from tus.stores.sidecar import SLOT_SIZE, SLOTS_SIZE, Damaged, Slot
 from tus.stores.space import Space
 
-FLAGS = os.O_CLOEXEC | os.O_NOFOLLOW
+FLAGS = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK  # whatever lies there must not hold us up
 _fdatasync: Callable[[int], None] = getattr(os, "fdatasync", os.fsync)
 
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _NOBODY = Upload("")
+_LARGEST = 16 << 20  # bytes; more is no side-car, whatever it is called
 _FIRST_READ = 4096  # bytes; nearly every side-car in one system call
 
 
@@ -161,7 +163,10 @@ class SideCar:
         except FileNotFoundError:
             raise UploadGone() from None
         try:
-            size = os.fstat(fd).st_size
+            status = os.fstat(fd)
+            if not stat.S_ISREG(status.st_mode):
+                raise UploadGone("The data of this upload is no file any more; create a new one.")
+            size = status.st_size
             stands = self._policy.as_far_as_stored(self.upload(_NOBODY), size)
             if stands.offset != offset or stands.state != State.RECEIVING:
                 raise OffsetMismatch(stands.offset)
@@ -272,7 +277,7 @@ def open_sidecar(path: str, flags: int) -> int:
         UploadNotFound: there is none.
     """
     try:
-        return os.open(path + ".tus", flags | FLAGS | os.O_NONBLOCK)  # whatever lies there must not hold us up
+        return os.open(path + ".tus", flags | FLAGS)
     except FileNotFoundError:
         raise UploadNotFound() from None
 
@@ -297,7 +302,7 @@ def read_all(fd: int) -> bytes:
     data = os.pread(fd, _FIRST_READ, 0)
     if len(data) < _FIRST_READ:
         return data
-    return data + os.pread(fd, os.fstat(fd).st_size, _FIRST_READ)
+    return data + os.pread(fd, min(os.fstat(fd).st_size, _LARGEST), _FIRST_READ)
 
 
 def write_at(fd: int, block: Block, offset: int) -> int:

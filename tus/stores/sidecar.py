@@ -135,15 +135,18 @@ def unpack_record(data: bytes) -> Upload:
     record = data[RECORD_HEAD_END:end]
     if len(data) < end or crc32(record) != _RECORD_HEAD.unpack_from(data, SLOTS_SIZE)[2]:
         raise Damaged("the creation record is not whole")
-    fields = json.loads(record.decode())
-    return Upload(
-        id=fields["id"],
-        created_at=fields["created_at"],
-        raw_metadata=fields["metadata"],
-        concat=fields["concat"],
-        parts=tuple(fields["parts"]),
-        principal=fields["principal"],
-    )
+    try:
+        fields = json.loads(record.decode())
+        return Upload(
+            id=fields["id"],
+            created_at=fields["created_at"],
+            raw_metadata=fields["metadata"],
+            concat=fields["concat"],
+            parts=tuple(fields["parts"]),
+            principal=fields["principal"],
+        )
+    except (ValueError, KeyError, TypeError):
+        raise Damaged("the creation record is not one of this version") from None
 
 
 def with_slot(upload: Upload, slot: Slot, path: str | None) -> Upload:
