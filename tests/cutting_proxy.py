@@ -150,7 +150,11 @@ class CuttingProxy:
             except TimeoutError:
                 continue
             client.settimeout(None)
-            connection = _Connection(self, client, self._server_port)
+            try:
+                connection = _Connection(self, client, self._server_port)
+            except OSError:  # the server is not there just now
+                client.close()
+                continue
             self._connections.append(connection)
             connection.start()
 

@@ -165,7 +165,7 @@ def _announce(arbiter: Any, host: str, upload_path: str | None) -> None:
         return
     url = f"http://{name}:{port}{quote(upload_path)}"
     print(f"Upload to {url}")
-    print("Try it:")
+    print(f"or open http://{name}:{port}/ in a browser. Try it:")
     print(
         "  printf 'hello' | curl -sS -i --data-binary @- -H 'Tus-Resumable: 1.0.0' -H 'Upload-Length: 5'"
         " -H 'Upload-Metadata: filename aGVsbG8udHh0' -H 'Content-Type: application/offset+octet-stream'"
