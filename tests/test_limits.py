@@ -155,6 +155,18 @@ def test_parts_count_and_their_final_does_not_count_again(make, tmp_path):
     assert counts(tmp_path) == {"uploads": 0, "size": 0, "each": {}}
 
 
+def test_what_exists_is_found_also_where_there_is_room_for_no_more(make):
+    subject = make(max_uploads=3)
+    parts = [subject.url(5, {"Upload-Concat": "partial"}, b"abcde") for _ in range(2)]
+    final = {"Upload-Concat": "final;" + " ".join(parts)}
+    subject.fail = "503 Later"
+    for _ in range(2):
+        assert subject.send("POST", headers=final).status == 503
+    assert subject.create(1).status == 429
+    subject.fail = None
+    assert subject.send("POST", headers=final).status == 201
+
+
 def test_removing_an_accepted_record_does_not_count_twice(make, tmp_path):
     subject = make(max_uploads=5)
     url, other = subject.url(1), subject.url(1)

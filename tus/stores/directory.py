@@ -179,8 +179,8 @@ class DirectoryStore:
 
     def create(self, draft: Upload) -> Upload:
         quota = self._quota
-        if quota is None:
-            return self._create(draft)[0]
+        if quota is None or (draft.id and os.path.exists(self._path(draft.id) + ".tus")):
+            return self._create(draft)[0]  # what exists is counted already
         size = counted_size(draft)
         quota.add(draft.principal, 1, size)
         is_new = False
