@@ -242,7 +242,9 @@ def test_the_core_installs_light(tmp_path):
     )
     names = {line.partition("==")[0].lower() for line in listed.stdout.splitlines()}
     assert names - {"pip", "setuptools", "legacy-cgi"} == {"tus", "webob", "pastedeploy"}
-    code = "import tus; from tus import Filter, Tus, WebobAdapter, TusException"
+    code = (
+        "import tus, tus.cli, tus.compat; from tus import Filter, Tus, WebobAdapter, Zope2RequestAdapter, TusException"
+    )
     subprocess.run([python, "-W", "ignore", "-c", code], check=True, cwd=tmp_path)
     assert sys.version_info >= (3, 11)
 
