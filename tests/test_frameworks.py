@@ -851,7 +851,7 @@ class DjangoAdapter:
         for name, value in response.headers:
             self.http_response[name] = value
 
-    def replace_body(self, file, size):
+    def replace_body(self, file, size, upload):
         self.http_request._stream = file
         self.http_request.META["CONTENT_LENGTH"] = str(size)
 

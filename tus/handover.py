@@ -30,5 +30,9 @@ def offer(adapter: Adapter, claim: Claim, send_file: bool) -> BinaryIO:
             raise StorageUnavailable()
         path = os.fsencode(claim.upload.path)
         file, size = io.BytesIO(path), len(path)
-    adapter.replace_body(file, size, claim.upload)
+    try:
+        adapter.replace_body(file, size, claim.upload)
+    except BaseException:
+        file.close()
+        raise
     return file
