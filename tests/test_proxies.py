@@ -78,6 +78,7 @@ def test_peers(peer, trusted):
         ('host="a\\.example"', Forwarded(None, "a.example")),
         ('host="a.example', Forwarded()),
         (";;,,", Forwarded()),
+        ("host=a.example;" + "x" * 2048, Forwarded()),
         ("", Forwarded()),
     ],
 )

@@ -19,6 +19,7 @@ from tus.options import Options
 _HOST = re.compile(r"(?:[a-z0-9._~-]+|\[[0-9a-f:.]+\])(?::[0-9]{1,5})?", re.IGNORECASE)
 _PREFIX = re.compile(r"(?:/[^\s/?#\\]+)+")
 _PAIR = re.compile(r"\s*([a-z]+)\s*=\s*(?:\"((?:[^\"\\]|\\.)*)\"|([^\s\";,]*))\s*", re.IGNORECASE)
+_LONGEST = 2048  # characters of a Forwarded field; reading one full of broken quotes takes the square of its length
 _FIELD = re.compile(r"(?:[^,\"]|\"(?:[^\"\\]|\\.)*\")+")
 
 
@@ -79,6 +80,8 @@ def _nearest(field: str | None, hops: list[str], trusted: tuple[str, ...]) -> st
 
 
 def _standard(field: str, trusted: tuple[str, ...]) -> Forwarded:
+    if len(field) > _LONGEST:
+        return Forwarded()
     elements = [_pairs(element) for element in _FIELD.findall(field)]
     chosen: dict[str, str] = {}
     for element in reversed(elements):
