@@ -5,4 +5,4 @@ import pytest
 def _no_sweeper(request, monkeypatch):
     """Expiry beside the requests is tested where it is meant; elsewhere its threads would outlive their directories."""
     if "sweeper" not in request.module.__name__:
-        monkeypatch.setattr("tus.server.keep_swept", lambda store, lifetime: None)
+        monkeypatch.setattr("tus.driver.keep_swept", lambda store, lifetime: None)

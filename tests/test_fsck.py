@@ -829,7 +829,7 @@ DEATHS = [
         "creation-torn",
     ),
     ("from tus.stores import locks; locks.os.unlink = die; locks.check_locks_work(sys.argv[1])", "probe-left"),
-    ("from tus.stores import sessions; sessions.unlink = die; store.claim(upload).accept()", None),
+    ("from tus.stores import claims; claims.unlink = die; store.claim(upload).accept()", None),
 ]
 
 

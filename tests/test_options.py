@@ -3,8 +3,11 @@
 import pytest
 
 from tus import Options, Tus
+from tus.adapters.wsgi import WsgiAdapter
+from tus.converters import as_bool, as_duration, as_origins, as_size, as_url_path
 from tus.errors import OptionError, TusException
-from tus.options import as_bool, as_duration, as_origins, as_size, as_url_path
+
+ADAPTER = WsgiAdapter({"REQUEST_METHOD": "GET", "SERVER_NAME": "localhost", "SERVER_PORT": "80"})
 
 
 @pytest.mark.parametrize("word", ["true", "True", "YES", "on", "y", "t", "1", " true ", True])
@@ -119,12 +122,12 @@ def test_equal_options_are_looked_at_once(tmp_path):
 
 def test_a_view_can_share_options_or_name_them(tmp_path):
     options = Options.build(tmp_file_dir=str(tmp_path))
-    assert Tus(None, options=options).options is options
-    assert Tus(None, str(tmp_path), True, 60).options == Options.build(
+    assert Tus(ADAPTER, options=options).options is options
+    assert Tus(ADAPTER, str(tmp_path), True, 60).options == Options.build(
         tmp_file_dir=str(tmp_path), send_file=True, upload_valid_duration=60
     )
-    assert Tus(None, tmp_file_dir=str(tmp_path), max_size=5).options.max_size == 5
+    assert Tus(ADAPTER, tmp_file_dir=str(tmp_path), max_size=5).options.max_size == 5
     with pytest.raises(OptionError, match="send_file"):
-        Tus(None, send_file=True, options=options)
+        Tus(ADAPTER, send_file=True, options=options)
     with pytest.raises(OptionError, match="tmp_file_dir"):
-        Tus(None)
+        Tus(ADAPTER)

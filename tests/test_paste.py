@@ -17,6 +17,7 @@ from paste.deploy import loadapp
 from tests.wsgi import OCTETS, TUS, call
 from tus import Filter, Options
 from tus.errors import OptionError
+from tus.hooks.events import HookType
 from tus.models import Intent
 
 CONTENT = bytes(range(256)) * 300  # more than one block
@@ -284,6 +285,12 @@ def a_gate(request, intent, upload):
     """Stands for a site's own."""
 
 
+class SomeHooks:
+    def pre_create(self, event):
+        """Stands for a site's own."""
+
+
+SOME_HOOKS = SomeHooks()
 ASKED = frozenset({Intent.CREATE, Intent.APPEND, Intent.HEAD})
 
 #: Each option as an ini file has it, and what it means.
@@ -318,6 +325,17 @@ STRINGS = {
         ("", ()),
         ("127.0.0.1, ::1\n  10.0.0.0/8 unix", ("127.0.0.1/32", "::1/128", "10.0.0.0/8", "unix")),
     ],
+    "handover": [("request", "request"), ("background", "background")],
+    "handover_attempts": [("0", 0), ("20", 20)],
+    "reject_statuses": [("422", frozenset({422})), ("400, 404\n 410", frozenset({400, 404, 410})), ("", frozenset())],
+    "rejected_keep": [("7d", 604800), ("0", 0)],
+    "on_finished": [("", None), ("tests.test_paste:a_gate", "GATE")],
+    "spool": [("", ""), ("%(here)s/spool", "HERE/spool")],
+    "hooks": [("", None), ("tests.test_paste:SOME_HOOKS", "HOOKS")],
+    "webhook": [("", ""), ("http://127.0.0.1:1/hooks?x=1", "http://127.0.0.1:1/hooks?x=1")],
+    "webhook_secret": [("", ""), (" whsec_c2VjcmV0 ", "whsec_c2VjcmV0")],
+    "webhook_events": [("post-finish, pre-finish", frozenset({HookType.POST_FINISH, HookType.PRE_FINISH}))],
+    "webhook_forward_headers": [("", ()), ("Cookie Authorization", ("Cookie", "Authorization"))],
     "base_url": [("", ""), ("https://example.org/x/", "https://example.org/x"), ("http://[::1]:80", "http://[::1]:80")],
 }
 
@@ -345,6 +363,17 @@ BAD = {
     "stall_timeout": ["soon"],
     "min_rate": ["fast"],
     "trusted_proxies": ["localhost", "10.0.0.1/8", "*", "127.0.0.1:80"],
+    "handover": ["", "later"],
+    "handover_attempts": ["-1", "often"],
+    "reject_statuses": ["200", "409", "423", "500", "no"],
+    "rejected_keep": ["long"],
+    "on_finished": ["no_such_module:f", "tests.test_paste:STRINGS"],
+    "spool": ["%(here)s/missing/spool", "%(here)s/app.ini"],
+    "hooks": ["no_such_module", "tests.test_paste:STRINGS", "tests.test_paste"],
+    "webhook": ["example.org", "ftp://example.org/", "https://example.org/#x"],
+    "webhook_secret": ["secret"],
+    "webhook_events": ["post-mortem"],
+    "webhook_forward_headers": ["Coo:kie"],
     "base_url": ["example.org", "/prefix", "ftp://example.org", "https://", "https://example.org?x", "https://a@b"],
 }
 
@@ -362,11 +391,11 @@ def test_every_option_has_a_form_as_text(name, load, tmp_path):
     default = next(option.default for option in fields(Options) if option.name == name)
     seen = []
     for text, meaning in STRINGS[name]:
-        if meaning == "GATE":
-            meaning = a_gate
+        meaning = {"GATE": a_gate, "HOOKS": SOME_HOOKS}.get(meaning, meaning) if isinstance(meaning, str) else meaning
         if isinstance(meaning, str):
             meaning = meaning.replace("HERE", str(tmp_path))
-        value = getattr(load(ini_with(**{name: text}))._options, name)
+        beside = {"webhook": "http://127.0.0.1:1/"} if name == "webhook_secret" and text else {}
+        value = getattr(load(ini_with(**{name: text}, **beside))._options, name)
         assert value == meaning
         assert type(value) is type(meaning)
         seen.append(value)

@@ -908,9 +908,9 @@ def _refuse(environ, start_response):
 
 def test_an_acceptance_that_failed_is_made_up_for(tmp_path, landed, monkeypatch):
     """The same within one process: the record could not be written, and then it can."""
-    from tus.stores.sessions import DirectoryClaim
+    from tus.stores.claims import DirectoryClaim
 
-    def fail(claim):
+    def fail(claim, answer):
         raise OSError(5, "Input/output error")
 
     app = Filter(Files(str(landed)), upload_path="/files", tmp_file_dir=tmp_path / "store")

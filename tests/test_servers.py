@@ -277,10 +277,12 @@ def finish(served: Serving, path: str, offset: int, data: bytes) -> None:
     assert_landed(served, path, data)
 
 
-def assert_landed(served: Serving, path: str, data: bytes) -> None:
+def assert_landed(served: Serving, path: str, *data: bytes) -> None:
+    """What has landed is one of these."""
     landed = (served.landed / path.rpartition("/")[2]).read_bytes()
-    assert len(landed) == len(data)
-    assert hashlib.sha256(landed).hexdigest() == hashlib.sha256(data).hexdigest()
+    assert (len(landed), hashlib.sha256(landed).hexdigest()) in [
+        (len(one), hashlib.sha256(one).hexdigest()) for one in data
+    ]
 
 
 # -- A body that is cut -------------------------------------------------------------------------------------------
@@ -376,7 +378,12 @@ def test_half_open_append_is_taken_over(served, row, size, sent, completes):
         assert time.monotonic() - began < PROMPT
         assert (reply.status, reply.headers["upload-offset"]) == (204, str(end))
         old.push(other[sent:] + head_of("HEAD", path))
-        assert old.reply().status == 409
+        reply = old.reply()
+        if reply.status == 204:  # a server that shows us the request only now, when it is a repetition of the last one
+            assert completes
+            assert not row.later
+        else:
+            assert reply.status == 409
         if row.keeps_alive:  # what was not read of the old body must not be taken for a request
             assert old.reply("HEAD").headers["upload-offset"] == str(end)
     assert offset_of(served, path) == end
@@ -408,7 +415,10 @@ def test_a_client_that_vanishes_again_and_again_is_served_again_and_again(runnin
 @pytest.mark.parametrize("lead", [0, 1, 2], ids=["heads-first", "one-piece-ahead", "two-pieces-ahead"])
 @pytest.mark.parametrize("piece", [1000, 70_000], ids=["short", "long"])
 def test_two_appends_at_one_offset_never_mix(served, piece, lead):
-    """Their pieces come in turn; one of them has a lead, so that the other begins at different points of it."""
+    """Their pieces come in turn; one of them has a lead, so that the other begins at different points of it.
+
+    Where the second comes to us once the first has ended, it is a repetition, and hears the same.
+    """
     for attempt in range(4):
         size = 3 * piece
         bodies = [content(size, seed) for seed in (2 * attempt, 2 * attempt + 1)]
@@ -421,8 +431,8 @@ def test_two_appends_at_one_offset_never_mix(served, piece, lead):
                     first.push(bodies[0][start : start + piece])
                 second.push(bodies[1][start : start + piece])
             statuses = [first.reply().status, second.reply().status]
-        assert sorted(statuses) == [204, 409]
-        assert_landed(served, path, bodies[statuses.index(204)])
+        assert sorted(statuses) in ([204, 409], [204, 204])
+        assert_landed(served, path, *(body for body, status in zip(bodies, statuses, strict=True) if status == 204))
 
 
 # -- Chunked bodies -----------------------------------------------------------------------------------------------

@@ -1,12 +1,28 @@
 """The decisions, without a store or a server: a head, an upload and options in, a command or a refusal out."""
 
+from dataclasses import replace
+
 import pytest
 
 from tus.errors import RequestError
-from tus.exchange import Authorize, Create, HandOver, Load, Receive, Received, Remove, exchange
+from tus.exchange import exchange
+from tus.exchange.effects import (
+    Authorize,
+    Begin,
+    Claim,
+    Create,
+    Load,
+    Offer,
+    Offered,
+    Receive,
+    Received,
+    Remove,
+    Settle,
+)
 from tus.models import Intent, Request, Response, State, Upload
 from tus.options import Options
 from tus.protocol import tus1, tus1_replies
+from tus.protocol.handing import Outcome
 from tus.protocol.routing import Target, is_under, route, upload_id_of
 
 ID, OTHER = "a" * 32, "b" * 32
@@ -266,9 +282,15 @@ def test_a_patch_step_by_step():
     receive = steps.send(None)
     assert receive == Receive(upload, tus1.Intake(0, None, 4, tus1.Body(4, None)))
     done = Upload(ID, 4, 4, state=State.COMPLETE)
-    assert steps.send(Received(done)) == HandOver(done)
+    assert steps.send(Received(done)) == Claim(done)
+    assert steps.send(done) == Begin()
+    offer = steps.send(replace(done, state=State.HANDING_OVER, attempts=1))
+    assert isinstance(offer, Offer)
+    assert offer.pending.status == 503
+    settle = steps.send(Offered(Response(200, "OK", [("X-App", "1"), ("Content-Length", "2")], (b"ok",))))
+    assert settle == Settle(Outcome.ACCEPTED, Response(200, "OK", [("X-App", "1")]), None, False)
     with pytest.raises(StopIteration) as end:
-        steps.send(Response(200, "OK"))
+        steps.send(None)
     assert end.value.value.status == 204
 
 
@@ -290,7 +312,7 @@ def test_nothing_is_read_before_it_is_wanted():
 def test_a_creation_whose_bytes_are_refused_leaves_nothing():
     steps = exchange(Request("POST", f"{SITE}/files", PATCH | {"Upload-Defer-Length": "1"}), options(), ALL, now=0)
     assert next(steps) == Authorize(Intent.CREATE, Upload("", concat=None))
-    assert steps.send("ann") == Create(Upload("", principal="ann"))
+    assert steps.send("ann") == Create(Upload("", principal="ann", is_known=False))
     assert isinstance(steps.send(Upload(ID)), Receive)
     assert steps.throw(RequestError("no")) == Remove(ID)
     with pytest.raises(StopIteration) as end:

@@ -7,6 +7,7 @@ from tus.filter import Filter
 from tus.models import Upload
 from tus.options import Options
 from tus.server import Tus
+from tus.spooling import spool
 
-__all__ = ["Filter", "Options", "Tus", "TusException", "Upload", "WebobAdapter", "Zope2RequestAdapter"]
+__all__ = ["Filter", "Options", "Tus", "TusException", "Upload", "WebobAdapter", "Zope2RequestAdapter", "spool"]
 __version__ = "2.0.0.dev0"

@@ -13,8 +13,8 @@ import tus
 from tus import importing
 from tus.commands import checking, listing, upkeep
 from tus.commands.text import printable
+from tus.converters import as_origins, as_url_path
 from tus.errors import OptionError, TusException
-from tus.options import as_origins, as_url_path
 
 _T = TypeVar("_T")
 _DIR, _PATH = "./uploads", "/files/"

@@ -6,6 +6,8 @@ and its text is written for that client: what was wrong, what was expected, neve
 
 from __future__ import annotations
 
+from http import HTTPStatus
+
 Headers = list[tuple[str, str]]
 
 
@@ -167,6 +169,37 @@ class HeaderTooLarge(RequestError):
     """A header field is longer than the limit set for it (431)."""
 
     status, reason = 431, "Request Header Fields Too Large"
+
+
+class Rejected(RequestError):
+    """The application does not want this upload, and is not to be asked again.
+
+    Raised by whoever takes finished uploads; the client hears the text.
+
+    Args:
+        message: what is wrong with it.
+        status: a 4xx; not 409 or 423, after which clients try again.
+    """
+
+    status, reason = 422, "Unprocessable Content"
+
+    def __init__(self, message: str = "The application does not take this upload.", status: int = 422) -> None:
+        super().__init__(message)
+        if not 400 <= status < 500 or status in (409, 423):
+            raise ValueError(f"status must be a 4xx other than 409 and 423; it is {status}")
+        if status != self.status:
+            self.status, self.reason = status, HTTPStatus(status).phrase
+
+
+class NotTaken(RequestError):
+    """The application has not taken this upload; it is kept, and the same request asks again (503)."""
+
+    status, reason = 503, "Service Unavailable"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "Every byte is stored, but the application could not take the file yet; try again.", [("Retry-After", "5")]
+        )
 
 
 class ChecksumMismatch(RequestError):

@@ -67,7 +67,7 @@ class HandedOver:
 
     Attributes:
         upload: a complete one.
-        outcome: ``accepted``, ``refused`` or ``failed``; ``offered`` where a view goes on with it by itself.
+        outcome: ``accepted``, ``rejected``, or ``postponed`` where it said neither, and is asked again.
         seconds: how long the application took.
     """
 
@@ -82,7 +82,7 @@ class Ended:
 
     Attributes:
         upload: as it stood.
-        how: ``accepted``, ``terminated`` or ``expired``.
+        how: ``accepted``, ``rejected``, ``terminated`` or ``expired``.
     """
 
     upload: Upload

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import io
+import os
 from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
 from typing import Any, BinaryIO
+from weakref import WeakSet
 
-from tus.adapters.wsgi import Environ, WsgiAdapter, full_path
+from tus.adapters.wsgi import SURROUNDINGS, Environ, WsgiAdapter, environ_without_client, full_path
+from tus.backlog import Backlog
 from tus.errors import OptionError
 from tus.handover import offer
 from tus.models import Intent, Response, Upload
 from tus.options import Options
 from tus.protocol.routing import is_under
+from tus.receivers import hooks_of, receiver_of
 from tus.server import Tus
 from tus.stores import open_store
 from tus.stores.interface import Claim
@@ -25,9 +29,14 @@ WsgiApp = Callable[[Environ, StartResponse], Iterable[bytes]]
 #: it, so an application trusts this key, and never the path in a body by itself.
 UPLOAD_KEY = "tus.upload"
 
+#: Whose request it is: ``request`` where the client's own is passed on, ``background`` where there is none.
+HANDOVER_KEY = "tus.handover"
+
 #: Where an application that is asked (``ask_app``) finds what the request intends, a word, and with which upload.
 INTENT_KEY = "tus.intent"
 ABOUT_KEY = "tus.about"
+
+LONGEST_ANSWER = 64 << 10  # bytes of a body that may have to be kept
 
 #: A field of its 2xx answer names who asks; the client does not get to see it.
 PRINCIPAL_FIELD = "tus-principal"
@@ -38,8 +47,10 @@ class Filter:
 
     Requests elsewhere pass untouched. On the request that completes an upload the application is called with
     ``environ["tus.upload"]`` set, and the file, or its path, as the request's body. If it answers 2xx it has accepted
-    the file: the client hears 204 (201 on a POST) with the application's headers, and the data is removed. Any other
-    answer goes to the client as it is, and the file is kept.
+    the file: the client hears 204 (201 on a POST) with the application's headers, and the data is removed. By one of
+    ``reject_statuses``, or :class:`~tus.errors.Rejected`, it rejects the file. After anything else, exceptions too, the
+    file is kept, the client is told to try again, and the application is asked once more: by a request of that client,
+    or without one, with an environ as :func:`tus.adapters.wsgi.environ_without_client` makes it.
 
     Args:
         app: the wrapped application.
@@ -69,14 +80,28 @@ class Filter:
             raise OptionError("upload_path", "is required")
         self._upload_path = self._options.upload_path
         self._store = open_store(self._options)
+        self._surroundings: Environ = {}
+        receiver = receiver_of(options) or _LoneReceiver(self._app, options, self._surroundings)
+        self.backlog = Backlog(self._store, options, receiver, hooks_of(options, self._store))
+        _filters.add(self)
+
+    @property
+    def tmp_file_dir(self) -> str:
+        """The directory of the uploads."""
+        return self._options.tmp_file_dir
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         if not is_under(full_path(environ), self._upload_path):
             return self._app(environ, start_response)
         adapter = WsgiAdapter(environ)
-        receiver = _Receiver(self._app, adapter, self._options.send_file)
+        receiver = receiver_of(self._options) or _Receiver(self._app, adapter, self._options.send_file)
         asker = _Asker(self._app, adapter, self._upload_path) if self._options.ask_app else None
-        tus = Tus(adapter, options=self._options, store=self._store, receiver=receiver, asker=asker)
+        self._surroundings.update((key, environ[key]) for key in SURROUNDINGS if key in environ)
+        if environ.get("wsgi.multithread") or self._options.handover == "background":
+            self.backlog.start()
+        tus = Tus(
+            adapter, options=self._options, store=self._store, receiver=receiver, backlog=self.backlog, asker=asker
+        )
         if not tus.valid:
             return self._app(environ, start_response)
         tus.handle()
@@ -84,6 +109,14 @@ class Filter:
         assert response is not None, "handle() has answered"
         start_response(f"{response.status} {response.reason}", response.headers)
         return response.body
+
+
+_filters: WeakSet[Filter] = WeakSet()
+
+
+def filters_over(directory: str) -> list[Filter]:
+    """The filters of this process whose uploads are in a directory."""
+    return [found for found in _filters if os.path.realpath(found.tmp_file_dir) == os.path.realpath(directory)]
 
 
 class _Receiver:
@@ -101,15 +134,36 @@ class _Receiver:
         environ["REQUEST_METHOD"] = self._adapter.method
         environ.pop("HTTP_X_HTTP_METHOD_OVERRIDE", None)
         environ["HTTP_UPLOAD_METADATA"] = claim.upload.raw_metadata
-        environ[UPLOAD_KEY] = claim.upload
-        file = offer(WsgiAdapter(environ), claim, self._send_file)
-        try:
-            answer = _Answer(self._app, environ, file)
-            answer.exhaust_success()
-            return Response(answer.status, answer.reason, answer.headers, answer)
-        except BaseException:
-            file.close()
-            raise
+        environ[HANDOVER_KEY] = "request"
+        return _call(self._app, environ, claim, self._send_file)
+
+
+class _LoneReceiver:
+    """Calls the wrapped application with a finished upload of which no client asks."""
+
+    def __init__(self, app: WsgiApp, options: Options, surroundings: Environ) -> None:
+        self._app = app
+        self._options = options
+        self._surroundings = surroundings
+
+    def __call__(self, claim: Claim) -> Response:
+        path = f"{self._options.upload_path}/{claim.upload.id}"
+        environ = environ_without_client(path, self._options.base_url, self._surroundings)
+        environ["HTTP_UPLOAD_METADATA"] = claim.upload.raw_metadata
+        environ[HANDOVER_KEY] = "background"
+        return _call(self._app, environ, claim, self._options.send_file)
+
+
+def _call(app: WsgiApp, environ: Environ, claim: Claim, send_file: bool) -> Response:
+    environ[UPLOAD_KEY] = claim.upload
+    file = offer(WsgiAdapter(environ), claim, send_file)
+    try:
+        answer = _Answer(app, environ, file)
+        body = answer.settle()  # which may change the rest
+        return Response(answer.status, answer.reason, answer.headers, body)
+    except BaseException:
+        file.close()
+        raise
 
 
 class _Asker:
@@ -131,14 +185,14 @@ class _Asker:
         environ[INTENT_KEY] = str(intent)
         environ[ABOUT_KEY] = upload
         answer = _Answer(self._app, environ, io.BytesIO())
-        answer.exhaust_success()
+        body = answer.settle()
         if 200 <= answer.status < 300:
             named = [value for name, value in answer.headers if name.lower() == PRINCIPAL_FIELD]
             return named[0] if named else None
         if self._adapter.method == "HEAD":
             answer.close()
             return Response(answer.status, answer.reason, answer.headers)
-        return Response(answer.status, answer.reason, answer.headers, answer)
+        return Response(answer.status, answer.reason, answer.headers, body)
 
 
 class _Answer:
@@ -151,6 +205,7 @@ class _Answer:
         self._file = file
         self._blocks: list[bytes] = []  # produced, and not yet passed on
         self._is_sent = False
+        self._is_closed = False
         self._iterable = app(environ, self._start_response)
         self._iterator = iter(self._iterable)
         try:
@@ -183,20 +238,28 @@ class _Answer:
             return False
         return True
 
-    def exhaust_success(self) -> None:
-        """See whether a 2xx still is one at its end, because only that is acceptance; its body is dropped."""
-        if not 200 <= self.status < 300:
-            return
+    def settle(self) -> Iterable[bytes]:
+        """Have it produced as far as it must be known, and return the body.
+
+        A success is one at its end only, and its body is not wanted. That of any other answer is bytes, unless it is
+        longer than what may have to be kept: then the rest is produced as it is read.
+        """
         try:
-            while 200 <= self.status < 300:
-                self._blocks.clear()
+            while sum(map(len, self._blocks)) <= LONGEST_ANSWER or self._is_success:
+                if self._is_success:
+                    self._blocks.clear()
                 if not self._produce():
-                    break
+                    blocks = () if self._is_success else tuple(self._blocks)
+                    self.close()
+                    return blocks
         except BaseException:
             self.close()
             raise
-        if 200 <= self.status < 300:
-            self.close()
+        return self
+
+    @property
+    def _is_success(self) -> bool:
+        return 200 <= self.status < 300
 
     def __iter__(self) -> Iterator[bytes]:
         self._is_sent = True
@@ -208,7 +271,10 @@ class _Answer:
                 return
 
     def close(self) -> None:
-        """Let go of the application's response and of the file that it was reading."""
+        """Let go, once, of the application's response and of the file that it was reading."""
+        if self._is_closed:
+            return
+        self._is_closed = True
         try:
             close = getattr(self._iterable, "close", None)
             if close is not None:

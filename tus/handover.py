@@ -1,14 +1,121 @@
-"""The finished file's way into the application."""
+"""The finished file's way into the application: the synchronous half of :mod:`tus.exchange.completion`."""
 
 from __future__ import annotations
 
 import io
+import logging
 import os
-from typing import BinaryIO
+import time
+from collections.abc import Callable
+from http import HTTPStatus
+from typing import Any, BinaryIO
 
 from tus.adapters.interface import Adapter
-from tus.errors import StorageUnavailable
-from tus.stores.interface import Claim
+from tus.errors import NotTaken, Rejected, RequestError, StorageUnavailable
+from tus.events import Ended, HandedOver, emit
+from tus.exchange import effects
+from tus.exchange.effects import Ask, Begin, HandingEffect, Offer, Offered, Queue, ReadBack, Settle, Tell
+from tus.hooks.calling import Hooks
+from tus.models import Request, Response, Upload
+from tus.protocol.handing import Outcome
+from tus.stores.interface import Claim, Store
+
+log = logging.getLogger(__name__)
+
+_LONGEST_ERROR = 500  # characters that are kept for the operator
+
+#: Gives a complete upload to the application, and answers with what that said. What it raises is "not now".
+Receiver = Callable[[Claim], Response]
+
+
+class Handing:
+    """One hand-over.
+
+    Args:
+        store: where the upload is.
+        receiver: gives it to the application; None where the driver deals with :class:`Offer` itself.
+        hooks: who else is asked and told.
+        request: the head of the client's request, if there is one.
+
+    Attributes:
+        claim: what is being handed over; None before and after.
+    """
+
+    def __init__(self, store: Store, receiver: Receiver | None, hooks: Hooks, request: Request | None) -> None:
+        self._store = store
+        self._receiver = receiver
+        self._hooks = hooks
+        self._request = request
+        self._began = 0.0
+        self._answer: Response | None = None
+        self.claim: Claim | None = None
+
+    def perform(self, effect: HandingEffect) -> Any:
+        """Do what is asked for, and return what is to be sent back."""
+        match effect:
+            case effects.Claim(upload):
+                self.leave()
+                self.claim = self._store.claim(upload)
+                return self.claim.upload
+            case Ask(kind, upload):
+                return self._hooks.ask(kind, upload, self._request)
+            case Queue(kind, upload):
+                return self._hooks.queue(kind, upload, self._request)
+            case Tell(kind, upload):
+                return self._hooks.tell(kind, upload, self._request)
+        assert self.claim is not None, "what follows a Claim"
+        match effect:
+            case ReadBack(size):
+                with self.claim.open() as file:
+                    file.seek(-size, os.SEEK_END)
+                    return file.read(size)
+            case Begin():
+                self._began = time.monotonic()
+                return self.claim.begin()
+            case Offer():
+                return self._offer(self.claim)
+            case Settle():
+                return self._settle(self.claim, effect)
+
+    def _offer(self, claim: Claim) -> Offered:
+        assert self._receiver is not None, "the driver deals with it itself"
+        try:
+            self._answer = self._receiver(claim)
+            return Offered(self._answer)
+        except Rejected as error:
+            return Offered(_as_answer(error), outcome=Outcome.REJECTED)
+        except RequestError as error:
+            return Offered(_as_answer(error), _error_text(error), Outcome.POSTPONED)
+        except Exception as error:
+            log.exception("the application failed to take a finished upload; it is kept")
+            return Offered(_failed(), _error_text(error), Outcome.POSTPONED)
+
+    def _settle(self, claim: Claim, settled: Settle) -> Upload:
+        match settled.outcome:
+            case Outcome.ACCEPTED:
+                claim.accept(settled.answer)
+            case Outcome.REJECTED:
+                claim.reject(settled.answer)
+            case Outcome.POSTPONED:
+                claim.release(settled.error, settled.is_aside)
+        self.claim = None
+        emit(HandedOver(claim.upload, str(settled.outcome), time.monotonic() - self._began))
+        if settled.outcome != Outcome.POSTPONED:
+            emit(Ended(claim.upload, str(settled.outcome)))
+        return claim.upload
+
+    def drop_answer(self, response: Response) -> None:
+        """Let go of the application's answer where the client is told something else."""
+        if self._answer is not None and self._answer.body is not response.body:
+            getattr(self._answer.body, "close", lambda: None)()
+
+    def leave(self, error: str | None = None) -> None:
+        """Let go of what is claimed, if nothing came of it."""
+        if self.claim is not None:
+            claim, self.claim = self.claim, None
+            claim.release(error)
+            if claim.upload.attempts and error is not None:
+                emit(HandedOver(claim.upload, str(Outcome.POSTPONED), time.monotonic() - self._began))
 
 
 def offer(adapter: Adapter, claim: Claim, send_file: bool) -> BinaryIO:
@@ -36,3 +143,26 @@ def offer(adapter: Adapter, claim: Claim, send_file: bool) -> BinaryIO:
         file.close()
         raise
     return file
+
+
+def answer_text(status: int, text: str, reason: str = "") -> Response:
+    """A short answer."""
+    body = f"{text}\n".encode()
+    headers = [("Content-Type", "text/plain; charset=utf-8"), ("Content-Length", str(len(body)))]
+    return Response(status, reason or HTTPStatus(status).phrase, headers, (body,))
+
+
+def _as_answer(error: RequestError) -> Response:
+    answer = answer_text(error.status, str(error), error.reason)
+    answer.headers.extend(error.headers)
+    return answer
+
+
+def _failed() -> Response:
+    answer = answer_text(500, "The application failed to take this file, which is kept; try again.")
+    answer.headers.extend(NotTaken().headers)
+    return answer
+
+
+def _error_text(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}"[:_LONGEST_ERROR]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from base64 import b64encode
 from binascii import Error as Base64Error
 from binascii import a2b_base64
 from collections.abc import Mapping
@@ -76,6 +77,21 @@ def parse_checksum(value: str, sizes: Mapping[str, int]) -> tuple[str, bytes]:
     if len(digest) != sizes[algorithm]:
         raise BadRequest(f"Upload-Checksum must carry the {sizes[algorithm]} bytes of a {algorithm} digest in Base64.")
     return algorithm, digest
+
+
+def format_metadata(metadata: Mapping[str, str | bytes]) -> str:
+    """An ``Upload-Metadata`` field, from values as text or bytes.
+
+    Raises:
+        ValueError: a key is empty, or has a character that the field has no room for.
+    """
+    pairs = []
+    for key, value in metadata.items():
+        if not key or not key.isascii() or not key.isprintable() or " " in key or "," in key:
+            raise ValueError(f"{key!r} cannot be a key of Upload-Metadata")
+        encoded = b64encode(value.encode() if isinstance(value, str) else value).decode()
+        pairs.append(f"{key} {encoded}" if encoded else key)
+    return ",".join(pairs)
 
 
 def parse_concat(value: str) -> tuple[str, ...] | None:

@@ -17,10 +17,10 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
+from tus.converters import as_duration
 from tus.errors import OptionError, TusException, UploadLocked
 from tus.foreign import READERS, Found, Left, names
 from tus.models import State, Upload, is_upload_id
-from tus.options import as_duration
 from tus.stores.adopting import CannotAdopt, How, adopt, check, clear, is_known
 from tus.stores.directory import prepare_directory
 from tus.stores.locks import lock, unlock

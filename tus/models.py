@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -44,6 +45,7 @@ class Request:
         input_terminated: whether the server ends the body's stream where a body without Content-Length ends.
         peer: the address at the other end of the connection, a proxy's perhaps; empty where it has none.
         native: the framework's own request, for code that knows it: an environ under WSGI, Zope's request.
+        is_rerun: whether the framework runs it again by itself, so that no client has sent it.
     """
 
     method: str
@@ -52,6 +54,7 @@ class Request:
     input_terminated: bool = False
     peer: str = ""
     native: object = None
+    is_rerun: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,9 +78,11 @@ class State(IntEnum):
     """Where an upload stands. The numbers are part of the side-car's format."""
 
     RECEIVING = 0
-    COMPLETE = 1  # every byte is stored, the application has not accepted it
+    COMPLETE = 1  # every byte is stored; the application has not been asked, or has not said yes or no
     ACCEPTED = 2  # the application has it; the record outlives the data for a while
     TERMINATED = 3
+    HANDING_OVER = 4  # the application has been asked, and somebody waits for what it says
+    REJECTED = 5  # the application does not want it, and is not asked again
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +101,13 @@ class Upload:
         expires_at: in seconds since 1970, or None where it does not expire.
         path: the stored data, where the store keeps it in a file.
         principal: who created it, None where nobody asked. To another principal it does not exist.
+        is_known: whether a client was told of it. One that was made and completed by the same request is not, until a
+            request names it; nobody hands it over without one, because its client has begun again.
+        attempts: how often the application was asked to take it.
+        since: when it came into its state, in seconds since 1970; 0 while it is being received.
+        is_aside: whether nobody asks the application again by himself, because that was in vain too often.
+        error: what went wrong at the last attempt, for the operator.
+        answer: what the application said when it accepted or rejected it.
     """
 
     id: str
@@ -109,6 +121,21 @@ class Upload:
     expires_at: float | None = None
     path: str | None = None
     principal: str | None = None
+    is_known: bool = True
+    attempts: int = 0
+    since: float = 0.0
+    is_aside: bool = False
+    error: str | None = None
+    answer: Response | None = None
+
+    @property
+    def key(self) -> str:
+        """What stays the same over all attempts to hand it over, 32 hexadecimal digits.
+
+        It is no secret, as the id is; another upload has another one, also one that has got the same id later.
+        """
+        seed = f"{self.id} {self.created_at!r}".encode()
+        return hashlib.blake2b(seed, digest_size=16, person=b"tus hand-over").hexdigest()
 
     @property
     def is_partial(self) -> bool:
@@ -122,8 +149,13 @@ class Upload:
 
     @property
     def is_complete(self) -> bool:
-        """Whether every byte is stored."""
-        return self.state in (State.COMPLETE, State.ACCEPTED)
+        """Whether every byte is stored, or was."""
+        return self.state not in (State.RECEIVING, State.TERMINATED)
+
+    @property
+    def is_pending(self) -> bool:
+        """Whether the application is still to take it."""
+        return self.state in (State.COMPLETE, State.HANDING_OVER) and not self.is_partial
 
     @property
     def metadata(self) -> dict[str, bytes]:
@@ -142,10 +174,13 @@ class Upload:
         return safe_filename(metadata.get("filename") or metadata.get("name") or "", default=self.id)
 
     def has_expired(self, now: float) -> bool:
-        """Whether it may be removed: partial and unfinished uploads expire, finished files never do by themselves."""
-        if self.expires_at is None or now < self.expires_at:
-            return False
-        return self.state != State.COMPLETE or self.is_partial
+        """Whether it may be removed. A file that the application is still to take never is, if a client knows of it."""
+        return self.can_expire and self.expires_at is not None and now >= self.expires_at
+
+    @property
+    def can_expire(self) -> bool:
+        """Whether it is removed some day."""
+        return not self.is_pending or not self.is_known
 
 
 class Readable(Protocol):

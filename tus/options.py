@@ -6,159 +6,45 @@ which is at start-up; nothing after this room looks at a string to learn what an
 
 from __future__ import annotations
 
-import ipaddress
-import pkgutil
-import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import MISSING, dataclass, fields
 from functools import lru_cache
-from typing import Any, Literal
+from typing import Any
 
+from tus.converters import (
+    Fsync,
+    Handover,
+    as_base_url,
+    as_bool,
+    as_callable,
+    as_count,
+    as_duration,
+    as_fsync,
+    as_handover,
+    as_hook_types,
+    as_hooks,
+    as_intents,
+    as_names,
+    as_optional_path,
+    as_origins,
+    as_path,
+    as_peers,
+    as_size,
+    as_statuses,
+    as_text,
+    as_url_path,
+    as_webhook,
+)
 from tus.errors import OptionError
+from tus.hooks.events import HookType
 from tus.models import Intent, Request, Upload
-
-Fsync = Literal["none", "finish", "always"]
 
 #: Decides whether a request may do what it intends, and names its principal: ``authorize(request, intent, upload)``.
 Authorize = Callable[[Request, Intent, Upload], object]
 
-_TRUE = frozenset({"true", "yes", "on", "y", "t", "1"})
-_FALSE = frozenset({"false", "no", "off", "n", "f", "0"})
-_SIZE = re.compile(r"([0-9]+)\s*([kmgt]?)(?:i?b)?", re.IGNORECASE)
-_DURATION = re.compile(r"([0-9]+)\s*([smhd]?)", re.IGNORECASE)
-_SIZE_UNITS = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
-_DURATION_UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
-_BASE_URL = re.compile(r"https?://[^\s/?#@\\]+(/[^\s?#\\]*)?", re.IGNORECASE)
-_ORIGIN = re.compile(r"\*|null|[a-z][a-z0-9+.-]*://[^/\s,*]+", re.IGNORECASE)
-
-
-def as_bool(value: object) -> bool:
-    """True or False, from a bool or from one of the words that ini files use for them."""
-    if isinstance(value, bool):
-        return value
-    word = str(value).strip().lower()
-    if word in _TRUE:
-        return True
-    if word in _FALSE:
-        return False
-    raise ValueError("must be true or false")
-
-
-def as_size(value: object) -> int:
-    """A number of bytes, from an int or from text such as ``500``, ``10M`` or ``2 GiB`` (powers of 1024)."""
-    return _quantity(value, _SIZE, _SIZE_UNITS, "must be a number of bytes, such as 1048576, 10M or 2 GiB")
-
-
-def as_duration(value: object) -> int:
-    """A number of seconds, from an int or from text such as ``3600``, ``90m``, ``12h`` or ``7d``."""
-    return _quantity(value, _DURATION, _DURATION_UNITS, "must be a number of seconds, such as 3600, 90m, 12h or 7d")
-
-
-def _quantity(value: object, pattern: re.Pattern[str], units: Mapping[str, int], problem: str) -> int:
-    if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
-        return value
-    match = pattern.fullmatch(value.strip()) if isinstance(value, str) else None
-    if not match:
-        raise ValueError(problem)
-    return int(match[1]) * units[match[2].lower()]
-
-
-def as_path(value: object) -> str:
-    """A path of the file system."""
-    text = value if isinstance(value, str) else getattr(value, "__fspath__", str)()
-    if not isinstance(text, str) or not text.strip() or "\0" in text:
-        raise ValueError("must be the path of a directory")
-    return text
-
-
-def as_url_path(value: object) -> str:
-    """The path of a URL, decoded; a slash at its end is dropped."""
-    text = str(value).strip()
-    if not text.startswith("/") or "?" in text or "#" in text or "//" in text or not text.strip("/"):
-        raise ValueError("must be the path of a URL, such as /files")
-    return text.rstrip("/")
-
-
-def as_fsync(value: object) -> Fsync:
-    """One of the three policies."""
-    if value not in ("none", "finish", "always"):
-        raise ValueError("must be none, finish or always")
-    return value
-
-
-def as_origins(value: object) -> tuple[str, ...]:
-    """Origins as browsers write them, from a sequence or from text separated by blanks or commas; or ``*``."""
-    words = _words(value)
-    origins = tuple(word.rstrip("/") for word in words or ())
-    if (
-        words is None
-        or not all(_ORIGIN.fullmatch(origin) for origin in origins)
-        or ("*" in origins and len(origins) > 1)
-    ):
-        raise ValueError("must be * alone, or origins such as https://example.org")
-    return origins
-
-
-def as_count(value: object) -> int:
-    """A number of things."""
-    if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
-        return value
-    if isinstance(value, str) and re.fullmatch(r"[0-9]+", value.strip()):
-        return int(value)
-    raise ValueError("must be a number, such as 100")
-
-
-def as_callable(value: object) -> Callable[..., Any] | None:
-    """Something to call, or its name as ``package.module:function``; None from an empty text.
-
-    Resolving a name imports its module, which is why options are built at start-up.
-    """
-    problem = "must be callable, or its name, such as mypackage.uploads:authorize"
-    if isinstance(value, str):
-        if not value.strip():
-            return None
-        try:
-            value = pkgutil.resolve_name(value.strip())
-        except (ImportError, AttributeError, ValueError) as error:
-            raise ValueError(f"{problem} ({error})") from None
-    if not callable(value):
-        raise ValueError(problem)
-    return value
-
-
-def as_intents(value: object) -> frozenset[Intent]:
-    """Intents, from a sequence or from text separated by blanks or commas."""
-    known = {str(intent): intent for intent in Intent}
-    words = _words(value)
-    if words is None or not set(words) <= known.keys():
-        raise ValueError(f"must be some of {', '.join(known)}")
-    return frozenset(known[word] for word in words)
-
-
-def as_peers(value: object) -> tuple[str, ...]:
-    """Addresses and networks, from a sequence or from text separated by blanks or commas, and the word ``unix``."""
-    problem = "must be addresses or networks, such as 127.0.0.1 10.0.0.0/8, or unix"
-    words = _words(value)
-    if words is None:
-        raise ValueError(problem)
-    try:
-        return tuple("unix" if word == "unix" else str(ipaddress.ip_network(word)) for word in words)
-    except ValueError:
-        raise ValueError(problem) from None
-
-
-def as_base_url(value: object) -> str:
-    """The start of absolute URLs: scheme, host, perhaps a port and a path; a slash at its end is dropped."""
-    text = str(value).strip().rstrip("/")
-    if text and not _BASE_URL.fullmatch(text):
-        raise ValueError("must be the start of a URL, such as https://example.org or https://example.org/prefix")
-    return text
-
-
-def _words(value: object) -> tuple[str, ...] | None:
-    """What a list is made of, where a text is one too; None where it is no list."""
-    words = re.split(r"[\s,]+", value.strip()) if isinstance(value, str) else value
-    return tuple(str(word) for word in words if word) if isinstance(words, list | tuple | set | frozenset) else None
+#: Takes a finished upload. What it returns does not matter; it rejects by raising :class:`~tus.errors.Rejected`, and
+#: after any other exception it is asked again.
+OnFinished = Callable[[Upload], object]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -191,6 +77,19 @@ class Options:
         min_rate: bytes a second, over any ``stall_timeout``, below which a connection counts as cut.
         trusted_proxies: the addresses and networks whose forwarding headers count, ``unix`` for a Unix socket.
         base_url: what the URLs of uploads begin with, before the application's own path; from the request by default.
+        handover: when a client hears success: once the application has accepted the file that its ``request`` has
+            completed, or once the file is durable, and then the application gets it in the ``background``.
+        handover_attempts: how often the application is asked before a file is put aside; 0 means that it is asked
+            only together with a client's request.
+        reject_statuses: the statuses by which an application says that it does not want a file.
+        rejected_keep: seconds that a rejected file is kept.
+        on_finished: takes finished uploads in the place of the application: ``on_finished(upload)``.
+        spool: the directory of a spool that takes them instead, see :mod:`tus.spool`.
+        hooks: an object with methods named ``pre_create`` and so on, see :mod:`tus.hooks.events`.
+        webhook: the URL that hooks are posted to, see :mod:`tus.hooks.webhook`.
+        webhook_secret: what its requests are signed with.
+        webhook_events: the hooks that are posted.
+        webhook_forward_headers: the credentials of clients, such as ``Cookie``, that are passed on to it.
     """
 
     tmp_file_dir: str
@@ -216,6 +115,22 @@ class Options:
     min_rate: int = 0
     trusted_proxies: tuple[str, ...] = ()
     base_url: str = ""
+    handover: Handover = "request"
+    handover_attempts: int = 20
+    reject_statuses: frozenset[int] = frozenset({400, 403, 410, 413, 415, 422})
+    rejected_keep: int = 86400
+    on_finished: OnFinished | None = None
+    spool: str = ""
+    hooks: object = None
+    webhook: str = ""
+    webhook_secret: str = ""
+    webhook_events: frozenset[HookType] = frozenset(HookType) - {HookType.PRE_FINISH, HookType.PRE_TERMINATE}
+    webhook_forward_headers: tuple[str, ...] = ()
+
+    @property
+    def has_hooks(self) -> bool:
+        """Whether anybody is asked or told about the steps of an upload's life."""
+        return bool(self.webhook) or self.hooks is not None
 
     @classmethod
     def build(cls, **values: object) -> Options:
@@ -260,6 +175,17 @@ _CONVERTERS: dict[str, Callable[[object], object]] = {
     "min_rate": as_size,
     "trusted_proxies": as_peers,
     "base_url": as_base_url,
+    "handover": as_handover,
+    "handover_attempts": as_count,
+    "reject_statuses": as_statuses,
+    "rejected_keep": as_duration,
+    "on_finished": as_callable,
+    "spool": as_optional_path,
+    "hooks": as_hooks,
+    "webhook": as_webhook,
+    "webhook_secret": as_text,
+    "webhook_events": as_hook_types,
+    "webhook_forward_headers": as_names,
 }
 
 
@@ -281,6 +207,10 @@ def _build(items: tuple[tuple[str, type, object], ...]) -> Options:
     options = Options(**converted)
     if options.keep_finished and not options.completed_keep:
         raise OptionError("keep_finished", "cannot be true while completed_keep is 0; say how long to keep it there")
+    if options.on_finished is not None and options.spool:
+        raise OptionError("on_finished", "cannot be given beside spool; one of them takes the files")
+    if options.webhook_secret and not options.webhook:
+        raise OptionError("webhook_secret", "needs webhook")
     if options.min_rate and not options.stall_timeout:
         raise OptionError("min_rate", "is measured over stall_timeout, which cannot be 0 then")
     if options.cors_allow_credentials and "*" in options.cors_allow_origin:

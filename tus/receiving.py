@@ -2,19 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
 
 from tus.body import SMALLEST, Body
 from tus.checksums import ALGORITHMS, Hasher
-from tus.errors import ChecksumMismatch, StorageFull
-from tus.exchange import Received
+from tus.errors import ChecksumMismatch, RequestError, StorageFull
+from tus.exchange.effects import Peeked, Received
+from tus.hooks.events import HookReply
 from tus.models import Upload
 from tus.protocol.tus1 import Intake
 from tus.stores.interface import AppendSession, Block, Store
 
+#: Is told how far an upload has come, and may have something to say about it.
+Watcher = Callable[[int], HookReply | None]
 
-def receive(store: Store, body: Body, upload: Upload, intake: Intake) -> Received:
+_TELL_EVERY = 1.0  # seconds
+
+
+class _Stopped(Exception):
+    """Whoever watches wants no more."""
+
+    def __init__(self, reply: HookReply) -> None:
+        super().__init__()
+        self.reply = reply
+
+
+def receive(store: Store, body: Body, upload: Upload, intake: Intake, watcher: Watcher | None = None) -> Received:
     """Move a body into an upload, as far as it comes.
 
     Args:
@@ -22,6 +37,7 @@ def receive(store: Store, body: Body, upload: Upload, intake: Intake) -> Receive
         body: unread.
         upload: as it was loaded.
         intake: how the body is to be taken in.
+        watcher: told about once a second.
 
     Raises:
         ChecksumMismatch: nothing of it was kept.
@@ -41,7 +57,9 @@ def receive(store: Store, body: Body, upload: Upload, intake: Intake) -> Receive
     with store.open(upload, intake.offset, intake.length, staged=checksum is not None) as session:
         body.is_wanted = session.is_current
         try:
-            overran = _fill(session, intake, body, blocks)
+            overran = _fill(session, intake, body, _watched(blocks, session, watcher))
+        except _Stopped as stop:
+            return Received(session.upload, stopped=stop.reply)
         except StorageFull as error:
             if checksum is None:
                 return Received(session.commit(), failure=error)
@@ -49,6 +67,28 @@ def receive(store: Store, body: Body, upload: Upload, intake: Intake) -> Receive
         if checksum is not None and (overran or body.cut):
             return Received(session.upload, overran, body.cut)
         return Received(session.commit(), overran, body.cut)
+
+
+def _watched(blocks: Iterable[Block], session: AppendSession, watcher: Watcher | None) -> Iterable[Block]:
+    """The blocks, and now and then a word on how far they have come."""
+    if watcher is None:
+        return blocks
+    return _telling(blocks, session.upload.offset, watcher)
+
+
+def _telling(blocks: Iterable[Block], offset: int, watcher: Watcher) -> Iterator[Block]:
+    told_at = time.monotonic()
+    for block in blocks:
+        yield block
+        offset += len(block)
+        if time.monotonic() - told_at >= _TELL_EVERY:
+            try:
+                reply = watcher(offset)
+            except RequestError:
+                reply = None  # it is logged, and an upload does not suffer from it
+            told_at = time.monotonic()
+            if reply is not None and reply.stop:
+                raise _Stopped(reply)
 
 
 def _fill(session: AppendSession, intake: Intake, body: Body, blocks: Iterable[Block]) -> bool:
@@ -95,3 +135,13 @@ def _hasher(intake: Intake) -> Hasher | None:
 def _verify(hasher: Hasher, intake: Intake) -> None:
     if intake.body.checksum is not None and hasher.digest() != intake.body.checksum[1]:
         raise ChecksumMismatch()
+
+
+def peek(body: Body, limit: int) -> Peeked:
+    """A body that is not to be longer than a few bytes."""
+    data = b""
+    for block in body.blocks():
+        data += bytes(block[: limit + 1 - len(data)])
+        if len(data) > limit:
+            break
+    return Peeked(data, body.cut)

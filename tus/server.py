@@ -4,50 +4,29 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
-from contextlib import suppress
 from typing import Any, BinaryIO
 
 from tus.adapters.interface import Adapter, Transactional
-from tus.body import Body
-from tus.downloads import download
-from tus.errors import OptionError, RequestError, StorageUnavailable, UploadGone, UploadLocked, UploadNotFound
-from tus.events import Answered, Begun, Created, Ended, Finished, HandedOver, emit, listen
-from tus.exchange import (
-    Authorize,
-    Concatenate,
-    Create,
-    Effect,
-    FinalsOf,
-    HandOver,
-    Load,
-    Receive,
-    Remove,
-    Serve,
-    Steps,
-    Touch,
-    Watch,
-    exchange,
-)
-from tus.handover import offer
+from tus.backlog import Backlog, backlog_of
+from tus.driver import Asker, Driver
+from tus.errors import OptionError, Rejected, RequestError, StorageUnavailable, UploadGone, UploadLocked
+from tus.events import Answered, Begun, emit, listen
+from tus.exchange import exchange
+from tus.exchange.effects import Claim, Effect, Offer, Offered, Settle, Steps, Tell
+from tus.handover import Handing, Receiver, answer_text, offer
 from tus.logs import log_events
-from tus.models import Intent, Response, State, Upload
+from tus.models import Response, Upload
 from tus.options import Options
-from tus.patience import Patience
 from tus.protocol import tus1
-from tus.receiving import receive
+from tus.protocol.handing import Outcome
+from tus.receivers import hooks_of, receiver_of
 from tus.stores import open_store
-from tus.stores.interface import Claim, Concatenates, Expires, Reads, Store, extensions_of
-from tus.sweeper import keep_swept
+from tus.stores.interface import Expires, Reads, Store, extensions_of
 
 log = logging.getLogger(__name__)
 listen(log_events)
 
-#: Gives a complete upload to the application, and answers with what that said.
-Receiver = Callable[[Claim], Response]
-
-#: Asks the application whether a request may do what it intends: the principal, or what the client hears instead.
-Asker = Callable[[Intent, Upload], str | Response | None]
+_SILENT = "the application did not say whether it takes the file"
 
 
 class Tus:
@@ -60,7 +39,7 @@ class Tus:
             tus.handle()
             if tus.upload_finished:
                 store(tus.get_filepath(), tus.upload.filename)
-                tus.cleanup_file()
+                tus.cleanup_file()  # else the client hears that it is to try again
             return adapter.resp
 
     Making one is cheap: equal options are looked at, and their directory is proven, once per process.
@@ -72,7 +51,9 @@ class Tus:
         upload_valid_duration: seconds that an unfinished upload is kept.
         options: all of them at once, built by :meth:`tus.options.Options.build`; then none of the others is given.
         store: where uploads are kept, if not in ``tmp_file_dir``.
-        receiver: whoever takes finished uploads within :meth:`handle`; None where the caller goes on itself.
+        receiver: whoever takes finished uploads within :meth:`handle`; by default what the options name, and else the
+            caller goes on itself.
+        backlog: whoever hands over without a client.
         asker: asks for the intents of ``ask_app``.
         principal: who sends the request, where the caller knows it. An upload belongs to the principal that created
             it; to others it does not exist.
@@ -92,6 +73,7 @@ class Tus:
         options: Options | None = None,
         store: Store | None = None,
         receiver: Receiver | None = None,
+        backlog: Backlog | None = None,
         asker: Asker | None = None,
         principal: object = None,
         **others: object,
@@ -113,16 +95,22 @@ class Tus:
         self._store = open_store(options) if store is None else store
         if options.download and not isinstance(self._store, Reads):
             raise OptionError("download", "cannot be true with this store, whose uploads cannot be read")
+        if receiver is None:
+            receiver = receiver_of(options)
+            if receiver is not None:
+                backlog = backlog_of(self._store, options, receiver)
+        if receiver is None and options.handover == "background":
+            raise OptionError("handover", "cannot be background in a view without on_finished or spool")
+        hooks = hooks_of(options, self._store)
+        principal = None if principal is None else str(principal)
         self._receiver = receiver
-        self._asker = asker
-        self._principal = None if principal is None else str(principal)
-        self._claim: Claim | None = None
-        self._is_accepted = False
+        self._handing = Handing(self._store, receiver, hooks, adapter.request)
+        self._driver = Driver(adapter, options, self._store, self._handing, hooks, backlog, asker, principal)
+        self._steps: Steps | None = None  # of an exchange that rests
+        self._offered: Upload | None = None
+        self._at_commit: list[Settle | Tell] = []
         self._file: BinaryIO | None = None
-        self._is_in_application = False
-        self._upload: Upload | None = None
-        self._body: Body | None = None
-        self._kept = 0  # bytes of it that are counted
+        self._began = 0.0
 
     @property
     def valid(self) -> bool:
@@ -137,15 +125,16 @@ class Tus:
     @property
     def upload(self) -> Upload | None:
         """The upload that this request is about, as it stands after it; None where there is none."""
-        return self._upload
+        return self._driver.upload
 
     @property
     def upload_finished(self) -> bool:
-        """Whether this request completed an upload, for the caller to take.
+        """Whether there is a complete upload for the caller to take.
 
-        Having it, the caller says so by :meth:`cleanup_file`.
+        The caller then says what it has done, by :meth:`cleanup_file`, :meth:`reject_file` or :meth:`postpone_file`.
+        Until then the client's reply says that the file is kept, and that it is to ask again.
         """
-        return self._claim is not None
+        return self._offered is not None
 
     def get_filepath(self) -> str:
         """The path of the finished file.
@@ -153,21 +142,49 @@ class Tus:
         Raises:
             UploadGone: this request completed no upload, or its store keeps no files.
         """
-        if self._claim is None or self._claim.upload.path is None:
+        if self._offered is None or self._offered.path is None:
             raise UploadGone("This request completed no upload.")
-        return self._claim.upload.path
+        return self._offered.path
 
     def cleanup_file(self) -> None:
-        """Acknowledge the finished file: the application has it, so the data is removed.
+        """Acknowledge the finished file: the application has it, so the data is removed, and the client hears success.
 
         Until then a repeated last request offers it again. It does not matter whether the file was moved away.
         Where the framework has transactions, it is removed once that of this request is committed.
         """
-        self._is_accepted = True
-        if self._claim is not None and not isinstance(self._adapter, Transactional):
-            _accept(self._claim)
+        self._say(Offered(Response(204, "No Content"), outcome=Outcome.ACCEPTED))
+
+    def reject_file(self, message: str = "The application does not take this upload.", status: int = 422) -> None:
+        """Reject the finished file for good: nobody is asked again, and it is removed after ``rejected_keep``.
+
+        Args:
+            message: what is wrong with it, for the client.
+            status: what the client hears, a 4xx other than 409 and 423.
+
+        Raises:
+            ValueError: the status is another one.
+        """
+        rejection = Rejected(message, status)
+        answer = answer_text(rejection.status, message, rejection.reason)
+        self._say(Offered(answer, outcome=Outcome.REJECTED))
+
+    def postpone_file(self, message: str = "The application cannot take this file now; try again.") -> None:
+        """Leave the finished file for later: the client hears that it is to ask again."""
+        answer = answer_text(503, message)
+        self._say(Offered(answer, message, Outcome.POSTPONED))
+
+    def _say(self, offered: Offered) -> None:
+        """Go on with the exchange that rests, once."""
         if self._file is not None:
             self._file.close()
+        if self._steps is None:
+            return
+        steps, self._steps = self._steps, None
+        try:
+            self._conclude(self._drive(steps, offered))
+        finally:
+            if not self._at_commit:
+                self._handing.leave("it could not be taken down what the application did")
 
     def cleanup(self) -> int:
         """Remove the uploads that have expired; returns how many that were.
@@ -178,41 +195,62 @@ class Tus:
 
     def handle(self) -> None:
         """Answer the request; refusals too become the adapter's response."""
-        method = tus1.effective_method(self._adapter.request)
-        began = time.monotonic()
-        response = Response(500, "Internal Server Error")
-        emit(Begun(method))
-        try:
-            response = self._drive()
-            self._adapter.respond(response)
-        finally:
-            body = self._body
-            cut = body is not None and body.cut
-            emit(
-                Answered(
-                    method=method,
-                    status=response.status,
-                    reason=response.reason,
-                    upload=self._upload,
-                    received=0 if body is None else body.received,
-                    cut=cut,
-                    kept_from_cut=self._kept if cut else 0,
-                    seconds=time.monotonic() - began,
-                )
-            )
-
-    def _drive(self) -> Response:
-        """Perform the effects of the exchange until it has come to its response."""
+        self._began = time.monotonic()
+        emit(Begun(tus1.effective_method(self._adapter.request)))
         steps: Steps = exchange(self._adapter.request, self.options, self._extensions(), time.time())
         try:
-            effect = next(steps)
+            response = self._drive(steps, None)
+        except BaseException:
+            self._handing.leave("the request was broken off")
+            self._answered(500, "Internal Server Error")
+            raise
+        if self._steps is None:
+            self._handing.leave()
+            self._conclude(response)
+        else:
+            self._adapter.respond(response)
+
+    def _conclude(self, response: Response) -> None:
+        self._handing.drop_answer(response)
+        self._adapter.respond(response)
+        self._answered(response.status, response.reason)
+
+    def _answered(self, status: int, reason: str) -> None:
+        body = self._driver.body
+        cut = body is not None and body.cut
+        emit(
+            Answered(
+                method=tus1.effective_method(self._adapter.request),
+                status=status,
+                reason=reason,
+                upload=self._driver.upload,
+                received=0 if body is None else body.received,
+                cut=cut,
+                kept_from_cut=self._driver.kept if cut else 0,
+                seconds=time.monotonic() - self._began,
+            )
+        )
+
+    def __del__(self) -> None:
+        if getattr(self, "_steps", None) is not None:  # a view that has failed, or has not said anything
+            self._handing.leave(_SILENT)
+            self._answered(500, "Internal Server Error")
+
+    def _drive(self, steps: Steps, result: Any) -> Response:
+        """Perform the effects of the exchange until it has come to its response, or rests."""
+        try:
+            effect = steps.send(result)
             while True:
+                if isinstance(effect, Offer) and self._receiver is None and self._offered is None:
+                    self._offer_to_caller()
+                    self._steps = steps
+                    return effect.pending
                 try:
                     result = self._perform(effect)
                 except RequestError as error:
                     effect = steps.throw(error)
                 except OSError as error:
-                    if self._is_in_application:
+                    if self._driver.is_in_application:
                         raise
                     log.exception("the store failed")
                     effect = steps.throw(StorageUnavailable().with_traceback(error.__traceback__))
@@ -226,118 +264,34 @@ class Tus:
         extensions = extensions_of(self._store)
         return extensions if self.options.upload_valid_duration else extensions - {"expiration"}
 
-    # -- Effects --
-
     def _perform(self, effect: Effect) -> Any:
-        store = self._store
-        match effect:
-            case Authorize(intent, upload):
-                return self._authorize(intent, upload)
-            case Load(upload_id):
-                loaded = store.load(upload_id)
-                self._upload = self._upload or loaded
-                return loaded
-            case Receive(upload, intake):
-                patience = Patience(self.options.stall_timeout, self.options.min_rate)
-                self._body = Body(self._adapter.stream, intake.body.length, patience)
-                received = receive(store, self._body, upload, intake)
-                self._upload = received.upload
-                self._kept = received.upload.offset - intake.offset
-                if received.upload.is_complete:
-                    emit(Finished(received.upload))
-                return received
-            case Create(draft):
-                keep_swept(store, self.options.upload_valid_duration)
-                began = time.time()
-                self._upload = store.create(draft)
-                if not draft.id or self._upload.created_at >= began:  # else the one that exists was found
-                    emit(Created(self._upload))
-                    if self._upload.is_complete:
-                        emit(Finished(self._upload))
-                return self._upload
-            case Serve(upload):
-                assert isinstance(store, Reads), "looked at when this was made"
-                return download(self._adapter.request, upload, *store.read(upload))
-            case HandOver(upload):
-                return self._hand_over(upload)
-            case Remove(upload_id):
-                store.remove(upload_id)
-                if self._upload is not None and tus1.effective_method(self._adapter.request) == "DELETE":
-                    emit(Ended(self._upload, "terminated"))
+        """What the driver does; taking down what came of it waits for the transaction, where the framework has any."""
+        if self._offered is not None:
+            if isinstance(effect, Claim):
+                # One part can complete several final uploads. The caller takes one: the client asks again.
+                raise UploadLocked()
+            if isinstance(effect, Settle | Tell) and self._waits_for_commit(effect):
+                self._at_commit.append(effect)
                 return None
-        assert isinstance(store, Concatenates), "the exchange asks for what the extensions contain"
-        match effect:
-            case Watch(final):
-                return [store.watch(part_id, final.id) for part_id in final.parts]
-            case Concatenate(final, parts):
-                joined = store.concatenate(final.id, parts)
-                if joined.is_complete:
-                    emit(Finished(joined))
-                return joined
-            case FinalsOf(part):
-                return store.finals_of(part.id)
-            case Touch(final_id):
-                with suppress(UploadNotFound, UploadGone):
-                    return store.touch(final_id)
+        return self._driver.perform(effect)
 
-    def _authorize(self, intent: Intent, upload: Upload) -> str | Response | None:
-        principal: str | Response | None = self._principal
-        self._is_in_application = True
-        if self.options.authorize is not None:
-            named: object = self.options.authorize(self._adapter.request, intent, upload)
-            principal = None if named is None else str(named)  # many a framework's users are numbers
-        if self._asker is not None and intent in self.options.ask_app:
-            principal = self._asker(intent, upload)
-        self._is_in_application = False
-        return principal
+    def _waits_for_commit(self, effect: Settle | Tell) -> bool:
+        postpones = isinstance(effect, Settle) and effect.outcome == Outcome.POSTPONED
+        return isinstance(self._adapter, Transactional) and not postpones
 
-    def _hand_over(self, upload: Upload) -> Response | None:
-        if self._claim is not None:
-            # One part can complete several final uploads. The caller takes them one by one: the client asks again.
-            raise UploadLocked()
-        claim = self._store.claim(upload)
-        self._upload = claim.upload
-        began = time.monotonic()
-        outcome = ""
-        try:
-            if claim.upload.state == State.ACCEPTED:
-                return None  # by another request, while this one was on its way
-            outcome = "failed"
-            if self._receiver is None:
-                outcome = "offered"
-                self._file = offer(self._adapter, claim, self.options.send_file)
-                self._claim = claim
-                if isinstance(self._adapter, Transactional):
-                    self._adapter.at_transaction_end(self._settle)
-                return None
-            self._is_in_application = True
-            response = self._receiver(claim)
-            self._is_in_application = False
-            outcome = "refused"
-            if 200 <= response.status < 300:
-                outcome = "accepted"
-                _accept(claim)
-            return response
-        finally:
-            if outcome:
-                emit(HandedOver(claim.upload, outcome, time.monotonic() - began))
-            if self._claim is not claim:
-                claim.release()
+    def _offer_to_caller(self) -> None:
+        claim = self._handing.claim
+        assert claim is not None, "an Offer follows a Claim"
+        self._file = offer(self._adapter, claim, self.options.send_file)
+        self._offered = claim.upload
+        if isinstance(self._adapter, Transactional):
+            self._adapter.at_transaction_end(self._end_transaction)
 
-    def _settle(self, committed: bool) -> None:
+    def _end_transaction(self, committed: bool) -> None:
         """What the caller did with the finished upload stands now, or it does not."""
-        if self._claim is None:
-            return
         if self._file is not None:
             self._file.close()
-        if committed and self._is_accepted:
-            _accept(self._claim)
-        else:
-            self._claim.release()
-
-
-def _accept(claim: Claim) -> None:
-    """Take down that the application has the upload."""
-    if claim.upload.state != State.ACCEPTED:
-        claim.accept()
-        emit(Ended(claim.upload, "accepted"))
+        if committed:
+            for effect in self._at_commit:
+                self._driver.perform(effect)
+        self._handing.leave(_SILENT if committed else "the transaction was aborted")

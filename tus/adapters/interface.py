@@ -24,7 +24,7 @@ class Adapter(Protocol):
     def stream(self) -> Readable: ...
 
     def respond(self, response: Response) -> None:
-        """Make this the framework's response."""
+        """Make this the framework's response, in the place of one that was made before."""
 
     def replace_body(self, file: BinaryIO, size: int, upload: Upload) -> None:
         """Put a finished upload's file, or its path, in the place of the request's body, for the code to come."""

@@ -26,8 +26,7 @@ class WebobAdapter(WsgiAdapter):
     def respond(self, response: Response) -> None:
         super().respond(response)
         assert self.response is not None
-        self.resp = WebobResponse(
-            status=f"{response.status} {response.reason}",
-            headerlist=list(response.headers),
-            app_iter=self.response.body,
-        )
+        # The same object all the time: a view may have taken it before it said that it has the file.
+        self.resp.status = f"{response.status} {response.reason}"
+        self.resp.app_iter = self.response.body  # which takes the length away
+        self.resp.headerlist = list(response.headers)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import io
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from functools import lru_cache
 from typing import Any, BinaryIO, cast
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 from tus.filebody import BLOCK, FileBody
 from tus.models import Readable, Request, Response, Upload
@@ -63,6 +64,42 @@ def request_url(environ: Environ) -> str:
             host = f"{host}:{environ['SERVER_PORT']}"
     path = str(environ.get("SCRIPT_NAME", "")) + str(environ.get("PATH_INFO", ""))
     return f"{scheme}://{host}{quote(path.encode('latin-1'), safe=_SAFE)}"
+
+
+#: What is the same for every request to an application at one place.
+SURROUNDINGS = ("SCRIPT_NAME", "SERVER_NAME", "SERVER_PORT", "wsgi.url_scheme")
+
+
+def environ_without_client(path: str, base_url: str, surroundings: Environ) -> Environ:
+    """An environ for an application that is asked although no client asks anything.
+
+    It is that of a PATCH. There are no cookies, no credentials and no address of a client in it; who has created an
+    upload is known to the upload.
+
+    Args:
+        path: of the URL, from the root of the site, decoded.
+        base_url: the option of that name; may be empty.
+        surroundings: what is known of :data:`SURROUNDINGS` from requests.
+    """
+    url = urlsplit(base_url or "http://localhost")
+    environ: Environ = {
+        "REQUEST_METHOD": "PATCH",
+        "SCRIPT_NAME": "",
+        "QUERY_STRING": "",
+        "SERVER_NAME": url.hostname or "localhost",
+        "SERVER_PORT": str(url.port or (443 if url.scheme == "https" else 80)),
+        "SERVER_PROTOCOL": "HTTP/1.1",
+        "wsgi.version": (1, 0),
+        "wsgi.url_scheme": url.scheme,
+        "wsgi.errors": sys.stderr,
+        "wsgi.multithread": True,
+        "wsgi.multiprocess": True,
+        "wsgi.run_once": False,
+        **surroundings,
+    }
+    environ["PATH_INFO"] = path.encode().decode("latin-1").removeprefix(environ["SCRIPT_NAME"])
+    environ["HTTP_HOST"] = url.netloc if base_url else f"{environ['SERVER_NAME']}:{environ['SERVER_PORT']}"
+    return environ
 
 
 class WsgiAdapter:

@@ -14,6 +14,7 @@ from typing import Any, BinaryIO, cast
 
 from tus.adapters.wsgi import EnvironHeaders
 from tus.models import Readable, Request, Response, Upload
+from tus.protocol import tus1_replies
 from tus.protocol.tus1 import MEDIA_TYPE, effective_method
 
 #: What an empty PATCH says in place of the request that is run again.
@@ -37,12 +38,14 @@ class Replayable:
 
     Attributes:
         stream: the server's input.
-        answer: what the first run has answered, once it has.
+        answer: what the last run has answered, once it has.
+        finished: the upload that it had the view take, if it had.
     """
 
     def __init__(self, stream: Any) -> None:
         self.stream = stream
         self.answer: Response | None = None
+        self.finished: Upload | None = None
         self._is_read = False
 
     @classmethod
@@ -92,6 +95,7 @@ class Zope2RequestAdapter:
         self._request = request
         self._input = Replayable.put(request)
         self._is_finished = False
+        self._is_answered = False
         self._link: BinaryIO | None = None
         environ = request.environ
         self._seen = Request(
@@ -102,37 +106,58 @@ class Zope2RequestAdapter:
             peer=environ.get("REMOTE_ADDR", ""),
             native=request,
         )
-        self.request = self._seen if self._input.answer is None else _repeated(self._seen, self._input.answer)
+        self._earlier = self._input.answer
+        self.request = self._seen
+        if self._earlier is not None:
+            self.request = _repeated(self._seen, self._earlier, self._input.finished)
 
     @property
     def stream(self) -> Readable:
         return cast(Readable, self._input if self._input.answer is not None else self._input.stream)
 
     def respond(self, response: Response) -> None:
-        first = self._input.answer
-        if first is not None and (response.status < 300 or self.request.method == "OPTIONS"):
-            response = first
-        self._input.answer = response
+        if self._earlier is not None and (response.status < 300 or self.request.method == "OPTIONS"):
+            response = self._as_first(self._earlier, response)
+        pending, self._input.answer = self._input.answer, response
         theirs = self._request.response
+        if self._is_answered and pending is not None and pending.status == theirs.status:
+            for name, _ in pending.headers:
+                theirs.headers.pop(name.lower(), None)
+            theirs.status, theirs.errmsg, theirs.body = 200, "OK", b""
+        self._is_answered = True
+        succeeds = self._is_finished and 200 <= response.status < 300
         for name, value in response.headers:
-            if not (self._is_finished and name.lower() in ("content-type", "content-length")):
+            if not (succeeds and name.lower() in ("content-type", "content-length")):
                 theirs.setHeader(name, value)
-        if self._is_finished and response.status == 204:
+        if succeeds and response.status == 204:
             return  # the view may have something to say; if not, Zope makes its 200 a 204
         # Not by setStatus(): it makes a 500 of what it does not know, such as 460.
         theirs.status, theirs.errmsg = response.status, response.reason
         if isinstance(response.body, tuple | list):
             body = b"".join(response.body)
             if body:
-                theirs.setBody(body, lock=True)
+                theirs.setBody(body, lock=not self._is_finished)
         elif self._seen.method == "HEAD":
             getattr(response.body, "close", lambda: None)()
         else:
             theirs.setBody(_streamed(response.body), lock=True)
 
+    def _as_first(self, first: Response, response: Response) -> Response:
+        """What the first run has answered, or would have if the view had let it come so far."""
+        finished = self._input.finished
+        if finished is None or self.request.method == "OPTIONS" or first.status == response.status != 201:
+            return first
+        if effective_method(self._seen) != "POST" or self.request is self._seen:
+            return response
+        created = tus1_replies.created(finished, self._seen.url.rstrip("/"), with_offset=True)
+        ours = {name.lower() for name, _ in created.headers}
+        created.headers.extend((name, value) for name, value in response.headers if name.lower() not in ours)
+        return created
+
     def replace_body(self, file: BinaryIO, size: int, upload: Upload) -> None:
         request = self._request
         self._is_finished = True
+        self._input.finished = upload
         request._file = self._linked(file, upload.path)
         request.other.pop("BODYFILE", None)
         request.environ["CONTENT_LENGTH"] = str(size)
@@ -178,7 +203,7 @@ class Zope2RequestAdapter:
         current.addAfterAbortHook(call, (False,))
 
 
-def _repeated(request: Request, answer: Response) -> Request:
+def _repeated(request: Request, answer: Response, finished: Upload | None) -> Request:
     """What a request becomes that has been answered, and is run again because its transaction was not committed.
 
     An append, or a creation, asks for the hand-over again: as an empty PATCH where it has ended. A concatenation finds
@@ -186,6 +211,14 @@ def _repeated(request: Request, answer: Response) -> Request:
     """
     told: Mapping[str, str] = {name.lower(): value for name, value in answer.headers}
     method = effective_method(request)
+    if finished is not None and not finished.is_final:
+        url = request.url if method == "PATCH" else tus1_replies.upload_url(request.url.rstrip("/"), finished.id)
+        return _empty_patch(request, url, str(finished.length))
+    if finished is not None and method == "POST":
+        return request
+    if finished is not None and method == "PATCH":  # of the last part
+        end = int(request.headers.get("Upload-Offset") or 0) + int(request.headers.get("Content-Length") or 0)
+        return _empty_patch(request, request.url, str(end))
     if answer.status < 300 and method == "PATCH":
         return _empty_patch(request, request.url, told["upload-offset"])
     if answer.status < 300 and method == "POST":
@@ -198,8 +231,8 @@ def _repeated(request: Request, answer: Response) -> Request:
 
 
 def _empty_patch(request: Request, url: str, offset: str) -> Request:
-    headers = ChainMap(cast(Any, _EMPTY_PATCH | {"Upload-Offset": offset}), cast(Any, request.headers))
-    return Request("PATCH", url, cast(Mapping[str, str], headers), peer=request.peer, native=request.native)
+    headers: Any = ChainMap(cast(Any, _EMPTY_PATCH | {"Upload-Offset": offset}), cast(Any, request.headers))
+    return Request("PATCH", url, headers, peer=request.peer, native=request.native, is_rerun=True)
 
 
 def _streamed(blocks: Iterable[bytes]) -> object:

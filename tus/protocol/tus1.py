@@ -24,7 +24,7 @@ from tus.errors import (
     UploadNotFound,
     VersionUnsupported,
 )
-from tus.models import Request, Upload
+from tus.models import Request, State, Upload
 from tus.options import Options
 from tus.protocol.routing import Target, target_of, upload_id_of
 
@@ -313,7 +313,7 @@ def check_owner(upload: Upload, principal: str | None) -> None:
 
 def check_downloadable(upload: Upload) -> None:
     """Refuse to send an upload that is unfinished, or only a part of one."""
-    if not upload.is_complete or upload.is_partial:
+    if not upload.is_complete or upload.is_partial or upload.state == State.REJECTED:
         raise UploadNotFound("This upload is not finished, so there is nothing to download yet.")
 
 

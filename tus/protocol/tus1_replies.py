@@ -13,6 +13,7 @@ from tus.errors import RequestError
 from tus.headers import http_date
 from tus.models import Response, Upload
 from tus.options import Options
+from tus.protocol.handing import is_length_withheld, is_told_complete, told_offset
 from tus.protocol.tus1 import VERSION
 
 #: Every extension, in the order in which it is advertised.
@@ -46,12 +47,12 @@ def discovered(options: Options, extensions: frozenset[str]) -> Response:
     return response
 
 
-def inspected(upload: Upload) -> Response:
+def inspected(upload: Upload, options: Options) -> Response:
     """The reply to HEAD (Core, HEAD; Concatenation for final uploads)."""
     response = Response(200, "OK", [("Tus-Resumable", VERSION), ("Cache-Control", "no-store"), *_EMPTY])
-    if upload.is_complete or not upload.is_final:
-        response.headers.append(("Upload-Offset", str(upload.offset)))
-    if upload.length is not None:
+    if not upload.is_final or (upload.is_complete and is_told_complete(upload, options)):
+        response.headers.append(("Upload-Offset", str(told_offset(upload, options))))
+    if upload.length is not None and not is_length_withheld(upload, options):
         response.headers.append(("Upload-Length", str(upload.length)))
     elif not upload.is_final:
         response.headers.append(("Upload-Defer-Length", "1"))
@@ -63,18 +64,25 @@ def inspected(upload: Upload) -> Response:
     return response
 
 
-def downloaded(upload: Upload, response: Response) -> Response:
+def downloaded(upload: Upload, response: Response, options: Options) -> Response:
     """The reply to GET, which a client of the protocol can read as one to HEAD too."""
-    field = ("Upload-Offset", str(upload.offset)), ("Upload-Length", str(upload.offset))
+    field = ("Upload-Offset", str(told_offset(upload, options))), ("Upload-Length", str(upload.offset))
     headers = [("Tus-Resumable", VERSION), *response.headers, *field]
     return Response(response.status, response.reason, headers, response.body)
 
 
-def created(upload: Upload, creation_url: str, with_offset: bool) -> Response:
-    """The reply to a POST: 201 and where the upload is (Creation)."""
+def created(upload: Upload, creation_url: str, with_offset: bool, offset: int | None = None) -> Response:
+    """The reply to a POST: 201 and where the upload is (Creation).
+
+    Args:
+        upload: as it stands.
+        creation_url: the URL that creates uploads.
+        with_offset: whether the request had bytes.
+        offset: what is told in place of the upload's.
+    """
     response = Response(201, "Created", [("Tus-Resumable", VERSION), ("Location", upload_url(creation_url, upload.id))])
     if with_offset or upload.is_complete:
-        response.headers.append(("Upload-Offset", str(upload.offset)))
+        response.headers.append(("Upload-Offset", str(upload.offset if offset is None else offset)))
     response.headers.extend(_expiry(upload))
     response.headers.extend(_EMPTY)
     return response
@@ -85,11 +93,10 @@ def upload_url(creation_url: str, upload_id: str) -> str:
     return f"{creation_url}/{upload_id}"
 
 
-def appended(upload: Upload) -> Response:
-    """The reply to a PATCH: 204 and how far the upload has come (Core, PATCH; Expiration)."""
-    return Response(
-        204, "No Content", [("Tus-Resumable", VERSION), ("Upload-Offset", str(upload.offset)), *_expiry(upload)]
-    )
+def appended(upload: Upload, offset: int | None = None) -> Response:
+    """The reply to a PATCH: 204 and how far the upload has come, or the offset given (Core, PATCH; Expiration)."""
+    told = upload.offset if offset is None else offset
+    return Response(204, "No Content", [("Tus-Resumable", VERSION), ("Upload-Offset", str(told)), *_expiry(upload)])
 
 
 def terminated() -> Response:
@@ -120,9 +127,13 @@ def answered(ours: Response, theirs: Response) -> Response:
     """
     if not 200 <= theirs.status < 300:
         return relayed(theirs, "POST" if ours.status == 201 else "PATCH")
-    dropped = _NOT_KEPT | {"location"} if ours.status == 201 else _NOT_KEPT
-    kept = [(name, value) for name, value in theirs.headers if name.lower() not in dropped]
+    kept = [pair for pair in lent_headers(theirs) if ours.status != 201 or pair[0].lower() != "location"]
     return Response(ours.status, ours.reason, ours.headers + kept)
+
+
+def lent_headers(theirs: Response) -> list[tuple[str, str]]:
+    """The header fields of an application's success that the client gets."""
+    return [(name, value) for name, value in theirs.headers if name.lower() not in _NOT_KEPT]
 
 
 def relayed(answer: Response, method: str) -> Response:

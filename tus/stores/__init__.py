@@ -27,6 +27,7 @@ def open_store(options: Options) -> Store:
         lifetime=options.upload_valid_duration,
         completed_keep=options.completed_keep,
         keep_finished=options.keep_finished,
+        rejected_keep=options.rejected_keep,
         limits=Limits(
             options.max_uploads,
             options.max_total_size,

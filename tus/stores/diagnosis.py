@@ -241,7 +241,7 @@ def _slots(evidence: Evidence) -> Iterator[Diagnosis]:
 def _impossible(slot: Slot) -> str | None:
     if slot.length is not None and slot.offset > slot.length:
         return "More bytes are counted than the upload has"
-    if slot.state in (State.COMPLETE, State.ACCEPTED) and slot.offset != slot.length:
+    if slot.state not in (State.RECEIVING, State.TERMINATED) and slot.offset != slot.length:
         return "It is called complete, but its bytes are not all counted"
     return None
 
@@ -255,6 +255,8 @@ def _data(evidence: Evidence, slot: Slot, record: Upload) -> Iterator[Diagnosis]
         yield Diagnosis("expired", Severity.NORMAL, f"The next sweep, or tus clean, removes it ({evidence.stands}).")
     if evidence.data is None:
         yield _without_data(evidence, upload, slot)
+    elif evidence.size < slot.offset and slot.state == State.REJECTED:
+        yield Diagnosis("data-short", Severity.NOTICE, f"A rejected file is not whole any more ({evidence.stands}).")
     elif evidence.size < slot.offset:
         yield _too_short(evidence, upload)
     elif evidence.size > slot.offset and slot.state == State.RECEIVING:
@@ -305,13 +307,13 @@ def _without_data(evidence: Evidence, upload: Upload, slot: Slot) -> Diagnosis:
             "Whoever was creating this upload died over it. No byte of it is there.",
             Cure.REMOVE,
         )
-    if upload.state == State.COMPLETE and not upload.is_partial and evidence.changed_within(evidence.longest_hand_over):
+    if upload.is_pending and evidence.changed_within(evidence.longest_hand_over):
         return Diagnosis(
             "being-taken",
             Severity.NORMAL,
             "An application has moved the data away, and has not said yet that it accepts.",
         )
-    taken = upload.state == State.COMPLETE and not upload.is_partial
+    taken = upload.is_pending
     return Diagnosis(
         "data-missing",
         Severity.DAMAGE,
@@ -354,6 +356,8 @@ def _neighbours(evidence: Evidence, slot: Slot, record: Upload, is_there: Callab
                 reason="it holds no bytes, and "
                 + ("tus rm removes it" if slot.expires_at is None else "goes when it expires"),
             )
+    if not record.is_partial:
+        return
     tail = evidence.content[sidecar.record_end(evidence.content) :]
     if len(tail) > MAX_WATCHERS * WATCHER_SIZE or any(not is_upload_id(watcher) for watcher in _whole(tail)):
         yield Diagnosis(

@@ -23,15 +23,15 @@ import os
 import secrets
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import BinaryIO
 
 if sys.platform == "win32":  # pragma: no cover
     raise ImportError("tus.stores.directory needs a POSIX system such as Linux or macOS; Windows has no flock().")
 
+from tus.converters import Fsync
 from tus.errors import (
-    BadRequest,
     OptionError,
     StorageFull,
     StorageUnavailable,
@@ -41,27 +41,25 @@ from tus.errors import (
 )
 from tus.events import TakenOver, emit
 from tus.models import State, Upload, is_upload_id
-from tus.options import Fsync
 from tus.stores import expiry, sidecar
-from tus.stores.copying import copy_file
+from tus.stores.claims import DirectoryClaim
 from tus.stores.files import (
     FLAGS,
     Policy,
     SideCar,
-    lock_data,
     open_reading,
     open_sidecar,
-    read_all,
     read_upload,
     sync_directory,
     translated,
-    unlock_data,
     write_at,
 )
-from tus.stores.interface import MAX_WATCHERS, TOO_MANY_WATCHERS, Block, Statistics
+from tus.stores.interface import Block, Statistics
+from tus.stores.joining import Joining
+from tus.stores.leases import is_held, lock_data, unlock_data
 from tus.stores.locks import check_locks_work
 from tus.stores.quota import Limits, Quota, counted_size
-from tus.stores.sessions import DirectoryClaim, DirectorySession
+from tus.stores.sessions import DirectorySession
 from tus.stores.sidecar import Slot
 from tus.stores.space import Space
 
@@ -90,7 +88,7 @@ def prepare_directory(path: str) -> str:
     return path
 
 
-class DirectoryStore:
+class DirectoryStore(Joining):
     """A :class:`~tus.stores.interface.Store` in a directory that it may share with other programs.
 
     Args:
@@ -99,6 +97,7 @@ class DirectoryStore:
         lifetime: seconds after its last byte that an unfinished upload is kept; 0 means for ever.
         completed_keep: seconds that the record of an accepted upload is kept.
         keep_finished: whether its data is kept as long.
+        rejected_keep: seconds that a rejected upload is kept.
         limits: how many uploads, and how large ones, there may be at a time.
         keep_free: bytes of the disk that must stay free; 0 means that nobody looks.
         clock: seconds since 1970.
@@ -112,6 +111,7 @@ class DirectoryStore:
         lifetime: float = 86400,
         completed_keep: float = 86400,
         keep_finished: bool = False,
+        rejected_keep: float = 86400,
         limits: Limits | None = None,
         keep_free: int = 0,
         clock: Callable[[], float] = lambda: time.time(),
@@ -119,7 +119,7 @@ class DirectoryStore:
         self.directory = directory
         self._prefix = os.path.join(directory, "")
         space = Space(directory, keep_free) if keep_free else None
-        self._policy = Policy(fsync, lifetime, completed_keep, keep_finished, clock, space)
+        self._policy = Policy(fsync, lifetime, completed_keep, keep_finished, rejected_keep, clock, space)
         self._quota = Quota(self._prefix + _COUNTS, limits, self._counted) if limits else None
 
     def _path(self, upload_id: str) -> str:
@@ -137,10 +137,19 @@ class DirectoryStore:
         if upload.state == State.ACCEPTED:
             return upload
         try:
+            if upload.state == State.HANDING_OVER and not is_held(path):
+                upload = self._given_up(path)
             size = os.stat(path, follow_symlinks=False).st_size
         except FileNotFoundError:
             return self._without_data(path)
         return self._policy.as_far_as_stored(upload, size)
+
+    def _given_up(self, path: str) -> Upload:
+        """What an upload is that somebody has had the lock of: his last word, or that he has died."""
+        upload = self._record(path)
+        if upload.state != State.HANDING_OVER:
+            return upload
+        return replace(upload, state=State.COMPLETE, error="the process that handed it over has died")
 
     def read(self, upload: Upload) -> tuple[BinaryIO, float]:
         try:
@@ -155,7 +164,7 @@ class DirectoryStore:
         if upload.state == State.ACCEPTED:
             return upload
         changed = os.stat(path + ".tus").st_mtime
-        if upload.state == State.COMPLETE and time.time() - changed < LONGEST_HAND_OVER:
+        if upload.is_pending and time.time() - changed < LONGEST_HAND_OVER:
             raise UploadLocked()
         raise UploadGone()
 
@@ -173,7 +182,7 @@ class DirectoryStore:
 
     def _counted(self) -> Iterator[Upload]:
         """Every upload that the limits count."""
-        return (upload for upload in self.list() if upload.state in (State.RECEIVING, State.COMPLETE))
+        return (upload for upload in self.list() if upload.state not in (State.ACCEPTED, State.REJECTED))
 
     # -- Creating and removing --
 
@@ -197,8 +206,10 @@ class DirectoryStore:
         path = self._path(upload_id)
         done = draft.length == 0 and not draft.is_final
         state = State.COMPLETE if done else State.RECEIVING
-        slot = Slot(0, 0, 0, draft.length, state, self._policy.expiry())
-        upload = sidecar.with_slot(replace(draft, id=upload_id, created_at=self._policy.clock()), slot, path)
+        now = self._policy.clock()
+        since = now if done else 0.0
+        slot = Slot(0, 0, 0, draft.length, state, self._policy.expiry(now), is_known=draft.is_known, since=since)
+        upload = sidecar.with_slot(replace(draft, id=upload_id, created_at=now), slot, path)
         has_data = False
         # The side-car comes first: data without one would be a file that nobody knows to be ours.
         try:
@@ -259,7 +270,7 @@ class DirectoryStore:
         with SideCar(path, self._policy) as car:
             upload = read_upload(car.fd, path) if self._quota is not None else None
             car.remove()
-        if upload is not None and upload.state != State.ACCEPTED:
+        if upload is not None and upload.state not in (State.ACCEPTED, State.REJECTED):
             self._uncount(upload)
 
     def _uncount(self, upload: Upload) -> None:
@@ -311,7 +322,7 @@ class DirectoryStore:
             try:
                 written = write_at(data_fd, block, offset)
                 settled = car.slot.length if length is None else length
-                car.count(data_fd, offset + written, settled, car.slot.generation + 1)
+                car.count(data_fd, offset + written, settled, car.slot.generation + 1, is_known=upload.is_known)
             finally:
                 os.close(data_fd)
             if written < len(block):
@@ -321,71 +332,19 @@ class DirectoryStore:
             emit(TakenOver(appended))
         return appended
 
-    # -- Hand-over and concatenation --
+    # -- Hand-over; for concatenation see Joining --
+
+    def promise(self, upload: Upload) -> Upload:
+        claim = self.claim(upload)
+        try:
+            if claim.upload.state == State.COMPLETE and not claim.upload.is_known:
+                with SideCar(self._path(upload.id), self._policy) as car:
+                    car.tell()
+                claim.make_durable()
+                return car.upload(claim.upload)
+            return claim.upload
+        finally:
+            claim.release()
 
     def claim(self, upload: Upload) -> DirectoryClaim:
         return DirectoryClaim(upload, SideCar(self._path(upload.id), self._policy), self._policy, self._uncount)
-
-    def watch(self, part_id: str, final_id: str) -> Upload:
-        with SideCar(self._path(part_id), self._policy) as car:
-            data = read_all(car.fd)
-            watchers = sidecar.unpack_watchers(data)
-            if final_id not in watchers:
-                if len(watchers) >= MAX_WATCHERS:
-                    raise BadRequest(TOO_MANY_WATCHERS)
-                end = sidecar.record_end(data) + len(watchers) * sidecar.WATCHER_SIZE
-                if write_at(car.fd, final_id.encode(), end) < sidecar.WATCHER_SIZE:
-                    raise StorageFull()
-        return self.load(part_id)
-
-    def touch(self, final_id: str) -> None:
-        final = self.load(final_id)
-        for upload_id in (final_id, *final.parts):
-            with contextlib.suppress(UploadNotFound, UploadGone), SideCar(self._path(upload_id), self._policy) as car:
-                if car.slot.state in (State.RECEIVING, State.COMPLETE):
-                    car.prolong()
-
-    def finals_of(self, part_id: str) -> Sequence[str]:
-        fd = open_sidecar(self._path(part_id), os.O_RDONLY)
-        try:
-            return sidecar.unpack_watchers(read_all(fd))
-        finally:
-            os.close(fd)
-
-    def concatenate(self, final_id: str, parts: Sequence[Upload]) -> Upload:
-        path = self._path(final_id)
-        final = self.load(final_id)
-        if final.state != State.RECEIVING:
-            return final
-        try:
-            data_fd = lock_data(path)
-        except UploadGone:
-            return self.load(final_id)  # somebody else has filled it, and has handed it over already
-        try:
-            final = self.load(final_id)  # it may have been filled before the lock was ours
-            if final.state == State.RECEIVING:
-                self._fill(path, data_fd, parts)
-        finally:
-            unlock_data(data_fd)
-        return self.load(final_id)
-
-    def _fill(self, path: str, data_fd: int, parts: Sequence[Upload]) -> None:
-        car = SideCar(path, self._policy)  # this very upload's, should it be removed and made again while we copy
-        end = 0
-        try:
-            for part in parts:
-                copy_file(self._path(part.id), data_fd, end, part.offset)
-                end += part.offset
-            os.ftruncate(data_fd, end)
-        except FileNotFoundError:
-            raise UploadGone("A part of this upload is gone; create the parts again.") from None
-        except OSError as error:
-            raise translated(error) from error
-        else:
-            car.lock()
-            try:
-                car.count(data_fd, end, end, car.slot.generation + 1)
-            finally:
-                car.unlock()
-        finally:
-            car.close()

@@ -11,6 +11,7 @@ import logging
 import os
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 
 from tus.errors import UploadGone, UploadLocked, UploadNotFound
@@ -18,6 +19,7 @@ from tus.events import Ended, emit
 from tus.models import State, Upload, is_upload_id
 from tus.stores.files import FLAGS, Policy, SideCar, finish_removal, open_sidecar, read_upload
 from tus.stores.interface import Statistics
+from tus.stores.leases import lock_data, unlock_data
 from tus.stores.locks import lock, unlock
 from tus.stores.quota import Counts, Quota, counted_size
 
@@ -76,13 +78,16 @@ class Sweep:
             os.close(fd)
 
     def _expire(self, path: str, upload: Upload) -> None:
-        with SideCar(path, self.policy) as car:
+        with ExitStack() as held:
+            if upload.is_pending:
+                held.callback(unlock_data, lock_data(path))  # somebody may be handing it over just now
+            car = held.enter_context(SideCar(path, self.policy))
             if not car.upload(upload).has_expired(self.policy.clock()):
                 return  # it has gone on while we looked
             car.remove()
         self.removed += 1
-        if upload.state == State.ACCEPTED:
-            return  # that was only its record
+        if upload.state in (State.ACCEPTED, State.REJECTED):
+            return  # its life had ended before
         if self.quota is not None:
             self.quota.release(upload)
         emit(Ended(upload, "expired"))
@@ -92,16 +97,19 @@ class Sweep:
         if upload.state == State.ACCEPTED:
             seen.accepted += 1
             return
+        if upload.state == State.REJECTED:
+            seen.rejected += 1
+            return
         if upload.created_at < began:  # what is newer has been counted by whoever made it
             self.counts.add(upload.principal, 1, counted_size(upload))
         try:
             status = os.stat(path, follow_symlinks=False)
         except FileNotFoundError:
             return
-        if upload.state == State.COMPLETE and not upload.is_partial:
+        if upload.is_pending and upload.is_known:
             seen.pending += 1
-            since = os.stat(path + ".tus").st_mtime
-            seen.pending_since = min(seen.pending_since or since, since)
+            seen.aside += upload.is_aside
+            seen.pending_since = min(seen.pending_since or status.st_mtime, status.st_mtime)
             return
         seen.unfinished += 1
         seen.unfinished_bytes += upload.offset

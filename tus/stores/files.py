@@ -16,16 +16,16 @@ import stat
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import BinaryIO, Self
+from typing import Any, BinaryIO, Self
 
+from tus.converters import Fsync
 from tus.errors import OffsetMismatch, StorageFull, UploadGone, UploadNotFound
 from tus.events import Synced, emit
-from tus.models import State, Upload
-from tus.options import Fsync
+from tus.models import Response, State, Upload
 from tus.stores import sidecar
 from tus.stores.interface import Block
 from tus.stores.locks import lock, unlock
-from tus.stores.sidecar import SLOT_SIZE, SLOTS_SIZE, Damaged, Slot
+from tus.stores.sidecar import RECORD_HEAD_END, SLOT_SIZE, SLOTS_SIZE, Damaged, Slot
 from tus.stores.space import Space
 
 FLAGS = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK  # whatever lies there must not hold us up
@@ -46,6 +46,7 @@ class Policy:
         lifetime: seconds after its last byte that an unfinished upload is kept; 0 means for ever.
         completed_keep: seconds that the record of an accepted upload is kept.
         keep_finished: whether its data is kept as long.
+        rejected_keep: seconds that a rejected upload is kept.
         clock: seconds since 1970.
         space: the room that uploads may take; None where that is not looked at.
     """
@@ -54,12 +55,13 @@ class Policy:
     lifetime: float
     completed_keep: float
     keep_finished: bool
+    rejected_keep: float
     clock: Callable[[], float]
     space: Space | None = None
 
-    def expiry(self) -> float | None:
+    def expiry(self, now: float) -> float | None:
         """When an upload expires that gets a byte now."""
-        return self.clock() + self.lifetime if self.lifetime else None
+        return now + self.lifetime if self.lifetime else None
 
     def as_far_as_stored(self, upload: Upload, size: int) -> Upload:
         """The upload, given the size of its data: after the machine died a file may be shorter than its record.
@@ -69,7 +71,7 @@ class Policy:
         """
         if size >= upload.offset:
             return upload
-        if self.fsync == "always" or upload.is_final:
+        if self.fsync == "always" or upload.is_final or upload.state == State.REJECTED:
             raise UploadGone("Data of this upload was lost; create a new one.")
         return replace(upload, offset=size, state=State.RECEIVING)
 
@@ -156,7 +158,7 @@ class SideCar:
             OffsetMismatch: the upload does not go on at this offset.
             UploadGone: the data is lost.
         """
-        if self.slot.state == State.ACCEPTED:  # whose data is gone because the application has it
+        if self.slot.state in (State.ACCEPTED, State.REJECTED):  # whose data may be gone because it was taken
             raise OffsetMismatch(self.slot.offset)
         try:
             fd = os.open(self.path, os.O_WRONLY | FLAGS)
@@ -195,7 +197,15 @@ class SideCar:
         if self._policy.space is not None:
             self._policy.space.restore(data_fd, self.slot.length)
 
-    def count(self, data_fd: int, offset: int, length: int | None, generation: int, writing: bool = False) -> None:
+    def count(
+        self,
+        data_fd: int,
+        offset: int,
+        length: int | None,
+        generation: int,
+        writing: bool = False,
+        is_known: bool = False,
+    ) -> None:
         """Take stored bytes down; the last byte and "complete" are one write. The caller holds the lock.
 
         Args:
@@ -204,12 +214,18 @@ class SideCar:
             length: the upload's length, if known.
             generation: the session that has stored them.
             writing: whether that goes on.
+            is_known: whether that shows that a client knows of the upload.
         """
         if self._policy.fsync == "always":
             sync(data_fd)
-        state = State.COMPLETE if offset == length else State.RECEIVING
+        now = self._policy.clock()
+        state, since = (State.COMPLETE, now) if offset == length else (State.RECEIVING, 0.0)
         writing = writing and state == State.RECEIVING
-        self.change(Slot(self.slot.sequence + 1, generation, offset, length, state, self._policy.expiry(), writing))
+        is_known = is_known or self.slot.is_known
+        expires_at = self._policy.expiry(now)
+        self.change(
+            Slot(self.slot.sequence + 1, generation, offset, length, state, expires_at, writing, is_known, 0, since)
+        )
         if self._policy.fsync == "always":
             sync(self.fd)
 
@@ -223,12 +239,34 @@ class SideCar:
 
     def prolong(self) -> None:
         """Let the upload live as long as one that gets a byte now. The caller holds the lock."""
-        self.change(replace(self.slot, sequence=self.slot.sequence + 1, expires_at=self._policy.expiry()))
+        expires_at = self._policy.expiry(self._policy.clock())
+        self.change(replace(self.slot, sequence=self.slot.sequence + 1, expires_at=expires_at))
 
-    def end(self, state: State, expires_at: float | None = None) -> None:
+    def tell(self) -> None:
+        """Take down that a client knows of the upload. The caller holds the lock."""
+        self.change(replace(self.slot, sequence=self.slot.sequence + 1, is_known=True))
+
+    def end(self, state: State, expires_at: float | None = None, **others: Any) -> None:
         """Enter a state, and end the session that is open. The caller holds the lock."""
         slot = self.slot
-        self.change(Slot(slot.sequence + 1, slot.generation + 1, slot.offset, slot.length, state, expires_at))
+        self.change(
+            replace(
+                slot,
+                sequence=slot.sequence + 1,
+                generation=slot.generation + 1,
+                state=state,
+                expires_at=expires_at,
+                writing=False,
+                **others,
+            )
+        )
+
+    def write_outcome(self, error: str | None, answer: Response | None) -> None:
+        """Take down what came of a hand-over. The caller holds the lock."""
+        end = sidecar.record_end(os.pread(self.fd, RECORD_HEAD_END, 0))
+        packed = sidecar.pack_outcome(error, answer)
+        if write_at(self.fd, packed, end) < len(packed):
+            raise StorageFull()
 
     def change(self, slot: Slot) -> None:
         """Write the next slot. The caller holds the lock."""
@@ -291,7 +329,8 @@ def read_upload(fd: int, path: str) -> Upload:
     for _ in range(3):  # without a lock one can meet a side-car that is being created
         try:
             data = read_all(fd)
-            return sidecar.with_slot(sidecar.unpack_record(data), sidecar.unpack_slots(data), path)
+            upload = sidecar.with_slot(sidecar.unpack_record(data), sidecar.unpack_slots(data), path)
+            return sidecar.with_outcome(upload, data) if upload.attempts else upload
         except Damaged:
             time.sleep(0.001)
     raise UploadGone("The record of this upload is damaged; create a new one.")
@@ -322,31 +361,6 @@ def write_at(fd: int, block: Block, offset: int) -> int:
 def open_reading(path: str) -> BinaryIO:
     """Open data for reading, as an ordinary file that knows its path: plone.namedfile asks for that."""
     return open(path, "rb", opener=lambda name, flags: os.open(name, flags | FLAGS))
-
-
-def lock_data(path: str) -> int:
-    """Open the data and lock it, for as long as a hand-over or a concatenation takes; nobody waits for it.
-
-    Raises:
-        UploadLocked: somebody else has it.
-        UploadGone: there is none.
-    """
-    try:
-        fd = os.open(path, os.O_RDWR | FLAGS)
-    except FileNotFoundError:
-        raise UploadGone() from None
-    try:
-        lock(fd, limit=0)
-    except BaseException:
-        os.close(fd)
-        raise
-    return fd
-
-
-def unlock_data(fd: int) -> None:
-    """Unlock the data and close it."""
-    unlock(fd)
-    os.close(fd)
 
 
 def sync(fd: int) -> None:

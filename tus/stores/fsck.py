@@ -28,8 +28,9 @@ from tus.stores.diagnosis import (
     good_watchers,
 )
 from tus.stores.directory import LONGEST_HAND_OVER
-from tus.stores.files import FLAGS, lock_data, open_sidecar, read_upload, unlink, unlock_data, write_at
+from tus.stores.files import FLAGS, open_sidecar, read_upload, unlink, write_at
 from tus.stores.findings import Finding, Repair, Severity
+from tus.stores.leases import lock_data, unlock_data
 from tus.stores.locks import lock, unlock
 from tus.stores.sidecar import Slot, record_end
 

@@ -14,7 +14,7 @@ from functools import cache
 from types import TracebackType
 from typing import BinaryIO, Protocol, Self, runtime_checkable
 
-from tus.models import Upload
+from tus.models import Response, Upload
 
 Block = bytes | bytearray | memoryview
 
@@ -59,14 +59,28 @@ class Claim(Protocol):
     def open(self) -> BinaryIO:
         """The data, opened for reading."""
 
-    def accept(self) -> None:
-        """The application has the upload: keep the record for a while, release the claim.
+    def begin(self) -> Upload:
+        """The application is asked now: one more attempt, which is taken down first. Returns the upload with it.
+
+        From here on it is ``HANDING_OVER``, and known where the upload that was claimed was.
+        """
+
+    def accept(self, answer: Response | None = None) -> None:
+        """The application has the upload: keep the record and the answer for a while, release the claim.
 
         The data is removed, unless the store is to keep it as long as the record.
         """
 
-    def release(self) -> None:
-        """Give the claim back; the upload stays complete and can be claimed again. Harmless after :meth:`accept`."""
+    def reject(self, answer: Response | None = None) -> None:
+        """The application does not want it: keep it with the answer for a while, release the claim."""
+
+    def release(self, error: str | None = None, is_aside: bool = False) -> None:
+        """Give the claim back; the upload is complete again and can be claimed. Harmless after the other two.
+
+        Args:
+            error: what went wrong, after :meth:`begin`.
+            is_aside: whether it is to be left to a request, or to the operator.
+        """
 
 
 class Store(Protocol):
@@ -80,7 +94,10 @@ class Store(Protocol):
         """
 
     def load(self, upload_id: str) -> Upload:
-        """Read an upload's record. Takes no lock and waits for nobody."""
+        """Read an upload's record. Waits for nobody.
+
+        It is ``HANDING_OVER`` only while somebody is at it: after a process that has died it is ``COMPLETE`` again.
+        """
 
     def open(self, upload: Upload, offset: int, length: int | None = None, staged: bool = False) -> AppendSession:
         """Begin to append, which ends the session that may be open.
@@ -99,10 +116,19 @@ class Store(Protocol):
         """What :meth:`open`, one ``write`` and ``commit`` do, in one step."""
 
     def claim(self, upload: Upload) -> Claim:
-        """Take the right to hand a complete upload over. It may turn out to be accepted already.
+        """Take the right to hand a complete upload over. It may turn out to be accepted or rejected already.
+
+        Before anybody hears of it the upload is as durable as the store's policy has it.
 
         Raises:
             UploadLocked: somebody else has it.
+        """
+
+    def promise(self, upload: Upload) -> Upload:
+        """Make a complete upload durable and known, because its client is about to be told that it is safe.
+
+        Raises:
+            UploadLocked: it is being handed over.
         """
 
     def remove(self, upload_id: str) -> None:
@@ -163,8 +189,10 @@ class Statistics:
         unfinished_bytes: what has come of them.
         reserved_bytes: room that is held for what is to come of them.
         pending: complete uploads that the application has not accepted.
-        pending_since: when the oldest of them was completed, in seconds since 1970; None where there is none.
+        pending_since: when the last byte of the oldest of them came, in seconds since 1970; None where there is none.
         accepted: records of accepted uploads.
+        rejected: rejected uploads that are still kept.
+        aside: those of the pending ones that nobody offers again by himself.
     """
 
     swept_at: float
@@ -174,6 +202,8 @@ class Statistics:
     pending: int = 0
     pending_since: float | None = None
     accepted: int = 0
+    rejected: int = 0
+    aside: int = 0
 
 
 @runtime_checkable

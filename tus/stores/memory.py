@@ -13,10 +13,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from threading import RLock
 from types import TracebackType
-from typing import BinaryIO, Self
+from typing import Any, BinaryIO, Self
 
 from tus.errors import BadRequest, OffsetMismatch, UploadGone, UploadLocked, UploadNotFound, UploadReplaced
-from tus.models import State, Upload
+from tus.models import Response, State, Upload
 from tus.stores.interface import MAX_WATCHERS, TOO_MANY_WATCHERS, Block
 
 
@@ -36,6 +36,7 @@ class MemoryStore:
         lifetime: seconds after its last byte that an unfinished upload is kept; 0 means for ever.
         completed_keep: seconds that the record of an accepted upload is kept.
         keep_finished: whether its data is kept as long.
+        rejected_keep: seconds that a rejected upload is kept.
         clock: seconds since 1970.
     """
 
@@ -45,11 +46,13 @@ class MemoryStore:
         lifetime: float = 86400,
         completed_keep: float = 86400,
         keep_finished: bool = False,
+        rejected_keep: float = 86400,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._lifetime = lifetime
         self._completed_keep = completed_keep
         self._keep_finished = keep_finished
+        self._rejected_keep = rejected_keep
         self._clock = clock
         self._entries: dict[str, _Entry] = {}
         self._lock = RLock()
@@ -74,6 +77,7 @@ class MemoryStore:
                     created_at=self._clock(),
                     expires_at=self._expiry(),
                     state=State.COMPLETE if done else State.RECEIVING,
+                    since=self._clock() if done else 0.0,
                 )
                 self._entries[upload_id] = _Entry(upload)
             return self._entries[upload_id].upload
@@ -97,6 +101,8 @@ class MemoryStore:
                 raise OffsetMismatch(entry.upload.offset)
             entry.generation += 1
             session = _Session(self, entry, length, staged)
+            if upload.is_known:
+                entry.upload = replace(entry.upload, is_known=True)
             if not staged:
                 self._count(entry, offset, length)
             return session
@@ -108,17 +114,26 @@ class MemoryStore:
 
     def _count(self, entry: _Entry, offset: int, length: int | None) -> None:
         length = entry.upload.length if length is None else length
-        state = State.COMPLETE if offset == length else State.RECEIVING
-        entry.upload = replace(entry.upload, offset=offset, length=length, state=state, expires_at=self._expiry())
+        state, since = (State.COMPLETE, self._clock()) if offset == length else (State.RECEIVING, 0.0)
+        entry.upload = replace(
+            entry.upload, offset=offset, length=length, state=state, since=since, expires_at=self._expiry()
+        )
 
     def claim(self, upload: Upload) -> _Claim:
         with self._lock:
             entry = self._entry(upload.id)
-            if entry.upload.state == State.COMPLETE:
+            if entry.upload.is_pending:
                 if entry.claimed:
                     raise UploadLocked()
                 entry.claimed = True
-            return _Claim(self, entry)
+            return _Claim(self, entry, upload.is_known)
+
+    def promise(self, upload: Upload) -> Upload:
+        with self._lock:
+            self.claim(upload).release()
+            entry = self._entry(upload.id)
+            entry.upload = replace(entry.upload, is_known=True)
+            return entry.upload
 
     def remove(self, upload_id: str) -> None:
         with self._lock:
@@ -215,27 +230,59 @@ class _Session:
 
 
 class _Claim:
-    def __init__(self, store: MemoryStore, entry: _Entry) -> None:
+    def __init__(self, store: MemoryStore, entry: _Entry, is_known: bool) -> None:
         self._store = store
         self._entry = entry
+        self._is_known = is_known
+        self._is_held = entry.claimed
         self.upload = entry.upload
+
+    def _change(self, state: State, expires_at: float | None, **others: Any) -> None:
+        self.upload = replace(
+            self._entry.upload, state=state, expires_at=expires_at, since=self._store._clock(), **others
+        )
+        self._entry.upload = self.upload
 
     def open(self) -> BinaryIO:
         return io.BytesIO(self._entry.data)
 
-    def accept(self) -> None:
-        if self.upload.state == State.ACCEPTED:
+    def begin(self) -> Upload:
+        with self._store._lock:
+            now = self._entry.upload
+            self._change(
+                State.HANDING_OVER,
+                now.expires_at,
+                attempts=now.attempts + 1,
+                is_known=now.is_known or self._is_known,
+                is_aside=False,
+            )
+            return self.upload
+
+    def accept(self, answer: Response | None = None) -> None:
+        if not self._is_held:
             return
         with self._store._lock:
             expires_at = self._store._clock() + self._store._completed_keep
-            self._entry.upload = replace(self._entry.upload, state=State.ACCEPTED, expires_at=expires_at)
+            self._change(State.ACCEPTED, expires_at, answer=answer, error=None)
             if not self._store._keep_finished:
                 self._entry.data.clear()
-            self.upload = self._entry.upload
             self.release()
             if not self._store._completed_keep:
                 with contextlib.suppress(UploadNotFound):
                     self._store.remove(self.upload.id)
 
-    def release(self) -> None:
-        self._entry.claimed = False
+    def reject(self, answer: Response | None = None) -> None:
+        if not self._is_held:
+            return
+        with self._store._lock:
+            expires_at = self._store._clock() + self._store._rejected_keep
+            self._change(State.REJECTED, expires_at, answer=answer, error=None)
+            self.release()
+
+    def release(self, error: str | None = None, is_aside: bool = False) -> None:
+        if not self._is_held:
+            return
+        with self._store._lock:
+            if self._entry.upload.state == State.HANDING_OVER:
+                self._change(State.COMPLETE, self._entry.upload.expires_at, error=error, is_aside=is_aside)
+            self._is_held = self._entry.claimed = False

@@ -1,4 +1,4 @@
-"""The two long-lived hands on an upload in a directory: a session appends to it, a claim hands it over."""
+"""Sessions: the long-lived hands that append to an upload in a directory."""
 
 from __future__ import annotations
 
@@ -6,22 +6,12 @@ import contextlib
 import os
 from collections.abc import Callable
 from types import TracebackType
-from typing import BinaryIO, Self
+from typing import Self
 
 from tus.errors import StorageFull, UploadGone, UploadLocked, UploadReplaced
 from tus.events import Fenced, TakenOver, emit
-from tus.models import State, Upload
-from tus.stores.files import (
-    Policy,
-    SideCar,
-    lock_data,
-    open_reading,
-    sync,
-    sync_directory,
-    unlink,
-    unlock_data,
-    write_at,
-)
+from tus.models import Upload
+from tus.stores.files import Policy, SideCar, write_at
 from tus.stores.interface import Block
 
 
@@ -52,7 +42,7 @@ class DirectorySession:
                 self._generation = car.slot.generation + 1
                 # A staged session changes nothing that a client can see, not even the length, until it is committed.
                 known = car.slot.length if staged else self._length
-                car.count(self._data_fd, offset, known, self._generation, writing=True)
+                car.count(self._data_fd, offset, known, self._generation, writing=True, is_known=record.is_known)
             finally:
                 car.unlock()
             self.upload = car.upload(record)
@@ -133,65 +123,3 @@ class DirectorySession:
                 self._car.stop_writing()
             finally:
                 self._car.unlock()
-
-
-class DirectoryClaim:
-    """A :class:`~tus.stores.interface.Claim`: the lock of the data file, which ends with the process."""
-
-    def __init__(self, record: Upload, car: SideCar, policy: Policy, accepted: Callable[[Upload], None]) -> None:
-        self._policy = policy
-        self._accepted = accepted
-        self._car = car
-        self._data_fd: int | None = None
-        try:
-            self.upload = self._car.look(record)
-            if self.upload.state == State.COMPLETE:
-                self._take(record)
-        except BaseException:
-            self.release()
-            raise
-
-    def _take(self, record: Upload) -> None:
-        try:
-            self._data_fd = lock_data(self._car.path)
-        except UploadGone:
-            self.upload = self._car.look(record)
-            if self.upload.state != State.ACCEPTED:  # by somebody else, who then removed the data
-                raise
-            return
-        self.upload = self._car.look(record)  # it may have been accepted before the lock was ours
-        if self._policy.fsync != "none":
-            sync(self._data_fd)
-            sync(self._car.fd)
-            sync_directory(os.path.dirname(self._car.path))
-
-    def open(self) -> BinaryIO:
-        return open_reading(self._car.path)
-
-    def accept(self) -> None:
-        if self.upload.state == State.ACCEPTED:
-            return
-        car = self._car
-        car.lock()
-        try:
-            car.end(State.ACCEPTED, self._policy.clock() + self._policy.completed_keep)
-            if self._policy.fsync != "none":
-                sync(car.fd)
-            if not self._policy.keep_finished:
-                unlink(car.path)
-            if not self._policy.completed_keep:
-                unlink(car.path + ".tus")
-        finally:
-            car.unlock()
-        self.upload = car.upload(self.upload)
-        self.release()
-        self._accepted(self.upload)
-
-    def release(self) -> None:
-        if self._data_fd is not None:
-            unlock_data(self._data_fd)
-            self._data_fd = None
-        self._car.close()
-
-    def __del__(self) -> None:
-        self.release()  # a view may forget to

@@ -1,30 +1,35 @@
 """The bytes of a side-car file, ``<id>.tus``. Pure: bytes in, values out.
 
 Two slots of 64 bytes, written in turn, say where the upload stands; the valid slot with the higher sequence is the
-truth, so a torn write leaves the state before it. Behind them is the record that creation wrote and nobody changes,
-and behind that the ids of the final uploads that wait for this part, one after the other. The file is created once
-and never renamed or replaced: locks are taken on it, and a lock on a file that was replaced guards nothing.
+truth, so a torn write leaves the state before it. Behind them is the record that creation wrote and nobody changes.
+Behind that a part has the ids of the final uploads that wait for it, one after the other; any other upload has the
+outcome of its hand-over, which may be torn, because nothing but words depends on it. The file is created once and never
+renamed or replaced: locks are taken on it, and a lock on a file that was replaced guards nothing.
 """
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from struct import Struct
 from zlib import crc32
 
-from tus.models import State, Upload
+from tus.models import Response, State, Upload
 
 SLOT_SIZE = 64
 SLOTS_SIZE = 2 * SLOT_SIZE
 WATCHER_SIZE = 32
 
-_SLOT = Struct("<4sB?2xQQQqd12x")  # magic, state, writing, sequence, generation, offset, length or -1, expiry or 0
+# magic, state, flags, sequence, generation, offset, length or -1, expiry or 0, attempts, since when
+_SLOT = Struct("<4sBB2xQQQqdId")
+_WRITING, _UNKNOWN, _ASIDE = 1, 2, 4  # the flags; zero is what nearly every upload has
 _CRC = Struct("<I")
 _RECORD_HEAD = Struct("<4sII")  # magic, size, CRC-32
 _STATES = {int(state): state for state in State}
 _SLOT_MAGIC = b"tus1"
 _RECORD_MAGIC = b"rec1"
+_OUTCOME_MAGIC = b"out1"
+LARGEST_ANSWER = 64 << 10  # bytes of an answer's body that are kept
 RECORD_HEAD_END = SLOTS_SIZE + _RECORD_HEAD.size
 
 
@@ -44,6 +49,7 @@ class Slot:
         state: see :class:`State`.
         expires_at: in seconds since 1970, or None.
         writing: whether a session is open, or has died. Nothing depends on it; it lets a takeover be seen as one.
+        is_known: see :class:`Upload`, as for the rest.
     """
 
     sequence: int
@@ -53,6 +59,10 @@ class Slot:
     state: State
     expires_at: float | None
     writing: bool = False
+    is_known: bool = True
+    attempts: int = 0
+    since: float = 0.0
+    is_aside: bool = False
 
     def pack(self) -> bytes:
         """The 64 bytes of this slot."""
@@ -60,12 +70,14 @@ class Slot:
         packed = _SLOT.pack(
             _SLOT_MAGIC,
             self.state,
-            self.writing,
+            (_WRITING if self.writing else 0) | (0 if self.is_known else _UNKNOWN) | (_ASIDE if self.is_aside else 0),
             self.sequence,
             self.generation,
             self.offset,
             length,
             self.expires_at or 0.0,
+            self.attempts,
+            self.since,
         )
         return packed + _CRC.pack(crc32(packed))
 
@@ -86,10 +98,21 @@ def unpack_slots(data: bytes) -> Slot:
         packed = data[start : start + _SLOT.size]
         if data[start + _SLOT.size : start + SLOT_SIZE] != _CRC.pack(crc32(packed)):
             continue
-        magic, state, writing, sequence, generation, offset, length, expires_at = _SLOT.unpack(packed)
+        magic, state, flags, sequence, generation, offset, length, expires_at, attempts, since = _SLOT.unpack(packed)
         if magic == _SLOT_MAGIC and state in _STATES and (best is None or sequence > best.sequence):
-            known = None if length < 0 else length
-            best = Slot(sequence, generation, offset, known, _STATES[state], expires_at or None, writing)
+            best = Slot(
+                sequence,
+                generation,
+                offset,
+                None if length < 0 else length,
+                _STATES[state],
+                expires_at or None,
+                bool(flags & _WRITING),
+                not flags & _UNKNOWN,
+                attempts,
+                since,
+                bool(flags & _ASIDE),
+            )
     if best is None:
         raise Damaged("neither slot of the side-car is whole")
     return best
@@ -164,7 +187,50 @@ def with_slot(upload: Upload, slot: Slot, path: str | None) -> Upload:
         slot.expires_at,
         path,
         upload.principal,
+        slot.is_known,
+        slot.attempts,
+        slot.since,
+        slot.is_aside,
+        upload.error,
+        upload.answer,
     )
+
+
+def pack_outcome(error: str | None, answer: Response | None) -> bytes:
+    """What is written behind the creation record about a hand-over.
+
+    Args:
+        error: what went wrong.
+        answer: what the application said, its body as a sequence; a body that is too long is left out.
+    """
+    told = None
+    if answer is not None:
+        body = b"".join(answer.body)
+        told = [
+            answer.status,
+            answer.reason,
+            answer.headers,
+            body.decode("latin-1") if len(body) <= LARGEST_ANSWER else "",
+        ]
+    outcome = json.dumps({"error": error, "answer": told}).encode()
+    return _RECORD_HEAD.pack(_OUTCOME_MAGIC, len(outcome), crc32(outcome)) + outcome
+
+
+def with_outcome(upload: Upload, data: bytes) -> Upload:
+    """The upload with what is written about its hand-over; as it is where that is torn, or nothing is."""
+    tail = data[record_end(data) :]
+    if len(tail) < _RECORD_HEAD.size:
+        return upload
+    magic, size, crc = _RECORD_HEAD.unpack_from(tail)
+    outcome = tail[_RECORD_HEAD.size : _RECORD_HEAD.size + size]
+    if magic != _OUTCOME_MAGIC or crc32(outcome) != crc:
+        return upload
+    fields = json.loads(outcome)
+    answer = None
+    if fields["answer"] is not None:
+        status, reason, headers, body = fields["answer"]
+        answer = Response(status, reason, [(name, value) for name, value in headers], (body.encode("latin-1"),))
+    return replace(upload, error=fields["error"], answer=answer)
 
 
 def unpack_watchers(data: bytes) -> tuple[str, ...]:

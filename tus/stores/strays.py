@@ -12,8 +12,9 @@ from collections.abc import Callable, Iterator
 
 from tus.errors import UploadGone, UploadLocked
 from tus.models import is_upload_id
-from tus.stores.files import lock_data, unlink, unlock_data
+from tus.stores.files import unlink
 from tus.stores.findings import GRACE, Finding, Repair, Severity
+from tus.stores.leases import lock_data, unlock_data
 
 _PROBE = re.compile(r"\.tus-probe-[a-z0-9_]{8}(\.link)?")
 _DRAFT = re.compile(r"\.tus-adopting-[a-z0-9_]{8}")
@@ -21,6 +22,8 @@ _HAND_OVER = re.compile(r"\.tus-handover-[0-9a-f]{32}-[0-9a-f]{8}")
 _SET_ASIDE = re.compile(r"[0-9a-f]{32}(\.tus)?\.damaged[0-9]*")
 #: The files of our own beside the uploads. What begins like one of them and is not here is told as unknown.
 _OWN = re.compile(r"\.tus-(sweeper|counts)-[0-9]+")
+
+_OUTBOX = re.compile(r"\.tus-outbox-[0-9]+")
 
 
 def is_stray(name: str) -> bool:
@@ -88,7 +91,9 @@ def examine(path: str, name: str, clock: Callable[[], float]) -> Iterator[Findin
             )
     elif _HAND_OVER.fullmatch(name) and regular:
         yield from _hand_over(path, name)
-    elif not _OWN.fullmatch(name):
+    elif _OUTBOX.fullmatch(name) and stat.S_ISDIR(status.st_mode):
+        return
+    elif not _OWN.fullmatch(name) and not _OUTBOX.fullmatch(name):
         yield Finding(
             name,
             "unknown-file",
@@ -101,7 +106,7 @@ def examine(path: str, name: str, clock: Callable[[], float]) -> Iterator[Findin
             name,
             "not-regular",
             Severity.DAMAGE,
-            "Servers keep a file of their own by this name, and it is none; they cannot open it.",
+            "Servers keep something of their own by this name, which is of another kind; they cannot open it.",
             reason="whoever put it there knows what it is",
         )
 

@@ -1,0 +1,214 @@
+"""Hand-over without a client: what failed with one, and what is done in the background, is offered by a daemon thread.
+
+Every process has such a thread, which starts with its first request, because a server may fork after it has loaded the
+application. It knows what has failed here, and now and then looks for what others have left. That several find the same
+upload does no harm, because one of them can claim it. Where threads do not run, ``tus handover`` does the same.
+"""
+
+from __future__ import annotations
+
+import heapq
+import logging
+import os
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+from weakref import WeakKeyDictionary, ref
+
+from tus.errors import RequestError, UploadGone, UploadLocked, UploadNotFound
+from tus.exchange import hand_over_alone
+from tus.handover import Handing, Receiver
+from tus.hooks.calling import Hooks
+from tus.models import Response, State, Upload
+from tus.options import Options
+from tus.protocol.handing import Outcome, due_at
+from tus.receivers import hooks_of
+from tus.stores.interface import Lists, Store
+
+log = logging.getLogger(__name__)
+
+LOOK_EVERY = 600.0  # seconds between two looks at every upload
+BUSY = 5.0  # seconds until an upload is looked at again that somebody has
+
+
+_NOTHING = Response(204, "No Content")  # what nobody is told
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """What a run has done.
+
+    Attributes:
+        accepted: uploads that the application has taken.
+        rejected: those that it does not want.
+        postponed: those that it is to be asked again for.
+        busy: those that somebody else was at.
+    """
+
+    accepted: int = 0
+    rejected: int = 0
+    postponed: int = 0
+    busy: int = 0
+
+
+class Backlog:
+    """The uploads of a store that wait for their hand-over.
+
+    Args:
+        store: where they are.
+        options: the operator's choices.
+        receiver: gives one to the application.
+        hooks: who else is asked and told.
+    """
+
+    def __init__(self, store: Store, options: Options, receiver: Receiver, hooks: Hooks) -> None:
+        self._store = store
+        self._options = options
+        self._receiver = receiver
+        self._hooks = hooks
+        self._due: list[tuple[float, str]] = []
+        self._changed = threading.Condition()
+        self._process = 0
+
+    def pending(self) -> Iterator[Upload]:
+        """The uploads that the application is still to take."""
+        if isinstance(self._store, Lists):
+            for upload in self._store.list():
+                if upload.is_pending:
+                    yield upload
+
+    def hand_over(self, upload: Upload) -> Outcome:
+        """Ask the application to take one.
+
+        Raises:
+            UploadLocked: somebody else is at it.
+            RequestError: it is gone, or cannot be read.
+        """
+        handing = Handing(self._store, self._receiver, self._hooks, None)
+        steps = hand_over_alone(upload, self._options)
+        try:
+            result: Any = None
+            while True:
+                effect = steps.send(result)
+                while True:
+                    try:
+                        result = handing.perform(effect)
+                    except RequestError as error:
+                        effect = steps.throw(error)
+                    else:
+                        break
+        except StopIteration as stop:
+            handing.drop_answer(_NOTHING)
+            outcome: Outcome = stop.value.outcome
+            return outcome
+        finally:
+            handing.leave("the hand-over was broken off")
+
+    def run(self, everything: bool = False) -> Iterator[tuple[Upload, Outcome | None]]:
+        """Offer what is due, once; each with what came of it, None where somebody else is at it.
+
+        Args:
+            everything: whether also what is not due, or was put aside.
+        """
+        for upload in self.pending():
+            due = due_at(upload, self._options)
+            if (everything and upload.is_known) or (due is not None and due <= time.time()):
+                try:
+                    yield upload, self.hand_over(upload)
+                except UploadLocked:
+                    yield upload, None
+                except (UploadNotFound, UploadGone):
+                    continue
+
+    # -- Beside the requests --
+
+    def add(self, upload: Upload) -> None:
+        """Have an upload offered once it is due."""
+        due = due_at(upload, self._options)
+        if due is not None:
+            self._add(due, upload.id)
+
+    def _add(self, due: float, upload_id: str) -> None:
+        with self._changed:
+            heapq.heappush(self._due, (due, upload_id))
+            self._changed.notify()
+
+    def start(self) -> None:
+        """Start the thread, unless this process has it."""
+        if self._process == os.getpid() or not self._options.handover_attempts:
+            return
+        self._process = os.getpid()
+        self._changed = threading.Condition()  # that of the process we were forked from may be held
+        self._due = list(self._due)
+        threading.Thread(target=_work, args=(ref(self),), name="tus-backlog", daemon=True).start()
+
+    def look(self) -> None:
+        """Find what others have left."""
+        for upload in self.pending():
+            self.add(upload)
+
+    def next_due(self, longest: float) -> str | None:
+        """Wait until an upload is due, and take it; None if none is for so many seconds."""
+        deadline = time.monotonic() + longest
+        with self._changed:
+            while True:
+                now = time.time()
+                if self._due and self._due[0][0] <= now:
+                    return heapq.heappop(self._due)[1]
+                pause = deadline - time.monotonic()
+                if pause <= 0:
+                    return None
+                if self._due:
+                    pause = min(pause, self._due[0][0] - now)
+                self._changed.wait(pause)
+
+    def offer(self, upload_id: str) -> None:
+        """Offer an upload if it is due, and see when it is again."""
+        try:
+            upload = self._store.load(upload_id)
+            due = due_at(upload, self._options)
+            if due is None:
+                return
+            if upload.state == State.HANDING_OVER:
+                raise UploadLocked()
+            if due <= time.time():
+                self.hand_over(upload)
+                upload = self._store.load(upload_id)
+            self.add(upload)
+        except UploadLocked:
+            self._add(time.time() + BUSY, upload_id)
+        except (UploadNotFound, UploadGone):
+            return
+
+
+_PATIENCE = 60.0  # seconds after which the thread sees whether its backlog is still wanted
+
+
+def _work(reference: ref[Backlog]) -> None:
+    looked_at = -LOOK_EVERY
+    while (backlog := reference()) is not None:
+        try:
+            if time.monotonic() - looked_at >= LOOK_EVERY:
+                looked_at = time.monotonic()
+                backlog.look()
+            upload_id = backlog.next_due(_PATIENCE)
+            if upload_id is not None:
+                backlog.offer(upload_id)
+        except Exception:
+            log.exception("finished uploads could not be handed over; the next look is in %d seconds", LOOK_EVERY)
+            time.sleep(1)
+        del backlog
+
+
+_backlogs: WeakKeyDictionary[Store, dict[Options, Backlog]] = WeakKeyDictionary()
+
+
+def backlog_of(store: Store, options: Options, receiver: Receiver) -> Backlog:
+    """The one backlog of a store for these options; it works in this process from now on."""
+    known = _backlogs.setdefault(store, {})
+    if options not in known:
+        known[options] = Backlog(store, options, receiver, hooks_of(options, store))
+    known[options].start()
+    return known[options]

@@ -1,0 +1,184 @@
+"""Performs the effects of an exchange for one request, synchronously; it decides nothing."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
+from typing import Any
+
+from tus.adapters.interface import Adapter
+from tus.backlog import Backlog
+from tus.body import Body
+from tus.downloads import download
+from tus.errors import UploadGone, UploadNotFound
+from tus.events import Created, Ended, Finished, emit
+from tus.exchange.effects import (
+    Authorize,
+    Concatenate,
+    Create,
+    Effect,
+    FinalsOf,
+    Load,
+    Peek,
+    Promise,
+    Receive,
+    Remove,
+    Serve,
+    Settle,
+    Touch,
+    Watch,
+)
+from tus.handover import Handing
+from tus.hooks.calling import Hooks
+from tus.hooks.events import HookType
+from tus.models import Intent, Response, Upload
+from tus.options import Options
+from tus.patience import Patience
+from tus.protocol import tus1
+from tus.receiving import Watcher, peek, receive
+from tus.stores.interface import Concatenates, Reads, Store
+from tus.sweeper import keep_swept
+
+#: Asks the application whether a request may do what it intends: the principal, or what the client hears instead.
+Asker = Callable[[Intent, Upload], str | Response | None]
+
+
+class Driver:
+    """One request, and what is done for it.
+
+    Args:
+        adapter: the request.
+        options: the operator's choices.
+        store: where uploads are.
+        handing: does what belongs to a hand-over.
+        hooks: who is asked and told.
+        backlog: whoever hands over without a client, if anybody does.
+        asker: asks for the intents of ``ask_app``.
+        principal: who sends the request, where the caller knows it.
+
+    Attributes:
+        upload: what the request is about, as it stands.
+        body: the request's, once it is read.
+        kept: bytes of it that are counted.
+        is_in_application: whether code of the application is running, whose errors are its own.
+    """
+
+    def __init__(
+        self,
+        adapter: Adapter,
+        options: Options,
+        store: Store,
+        handing: Handing,
+        hooks: Hooks,
+        backlog: Backlog | None,
+        asker: Asker | None,
+        principal: str | None,
+    ) -> None:
+        self._adapter = adapter
+        self._options = options
+        self._store = store
+        self._handing = handing
+        self._hooks = hooks
+        self._backlog = backlog
+        self._asker = asker
+        self._principal = principal
+        self.upload: Upload | None = None
+        self.body: Body | None = None
+        self.kept = 0
+        self.is_in_application = False
+
+    def perform(self, effect: Effect) -> Any:
+        """Do what is asked for, and return what is to be sent back."""
+        store = self._store
+        match effect:
+            case Authorize(intent, upload):
+                return self._authorize(intent, upload)
+            case Load(upload_id):
+                loaded = store.load(upload_id)
+                self.upload = self.upload or loaded
+                return loaded
+            case Receive(upload, intake):
+                self.body = Body(self._adapter.stream, intake.body.length, self._patience())
+                received = receive(store, self.body, upload, intake, self._watcher(upload))
+                self.upload = received.upload
+                self.kept = received.upload.offset - intake.offset
+                if received.upload.is_complete:
+                    emit(Finished(received.upload))
+                return received
+            case Create(draft):
+                keep_swept(store, self._options.upload_valid_duration)
+                began = time.time()
+                self.upload = store.create(draft)
+                if not draft.id or self.upload.created_at >= began:  # else the one that exists was found
+                    emit(Created(self.upload))
+                    if self.upload.is_complete:
+                        emit(Finished(self.upload))
+                return self.upload
+            case Serve(upload):
+                assert isinstance(store, Reads), "looked at when this was made"
+                return download(self._adapter.request, upload, *store.read(upload))
+            case Peek(intake):
+                self.body = Body(self._adapter.stream, intake.body.length, self._patience())
+                return peek(self.body, intake.limit or 0)
+            case Promise(upload):
+                promised = store.promise(upload)
+                if self._backlog is not None:
+                    self._backlog.add(promised)
+                return None
+            case Remove(upload_id):
+                store.remove(upload_id)
+                if self.upload is not None and tus1.effective_method(self._adapter.request) == "DELETE":
+                    emit(Ended(self.upload, "terminated"))
+                return None
+            case Watch() | Concatenate() | FinalsOf() | Touch():
+                assert isinstance(store, Concatenates), "the exchange asks for what the extensions contain"
+                return _concatenate(store, effect)
+        result = self._handing.perform(effect)
+        if self._handing.claim is not None:
+            self.upload = self._handing.claim.upload
+        if isinstance(effect, Settle):
+            self.upload = result
+            if self._backlog is not None:
+                self._backlog.add(result)
+        return result
+
+    def _authorize(self, intent: Intent, upload: Upload) -> str | Response | None:
+        principal: str | Response | None = self._principal
+        self.is_in_application = True
+        if self._options.authorize is not None:
+            named: object = self._options.authorize(self._adapter.request, intent, upload)
+            principal = None if named is None else str(named)  # many a framework's users are numbers
+        if self._asker is not None and intent in self._options.ask_app:
+            principal = self._asker(intent, upload)
+        self.is_in_application = False
+        return principal
+
+    def _patience(self) -> Patience:
+        return Patience(self._options.stall_timeout, self._options.min_rate)
+
+    def _watcher(self, upload: Upload) -> Watcher | None:
+        """Who is told now and then how far an upload has come, and may stop it."""
+        if not self._hooks:
+            return None
+        return lambda offset: self._hooks.ask(
+            HookType.POST_RECEIVE, replace(upload, offset=offset), self._adapter.request
+        )
+
+
+def _concatenate(store: Concatenates, effect: Watch | Concatenate | FinalsOf | Touch) -> Any:
+    match effect:
+        case Watch(final):
+            return [store.watch(part_id, final.id) for part_id in final.parts]
+        case Concatenate(final, parts):
+            joined = store.concatenate(final.id, parts)
+            if joined.is_complete:
+                emit(Finished(joined))
+            return joined
+        case FinalsOf(part):
+            return store.finals_of(part.id)
+        case Touch(final_id):
+            with suppress(UploadNotFound, UploadGone):
+                return store.touch(final_id)
+            return None

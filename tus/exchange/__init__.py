@@ -1,0 +1,8 @@
+"""One request from its head to its reply, written once for every driver, as a generator of effects."""
+
+from __future__ import annotations
+
+from tus.exchange.answering import exchange
+from tus.exchange.completion import hand_over_alone
+
+__all__ = ["exchange", "hand_over_alone"]

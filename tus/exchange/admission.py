@@ -1,0 +1,78 @@
+"""Who may do what, and what the hooks have to say: before something happens to an upload, and when it goes."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from dataclasses import replace
+from typing import Any
+
+from tus.errors import RequestError, StorageUnavailable, TooLarge, UploadNotFound
+from tus.exchange.effects import Ask, Authorize, Effect, Load, Queue, Received, Remove, Tell
+from tus.hooks.events import HookReply, HookType
+from tus.models import Intent, Response, Upload
+from tus.options import Options
+from tus.protocol import hooking, tus1
+
+
+class Refused(Exception):
+    """Whoever was asked has answered the client itself."""
+
+    def __init__(self, answer: Response) -> None:
+        super().__init__(answer.status)
+        self.answer = answer
+
+
+def authorized(intent: Intent, upload: Upload) -> Generator[Effect, Any, str | None]:
+    """Go on only if the request may do this; returns its principal."""
+    verdict: str | Response | None = yield Authorize(intent, upload)
+    if isinstance(verdict, Response):
+        raise Refused(verdict)
+    tus1.check_owner(upload, verdict)
+    return verdict
+
+
+def check_new(draft: Upload) -> Generator[Effect, Any, None]:
+    """See that nobody has the id that a hook has given."""
+    try:
+        yield Load(draft.id)
+    except UploadNotFound:
+        return
+    except RequestError:
+        pass
+    raise StorageUnavailable()
+
+
+def admitted(
+    intent: Intent, draft: Upload, options: Options
+) -> Generator[Effect, Any, tuple[Upload, HookReply | None]]:
+    """The upload that may be created, as the hooks want it."""
+    principal = yield from authorized(intent, draft)
+    if principal is not None:
+        draft = replace(draft, principal=principal)
+    if not options.has_hooks:
+        return draft, None
+    reply: HookReply | None = yield Ask(HookType.PRE_CREATE, draft)
+    if reply is None:
+        return draft, None
+    if reply.reject:
+        raise Refused(hooking.refusal(reply, "This upload is not wanted here."))
+    return hooking.changed(draft, reply), reply
+
+
+def received_upload(received: Received, intake: tus1.Intake, options: Options) -> Generator[Effect, Any, Upload]:
+    """The upload after its body was taken in, as far as that was allowed."""
+    if received.stopped is not None:
+        yield from removed(received.upload, options)
+        raise Refused(hooking.refusal(received.stopped, "This upload was stopped."))
+    if received.overran:
+        raise TooLarge(tus1.overrun_message(intake.limit or 0))
+    return received.upload
+
+
+def removed(upload: Upload, options: Options) -> Generator[Effect, Any, None]:
+    """Remove an upload, and have the hooks know."""
+    if options.has_hooks:
+        yield Queue(HookType.POST_TERMINATE, upload)
+    yield Remove(upload.id)
+    if options.has_hooks:
+        yield Tell(HookType.POST_TERMINATE, upload)

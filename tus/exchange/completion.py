@@ -1,0 +1,173 @@
+"""Once every byte is there: the finished upload's way into the application, written once for every driver.
+
+Like :mod:`tus.exchange`, whose parts these generators are, they decide and yield effects, and do nothing themselves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from dataclasses import dataclass, replace
+from typing import Any
+
+from tus import cors
+from tus.errors import BadRequest, NotTaken, RequestError
+from tus.exchange.effects import (
+    Ask,
+    Begin,
+    Claim,
+    Effect,
+    HandingEffect,
+    Offer,
+    Offered,
+    Promise,
+    Queue,
+    ReadBack,
+    Settle,
+    Steps,
+    Tell,
+)
+from tus.hooks.events import HookReply, HookType
+from tus.models import Request, Response, State, Upload
+from tus.options import Options
+from tus.protocol import hooking, tus1_replies
+from tus.protocol.handing import Outcome, goes_aside, outcome_of
+
+
+@dataclass(frozen=True, slots=True)
+class Handed:
+    """What came of a hand-over.
+
+    Attributes:
+        outcome: of the attempt, or of an earlier one.
+        answer: the application's.
+        added: what pre-finish adds to a success.
+    """
+
+    outcome: Outcome
+    answer: Response
+    added: HookReply | None = None
+
+
+def hand_over(
+    upload: Upload, options: Options, pending: Response, last_bytes: bytes = b""
+) -> Generator[HandingEffect, Any, Handed]:
+    """Ask the application to take an upload.
+
+    Args:
+        upload: a complete one, known if a client's request names it.
+        options: the operator's choices.
+        pending: what the client hears where the caller takes the upload by itself, and has not said what it does.
+        last_bytes: bytes that a client has sent once more, which must be the last of those that are stored.
+
+    Raises:
+        BadRequest: they are not.
+        UploadLocked: somebody else is at it.
+    """
+    upload = yield Claim(upload)
+    if not upload.is_pending:
+        return decided(upload)  # by another request, while this one was on its way
+    if last_bytes and (yield ReadBack(len(last_bytes))) != last_bytes:
+        raise BadRequest("The last byte is not the one that is stored, so this is another file; create a new upload.")
+    upload = yield Begin()
+    offered, added = yield from _offer(upload, options, pending)
+    outcome = offered.outcome or outcome_of(offered.answer.status, options)
+    answer = offered.answer
+    if outcome == Outcome.POSTPONED:
+        error = offered.error or f"the answer was {answer.status} {answer.reason}"
+        yield Settle(outcome, None, error, goes_aside(upload.attempts, options))
+        return Handed(outcome, answer)
+    is_finished = outcome == Outcome.ACCEPTED and options.has_hooks
+    if is_finished:
+        yield Queue(HookType.POST_FINISH, upload)
+    yield Settle(outcome, _kept(answer, outcome), None, False)
+    if is_finished:
+        yield Tell(HookType.POST_FINISH, upload)
+    return Handed(outcome, answer, added)
+
+
+def _offer(
+    upload: Upload, options: Options, pending: Response
+) -> Generator[HandingEffect, Any, tuple[Offered, HookReply | None]]:
+    reply: HookReply | None = None
+    if options.has_hooks:
+        try:
+            reply = yield Ask(HookType.PRE_FINISH, upload)
+        except RequestError as error:
+            return Offered(tus1_replies.refused(error, is_head=False), f"a hook failed: {error}"), None
+        if reply is not None and reply.reject:
+            return Offered(hooking.rejection(reply), outcome=Outcome.REJECTED), None
+        if reply is not None and reply.response is not None and reply.response.status >= 400:
+            return Offered(reply.response), None
+    offered: Offered = yield Offer(pending)
+    return offered, reply
+
+
+def _kept(answer: Response, outcome: Outcome) -> Response:
+    """What is written down of an answer: all of a rejection, and the header fields of a success that a client gets."""
+    if outcome == Outcome.ACCEPTED:
+        return replace(answer, headers=tus1_replies.lent_headers(answer), body=())
+    if isinstance(answer.body, tuple):
+        return answer
+    kept = [(name, value) for name, value in answer.headers if name.lower() != "content-length"]
+    return replace(answer, headers=kept, body=())  # too long
+
+
+def decided(upload: Upload) -> Handed:
+    """What came of the hand-over of an upload that is accepted or rejected."""
+    if upload.state == State.REJECTED:
+        return Handed(Outcome.REJECTED, upload.answer or hooking.rejection(HookReply()))
+    return Handed(Outcome.ACCEPTED, upload.answer or Response(204, "No Content"))
+
+
+def hand_over_alone(upload: Upload, options: Options) -> Generator[HandingEffect, Any, Handed]:
+    """Ask the application to take an upload of which no client asks.
+
+    Raises:
+        UploadLocked: somebody else is at it.
+    """
+    return (yield from hand_over(upload, options, Response(503, "Service Unavailable")))
+
+
+def completed(
+    upload: Upload,
+    response: Response,
+    request: Request,
+    options: Options,
+    unfinished: Response | None = None,
+    last_bytes: bytes = b"",
+) -> Steps:
+    """Hand a complete upload over.
+
+    Args:
+        upload: see :func:`tus.completion.hand_over`.
+        response: what the client hears once the application has it.
+        request: the head.
+        options: the operator's choices.
+        unfinished: what it hears if the application is to be asked again; that one's own answer by default.
+        last_bytes: see there.
+    """
+    handed = yield from handed_over(upload, request, options, unfinished, last_bytes)
+    if handed is None:
+        return response
+    if handed.outcome == Outcome.POSTPONED and unfinished is not None:
+        return unfinished
+    return reply_to(response, handed)
+
+
+def handed_over(
+    upload: Upload, request: Request, options: Options, unfinished: Response | None = None, last_bytes: bytes = b""
+) -> Generator[Effect, Any, Handed | None]:
+    """Hand over now, or None where that happens in the background."""
+    if options.handover == "background":
+        yield Promise(upload)
+        return None
+    pending = unfinished or tus1_replies.refused(NotTaken(), is_head=False)
+    cors.apply(request, pending, options)
+    return (yield from hand_over(upload, options, pending, last_bytes))
+
+
+def reply_to(response: Response, handed: Handed) -> Response:
+    """What the client hears of a hand-over; the response is what it hears where the application has the upload."""
+    if handed.outcome == Outcome.ACCEPTED:
+        return hooking.merged(tus1_replies.answered(response, handed.answer), handed.added)
+    return tus1_replies.relayed(handed.answer, "POST" if response.status == 201 else "PATCH")

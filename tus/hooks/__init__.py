@@ -1,0 +1,1 @@
+"""Hooks: code that is asked, or told, about each step of an upload's life, with the names and powers of tusd's."""

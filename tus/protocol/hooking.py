@@ -1,0 +1,64 @@
+"""What hooks answer, as it changes uploads and responses. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from http import HTTPStatus
+
+from tus.errors import Rejected
+from tus.headers import format_metadata
+from tus.hooks.events import HookReply
+from tus.models import Response, Upload, is_upload_id
+
+
+def changed(draft: Upload, reply: HookReply) -> Upload:
+    """The draft of an upload as pre-create wants it.
+
+    Raises:
+        ValueError: it wants what is impossible.
+    """
+    raw_metadata = draft.raw_metadata
+    if reply.metadata is not None:
+        raw_metadata = format_metadata(reply.metadata)
+    if reply.name is not None:
+        metadata = replace(draft, raw_metadata=raw_metadata).metadata
+        raw_metadata = format_metadata({**metadata, "filename": reply.name})
+    if reply.id is not None and not is_upload_id(reply.id):
+        raise ValueError("the id that a hook gives must be 32 lower-case hexadecimal digits")
+    return replace(draft, raw_metadata=raw_metadata, id=reply.id or draft.id)
+
+
+def refusal(reply: HookReply, message: str) -> Response:
+    """What the client hears where a hook refuses: 400, or what the hook has said instead, if that is no success."""
+    said = reply.response
+    if said is None:
+        return _text(400, message)
+    if said.status < 400:
+        return Response(400, "Bad Request", said.headers, said.body or (f"{message}\n".encode(),))
+    return said
+
+
+def rejection(reply: HookReply) -> Response:
+    """What the client hears where pre-finish rejects: a 4xx after which it does not try again."""
+    said = reply.response
+    default = Rejected()
+    if said is None or not 400 <= said.status < 500 or said.status in (409, 423):
+        headers, body = ([], ()) if said is None else (said.headers, said.body)
+        text = _text(default.status, str(default))
+        return replace(text, headers=headers, body=body) if body else replace(text, headers=text.headers + headers)
+    return said
+
+
+def merged(response: Response, reply: HookReply | None) -> Response:
+    """A success with the header fields that a hook adds to it."""
+    if reply is None or reply.response is None:
+        return response
+    ours = {name.lower() for name, _ in response.headers} | {"content-length", "content-type"}
+    added = [(name, value) for name, value in reply.response.headers if name.lower() not in ours]
+    return replace(response, headers=response.headers + added)
+
+
+def _text(status: int, message: str) -> Response:
+    body = f"{message}\n".encode()
+    headers = [("Content-Type", "text/plain; charset=utf-8"), ("Content-Length", str(len(body)))]
+    return Response(status, HTTPStatus(status).phrase, headers, (body,))
