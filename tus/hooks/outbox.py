@@ -1,0 +1,341 @@
+"""The outbox: events that are yet to be told somewhere, in files, so that no crash loses one.
+
+``<outbox>/<stream>/`` has the events of one upload, ``<number>-<digest of the event's id>``, and is removed with the
+last of them. Laws of this room. Whoever delivers from a stream holds the ``flock`` of its directory, so events of one
+stream go out one at a time and in their order, over all processes, and no stream waits for another's failures. An event
+is removed after it was delivered: it is told at least once, always with the same id.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
+from typing import Final
+from weakref import ref
+
+from tus.errors import UploadLocked
+from tus.stores.files import sync_directory
+from tus.stores.locks import lock, unlock
+
+log = logging.getLogger(__name__)
+
+FIRST_DELAY: Final = 1.0  # seconds
+LONGEST_DELAY: Final = 3600.0
+ATTEMPTS: Final = 30  # with these delays about a day
+PATIENCE: Final = 60.0  # seconds that an event may wait for what it tells to happen
+_BUSY = 1.0  # seconds until a stream is looked at again that somebody has, or whose event has not happened yet
+_LOOK_EVERY = 60.0  # seconds between two looks for what other processes have left
+_ASIDE = float("inf")
+_WORKERS = 4  # threads in a process, because an endpoint that does not answer holds one for a while
+_STATE = ".state"
+_DRAFTS = "tmp"
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """What is to be told.
+
+    Attributes:
+        id: the same every time.
+        type: such as ``post-finish``.
+        upload: the id of the upload.
+        payload: what is posted.
+    """
+
+    id: str
+    type: str
+    upload: str
+    payload: str
+
+
+@dataclass(slots=True)
+class _State:
+    """How it went with a stream's first event."""
+
+    attempts: int = 0
+    next_at: float = 0.0
+    error: str = ""
+    is_aside: bool = False
+
+
+def delay(attempts: int) -> float:
+    """Seconds until the next attempt, doubling with each."""
+    return min(FIRST_DELAY * (1 << min(attempts - 1, 30)), LONGEST_DELAY)
+
+
+class Outbox:
+    """Events that wait, in a directory that any number of processes may share.
+
+    Args:
+        directory: created where missing.
+        send: delivers one, or raises.
+        has_happened: asked before an event is delivered: whether what it tells is so. None where that is being done.
+            After a False, because it may be about to be done, it is asked again for :data:`PATIENCE`; then the event
+            is dropped.
+        clock: seconds since 1970.
+        attempts: how often an event is tried until its stream is put aside, which an operator has to end.
+    """
+
+    def __init__(
+        self,
+        directory: str,
+        send: Callable[[Event], object],
+        has_happened: Callable[[Event], bool | None] = lambda event: True,
+        clock: Callable[[], float] = time.time,
+        attempts: int = ATTEMPTS,
+    ) -> None:
+        self._directory = directory
+        self._send = send
+        self._has_happened = has_happened
+        self._clock = clock
+        self._attempts = attempts
+        self._not_before: dict[str, float] = {}  # what was read of streams that are not due yet
+        self._changed = threading.Condition()
+        self._process = 0
+        self._wakings = 0
+
+    # -- Putting --
+
+    def put(self, stream: str, event: Event) -> None:
+        """Take an event down; it is on the disk when this returns. One that is there already is the same one.
+
+        Args:
+            stream: whose events keep their order, 32 hexadecimal digits.
+            event: its id tells it from others.
+        """
+        draft = os.path.join(self._directory, _DRAFTS, os.urandom(8).hex())
+        fd = self._create(draft)
+        try:
+            with os.fdopen(fd, "wb") as file:
+                file.write(json.dumps(asdict(event)).encode())
+                file.flush()
+                os.fsync(fd)
+            while not self._link(draft, os.path.join(self._directory, stream), event):
+                pass
+        finally:
+            os.unlink(draft)
+
+    def _create(self, draft: str) -> int:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+        try:
+            return os.open(draft, flags, 0o600)
+        except FileNotFoundError:
+            for path in (self._directory, os.path.dirname(draft)):
+                with suppress(FileExistsError):
+                    os.mkdir(path, 0o700)
+            return os.open(draft, flags, 0o600)
+
+    def _link(self, draft: str, path: str, event: Event) -> bool:
+        """Put an event behind those that are there; False if the stream was removed meanwhile."""
+        with suppress(FileExistsError):
+            os.mkdir(path, 0o700)
+            sync_directory(self._directory)
+        suffix = f"-{_digest(event.id)}"
+        try:
+            names = _event_names(path)
+            if any(name.endswith(suffix) for name in names):
+                return True
+            number = int(names[-1].partition("-")[0]) + 1 if names else 1
+            with suppress(FileExistsError):
+                os.link(draft, os.path.join(path, f"{number:08d}{suffix}"))
+            sync_directory(path)
+        except FileNotFoundError:
+            return False
+        return True
+
+    def drop(self, stream: str, event_id: str) -> None:
+        """Forget an event that is not delivered yet, because it will not happen."""
+        path = os.path.join(self._directory, stream)
+        with suppress(FileNotFoundError):
+            for name in _event_names(path):
+                if name.endswith(f"-{_digest(event_id)}"):
+                    os.unlink(os.path.join(path, name))
+
+    # -- Delivering --
+
+    def flush(self) -> float | None:
+        """Deliver what is due; returns the seconds until more is, None if nothing is left."""
+        pauses = []
+        streams = self._streams()
+        for gone in set(self._not_before).difference(streams):
+            self._not_before.pop(gone, None)
+        for stream in streams:
+            pause = self._not_before.get(stream, 0.0) - self._clock()
+            if pause <= 0:
+                self._not_before.pop(stream, None)
+                try:
+                    found = self._deliver(stream)
+                except (UploadLocked, FileNotFoundError):
+                    found = _BUSY
+                if found is None:
+                    continue
+                pause = found
+                self._not_before[stream] = self._clock() + min(pause, _LOOK_EVERY)  # an operator may end it sooner
+            if pause != _ASIDE:
+                pauses.append(pause)
+        return max(min(pauses), 0.0) if pauses else None
+
+    def _deliver(self, stream: str) -> float | None:
+        """Deliver from one stream as far as that goes now.
+
+        Returns:
+            Seconds until it goes on, :data:`_ASIDE`, or None where nothing is left.
+        """
+        with self._locked(stream) as path:
+            state = _read_state(path)
+            if state.is_aside:
+                return _ASIDE
+            if state.next_at > self._clock():
+                return state.next_at - self._clock()
+            for name in _event_names(path):
+                try:
+                    event, age = _read_event(os.path.join(path, name))
+                except FileNotFoundError:  # dropped
+                    continue
+                happened = self._has_happened(event)
+                if not happened and (happened is None or self._clock() - age < PATIENCE):
+                    return _BUSY
+                if happened:
+                    try:
+                        self._send(event)
+                    except Exception as error:
+                        return self._failed(path, event, state, error)
+                with suppress(FileNotFoundError):
+                    os.unlink(os.path.join(path, name))
+                if state.attempts:
+                    state = _State()
+                    _write_state(path, state)
+            with suppress(FileNotFoundError):
+                os.unlink(os.path.join(path, _STATE))
+            try:
+                os.rmdir(path)
+            except OSError:  # another event has come
+                return 0.0
+            return None
+
+    def _failed(self, path: str, event: Event, state: _State, error: Exception) -> float:
+        state.attempts += 1
+        state.error = f"{type(error).__name__}: {error}"[:500]
+        state.is_aside = state.attempts >= self._attempts
+        pause = delay(state.attempts)
+        state.next_at = self._clock() + pause
+        _write_state(path, state)
+        consequence = "it is put aside" if state.is_aside else f"the next try is in {pause:.0f} seconds"
+        log.warning("%s of upload %s could not be told: %s; %s", event.type, event.upload, state.error, consequence)
+        return _ASIDE if state.is_aside else pause
+
+    @contextmanager
+    def _locked(self, stream: str) -> Iterator[str]:
+        path = os.path.join(self._directory, stream)
+        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            lock(fd, limit=0)
+            try:
+                if not os.path.samestat(os.fstat(fd), os.stat(path)):  # removed and made again before the lock was ours
+                    raise UploadLocked()
+                yield path
+            finally:
+                unlock(fd)
+        finally:
+            os.close(fd)
+
+    def _streams(self) -> list[str]:
+        try:
+            return [name for name in os.listdir(self._directory) if name != _DRAFTS]
+        except FileNotFoundError:
+            return []
+
+    # -- The operator's side --
+
+    def counts(self) -> dict[str, int]:
+        """How many events wait (``pending``), and how many of these in streams that were put aside (``aside``)."""
+        counts = {"pending": 0, "aside": 0}
+        for stream in self._streams():
+            path = os.path.join(self._directory, stream)
+            with suppress(FileNotFoundError):
+                found = len(_event_names(path))
+                counts["pending"] += found
+                counts["aside"] += found if _read_state(path).is_aside else 0
+        return counts
+
+    def retry_aside(self) -> int:
+        """Try again what was put aside; returns how many streams that are."""
+        count = 0
+        for stream in self._streams():
+            with suppress(FileNotFoundError, UploadLocked), self._locked(stream) as path:
+                if _read_state(path).is_aside:
+                    _write_state(path, _State())
+                    self._not_before.pop(stream, None)
+                    count += 1
+        return count
+
+    # -- Beside the requests --
+
+    def wake(self) -> None:
+        """Have threads of this process deliver what is due."""
+        with self._changed:
+            self._wakings += 1
+            self._changed.notify_all()
+
+    def start(self) -> None:
+        """Start the threads, unless this process has them."""
+        if self._process == os.getpid():
+            return
+        self._process = os.getpid()
+        self._changed = threading.Condition()  # that of the process we were forked from may be held
+        for number in range(_WORKERS):
+            threading.Thread(target=_work, args=(ref(self),), name=f"tus-outbox-{number}", daemon=True).start()
+
+    def wait(self, longest: float, wakings: int) -> int:
+        """Wait until there is more to do than was known after so many wakings; returns how many there were."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._wakings != wakings, longest)
+            return self._wakings
+
+
+def _work(reference: ref[Outbox]) -> None:
+    wakings = 0
+    while (outbox := reference()) is not None:
+        try:
+            pause = outbox.flush()
+        except Exception:
+            log.exception("events could not be told; the next try is in %d seconds", _LOOK_EVERY)
+            pause = None
+        wakings = outbox.wait(_LOOK_EVERY if pause is None else min(pause, _LOOK_EVERY), wakings)
+        del outbox
+
+
+def _digest(event_id: str) -> str:
+    return hashlib.blake2b(event_id.encode(), digest_size=8).hexdigest()
+
+
+def _event_names(path: str) -> list[str]:
+    return sorted(name for name in os.listdir(path) if not name.startswith("."))
+
+
+def _read_event(path: str) -> tuple[Event, float]:
+    """An event, and when it was put, in seconds since 1970."""
+    with open(path, "rb") as file:
+        return Event(**json.loads(file.read())), os.fstat(file.fileno()).st_mtime
+
+
+def _read_state(path: str) -> _State:
+    try:
+        with open(os.path.join(path, _STATE), "rb") as file:
+            return _State(**json.loads(file.read()))
+    except FileNotFoundError:
+        return _State()
+
+
+def _write_state(path: str, state: _State) -> None:
+    draft = os.path.join(path, _STATE + ".tmp")
+    with open(draft, "wb") as file:
+        file.write(json.dumps(asdict(state)).encode())
+    os.replace(draft, os.path.join(path, _STATE))

@@ -1,0 +1,150 @@
+"""The JSON that tusd 2 posts to an HTTP hook, and that it takes for an answer. Pure.
+
+See "HTTP hooks" in tusd's documentation. An endpoint that was written for tusd understands this, and is understood.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Mapping
+from http import HTTPStatus
+from typing import Any
+from urllib.parse import urlsplit
+
+from tus.hooks.events import HookEvent, HookReply, HookType
+from tus.models import Request, Response, Upload
+
+#: What a client sends for the application alone; not passed on unless an operator wants that.
+SECRET_HEADERS = frozenset({"authorization", "cookie", "proxy-authorization"})
+
+Json = dict[str, Any]
+
+
+def encode(event: HookEvent, forward_headers: Collection[str] = ()) -> Json:
+    """An event as JSON can have it.
+
+    Beside tusd's ``Type`` and ``Event`` there is ``ID``, which is the same when the event is posted again.
+
+    Args:
+        event: what is told.
+        forward_headers: names of those :data:`SECRET_HEADERS` that are passed on.
+    """
+    return {
+        "Type": str(event.type),
+        "ID": event.id,
+        "Event": {"Upload": _upload(event.upload), "HTTPRequest": _request(event.request, forward_headers)},
+    }
+
+
+def _upload(upload: Upload) -> Json:
+    storage = None
+    if upload.id and upload.path is not None:
+        storage = {"Type": "filestore", "Path": upload.path, "InfoPath": upload.path + ".tus"}
+    return {
+        "ID": upload.id,
+        "Size": upload.length or 0,
+        "SizeIsDeferred": upload.length is None,
+        "Offset": upload.offset,
+        "MetaData": upload.text_metadata,
+        "IsPartial": upload.is_partial,
+        "IsFinal": upload.is_final,
+        "PartialUploads": list(upload.parts) or None,
+        "Storage": storage,
+    }
+
+
+def _request(request: Request | None, forward_headers: Collection[str]) -> Json:
+    if request is None:
+        return {"Method": "", "URI": "", "RemoteAddr": "", "Header": {}}
+    hidden = SECRET_HEADERS - {name.lower() for name in forward_headers}
+    headers = {name.title(): [value] for name, value in request.headers.items() if name.lower() not in hidden}
+    return {
+        "Method": request.method,
+        "URI": urlsplit(request.url).path,
+        "RemoteAddr": request.peer,
+        "Header": headers,
+    }
+
+
+def decode(body: bytes, kind: HookType) -> HookReply:
+    """What an endpoint has answered. No body, and what is left out, means that all is well.
+
+    Raises:
+        ValueError: it is not what tusd takes; the text says what was expected.
+    """
+    if not body.strip():
+        return HookReply()
+    try:
+        reply = _Object(json.loads(body), "the answer")
+    except RecursionError:
+        raise ValueError("the answer must be a JSON object") from None
+    changes = reply.object("ChangeFileInfo")
+    metadata = changes.mapping("MetaData")
+    return HookReply(
+        reject=reply.flag("RejectTermination" if kind == HookType.PRE_TERMINATE else "RejectUpload"),
+        stop=reply.flag("StopUpload"),
+        response=_response(reply.object("HTTPResponse")),
+        metadata=metadata,
+        id=changes.text("ID") or None,
+        name=changes.object("Storage").text("Path") or None,
+    )
+
+
+def _response(said: _Object) -> Response | None:
+    status, body = said.number("StatusCode"), said.text("Body").encode()
+    headers = list((said.mapping("Header") or {}).items())
+    if not status and not body and not headers:
+        return None
+    status = status or 200
+    try:
+        reason = HTTPStatus(status).phrase
+    except ValueError:
+        if not 200 <= status <= 599:
+            raise ValueError(f"StatusCode must be from 200 to 599; it is {status}") from None
+        reason = "Unknown"
+    for name, value in headers:
+        if not name.isascii() or not name.replace("-", "").replace("_", "").isalnum():
+            raise ValueError("Header must have names of header fields")
+        if not value.isprintable() or not _is_latin(value):
+            raise ValueError(f"Header must have printable values; that of {name} is not")
+    kept = [pair for pair in headers if pair[0].lower() not in ("content-length", "transfer-encoding", "connection")]
+    return Response(status, reason, [*kept, ("Content-Length", str(len(body)))], (body,) if body else ())
+
+
+def _is_latin(text: str) -> bool:
+    return all(ord(character) < 256 for character in text)
+
+
+class _Object:
+    """A JSON object whose members may be left out, be null, or have the one type that is expected."""
+
+    def __init__(self, value: object, name: str) -> None:
+        if not isinstance(value, dict):
+            raise ValueError(f"{name} must be a JSON object")
+        self._value: Mapping[str, object] = value
+
+    def _get(self, name: str, kind: type, expected: str, default: Any) -> Any:
+        value = self._value.get(name)
+        if value is None:
+            return default
+        if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+            raise ValueError(f"{name} must be {expected}")
+        return value
+
+    def object(self, name: str) -> _Object:
+        return _Object(self._get(name, dict, "a JSON object", {}), name)
+
+    def flag(self, name: str) -> bool:
+        return bool(self._get(name, bool, "true or false", False))
+
+    def number(self, name: str) -> int:
+        return int(self._get(name, int, "a whole number", 0))
+
+    def text(self, name: str) -> str:
+        return str(self._get(name, str, "text", ""))
+
+    def mapping(self, name: str) -> dict[str, str] | None:
+        found = self._get(name, dict, "a JSON object of texts", None)
+        if found is not None and not all(isinstance(value, str) for value in found.values()):
+            raise ValueError(f"{name} must be a JSON object of texts")
+        return found  # type: ignore[no-any-return]

@@ -1,0 +1,246 @@
+"""Hooks over HTTP: tusd's JSON, signed as Standard Webhooks has it (https://www.standardwebhooks.com/)."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import hmac
+import http.client
+import json
+import logging
+import socket
+import threading
+import time
+from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
+from typing import Final
+from urllib.parse import urlsplit
+
+import tus
+from tus.errors import OptionError, TusException
+from tus.hooks import tusd
+from tus.hooks.events import HookEvent, HookReply, HookType
+from tus.hooks.outbox import Event, Outbox
+from tus.models import State
+
+log = logging.getLogger(__name__)
+
+TIMEOUT: Final = 15.0  # seconds for a whole request
+POST_RECEIVE_TIMEOUT: Final = 5.0  # seconds; bytes wait meanwhile
+TRIES: Final = 3  # of what a client waits for
+PAUSE: Final = 1.0  # seconds between these
+LONGEST_REPLY: Final = 5 << 10  # bytes, as in tusd
+
+_DURABLE = frozenset({HookType.POST_CREATE, HookType.POST_FINISH, HookType.POST_TERMINATE})
+
+
+class WebhookError(TusException):
+    """An endpoint cannot be reached, or did not answer as it should.
+
+    Attributes:
+        may_pass: whether the same request may succeed a little later.
+    """
+
+    def __init__(self, message: str, may_pass: bool = True) -> None:
+        super().__init__(message)
+        self.may_pass = may_pass
+
+
+class Webhook:
+    """Posts what happens to uploads to an endpoint.
+
+    What a client waits for (``pre-create``, ``pre-finish``, ``pre-terminate``) is posted at once, up to three times;
+    ``post-receive`` once. The others go through an outbox: at least once, in their order for each upload.
+
+    Args:
+        url: http or https.
+        secret: what signs; empty for no signature.
+        events: what is posted.
+        forward_headers: header fields of the client that are passed on although they may hold a secret, within the JSON
+            and as header fields.
+        directory: of the outbox; created with the first event.
+        has_happened: see :class:`~tus.hooks.outbox.Outbox`; given the hook and the upload's id.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        secret: str = "",
+        events: Collection[HookType],
+        forward_headers: Collection[str] = (),
+        directory: str,
+        has_happened: Callable[[HookType, str], bool | None] = lambda kind, upload_id: True,
+    ) -> None:
+        self._url = urlsplit(url)
+        self._key = signing_key(secret) if secret else None
+        self._events = frozenset(events)
+        self._forward_headers = tuple(forward_headers)
+        self.outbox = Outbox(
+            directory, self._deliver, lambda event: has_happened(HookType(event.type), event.upload), time.time
+        )
+
+    # -- What a client waits for --
+
+    def pre_create(self, event: HookEvent) -> HookReply | None:
+        return self._ask(event)
+
+    def pre_finish(self, event: HookEvent) -> HookReply | None:
+        return self._ask(event)
+
+    def pre_terminate(self, event: HookEvent) -> HookReply | None:
+        return self._ask(event)
+
+    def post_receive(self, event: HookEvent) -> HookReply | None:
+        """How far an upload has come. A failure is logged, and nothing else: the next one says it as well."""
+        try:
+            return self._ask(event, 1, POST_RECEIVE_TIMEOUT)
+        except (WebhookError, ValueError) as error:
+            log.warning("post-receive of upload %s could not be told: %s", event.upload.id, error)
+            return None
+
+    def _ask(self, event: HookEvent, tries: int = TRIES, timeout: float = TIMEOUT) -> HookReply | None:
+        if event.type not in self._events:
+            return None
+        payload = self._payload(event)
+        while True:
+            tries -= 1
+            try:
+                return tusd.decode(self.post(payload, event.id, timeout), event.type)
+            except WebhookError as error:
+                if not error.may_pass or not tries:
+                    raise
+            time.sleep(PAUSE)
+
+    # -- What is told from the outbox --
+
+    def queue(self, event: HookEvent) -> None:
+        """Take down what is about to happen."""
+        stream = event.upload.key
+        if event.type == HookType.POST_TERMINATE and event.upload.state != State.ACCEPTED:
+            # Left by a process that died before it could take down an acceptance. With the upload gone, nobody
+            # could tell that there was none.
+            self.outbox.drop(stream, f"{stream}-{HookType.POST_FINISH}")
+        if event.type in self._events & _DURABLE:
+            payload = self._payload(event).decode()
+            self.outbox.put(stream, Event(event.id, str(event.type), event.upload.id, payload))
+
+    def wake(self) -> None:
+        """Have threads of this process deliver what has happened."""
+        self.outbox.start()
+        self.outbox.wake()
+
+    def _deliver(self, event: Event) -> None:
+        self.post(event.payload.encode(), event.id)
+
+    # -- HTTP --
+
+    def _payload(self, event: HookEvent) -> bytes:
+        return json.dumps(tusd.encode(event, self._forward_headers)).encode()
+
+    def post(self, payload: bytes, event_id: str, timeout: float = TIMEOUT) -> bytes:
+        """Post JSON, and return the body of a 2xx.
+
+        Args:
+            payload: what :func:`tus.hooks.tusd.encode` made.
+            event_id: stays the same when this is done again.
+            timeout: seconds for all of it.
+
+        Raises:
+            WebhookError: there is no such answer.
+        """
+        headers = {"Content-Type": "application/json", "User-Agent": f"tus/{tus.__version__}", "Webhook-Id": event_id}
+        headers |= self._forwarded(payload)
+        now = int(time.time())
+        headers["Webhook-Timestamp"] = str(now)
+        if self._key is not None:
+            headers["Webhook-Signature"] = f"v1,{signature(self._key, event_id, now, payload)}"
+        is_https = self._url.scheme.lower() == "https"
+        connect = http.client.HTTPSConnection if is_https else http.client.HTTPConnection
+        connection = connect(str(self._url.hostname), self._url.port, timeout=timeout)
+        target = (self._url.path or "/") + (f"?{self._url.query}" if self._url.query else "")
+        began = time.monotonic()
+        # The time-out of a socket is for each of its operations: an endpoint that trickles would never be cut off.
+        watch = threading.Timer(timeout, _shut, [connection])
+        watch.daemon = True
+        watch.start()
+        try:
+            connection.request("POST", target, payload, headers)
+            answer = connection.getresponse()
+            body = answer.read(LONGEST_REPLY + 1)
+        except (OSError, http.client.HTTPException) as error:
+            if time.monotonic() - began >= timeout:
+                raise WebhookError(f"the endpoint has not answered in {timeout:g} seconds") from None
+            raise WebhookError(f"the endpoint cannot be reached: {error or type(error).__name__}") from None
+        finally:
+            watch.cancel()
+            connection.close()
+        if not 200 <= answer.status < 300:
+            may_pass = answer.status >= 500 or answer.status in (408, 425, 429)
+            raise WebhookError(f"the endpoint answered {answer.status}; a 2xx was expected", may_pass)
+        if len(body) > LONGEST_REPLY:
+            raise WebhookError(f"the endpoint's answer is longer than {LONGEST_REPLY} bytes", may_pass=False)
+        if (announced := answer.getheader("Content-Length", "")).isdecimal() and len(body) < int(announced):
+            raise WebhookError("the endpoint's answer was cut off")
+        return body
+
+    def _forwarded(self, payload: bytes) -> dict[str, str]:
+        """The client's header fields that are wanted, from the JSON, because an event may be posted much later."""
+        if not self._forward_headers:
+            return {}
+        found = json.loads(payload)["Event"]["HTTPRequest"]["Header"]
+        names = [name.title() for name in self._forward_headers]
+        return {name: found[name][0] for name in names if name in found}
+
+
+def _shut(connection: http.client.HTTPConnection) -> None:
+    sock = connection.sock
+    if sock is not None:
+        with suppress(OSError):
+            sock.shutdown(socket.SHUT_RDWR)
+
+
+# -- Signatures ---------------------------------------------------------------------------------------------------
+
+
+def signing_key(secret: str) -> bytes:
+    """The bytes of a secret: those after ``whsec_``, in Base64, or the text itself.
+
+    Raises:
+        OptionError: what follows ``whsec_`` is no Base64.
+    """
+    if not secret.startswith("whsec_"):
+        return secret.encode()
+    try:
+        return base64.b64decode(secret.removeprefix("whsec_"), validate=True)
+    except binascii.Error:
+        raise OptionError("webhook_secret", "must have Base64 after whsec_") from None
+
+
+def signature(key: bytes, event_id: str, timestamp: int, body: bytes) -> str:
+    """HMAC-SHA256 of the id, the time and the body, in Base64."""
+    signed = f"{event_id}.{timestamp}.".encode() + body
+    return base64.b64encode(hmac.new(key, signed, hashlib.sha256).digest()).decode()
+
+
+def verify(
+    secret: str, headers: Mapping[str, str], body: bytes, now: float | None = None, tolerance: float = 300
+) -> bool:
+    """Whether a request to an endpoint comes from whoever knows the secret, and is not an old one sent again.
+
+    Args:
+        secret: as in the option ``webhook_secret``.
+        headers: of the request; ``get("Webhook-Id")`` has to work.
+        body: as it was received.
+        now: seconds since 1970; by default what the clock says.
+        tolerance: seconds that the request's time may differ from that.
+    """
+    event_id, timestamp = headers.get("Webhook-Id"), headers.get("Webhook-Timestamp")
+    signatures = headers.get("Webhook-Signature")
+    if not event_id or not timestamp or not signatures or not timestamp.isdecimal() or len(timestamp) > 12:
+        return False
+    if abs((time.time() if now is None else now) - int(timestamp)) > tolerance:
+        return False
+    expected = f"v1,{signature(signing_key(secret), event_id, int(timestamp), body)}".encode()
+    return any(hmac.compare_digest(given.encode(), expected) for given in signatures.split())
