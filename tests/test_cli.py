@@ -148,6 +148,13 @@ def test_ls_json(kept, command):
         "is_final": True,
         "parts": [part.id],
         "principal": "ann\n",
+        "key": final.key,
+        "attempts": 0,
+        "since": None,
+        "is_aside": False,
+        "is_known": True,
+        "error": None,
+        "answer": None,
         "path": str(inner / final.id),
     }
     assert second["expires_at"].endswith("Z")
@@ -499,6 +506,113 @@ def test_times():
     ]
 
 
+# -- The hand-over ------------------------------------------------------------------------------------------------
+
+
+def finished(store, name, data=b"data"):
+    """A file that the application was not asked to take yet, and that is due."""
+    return filled(store, len(data), data, name)
+
+
+def take(upload):
+    """What ``--on-finished`` names in these tests."""
+    if upload.filename == "wrong.bin":
+        raise tus.Rejected("There is something wrong with it.", 415)
+    if upload.filename == "busy.bin":
+        raise RuntimeError("no time \x1b[31m")
+    with open(os.environ["TAKEN"], "a") as taken:
+        taken.write(f"{upload.key} {Path(upload.path).read_text()}\n")
+
+
+def test_handover_to_where_tus_serve_puts_files(tmp_path, command):
+    inner = tmp_path / "uploads" / ".tus"
+    inner.mkdir(parents=True)
+    ours = finished(store_in(inner, ago=60), EVIL)
+    part = store_in(inner, ago=60).create(Upload("", length=3, concat="partial"))
+    store_in(inner, ago=60).append(part, 0, b"abc")
+    filled(store_in(inner, ago=60), 9, b"some")
+    status, printed, complaints = command("handover", tmp_path / "uploads")
+    name = text.printable("naïve[31m file.bin")
+    assert (status, printed, complaints) == (0, f"{ours.id}  accepted  {name}\n1 accepted\n", "")
+    assert (tmp_path / "uploads" / "naïve[31m file.bin").read_bytes() == b"data"
+    assert store_in(inner).load(ours.id).state == State.ACCEPTED
+    assert command("handover", tmp_path / "uploads") == (0, "nothing is due\n", "")
+
+
+def test_handover_to_a_function(directory, store, command, monkeypatch, tmp_path):
+    monkeypatch.setenv("TAKEN", str(tmp_path / "taken"))
+    early = store_in(directory, ago=60)
+    uploads = {name: finished(early, name) for name in ("a.bin", "wrong.bin", "busy.bin")}
+    recent = finished(store, "recent.bin")
+    arguments = ("handover", directory, "--on-finished", "tests.test_cli:take")
+    status, printed, _ = command(*arguments)
+    assert status == 1
+    assert set(printed.splitlines()) == {
+        f"{uploads['a.bin'].id}  accepted  a.bin",
+        f"{uploads['wrong.bin'].id}  rejected  wrong.bin",
+        f"{uploads['busy.bin'].id}  postponed, RuntimeError: no time \\x1b[31m  busy.bin",
+        "1 accepted, 1 rejected, 1 postponed",
+    }
+    assert (tmp_path / "taken").read_text() == f"{uploads['a.bin'].key} data\n"
+    assert command(*arguments) == (0, "nothing is due\n", ""), (
+        "one failed just now, and a client may come for the other"
+    )
+    printed = command("ls", directory, "--pending")[1].splitlines()
+    assert {line.split()[0] for line in printed[1:-1]} == {uploads["busy.bin"].id, recent.id}
+    assert command(*arguments, "--all")[:2][0] == 1
+    assert (tmp_path / "taken").read_text().split()[2:] == [recent.key, "data"]
+    shown = command("show", uploads["busy.bin"].id, "--dir", directory)[1]
+    for line in ("attempts:   asked 2 times", "error:      RuntimeError: no time \\x1b[31m", uploads["busy.bin"].key):
+        assert line in shown
+    shown = command("show", uploads["wrong.bin"].id, "--dir", directory)[1]
+    assert "state:      rejected" in shown
+    assert "answer:     415 Unsupported Media Type" in shown
+
+
+def test_handover_puts_aside_and_takes_up_again(directory, store, command, monkeypatch, tmp_path):
+    monkeypatch.setenv("TAKEN", str(tmp_path / "taken"))
+    upload = finished(store_in(directory, ago=60), "busy.bin")
+    arguments = ("handover", directory, "--on-finished", "tests.test_cli:take", "-o", "handover_attempts=1")
+    assert command(*arguments)[0] == 1
+    assert store.load(upload.id).is_aside
+    assert "put aside" in command("ls", directory)[1]
+    assert json.loads(command("ls", directory, "--json")[1])[0]["is_aside"] is True
+    assert command(*arguments) == (0, "nothing is due\n", "")
+    assert command(*arguments, "--all")[0] == 1
+    assert store.load(upload.id).attempts == 2
+
+
+def test_handover_to_a_pipeline(directory, store, tmp_path):
+    (tmp_path / "site.ini").write_text(
+        "[pipeline:main]\npipeline = tus files\n"
+        f"[filter:tus]\nuse = egg:tus#main\nupload_path = /files\ntmp_file_dir = {directory}\n"
+        f"[app:files]\nuse = egg:tus#files\ndirectory = {tmp_path}/landed\n"
+    )
+    first = finished(store_in(directory, ago=60), "a.bin")
+    done = run("handover", "--config", tmp_path / "site.ini")
+    assert (done.returncode, done.stdout) == (0, f"{first.id}  accepted  a.bin\n1 accepted\n")
+    assert (tmp_path / "landed" / "a.bin").read_bytes() == b"data"
+    (tmp_path / "other").mkdir()
+    done = run("handover", tmp_path / "other", "--config", tmp_path / "site.ini")
+    assert done.returncode == 1
+    assert "has no filter of such uploads" in done.stderr
+
+
+def test_handover_leaves_alone_what_somebody_has(directory, store, command, monkeypatch, tmp_path):
+    monkeypatch.setenv("TAKEN", str(tmp_path / "taken"))
+    upload = finished(store_in(directory, ago=60), "a.bin")
+    claim = store.claim(store.load(upload.id))
+    printed = command("handover", directory, "--on-finished", "tests.test_cli:take")
+    assert printed[:2] == (1, f"{upload.id}  somebody is at it just now  a.bin\n1 busy\n")
+    claim.release()
+
+
+def test_handover_wants_to_know_who_takes_files(directory, command):
+    assert_refused(run("handover", directory), "--on-finished")
+    assert_refused(run("handover", directory, "-o", "nothing=1", "--on-finished", "os:getcwd"), "nothing")
+    assert_refused(run("handover", "--config", directory / "no.ini"), "CONFIG.ini")
+
+
 # -- The document -------------------------------------------------------------------------------------------------
 
 SESSION = re.compile(r"\.\. code-block:: console\n\n((?:    .*\n|\n)+)")
@@ -536,7 +650,7 @@ def test_the_commands_of_the_document(tmp_path):
     long_ago = time.time() - 3600
     os.utime(f"{damaged.path}.tus", (long_ago, long_ago))
     told = told_in("operating.rst")
-    assert {command.split()[1] for command, _ in told} == {"ls", "show", "rm", "clean", "fsck"}
+    assert {command.split()[1] for command, _ in told} == {"ls", "show", "rm", "clean", "handover", "fsck"}
     for command, printed in told:
         arguments = command.split()
         assert arguments.pop(0) == "tus"

@@ -2,12 +2,25 @@
 
 from tus.adapters.webob import WebobAdapter
 from tus.adapters.zope import Zope2RequestAdapter
-from tus.errors import TusException
+from tus.errors import Rejected, TusException
 from tus.filter import Filter
+from tus.hooks.events import HookEvent, HookReply
 from tus.models import Upload
 from tus.options import Options
 from tus.server import Tus
 from tus.spooling import spool
 
-__all__ = ["Filter", "Options", "Tus", "TusException", "Upload", "WebobAdapter", "Zope2RequestAdapter", "spool"]
+__all__ = [
+    "Filter",
+    "HookEvent",
+    "HookReply",
+    "Options",
+    "Rejected",
+    "Tus",
+    "TusException",
+    "Upload",
+    "WebobAdapter",
+    "Zope2RequestAdapter",
+    "spool",
+]
 __version__ = "2.0.0.dev0"

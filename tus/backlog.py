@@ -13,7 +13,6 @@ import os
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 from weakref import WeakKeyDictionary, ref
 
@@ -36,23 +35,6 @@ BUSY = 5.0  # seconds until an upload is looked at again that somebody has
 _NOTHING = Response(204, "No Content")  # what nobody is told
 
 
-@dataclass(frozen=True, slots=True)
-class Tally:
-    """What a run has done.
-
-    Attributes:
-        accepted: uploads that the application has taken.
-        rejected: those that it does not want.
-        postponed: those that it is to be asked again for.
-        busy: those that somebody else was at.
-    """
-
-    accepted: int = 0
-    rejected: int = 0
-    postponed: int = 0
-    busy: int = 0
-
-
 class Backlog:
     """The uploads of a store that wait for their hand-over.
 
@@ -61,13 +43,16 @@ class Backlog:
         options: the operator's choices.
         receiver: gives one to the application.
         hooks: who else is asked and told.
+
+    Attributes:
+        hooks: the same.
     """
 
     def __init__(self, store: Store, options: Options, receiver: Receiver, hooks: Hooks) -> None:
         self._store = store
         self._options = options
         self._receiver = receiver
-        self._hooks = hooks
+        self.hooks = hooks
         self._due: list[tuple[float, str]] = []
         self._changed = threading.Condition()
         self._process = 0
@@ -86,7 +71,7 @@ class Backlog:
             UploadLocked: somebody else is at it.
             RequestError: it is gone, or cannot be read.
         """
-        handing = Handing(self._store, self._receiver, self._hooks, None)
+        handing = Handing(self._store, self._receiver, self.hooks, None)
         steps = hand_over_alone(upload, self._options)
         try:
             result: Any = None
@@ -121,6 +106,13 @@ class Backlog:
                     yield upload, None
                 except (UploadNotFound, UploadGone):
                     continue
+
+    def error_of(self, upload_id: str) -> str:
+        """What went wrong at the last attempt; empty where that is not known."""
+        try:
+            return self._store.load(upload_id).error or ""
+        except RequestError:
+            return ""
 
     # -- Beside the requests --
 

@@ -11,7 +11,8 @@ from typing import TypeVar
 
 import tus
 from tus import importing
-from tus.commands import checking, listing, upkeep
+from tus.commands import checking, handing_over, listing, upkeep
+from tus.commands import options as named
 from tus.commands.text import printable
 from tus.converters import as_origins, as_url_path
 from tus.errors import OptionError, TusException
@@ -72,14 +73,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="ORIGIN",
         help="origins whose pages may upload, or * for any (default: none but the same)",
     )
-    serve.add_argument(
-        "-o",
-        "--option",
-        action="append",
-        default=[],
-        metavar="NAME=VALUE",
-        help="an option of the uploads, such as max_size=10G or download=true; several times for several",
-    )
+    named.add_to(serve)
     serve.add_argument(
         "--metrics",
         nargs="?",
@@ -92,7 +86,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     serve.set_defaults(run=_serve)
 
-    for room in (listing, upkeep, checking):
+    for room in (listing, upkeep, handing_over, checking):
         room.add_commands(commands)
     importing.add_command(commands)
     return parser
@@ -116,7 +110,7 @@ def _serve(options: argparse.Namespace) -> None:
         path = _checked("--path", as_url_path, options.path or _PATH)
         origins = _checked("--cors-allow-origin", as_origins, options.cors_allow_origin or [])
         metrics = None if options.metrics is None else _checked("--metrics", as_url_path, options.metrics)
-        app = serve.build_pipeline(options.dir or _DIR, path, origins, metrics, _named(options.option))
+        app = serve.build_pipeline(options.dir or _DIR, path, origins, metrics, named.read(options.option))
         serve.run(app, options.host, options.port, options.workers, options.threads, path)
     else:
         if options.option:
@@ -126,18 +120,6 @@ def _serve(options: argparse.Namespace) -> None:
                 raise OptionError("--" + name.replace("_", "-"), "cannot be given with CONFIG.ini; set it in the file")
         app = serve.load_pipeline(options.config)
         serve.run(app, options.host, options.port, options.workers, options.threads, upload_path=None)
-
-
-def _named(options: Sequence[str]) -> dict[str, str]:
-    values = {}
-    for option in options:
-        name, equals, value = option.partition("=")
-        if not equals:
-            raise OptionError("--option", f"must be NAME=VALUE; it is {option!r}")
-        if name in ("upload_path", "tmp_file_dir", "cors_allow_origin"):
-            raise OptionError("--option", f"cannot be {name}, which has an option of its own")
-        values[name] = value
-    return values
 
 
 def _checked(option: str, convert: Callable[[object], _T], value: object) -> _T:

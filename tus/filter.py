@@ -114,8 +114,10 @@ class Filter:
 _filters: WeakSet[Filter] = WeakSet()
 
 
-def filters_over(directory: str) -> list[Filter]:
-    """The filters of this process whose uploads are in a directory."""
+def filters_over(directory: str | None) -> list[Filter]:
+    """The filters of this process, or those of them whose uploads are in a directory."""
+    if directory is None:
+        return list(_filters)
     return [found for found in _filters if os.path.realpath(found.tmp_file_dir) == os.path.realpath(directory)]
 
 

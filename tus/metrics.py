@@ -137,6 +137,12 @@ class _Found(Collector):
             ("tus_reserved_bytes", "Room on the disk that is held for the rest of them.", found.reserved_bytes),
             ("tus_handover_pending", "Files that the application has not accepted yet.", found.pending),
             ("tus_handover_oldest_pending_seconds", "How long the oldest of them has been waiting.", age),
+            ("tus_handover_aside", "Those of them that were put aside after too many attempts.", found.aside),
+            (
+                "tus_rejected_uploads",
+                "Files that the application has rejected and that are still kept.",
+                found.rejected,
+            ),
             ("tus_last_sweep_timestamp_seconds", "When these were counted.", found.swept_at),
         ):
             yield GaugeMetricFamily(name, text, value=value)

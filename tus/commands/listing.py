@@ -27,6 +27,7 @@ def add_commands(commands: Any) -> None:
     which = ls.add_mutually_exclusive_group()
     which.add_argument("--unfinished", action="store_true", help="only those that wait for bytes")
     which.add_argument("--finished", action="store_true", help="only those of which every byte has come")
+    which.add_argument("--pending", action="store_true", help="only those that the application is still to take")
     ls.add_argument("--bytes", action="store_true", help="exact sizes, in bytes")
     ls.add_argument("--json", action="store_true", help="a JSON array of objects, one for each upload")
     ls.set_defaults(run=_ls)
@@ -48,7 +49,7 @@ def _ls(options: argparse.Namespace) -> None:
     widths = [len(heading) for heading in _HEADING]
     finished = pinned = 0
     for upload in directories.uploads_in(store):
-        if (options.unfinished and upload.is_complete) or (options.finished and not upload.is_complete):
+        if not _is_wanted(upload, options):
             continue
         order.append((upload.created_at, bytes.fromhex(upload.id)))
         finished += upload.is_complete
@@ -61,8 +62,8 @@ def _ls(options: argparse.Namespace) -> None:
             print(line)
         return
     if not order:
-        which = "unfinished uploads" if options.unfinished else "finished uploads" if options.finished else "uploads"
-        print(f"no {which} in {text.printable(options.dir)}")
+        kinds = [f"{kind} " for kind in ("unfinished", "finished", "pending") if getattr(options, kind)]
+        print(f"no {''.join(kinds)}uploads in {text.printable(options.dir)}")
         return
     _print_row(_HEADING, widths)
     for upload in uploads:
@@ -70,6 +71,12 @@ def _ls(options: argparse.Namespace) -> None:
     held = f"{pinned} bytes" if options.bytes else text.size_text(pinned)
     unfinished = len(order) - finished
     print(f"{text.count_text(len(order), 'upload')}, {unfinished} unfinished and {finished} finished, holding {held}")
+
+
+def _is_wanted(upload: Upload, options: argparse.Namespace) -> bool:
+    if options.pending:
+        return upload.is_pending
+    return not (upload.is_complete if options.unfinished else options.finished and not upload.is_complete)
 
 
 def _in_order(store: Store, order: list[tuple[float, bytes]]) -> Iterator[Upload]:
@@ -148,6 +155,8 @@ def _about(upload: Upload, now: float) -> Iterator[tuple[str, str]]:
         yield "expires", "has expired; the next sweep removes it" if expiry == "expired" else "never by itself"
     else:
         yield "expires", f"{text.iso_text(upload.expires_at)}, in {expiry}"
+    if upload.is_complete and not upload.is_partial:
+        yield from _about_hand_over(upload, now)
     if upload.principal is not None:
         yield "principal", text.printable(upload.principal)
     for number, (key, value) in enumerate(text.metadata_of(upload).items()):
@@ -158,6 +167,20 @@ def _about(upload: Upload, now: float) -> Iterator[tuple[str, str]]:
         kept = os.path.lexists(upload.path)
         gone = "the application has it" if upload.state == State.ACCEPTED else "not there"
         yield "data", text.printable(upload.path) if kept else gone
+
+
+def _about_hand_over(upload: Upload, now: float) -> Iterator[tuple[str, str]]:
+    if upload.since:
+        yield "since", f"{text.iso_text(upload.since)}, {text.duration_text(now - upload.since)} ago"
+    asked = (
+        "the application was not asked" if not upload.attempts else f"asked {text.count_text(upload.attempts, 'time')}"
+    )
+    yield "attempts", asked + ("" if not upload.is_pending or upload.is_known else "; no client knows of it")
+    if upload.error:
+        yield "error", text.printable(upload.error)
+    if upload.answer is not None:
+        yield "answer", f"{upload.answer.status} {text.printable(upload.answer.reason)}"
+    yield "key", upload.key
 
 
 def _exactly(size: int) -> str:

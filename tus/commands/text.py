@@ -57,14 +57,14 @@ def percent_text(upload: Upload) -> str:
 def state_text(upload: Upload) -> str:
     """The state, and what kind of upload it is."""
     kind = " part" if upload.is_partial else " final" if upload.is_final else ""
-    return State(upload.state).name.lower() + kind
+    return ("put aside" if upload.is_aside else State(upload.state).name.lower().replace("_", " ")) + kind
 
 
 def expiry_text(upload: Upload, now: float) -> str:
     """When an upload goes by itself."""
     if upload.has_expired(now):
         return "expired"
-    if upload.expires_at is None or (upload.state == State.COMPLETE and not upload.is_partial):
+    if upload.expires_at is None or not upload.can_expire:
         return "never"
     return duration_text(upload.expires_at - now)
 
@@ -101,6 +101,13 @@ def as_json(upload: Upload, now: float) -> dict[str, object]:
         "is_final": upload.is_final,
         "parts": list(upload.parts),
         "principal": upload.principal,
+        "key": upload.key,
+        "attempts": upload.attempts,
+        "since": iso_text(upload.since or None),
+        "is_aside": upload.is_aside,
+        "is_known": upload.is_known,
+        "error": upload.error,
+        "answer": None if upload.answer is None else upload.answer.status,
         "path": upload.path if upload.path and lexists(upload.path) else None,
     }
 

@@ -23,7 +23,10 @@ class Durable(Protocol):
         """Take an event down, before what it tells has happened."""
 
     def wake(self) -> None:
-        """Deliver what has happened."""
+        """Deliver what has happened, beside the requests."""
+
+    def flush(self, retry_aside: bool = False) -> int:
+        """Deliver now what is due; returns how many events are left."""
 
 
 class Hooks:
@@ -71,6 +74,14 @@ class Hooks:
         for hooks in self._objects:
             if isinstance(hooks, Durable):
                 hooks.queue(_event(kind, upload, request))
+
+    def flush(self, retry_aside: bool = False) -> int:
+        """Have the durable hooks deliver now what is due; returns how many events are left.
+
+        Args:
+            retry_aside: whether to try again what was put aside.
+        """
+        return sum(hooks.flush(retry_aside) for hooks in self._objects if isinstance(hooks, Durable))
 
     def tell(self, kind: HookType, upload: Upload, request: Request | None) -> None:
         """Tell what has happened. What a hook raises is logged, and changes nothing."""

@@ -131,6 +131,14 @@ class Webhook:
         self.outbox.start()
         self.outbox.wake()
 
+    def flush(self, retry_aside: bool = False) -> int:
+        """Deliver now what is due; returns how many events are left."""
+        if retry_aside:
+            self.outbox.retry_aside()
+        while self.outbox.flush() == 0:
+            pass
+        return self.outbox.counts()["pending"]
+
     def _deliver(self, event: Event) -> None:
         self.post(event.payload.encode(), event.id)
 
