@@ -96,8 +96,8 @@ def _offer(
             return Offered(tus1_replies.refused(error, is_head=False), f"a hook failed: {error}"), None
         if reply is not None and reply.reject:
             return Offered(hooking.rejection(reply), outcome=Outcome.REJECTED), None
-        if reply is not None and reply.response is not None and reply.response.status >= 400:
-            return Offered(reply.response), None
+        if reply is not None and (objection := hooking.objection(reply)) is not None:
+            return Offered(objection), None
     offered: Offered = yield Offer(pending)
     return offered, reply
 

@@ -34,19 +34,26 @@ def refusal(reply: HookReply, message: str) -> Response:
     if said is None:
         return _text(400, message)
     if said.status < 400:
-        return Response(400, "Bad Request", said.headers, said.body or (f"{message}\n".encode(),))
-    return said
+        return _whole(Response(400, "Bad Request", said.headers, said.body or (f"{message}\n".encode(),)))
+    return _whole(said)
 
 
 def rejection(reply: HookReply) -> Response:
     """What the client hears where pre-finish rejects: a 4xx after which it does not try again."""
     said = reply.response
     default = Rejected()
-    if said is None or not 400 <= said.status < 500 or said.status in (409, 423):
-        headers, body = ([], ()) if said is None else (said.headers, said.body)
-        text = _text(default.status, str(default))
-        return replace(text, headers=headers, body=body) if body else replace(text, headers=text.headers + headers)
-    return said
+    if said is None:
+        return _text(default.status, str(default))
+    if not 400 <= said.status < 500 or said.status in (409, 423):
+        body = said.body or (f"{default}\n".encode(),)
+        return _whole(Response(default.status, default.reason, said.headers, body))
+    return _whole(said)
+
+
+def objection(reply: HookReply) -> Response | None:
+    """The error, if any, with which pre-finish answers in the place of the application; its status says what it means."""
+    said = reply.response
+    return _whole(said) if said is not None and said.status >= 400 else None
 
 
 def merged(response: Response, reply: HookReply | None) -> Response:
@@ -56,6 +63,16 @@ def merged(response: Response, reply: HookReply | None) -> Response:
     ours = {name.lower() for name, _ in response.headers} | {"content-length", "content-type"}
     added = [(name, value) for name, value in reply.response.headers if name.lower() not in ours]
     return replace(response, headers=response.headers + added)
+
+
+def _whole(said: Response) -> Response:
+    """A response of a hook with the header fields without which no server sends it well."""
+    body = b"".join(said.body)
+    headers = [(name, value) for name, value in said.headers if name.lower() != "content-length"]
+    if not any(name.lower() == "content-type" for name, _ in headers):
+        headers.append(("Content-Type", "text/plain; charset=utf-8"))
+    headers.append(("Content-Length", str(len(body))))
+    return Response(said.status, said.reason or "Refused", headers, (body,) if body else ())
 
 
 def _text(status: int, message: str) -> Response:
