@@ -16,7 +16,7 @@ from unittest import mock
 import pytest
 
 from tus.errors import OptionError, StorageFull, UploadGone, UploadLocked, UploadReplaced
-from tus.models import State, Upload
+from tus.models import Response, State, Upload
 from tus.stores import copying, expiry, files, locks, sidecar
 from tus.stores.directory import DirectoryStore, prepare_directory
 from tus.stores.memory import MemoryStore
@@ -384,6 +384,7 @@ def test_nothing_is_left_open(store):
 
 def _claim_and_hang(directory, upload_id, ready):
     claim = DirectoryStore(directory).claim(Upload(upload_id))
+    claim.begin()
     ready.set()
     claim.lock_forever = ready
     import time
@@ -400,9 +401,26 @@ def test_a_claim_ends_with_its_process(store, tmp_path):
     assert ready.wait(30)
     with pytest.raises(UploadLocked):
         store.claim(upload)
+    assert store.load(upload.id).state == State.HANDING_OVER
     process.kill()
     process.join()
+    left = store.load(upload.id)
+    assert (left.state, left.attempts) == (State.COMPLETE, 1)
+    assert "died" in left.error
     store.claim(upload).release()
+
+
+def test_a_torn_outcome_costs_words_only(store, tmp_path):
+    upload = receive(store, b"abc", 3)
+    claim = store.claim(upload)
+    claim.begin()
+    claim.accept(Response(200, "OK", [("X-App", "1")]))
+    car = tmp_path / f"{upload.id}.tus"
+    whole = car.read_bytes()
+    for torn in (whole[:-1], whole[:-40], whole[:-3] + b"???"):
+        car.write_bytes(torn)
+        left = store.load(upload.id)
+        assert (left.state, left.answer) == (State.ACCEPTED, None)
 
 
 # -- Copying --

@@ -8,10 +8,12 @@ is removed after it was delivered: it is told at least once, always with the sam
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import logging
 import os
+import stat
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -35,7 +37,9 @@ _LOOK_EVERY = 60.0  # seconds between two looks for what other processes have le
 _ASIDE = float("inf")
 _WORKERS = 4  # threads in a process, because an endpoint that does not answer holds one for a while
 _STATE = ".state"
+_STATE_DRAFT = ".state.tmp"
 _DRAFTS = "tmp"
+_DRAFT_KEPT = 3600.0  # seconds; putting takes far less, so who has left it there has died
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +95,7 @@ class Outbox:
         clock: Callable[[], float] = time.time,
         attempts: int = ATTEMPTS,
     ) -> None:
-        self._directory = directory
+        self._directory = os.path.abspath(directory)
         self._send = send
         self._has_happened = has_happened
         self._clock = clock
@@ -114,6 +118,7 @@ class Outbox:
         fd = self._create(draft)
         try:
             with os.fdopen(fd, "wb") as file:
+                self._check_ours()
                 file.write(json.dumps(asdict(event)).encode())
                 file.flush()
                 os.fsync(fd)
@@ -130,7 +135,14 @@ class Outbox:
             for path in (self._directory, os.path.dirname(draft)):
                 with suppress(FileExistsError):
                     os.mkdir(path, 0o700)
+                    sync_directory(os.path.dirname(path))
             return os.open(draft, flags, 0o600)
+
+    def _check_ours(self) -> None:
+        """See that nobody else has made the directory, which is possible where it is in /tmp."""
+        status = os.lstat(self._directory)
+        if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid():
+            raise PermissionError(errno.EPERM, "it belongs to somebody else", self._directory)
 
     def _link(self, draft: str, path: str, event: Event) -> bool:
         """Put an event behind those that are there; False if the stream was removed meanwhile."""
@@ -174,6 +186,9 @@ class Outbox:
                     found = self._deliver(stream)
                 except (UploadLocked, FileNotFoundError):
                     found = _BUSY
+                except Exception:  # it holds up no other
+                    log.exception("the events in %s could not be told", os.path.join(self._directory, stream))
+                    found = _LOOK_EVERY
                 if found is None:
                     continue
                 pause = found
@@ -212,8 +227,9 @@ class Outbox:
                 if state.attempts:
                     state = _State()
                     _write_state(path, state)
-            with suppress(FileNotFoundError):
-                os.unlink(os.path.join(path, _STATE))
+            for name in (_STATE, _STATE_DRAFT):
+                with suppress(FileNotFoundError):
+                    os.unlink(os.path.join(path, name))
             try:
                 os.rmdir(path)
             except OSError:  # another event has come
@@ -248,6 +264,7 @@ class Outbox:
 
     def _streams(self) -> list[str]:
         try:
+            self._check_ours()
             return [name for name in os.listdir(self._directory) if name != _DRAFTS]
         except FileNotFoundError:
             return []
@@ -290,8 +307,17 @@ class Outbox:
             return
         self._process = os.getpid()
         self._changed = threading.Condition()  # that of the process we were forked from may be held
+        self._remove_drafts()
         for number in range(_WORKERS):
             threading.Thread(target=_work, args=(ref(self),), name=f"tus-outbox-{number}", daemon=True).start()
+
+    def _remove_drafts(self) -> None:
+        """Remove what processes that have died had begun to put."""
+        with suppress(FileNotFoundError), os.scandir(os.path.join(self._directory, _DRAFTS)) as drafts:
+            for draft in drafts:
+                with suppress(FileNotFoundError):
+                    if time.time() - draft.stat(follow_symlinks=False).st_mtime > _DRAFT_KEPT:
+                        os.unlink(draft.path)
 
     def wait(self, longest: float, wakings: int) -> int:
         """Wait until there is more to do than was known after so many wakings; returns how many there were."""
@@ -332,10 +358,12 @@ def _read_state(path: str) -> _State:
             return _State(**json.loads(file.read()))
     except FileNotFoundError:
         return _State()
+    except (ValueError, TypeError):  # the power has failed: it is not worth forcing to the disk
+        return _State()
 
 
 def _write_state(path: str, state: _State) -> None:
-    draft = os.path.join(path, _STATE + ".tmp")
+    draft = os.path.join(path, _STATE_DRAFT)
     with open(draft, "wb") as file:
         file.write(json.dumps(asdict(state)).encode())
     os.replace(draft, os.path.join(path, _STATE))

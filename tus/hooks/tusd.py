@@ -11,11 +11,20 @@ from http import HTTPStatus
 from typing import Any
 from urllib.parse import urlsplit
 
+from tus.headers import format_metadata
 from tus.hooks.events import HookEvent, HookReply, HookType
-from tus.models import Request, Response, Upload
+from tus.models import Request, Response, Upload, is_upload_id
 
 #: What a client sends for the application alone; not passed on unless an operator wants that.
 SECRET_HEADERS = frozenset({"authorization", "cookie", "proxy-authorization"})
+
+#: What a server writes itself, or what PEP 3333 forbids an application.
+_SERVERS_OWN = frozenset(
+    {
+        "connection", "content-length", "keep-alive", "proxy-authenticate", "proxy-authorization", "status", "te",
+        "trailer", "trailers", "transfer-encoding", "upgrade",
+    }
+)  # fmt: skip
 
 Json = dict[str, Any]
 
@@ -78,15 +87,18 @@ def decode(body: bytes, kind: HookType) -> HookReply:
         reply = _Object(json.loads(body), "the answer")
     except RecursionError:
         raise ValueError("the answer must be a JSON object") from None
-    changes = reply.object("ChangeFileInfo")
-    metadata = changes.mapping("MetaData")
+    changes = _Object({}, "") if kind != HookType.PRE_CREATE else reply.object("ChangeFileInfo")
+    metadata, upload_id, name = changes.mapping("MetaData"), changes.text("ID"), changes.object("Storage").text("Path")
+    if upload_id and not is_upload_id(upload_id):
+        raise ValueError("ID must be 32 lower-case hexadecimal digits")
+    format_metadata({**(metadata or {}), "filename": name})
     return HookReply(
         reject=reply.flag("RejectTermination" if kind == HookType.PRE_TERMINATE else "RejectUpload"),
         stop=reply.flag("StopUpload"),
         response=_response(reply.object("HTTPResponse")),
         metadata=metadata,
-        id=changes.text("ID") or None,
-        name=changes.object("Storage").text("Path") or None,
+        id=upload_id or None,
+        name=name or None,
     )
 
 
@@ -107,8 +119,8 @@ def _response(said: _Object) -> Response | None:
             raise ValueError("Header must have names of header fields")
         if not value.isprintable() or not _is_latin(value):
             raise ValueError(f"Header must have printable values; that of {name} is not")
-    kept = [pair for pair in headers if pair[0].lower() not in ("content-length", "transfer-encoding", "connection")]
-    return Response(status, reason, [*kept, ("Content-Length", str(len(body)))], (body,) if body else ())
+    kept = {name.lower(): (name, value) for name, value in headers if name.lower() not in _SERVERS_OWN}
+    return Response(status, reason, [*kept.values(), ("Content-Length", str(len(body)))], (body,) if body else ())
 
 
 def _is_latin(text: str) -> bool:
@@ -116,15 +128,18 @@ def _is_latin(text: str) -> bool:
 
 
 class _Object:
-    """A JSON object whose members may be left out, be null, or have the one type that is expected."""
+    """A JSON object whose members may be left out, be null, or have the one type that is expected.
+
+    As in Go, it does not matter whether their names are in upper or lower case.
+    """
 
     def __init__(self, value: object, name: str) -> None:
         if not isinstance(value, dict):
             raise ValueError(f"{name} must be a JSON object")
-        self._value: Mapping[str, object] = value
+        self._value: Mapping[str, object] = {key.lower(): member for key, member in value.items()}
 
     def _get(self, name: str, kind: type, expected: str, default: Any) -> Any:
-        value = self._value.get(name)
+        value = self._value.get(name.lower())
         if value is None:
             return default
         if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import hashlib
 import hmac
 import http.client
@@ -31,6 +30,9 @@ POST_RECEIVE_TIMEOUT: Final = 5.0  # seconds; bytes wait meanwhile
 TRIES: Final = 3  # of what a client waits for
 PAUSE: Final = 1.0  # seconds between these
 LONGEST_REPLY: Final = 5 << 10  # bytes, as in tusd
+
+#: Header fields that tell how a request is sent, so those of another one do not fit.
+_OF_THE_REQUEST = frozenset({"connection", "content-length", "expect", "host", "te", "transfer-encoding", "upgrade"})
 
 _DURABLE = frozenset({HookType.POST_CREATE, HookType.POST_FINISH, HookType.POST_TERMINATE})
 
@@ -107,7 +109,10 @@ class Webhook:
         while True:
             tries -= 1
             try:
-                return tusd.decode(self.post(payload, event.id, timeout), event.type)
+                answer = self.post(payload, event.id, timeout)
+                if len(answer) > LONGEST_REPLY:
+                    raise WebhookError(f"the endpoint's answer is longer than {LONGEST_REPLY} bytes", may_pass=False)
+                return tusd.decode(answer, event.type)
             except WebhookError as error:
                 if not error.may_pass or not tries:
                     raise
@@ -148,7 +153,7 @@ class Webhook:
         return json.dumps(tusd.encode(event, self._forward_headers)).encode()
 
     def post(self, payload: bytes, event_id: str, timeout: float = TIMEOUT) -> bytes:
-        """Post JSON, and return the body of a 2xx.
+        """Post JSON, and return the body of a 2xx, or what it begins with if it is longer than is allowed.
 
         Args:
             payload: what :func:`tus.hooks.tusd.encode` made.
@@ -158,10 +163,9 @@ class Webhook:
         Raises:
             WebhookError: there is no such answer.
         """
-        headers = {"Content-Type": "application/json", "User-Agent": f"tus/{tus.__version__}", "Webhook-Id": event_id}
-        headers |= self._forwarded(payload)
         now = int(time.time())
-        headers["Webhook-Timestamp"] = str(now)
+        headers = {"User-Agent": f"tus/{tus.__version__}"} | self._forwarded(payload)
+        headers |= {"Content-Type": "application/json", "Webhook-Id": event_id, "Webhook-Timestamp": str(now)}
         if self._key is not None:
             headers["Webhook-Signature"] = f"v1,{signature(self._key, event_id, now, payload)}"
         is_https = self._url.scheme.lower() == "https"
@@ -174,9 +178,14 @@ class Webhook:
         watch.daemon = True
         watch.start()
         try:
+            connection.connect()
+            if time.monotonic() - began >= timeout:  # there was nothing yet that could have been shut
+                raise TimeoutError
             connection.request("POST", target, payload, headers)
             answer = connection.getresponse()
             body = answer.read(LONGEST_REPLY + 1)
+            if time.monotonic() - began >= timeout:  # to a body without a length, shutting is its end
+                raise TimeoutError
         except (OSError, http.client.HTTPException) as error:
             if time.monotonic() - began >= timeout:
                 raise WebhookError(f"the endpoint has not answered in {timeout:g} seconds") from None
@@ -187,9 +196,8 @@ class Webhook:
         if not 200 <= answer.status < 300:
             may_pass = answer.status >= 500 or answer.status in (408, 425, 429)
             raise WebhookError(f"the endpoint answered {answer.status}; a 2xx was expected", may_pass)
-        if len(body) > LONGEST_REPLY:
-            raise WebhookError(f"the endpoint's answer is longer than {LONGEST_REPLY} bytes", may_pass=False)
-        if (announced := answer.getheader("Content-Length", "")).isdecimal() and len(body) < int(announced):
+        announced = answer.getheader("Content-Length", "")
+        if announced.isdecimal() and len(body) < min(int(announced[:19]), LONGEST_REPLY):
             raise WebhookError("the endpoint's answer was cut off")
         return body
 
@@ -198,7 +206,7 @@ class Webhook:
         if not self._forward_headers:
             return {}
         found = json.loads(payload)["Event"]["HTTPRequest"]["Header"]
-        names = [name.title() for name in self._forward_headers]
+        names = [name.title() for name in self._forward_headers if name.lower() not in _OF_THE_REQUEST]
         return {name: found[name][0] for name in names if name in found}
 
 
@@ -216,14 +224,16 @@ def signing_key(secret: str) -> bytes:
     """The bytes of a secret: those after ``whsec_``, in Base64, or the text itself.
 
     Raises:
-        OptionError: what follows ``whsec_`` is no Base64.
+        OptionError: what follows ``whsec_`` is no Base64, or there is nothing that would be secret.
     """
-    if not secret.startswith("whsec_"):
-        return secret.encode()
     try:
-        return base64.b64decode(secret.removeprefix("whsec_"), validate=True)
-    except binascii.Error:
+        is_encoded = secret.startswith("whsec_")
+        key = base64.b64decode(secret.removeprefix("whsec_"), validate=True) if is_encoded else secret.encode()
+    except ValueError:
         raise OptionError("webhook_secret", "must have Base64 after whsec_") from None
+    if not key:
+        raise OptionError("webhook_secret", "must not be empty")
+    return key
 
 
 def signature(key: bytes, event_id: str, timestamp: int, body: bytes) -> str:

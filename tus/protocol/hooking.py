@@ -51,7 +51,7 @@ def rejection(reply: HookReply) -> Response:
 
 
 def objection(reply: HookReply) -> Response | None:
-    """The error, if any, with which pre-finish answers in the place of the application; its status says what it means."""
+    """The error, if any, that pre-finish answers in the place of the application; its status says what it means."""
     said = reply.response
     return _whole(said) if said is not None and said.status >= 400 else None
 

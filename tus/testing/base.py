@@ -27,8 +27,8 @@ class Base:
         """A new, empty store.
 
         Args:
-            **options: ``lifetime``, ``completed_keep`` (both in seconds), ``keep_finished`` and ``clock``, as for
-                :class:`tus.stores.memory.MemoryStore`.
+            **options: ``lifetime``, ``completed_keep``, ``rejected_keep`` (seconds), ``keep_finished`` and ``clock``,
+                as for :class:`tus.stores.memory.MemoryStore`.
         """
         raise NotImplementedError
 

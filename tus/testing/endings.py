@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from tus.errors import OffsetMismatch, UploadGone, UploadLocked, UploadNotFound
-from tus.models import State, Upload
+from tus.models import Response, State, Upload
 from tus.stores.interface import Expires, Reads, Store
 from tus.testing.base import Base, Clock
 
@@ -40,6 +42,107 @@ class Endings(Base):
             store.append(upload, 0, b"abc")
         with pytest.raises(OffsetMismatch):
             store.open(upload, 3)
+
+    def test_an_attempt_is_taken_down_before_it_is_made(self, store: Store, clock: Clock) -> None:
+        upload = store.append(store.create(Upload("", length=3)), 0, b"abc")
+        assert (upload.state, upload.attempts, upload.since) == (State.COMPLETE, 0, clock.now)
+        clock.now += 5
+        claim = store.claim(upload)
+        assert store.load(upload.id).state == State.COMPLETE
+        begun = claim.begin()
+        assert (begun.state, begun.attempts, begun.since) == (State.HANDING_OVER, 1, clock.now)
+        assert store.load(upload.id).state == State.HANDING_OVER
+        with pytest.raises(UploadLocked):
+            store.remove(upload.id)
+        claim.release("the application said no")
+        released = store.load(upload.id)
+        assert (released.state, released.attempts, released.error) == (State.COMPLETE, 1, "the application said no")
+        assert released.key == upload.key
+        second = store.claim(released)
+        assert second.begin().attempts == 2
+        second.release()
+
+    def test_a_claim_without_an_attempt_leaves_no_trace(self, store: Store) -> None:
+        upload = store.append(store.create(Upload("", length=3)), 0, b"abc")
+        store.claim(upload).release("not worth a word")
+        assert store.load(upload.id) == upload
+
+    def test_put_aside_until_the_next_attempt(self, store: Store, clock: Clock) -> None:
+        upload = store.append(store.create(Upload("", length=3)), 0, b"abc")
+        claim = store.claim(upload)
+        claim.begin()
+        claim.release("in vain", is_aside=True)
+        assert store.load(upload.id).is_aside
+        assert isinstance(store, Expires)
+        clock.now += 1e9
+        assert store.sweep() == 0, "what was put aside is never removed"
+        again = store.claim(store.load(upload.id))
+        assert not again.begin().is_aside
+        again.release()
+        assert not store.load(upload.id).is_aside
+
+    def test_the_answer_outlives_the_data(self, store: Store) -> None:
+        upload = store.append(store.create(Upload("", length=3)), 0, b"abc")
+        claim = store.claim(upload)
+        claim.begin()
+        claim.accept(Response(201, "Created", [("X-App", "a\xe9")], (b"bo", b"dy")))
+        answer = store.load(upload.id).answer
+        assert answer is not None
+        assert (answer.status, answer.reason, answer.headers) == (201, "Created", [("X-App", "a\xe9")])
+        assert b"".join(answer.body) == b"body"
+
+    def test_a_rejected_upload_is_kept_with_its_answer_for_a_while(self, clock: Clock) -> None:
+        store = self.make_store(lifetime=100, rejected_keep=30, clock=clock)
+        assert isinstance(store, Expires)
+        assert isinstance(store, Reads)
+        upload = store.append(store.create(Upload("", length=3)), 0, b"abc")
+        claim = store.claim(upload)
+        claim.begin()
+        claim.reject(Response(415, "Unsupported Media Type", [], (b"no picture",)))
+        claim.release()
+        rejected = store.load(upload.id)
+        assert (rejected.state, rejected.offset, rejected.answer and rejected.answer.status) == (State.REJECTED, 3, 415)
+        file, _ = store.read(rejected)
+        with file:
+            assert file.read() == b"abc"
+        again = store.claim(rejected)
+        assert again.upload.state == State.REJECTED
+        again.accept()
+        assert store.load(upload.id).state == State.REJECTED, "it stays so"
+        clock.now += 29
+        assert store.sweep() == 0
+        clock.now += 2
+        assert store.sweep() == 1
+
+    def test_what_no_client_knows_expires_although_it_is_complete(self, store: Store, clock: Clock) -> None:
+        assert isinstance(store, Expires)
+        upload = store.append(store.create(Upload("", length=3, is_known=False)), 0, b"abc")
+        assert not upload.is_known
+        clock.now += 101
+        assert store.sweep() == 1
+
+    def test_a_claim_that_is_asked_for_makes_it_known(self, store: Store, clock: Clock) -> None:
+        assert isinstance(store, Expires)
+        upload = store.append(store.create(Upload("", length=3, is_known=False)), 0, b"abc")
+        claim = store.claim(upload)
+        assert not claim.begin().is_known
+        claim.release("not now")
+        claim = store.claim(replace(store.load(upload.id), is_known=True))
+        assert claim.begin().is_known
+        claim.release("not now")
+        clock.now += 1e9
+        assert store.sweep() == 0
+
+    def test_a_promise_makes_it_known(self, store: Store, clock: Clock) -> None:
+        assert isinstance(store, Expires)
+        upload = store.append(store.create(Upload("", length=3, is_known=False)), 0, b"abc")
+        assert store.promise(upload).is_known
+        clock.now += 1e9
+        assert store.sweep() == 0
+        claim = store.claim(upload)
+        with pytest.raises(UploadLocked):
+            store.promise(upload)
+        claim.release()
 
     # -- Expiry --
 
