@@ -607,6 +607,13 @@ def test_handover_leaves_alone_what_somebody_has(directory, store, command, monk
     claim.release()
 
 
+def test_handover_to_a_function_that_is_here(directory, tmp_path):
+    finished(store_in(directory, ago=60), "a.bin")
+    (tmp_path / "ours.py").write_text("def take(upload):\n    open('taken', 'w').write(upload.filename)\n")
+    assert run("handover", directory, "--on-finished", "ours:take", directory=tmp_path).returncode == 0
+    assert (tmp_path / "taken").read_text() == "a.bin"
+
+
 def test_handover_wants_to_know_who_takes_files(directory, command):
     assert_refused(run("handover", directory), "--on-finished")
     assert_refused(run("handover", directory, "-o", "nothing=1", "--on-finished", "os:getcwd"), "nothing")

@@ -35,17 +35,17 @@ class Node:
         self._manifest = HERE / f"package-{major}.json"
         version = json.loads(self._manifest.read_text())["dependencies"]["tus-js-client"]
         self.is_5 = major == "5"
-        self._directory = cache / f"tus-js-client-{version}"
+        self.directory = cache / f"tus-js-client-{version}"
 
     def __call__(self, file: Path | None = None, *, source: str = "file", **plan: object) -> dict:
         """Run a plan, see the driver."""
-        problem = self._install()
+        problem = self.install()
         if problem:
             pytest.fail(problem, pytrace=False)
         plan |= {"file": str(file), "source": source}
         run = subprocess.run(
             ["node", DRIVER, json.dumps(plan)],
-            cwd=self._directory,
+            cwd=self.directory,
             env=os.environ | {"NODE_OPTIONS": ""},
             capture_output=True,
             text=True,
@@ -57,7 +57,7 @@ class Node:
         return json.loads(run.stdout)
 
     @functools.cache  # noqa: B019 - there are two of them, as long as the session
-    def _install(self) -> str | None:
+    def install(self) -> str | None:
         """Returns what is wrong, for every test to say it."""
         missing = [tool for tool in ("node", "npm") if shutil.which(tool) is None]
         if missing:
@@ -68,16 +68,16 @@ class Node:
         version = subprocess.run(["node", "--version"], capture_output=True, text=True, check=True).stdout.strip()
         if int(version[1:].split(".")[0]) < 20:
             return f"Node.js {version} is too old: the tests marked 'node' need 20 or newer."
-        if not self._directory.exists():
-            fresh = Path(tempfile.mkdtemp(dir=self._directory.parent))
+        if not self.directory.exists():
+            fresh = Path(tempfile.mkdtemp(dir=self.directory.parent))
             shutil.copy(self._manifest, fresh / "package.json")
             npm = ["npm", "install", "--no-audit", "--no-fund", "--no-package-lock", "--ignore-scripts"]
             run = subprocess.run(npm, cwd=fresh, capture_output=True, text=True, timeout=240, check=False)
             if run.returncode:
                 shutil.rmtree(fresh)
                 return f"npm could not install tus-js-client:\n{run.stdout}{run.stderr}"
-            fresh.rename(self._directory)  # only once it is whole, so that half of it is never taken for good
-        shutil.copy(HERE / DRIVER, self._directory / DRIVER)
+            fresh.rename(self.directory)  # only once it is whole, so that half of it is never taken for good
+        shutil.copy(HERE / DRIVER, self.directory / DRIVER)
         return None
 
 

@@ -7,6 +7,7 @@ import io
 import os
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import TypeVar
 
 import tus
@@ -26,6 +27,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # names have characters that some terminal's encoding lacks
             stream.reconfigure(errors="backslashreplace")
+    with suppress(FileNotFoundError):  # for functions that are named; last, so that nothing here hides a package
+        if (here := os.getcwd()) not in sys.path:
+            sys.path.append(here)
     options = _parser().parse_args(arguments)
     try:
         status: int = options.run(options) or 0

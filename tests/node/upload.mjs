@@ -40,7 +40,7 @@ function open(source, file) {
 }
 
 function report(outcome) {
-  process.stdout.write(`${JSON.stringify({ requests, ...outcome })}\n`, () => process.exit(0))
+  process.stdout.write(`${JSON.stringify({ requests, at: Date.now(), ...outcome })}\n`, () => process.exit(0))
 }
 
 async function untilStored(upload, bytes) {

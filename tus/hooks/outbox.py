@@ -313,9 +313,9 @@ class Outbox:
 
     def _remove_drafts(self) -> None:
         """Remove what processes that have died had begun to put."""
-        with suppress(FileNotFoundError), os.scandir(os.path.join(self._directory, _DRAFTS)) as drafts:
+        with suppress(OSError), os.scandir(os.path.join(self._directory, _DRAFTS)) as drafts:
             for draft in drafts:
-                with suppress(FileNotFoundError):
+                with suppress(OSError):
                     if time.time() - draft.stat(follow_symlinks=False).st_mtime > _DRAFT_KEPT:
                         os.unlink(draft.path)
 

@@ -26,6 +26,8 @@ _SERVERS_OWN = frozenset(
     }
 )  # fmt: skip
 
+_STATUSES = frozenset(HTTPStatus)
+
 Json = dict[str, Any]
 
 
@@ -108,12 +110,9 @@ def _response(said: _Object) -> Response | None:
     if not status and not body and not headers:
         return None
     status = status or 200
-    try:
-        reason = HTTPStatus(status).phrase
-    except ValueError:
-        if not 200 <= status <= 599:
-            raise ValueError(f"StatusCode must be from 200 to 599; it is {status}") from None
-        reason = "Unknown"
+    if not 200 <= status <= 599:
+        raise ValueError(f"StatusCode must be from 200 to 599; it is {status}")
+    reason = HTTPStatus(status).phrase if status in _STATUSES else "Unknown"
     for name, value in headers:
         if not name.isascii() or not name.replace("-", "").replace("_", "").isalnum():
             raise ValueError("Header must have names of header fields")

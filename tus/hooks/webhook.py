@@ -11,8 +11,8 @@ import logging
 import socket
 import threading
 import time
-from collections.abc import Callable, Collection, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import closing, contextmanager, suppress
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -173,26 +173,19 @@ class Webhook:
         connection = connect(str(self._url.hostname), self._url.port, timeout=timeout)
         target = (self._url.path or "/") + (f"?{self._url.query}" if self._url.query else "")
         began = time.monotonic()
-        # The time-out of a socket is for each of its operations: an endpoint that trickles would never be cut off.
-        watch = threading.Timer(timeout, _shut, [connection])
-        watch.daemon = True
-        watch.start()
         try:
-            connection.connect()
-            if time.monotonic() - began >= timeout:  # there was nothing yet that could have been shut
-                raise TimeoutError
-            connection.request("POST", target, payload, headers)
-            answer = connection.getresponse()
-            body = answer.read(LONGEST_REPLY + 1)
+            with closing(connection):
+                connection.connect()
+                with _limited(connection.sock, began + timeout):
+                    connection.request("POST", target, payload, headers)
+                    with connection.getresponse() as answer:
+                        body = answer.read(LONGEST_REPLY + 1)
             if time.monotonic() - began >= timeout:  # to a body without a length, shutting is its end
                 raise TimeoutError
         except (OSError, http.client.HTTPException) as error:
             if time.monotonic() - began >= timeout:
                 raise WebhookError(f"the endpoint has not answered in {timeout:g} seconds") from None
             raise WebhookError(f"the endpoint cannot be reached: {error or type(error).__name__}") from None
-        finally:
-            watch.cancel()
-            connection.close()
         if not 200 <= answer.status < 300:
             may_pass = answer.status >= 500 or answer.status in (408, 425, 429)
             raise WebhookError(f"the endpoint answered {answer.status}; a 2xx was expected", may_pass)
@@ -210,11 +203,25 @@ class Webhook:
         return {name: found[name][0] for name in names if name in found}
 
 
-def _shut(connection: http.client.HTTPConnection) -> None:
-    sock = connection.sock
-    if sock is not None:
-        with suppress(OSError):
-            sock.shutdown(socket.SHUT_RDWR)
+@contextmanager
+def _limited(sock: socket.socket, end: float) -> Iterator[None]:
+    """Shut a connection if the block is not left by then.
+
+    The time-out of a socket is for each of its operations: an endpoint that trickles would never be cut off. It is
+    the socket that is shut, because an ``HTTPConnection`` lets go of it where the endpoint wants to close it.
+    """
+    watch = threading.Timer(end - time.monotonic(), _shut, [sock])
+    watch.daemon = True
+    watch.start()
+    try:
+        yield
+    finally:
+        watch.cancel()
+
+
+def _shut(sock: socket.socket) -> None:
+    with suppress(OSError):
+        sock.shutdown(socket.SHUT_RDWR)
 
 
 # -- Signatures ---------------------------------------------------------------------------------------------------

@@ -1,0 +1,281 @@
+"""The site: gunicorn with a ``Filter`` around an application that tells the receiver of each file, and can fail."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import hashlib
+import http.client
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from tests.acceptance import receiver
+from tests.serving import ROOT, free_port, wait_for_port
+from tus import Rejected
+from tus.events import HandedOver, listen
+
+PATH = "/files"
+STATUSES = ("401", "404", "405", "409", "302", "500", "503")
+#: Where something fails: before the receiver is told, within the response, after the receiver has accepted, and after
+#: the acceptance was taken down.
+FAULTS = (
+    *(f"before {what}" for what in ("raise", "kill", *STATUSES)),
+    "in raise",
+    "in kill",
+    *(f"after {what}" for what in ("raise", "kill", "503")),
+    "taken down kill",
+)
+_DIRECTORY = "TUS_ACCEPTANCE_DIRECTORY"
+_RECEIVER = "TUS_ACCEPTANCE_RECEIVER"
+_SETTINGS = "TUS_ACCEPTANCE_SETTINGS"
+
+
+class Site:
+    """A server and a receiver in processes of their own, which can be killed and come back.
+
+    Attributes:
+        directory: everything is in it.
+        port: of the server.
+        server: its process, the leader of a group.
+        receiver: the receiver's process.
+    """
+
+    def __init__(self, directory: Path, first_delay: float = 0.5, sabotage: str = "") -> None:
+        """
+        Args:
+            directory: for everything.
+            first_delay: seconds until a file is offered without its client.
+            sabotage: what is broken in the server, of :data:`SABOTAGE`, to see whether anybody notices.
+        """
+        self.directory = directory
+        self._settings = json.dumps({"first_delay": first_delay, "sabotage": sabotage})
+        self.port, self._receiver_port = free_port(), free_port()
+        self.store = directory / "store"
+        self.journal = directory / "journal"
+        self._plan = directory / "fault"
+        self._log = directory / "server.log"
+
+    @property
+    def environment(self):
+        return os.environ | {
+            _DIRECTORY: str(self.directory),
+            _RECEIVER: str(self._receiver_port),
+            _SETTINGS: self._settings,
+        }
+
+    def __enter__(self):
+        self.start_receiver()
+        self.start_server()
+        return self
+
+    def __exit__(self, *error):
+        self.kill_server()
+        self.kill_receiver()
+
+    def start_server(self):
+        arguments = ["-k", "gthread", "-w", "2", "--threads", "8", "-b", f"127.0.0.1:{self.port}", "--log-level=error"]
+        with self._log.open("ab") as output:
+            self.server = subprocess.Popen(
+                [sys.executable, "-m", "gunicorn", *arguments, "tests.acceptance.site:application"],
+                cwd=ROOT,
+                env=self.environment,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        wait_for_port(self.port, self.server, self._log)
+
+    def kill_server(self):
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.server.pid, signal.SIGKILL)
+        self.server.wait()
+
+    def kill_worker(self):
+        """Kill one of its processes; gunicorn starts another."""
+        import psutil
+
+        with contextlib.suppress(psutil.NoSuchProcess, IndexError):
+            random.choice(psutil.Process(self.server.pid).children()).kill()
+
+    def start_receiver(self):
+        command = [sys.executable, "-m", "tests.acceptance.receiver", str(self._receiver_port), str(self.journal)]
+        self.receiver = subprocess.Popen(command, cwd=ROOT)
+        wait_for_port(self._receiver_port, self.receiver, self._log)
+
+    def kill_receiver(self):
+        self.receiver.kill()
+        self.receiver.wait()
+
+    def fail(self, fault, probability=None):
+        """Have the application fail once so, or from now on with a probability at any place; or not any more."""
+        plan = {"fault": fault, "probability": probability}
+        draft = self._plan.with_suffix(".draft")
+        draft.write_text(json.dumps(plan))
+        draft.replace(self._plan)
+
+    def is_fault_due(self):
+        return self._plan.exists()
+
+    def calm(self):
+        self._plan.unlink(missing_ok=True)
+
+    @property
+    def suicides(self):
+        """How often a process of the server has killed itself."""
+        path = self.directory / "suicides"
+        return path.stat().st_size if path.exists() else 0
+
+    def lines(self, what, name=None):
+        """What the receiver has written."""
+        written = receiver.read(self.journal)
+        return [line for line in written if line["what"] == what and name in (None, line["name"])]
+
+    def tus(self, *arguments):
+        """Run a command of ``tus``; returns what it prints."""
+        command = [Path(sys.executable).parent / "tus", *map(str, arguments)]
+        return subprocess.run(command, cwd=ROOT, env=self.environment, capture_output=True, text=True).stdout
+
+    def uploads(self, *arguments):
+        """What ``tus ls`` tells."""
+        return json.loads(self.tus("ls", self.store, "--json", *arguments))
+
+    def hand_over_the_rest(self, seconds=20):
+        """Have all that is pending handed over, without the clients."""
+        deadline = time.monotonic() + seconds
+        printed = ""
+        while [upload for upload in self.uploads("--pending") if upload["is_known"]]:
+            assert time.monotonic() < deadline, printed
+            printed = self.tus("handover", self.store, "--all", "--on-finished", "tests.acceptance.site:take")
+
+
+# -- In the server's processes ------------------------------------------------------------------------------------
+
+
+def _directory():
+    return Path(os.environ[_DIRECTORY])
+
+
+@functools.cache
+def _filter():
+    from tus import Filter
+    from tus.protocol import handing
+
+    settings = json.loads(os.environ[_SETTINGS])
+    handing.FIRST_DELAY = settings["first_delay"]
+    if settings["sabotage"]:
+        SABOTAGE[settings["sabotage"]]()
+    listen(_watch)
+    return Filter(_application, upload_path=PATH, tmp_file_dir=str(_directory() / "store"), send_file=True)
+
+
+def _tell_the_whole_offset():
+    from tus.protocol import handing
+
+    handing.is_told_complete = lambda upload, options: True
+
+
+def _accept_before_asking():
+    from tus.exchange import completion
+    from tus.protocol import handing
+
+    completion.outcome_of = lambda status, options: handing.Outcome.ACCEPTED
+
+
+def _forget_the_key():
+    from tus.models import Upload
+
+    Upload.key = property(lambda upload: os.urandom(16).hex())
+
+
+SABOTAGE = {
+    "offset": _tell_the_whole_offset,
+    "status": _accept_before_asking,
+    "key": _forget_the_key,
+}
+
+
+def application(environ, start_response):
+    """What gunicorn runs."""
+    return _filter()(environ, start_response)
+
+
+def _application(environ, start_response):
+    upload = environ.get("tus.upload")
+    if upload is None:
+        start_response("404 Not Found", [("Content-Type", "text/plain")])
+        return [b"nothing"]
+    fault = _next_fault()
+    if fault.startswith("before"):
+        return _fail(fault.split()[1], start_response)
+    digest = hashlib.sha256(environ["wsgi.input"].read(int(environ["CONTENT_LENGTH"]))).hexdigest()
+    status = _tell(upload, digest)
+    if fault.startswith("after"):
+        return _fail(fault.split()[1], start_response)
+    if fault.startswith("taken"):
+        (_directory() / "kill-when-taken-down").touch()
+    start_response(f"{status} Said", [("Content-Type", "text/plain"), ("X-App", upload.key)])
+    return _body(fault) if fault.startswith("in") else [b"said"]
+
+
+def _body(fault):
+    yield b"the beginning of an answer"
+    _fail(fault.split()[1], None)
+
+
+def _fail(how, start_response):
+    if how == "raise":
+        raise RuntimeError("the application fails here")
+    if how == "kill":
+        _die()
+    headers = [("Content-Type", "text/plain")] + ([("Location", "/login")] if how == "302" else [])
+    start_response(f"{how} Not Now", headers)
+    return [b"not now"]
+
+
+def _die():
+    with (_directory() / "suicides").open("ab") as file:
+        file.write(b".")
+    os.kill(os.getpid(), signal.SIGKILL)
+    time.sleep(60)
+
+
+def _watch(event):
+    if isinstance(event, HandedOver) and event.outcome == "accepted":
+        with contextlib.suppress(FileNotFoundError):
+            (_directory() / "kill-when-taken-down").unlink()
+            _die()
+
+
+def _next_fault():
+    plan = _directory() / "fault"
+    try:
+        found = json.loads(plan.read_text())
+        if found["fault"] is not None:
+            plan.unlink()
+            return found["fault"]
+    except FileNotFoundError:
+        return ""
+    return random.choice(FAULTS) if random.random() < found["probability"] else ""
+
+
+def _tell(upload, digest):
+    connection = http.client.HTTPConnection("127.0.0.1", int(os.environ[_RECEIVER]), timeout=10)
+    try:
+        offer = {"key": upload.key, "name": upload.filename, "digest": digest, "id": upload.id}
+        connection.request("POST", "/", json.dumps(offer))
+        return connection.getresponse().status
+    finally:
+        connection.close()
+
+
+def take(upload):
+    """The same as a function, for ``tus handover``."""
+    digest = hashlib.sha256(Path(upload.path).read_bytes()).hexdigest()
+    if _tell(upload, digest) == 415:
+        raise Rejected("It is not wanted.", 415)
