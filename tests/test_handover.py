@@ -6,6 +6,7 @@ import time
 import pytest
 
 from tests.subjects import PATH, FilterSubject, ViewSubject
+from tests.test_docs import blocks
 from tests.wsgi import OCTETS, TUS, call
 from tus import Filter, Options, Rejected, Tus, Upload, WebobAdapter
 from tus.errors import OptionError, UploadNotFound
@@ -573,3 +574,25 @@ def test_what_is_removed_is_gone(subject):
     with pytest.raises(UploadNotFound):
         record(subject, url)
     assert list(backlog(subject).run(everything=True)) == []
+
+
+# -- The document -------------------------------------------------------------------------------------------------
+
+
+def test_the_function_and_the_hooks_of_the_document(tmp_path, capsys):
+    function, hooks = ({}, {})
+    code = blocks("python", "docs/handover.rst")
+    (tmp_path / "arrived").mkdir()
+    exec(code[0].replace("/tmp/arrived", str(tmp_path / "arrived")), function)
+    exec(code[1], hooks)
+    options = {"on_finished": function["take"], "hooks": hooks["Hooks"]}
+    subject = FilterSubject(tmp_file_dir=str(tmp_path / "uploads"), **options)
+    url = subject.url(LENGTH, {"Upload-Metadata": "filename YS5jc3Y="})
+    assert subject.patch(url, 0, DATA).status == 204
+    kept = record(subject, url)
+    assert kept.metadata["checked"] == b"yes"
+    assert (tmp_path / "arrived" / f"{kept.key}.csv").read_bytes() == DATA
+    assert capsys.readouterr().out == "a.csv was accepted\n"
+    url = subject.url(LENGTH)
+    assert subject.patch(url, 0, DATA).body == b"Only CSV files are taken.\n"
+    assert subject.create().status == 400, "without a length"

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.acceptance.clients import TUSJS_KINDS, TUSPY_KINDS, Belief, TusJs, tuspy
+from tests.acceptance.clients import SILENCE, TUSJS_KINDS, TUSPY_KINDS, Belief, TusJs, tuspy
 from tests.acceptance.site import PATH, Site
 from tests.cutting_proxy import CuttingProxy
 
@@ -144,7 +144,8 @@ class Rounds:
             f"each, {len(accepted) - before} of them without a client after the end; "
             f"{promised} clients reported success, all after the acceptance; "
             f"{sum(upload.belief.was_rejected for upload in self._uploads)} heard a rejection, "
-            f"{sum(not upload.belief.succeeded for upload in self._uploads)} gave up for any reason; "
+            f"{sum(not upload.belief.succeeded for upload in self._uploads)} gave up for any reason, "
+            f"{sum(upload.belief.error == SILENCE for upload in self._uploads)} fell silent; "
             f"{len(twice)} began again after a lost reply to a POST and were accepted under both keys"
         )
 
