@@ -25,7 +25,7 @@ class Recorder:
         reply = self.replies.get(event.type)
         if isinstance(reply, BaseException):
             raise reply
-        return reply
+        return reply() if callable(reply) else reply
 
     pre_create = post_create = post_receive = pre_finish = post_finish = pre_terminate = post_terminate = _hear
 
@@ -117,10 +117,11 @@ def test_pre_create_changes(hooked):
 
 
 @pytest.mark.parametrize("upload_id", ["../../etc/passwd", "abc", "A" * 32, "0" * 33])
-def test_an_id_that_is_none_makes_no_file(hooked, tmp_path, upload_id):
-    subject = hooked(pre_create=HookReply(id=upload_id))
-    with pytest.raises(ValueError, match="32 lower-case hexadecimal digits"):
-        subject.create(3)
+def test_an_id_that_is_none_makes_no_file(hooked, tmp_path, upload_id, caplog):
+    subject = hooked()
+    subject.hooks.replies["pre-create"] = lambda: HookReply(id=upload_id)
+    assert subject.create(3).status == 503
+    assert "32 lower-case hexadecimal digits" in caplog.text
     assert not [path for path in tmp_path.rglob("*") if path.suffix == ".tus"]
 
 

@@ -20,7 +20,7 @@ MAY_IMPORT = {
     "tus.checksums": [],
     "tus.models": ["tus.headers", "tus.filenames"],
     "tus.hooks": [],
-    "tus.hooks.events": ["tus.models"],
+    "tus.hooks.events": ["tus.headers", "tus.models"],
     "tus.hooks.calling": ["tus.errors", "tus.hooks.events", "tus.models"],
     "tus.converters": ["tus.hooks.events", "tus.models"],
     "tus.options": ["tus.converters", "tus.errors", "tus.hooks.events", "tus.models"],

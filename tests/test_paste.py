@@ -370,7 +370,7 @@ BAD = {
     "on_finished": ["no_such_module:f", "tests.test_paste:STRINGS"],
     "spool": ["%(here)s/missing/spool", "%(here)s/app.ini"],
     "hooks": ["no_such_module", "tests.test_paste:STRINGS", "tests.test_paste"],
-    "webhook": ["example.org", "ftp://example.org/", "https://example.org/#x"],
+    "webhook": ["example.org", "ftp://example.org/", "https://example.org/#x", "http://h:99999", "http://h:abc"],
     "webhook_secret": ["secret"],
     "webhook_events": ["post-mortem"],
     "webhook_forward_headers": ["Coo:kie"],

@@ -10,6 +10,7 @@ import pkgutil
 import re
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
 from tus.hooks.events import HookType
 from tus.models import Intent
@@ -214,9 +215,16 @@ def as_base_url(value: object) -> str:
 def as_webhook(value: object) -> str:
     """The URL that hooks are posted to, or nothing."""
     text = str(value or "").strip()
-    if text and not _WEBHOOK.fullmatch(text):
+    if text and not (_WEBHOOK.fullmatch(text) and _has_port_in_range(text)):
         raise ValueError("must be a URL, such as https://example.org/hooks")
     return text
+
+
+def _has_port_in_range(url: str) -> bool:
+    try:
+        return urlsplit(url).port != 0
+    except ValueError:
+        return False
 
 
 def _words(value: object) -> tuple[str, ...] | None:

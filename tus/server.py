@@ -102,6 +102,7 @@ class Tus:
         if receiver is None and options.handover == "background":
             raise OptionError("handover", "cannot be background in a view without on_finished or spool")
         hooks = hooks_of(options, self._store)
+        hooks.start()
         principal = None if principal is None else str(principal)
         self._receiver = receiver
         self._handing = Handing(self._store, receiver, hooks, adapter.request)

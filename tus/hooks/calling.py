@@ -22,8 +22,11 @@ class Durable(Protocol):
     def queue(self, event: HookEvent) -> None:
         """Take an event down, before what it tells has happened."""
 
+    def start(self) -> None:
+        """Deliver beside the requests from now on, first of all what an earlier process has left."""
+
     def wake(self) -> None:
-        """Deliver what has happened, beside the requests."""
+        """Deliver what has happened."""
 
     def flush(self, retry_aside: bool = False) -> int:
         """Deliver now what is due; returns how many events are left."""
@@ -74,6 +77,12 @@ class Hooks:
         for hooks in self._objects:
             if isinstance(hooks, Durable):
                 hooks.queue(_event(kind, upload, request))
+
+    def start(self) -> None:
+        """Have the durable hooks deliver beside the requests of this process. Cheap where they do."""
+        for hooks in self._objects:
+            if isinstance(hooks, Durable):
+                hooks.start()
 
     def flush(self, retry_aside: bool = False) -> int:
         """Have the durable hooks deliver now what is due; returns how many events are left.

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
-from tus.models import Request, Response, Upload
+from tus.headers import format_metadata
+from tus.models import Request, Response, Upload, is_upload_id
 
 
 class HookType(StrEnum):
@@ -54,6 +55,9 @@ class HookReply:
         metadata: pre-create: takes the place of the client's metadata as a whole.
         id: pre-create: the upload's id, 32 lower-case hexadecimal digits that nobody can guess.
         name: pre-create: the file's name.
+
+    Raises:
+        ValueError: the id is none, or the metadata or the name cannot be ``Upload-Metadata``.
     """
 
     reject: bool = False
@@ -62,3 +66,9 @@ class HookReply:
     metadata: Mapping[str, str | bytes] | None = None
     id: str | None = None
     name: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.id is not None and not is_upload_id(self.id):
+            raise ValueError("the id of an upload must be 32 lower-case hexadecimal digits")
+        named = {} if self.name is None else {"filename": self.name}
+        format_metadata({**(self.metadata or {}), **named})

@@ -157,9 +157,10 @@ class Outbox:
             number = int(names[-1].partition("-")[0]) + 1 if names else 1
             with suppress(FileExistsError):
                 os.link(draft, os.path.join(path, f"{number:08d}{suffix}"))
-            sync_directory(path)
         except FileNotFoundError:
             return False
+        with suppress(FileNotFoundError):  # it is delivered already, and the stream is gone with it
+            sync_directory(path)
         return True
 
     def drop(self, stream: str, event_id: str) -> None:

@@ -11,9 +11,8 @@ from http import HTTPStatus
 from typing import Any
 from urllib.parse import urlsplit
 
-from tus.headers import format_metadata
 from tus.hooks.events import HookEvent, HookReply, HookType
-from tus.models import Request, Response, Upload, is_upload_id
+from tus.models import Request, Response, Upload
 
 #: What a client sends for the application alone; not passed on unless an operator wants that.
 SECRET_HEADERS = frozenset({"authorization", "cookie", "proxy-authorization"})
@@ -91,9 +90,6 @@ def decode(body: bytes, kind: HookType) -> HookReply:
         raise ValueError("the answer must be a JSON object") from None
     changes = _Object({}, "") if kind != HookType.PRE_CREATE else reply.object("ChangeFileInfo")
     metadata, upload_id, name = changes.mapping("MetaData"), changes.text("ID"), changes.object("Storage").text("Path")
-    if upload_id and not is_upload_id(upload_id):
-        raise ValueError("ID must be 32 lower-case hexadecimal digits")
-    format_metadata({**(metadata or {}), "filename": name})
     return HookReply(
         reject=reply.flag("RejectTermination" if kind == HookType.PRE_TERMINATE else "RejectUpload"),
         stop=reply.flag("StopUpload"),

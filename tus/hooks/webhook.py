@@ -131,8 +131,12 @@ class Webhook:
             payload = self._payload(event).decode()
             self.outbox.put(stream, Event(event.id, str(event.type), event.upload.id, payload))
 
+    def start(self) -> None:
+        """Have threads of this process deliver, unless they do."""
+        self.outbox.start()
+
     def wake(self) -> None:
-        """Have threads of this process deliver what has happened."""
+        """Have them deliver what has happened."""
         self.outbox.start()
         self.outbox.wake()
 

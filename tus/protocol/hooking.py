@@ -8,23 +8,17 @@ from http import HTTPStatus
 from tus.errors import Rejected
 from tus.headers import format_metadata
 from tus.hooks.events import HookReply
-from tus.models import Response, Upload, is_upload_id
+from tus.models import Response, Upload
 
 
 def changed(draft: Upload, reply: HookReply) -> Upload:
-    """The draft of an upload as pre-create wants it.
-
-    Raises:
-        ValueError: it wants what is impossible.
-    """
+    """The draft of an upload as pre-create wants it."""
     raw_metadata = draft.raw_metadata
     if reply.metadata is not None:
         raw_metadata = format_metadata(reply.metadata)
     if reply.name is not None:
         metadata = replace(draft, raw_metadata=raw_metadata).metadata
         raw_metadata = format_metadata({**metadata, "filename": reply.name})
-    if reply.id is not None and not is_upload_id(reply.id):
-        raise ValueError("the id that a hook gives must be 32 lower-case hexadecimal digits")
     return replace(draft, raw_metadata=raw_metadata, id=reply.id or draft.id)
 
 
