@@ -156,12 +156,13 @@ def test_a_deferred_length_parts_and_a_final_upload(site, endpoint):
         assert upload["PartialUploads"] == [id_of(url) for url in urls]
 
 
-def test_credentials_are_forwarded_only_if_they_are_named(site, endpoint):
+def test_credentials_are_forwarded_only_if_they_are_named(site, endpoint, tmp_path):
     credentials = {"Cookie": "session=1", "Authorization": "Bearer 2", "Proxy-Authorization": "Basic 3"}
     names = "cookie authorization content-length content-type host webhook-id x-missing"
     site("pre-create", "post-finish").create(5, credentials, b"hello")
     endpoint.wait(2)
-    again = site("pre-create", "post-finish", webhook_forward_headers=names)
+    options = {"webhook_forward_headers": names, "tmp_file_dir": str(tmp_path / "again")}
+    again = site("pre-create", "post-finish", **options)
     again.create(5, credentials | {"Webhook-Id": "forged"}, b"hello")
     for number, post in enumerate(endpoint.wait(4)):
         for name, value in credentials.items():
