@@ -153,6 +153,7 @@ def file_away(environ, start_response):
     landed = Path(json.loads(os.environ[_CONFIG])["landed"])
     with _handovers(landed).open("a") as handovers:
         handovers.write(f"{upload.id}\n")
+    time.sleep(float(upload.text_metadata.get("seconds", 0)))
     with (landed / upload.id).open("wb") as file:
         shutil.copyfileobj(environ["wsgi.input"], file)
     (landed / f"{upload.id}.json").write_text(json.dumps(upload.text_metadata))

@@ -206,6 +206,23 @@ def test_a_proxy_that_buffers_keeps_nothing(behind):
     assert measured(port) == documented()["nginx, ``proxy_request_buffering``"] == (0, 0)
 
 
+def test_a_hand_over_that_takes_longer_than_nginx_waits(behind):
+    port, site = behind(nginx, change=lambda text: text.replace("proxy_read_timeout 10m", "proxy_read_timeout 1s"))
+    seconds = {"Upload-Metadata": "seconds My41"}  # 3.5
+    headers = request(port, "POST", "/files", {"Upload-Length": "5", "Content-Length": "0"} | seconds)[1]
+    path = headers["Location"].partition(str(port))[2]
+    assert request(port, "PATCH", path, OCTETS | {"Upload-Offset": "0"}, b"hello")[0] == 504
+    status, headers = request(port, "HEAD", path)
+    assert (status, headers["Retry-After"]) == (423, "1")
+    assert request(port, "PATCH", path, OCTETS | {"Upload-Offset": "4"}, b"o")[0] == 423
+    while status == 423:
+        time.sleep(0.1)
+        status, headers = request(port, "HEAD", path)
+    assert (status, headers["Upload-Offset"]) == (200, "5")
+    assert request(port, "PATCH", path, OCTETS | {"Upload-Offset": "4"}, b"o")[1]["X-App"] == "has it"
+    assert len(site.handovers.read_text().split()) == 1
+
+
 def test_nginx_with_a_prefix(behind):
     def change(text):
         text = text.replace("location /files", "location /site/").replace(

@@ -8,6 +8,7 @@ import os
 import socket
 import subprocess
 import sys
+import tempfile
 import warnings
 from contextlib import closing
 
@@ -223,7 +224,7 @@ def test_a_transaction_that_is_aborted_has_not_accepted(site, request):
     site.store.claim(site.store.load(url.rpartition("/")[2])).release()  # nobody holds it
 
 
-@pytest.mark.parametrize("do", ["conflict", "conflict at commit"])
+@pytest.mark.parametrize("do", ["conflict", "conflict at commit", "conflict for real"])
 @pytest.mark.parametrize("how", ["PATCH", "POST", "final"])
 def test_a_request_that_zope_runs_again(site, request, do, how):
     name = f"{abs(hash(request.node.name))}"
@@ -244,13 +245,71 @@ def test_a_request_that_zope_runs_again(site, request, do, how):
         assert reply.status == 201
         url = reply["Location"]
     upload_id = url.rpartition("/")[2]
-    assert zope_site.attempts[upload_id] == (2 if do == "conflict" else 3)
+    assert zope_site.attempts[upload_id] == (3 if do == "conflict at commit" else 2)
+    assert os.path.samefile(zope_site.blob_of(upload_id), site.directory / "uploads" / upload_id), "by a hard link"
     assert [data for key, data in zope_site.contents().items() if key == name] == [b"abcdef"]
     after = {path.name for path in (site.directory / "uploads").glob("*.tus")}
     assert len(after - before) == (3 if how == "final" else 1)
     assert site.store.load(upload_id).state == State.ACCEPTED
     assert (site.directory / "uploads" / upload_id).read_bytes() == b"abcdef"  # keep_finished
     assert not list((site.directory / "uploads").glob(".tus-handover-*"))
+
+
+@pytest.fixture(params=["one device", "across devices"])
+def blobs(request, tmp_path):
+    """A database with blobs, and whether they are on the device of the uploads."""
+    elsewhere = "/dev/shm"
+    if request.param == "across devices" and (
+        sys.platform != "linux" or os.stat(elsewhere).st_dev == os.stat(tmp_path).st_dev
+    ):
+        pytest.skip("there is no other device")
+    from ZODB import DB
+    from ZODB.FileStorage import FileStorage
+
+    with tempfile.TemporaryDirectory(dir=tmp_path if request.param == "one device" else elsewhere) as directory:
+        database = DB(FileStorage(str(tmp_path / "Data.fs"), blob_dir=directory))
+        yield database, os.stat(directory).st_dev == os.stat(tmp_path).st_dev
+        database.close()
+
+
+@pytest.mark.parametrize("end", ["commit", "abort", "conflict"])
+def test_a_file_becomes_a_blob(blobs, tmp_path, end):
+    import transaction
+    from transaction import TransactionManager
+    from ZODB.blob import Blob
+    from ZODB.POSException import ConflictError
+
+    database, is_one_device = blobs
+    uploads = tmp_path / "uploads"
+    path = created(uploads, 3)
+    request = made("PATCH", path, OCTETS | {"Upload-Offset": "0"}, b"abc")
+    tus, _, _ = handled(request, uploads, send_file=True)
+    original = os.stat(tus.get_filepath())
+    root = database.open().root()
+    root["file"] = blob = Blob()
+    blob.consumeFile(request._file.name)
+    tus.cleanup_file()
+    assert os.path.exists(tus.get_filepath()), "until the commit"
+    if end == "conflict":
+        manager = TransactionManager()
+        other = database.open(manager)
+        other.root()["file"] = "of somebody else"
+        manager.commit()
+        with pytest.raises(ConflictError):
+            transaction.commit()
+    if end == "commit":
+        transaction.commit()
+        with blob.open() as file:
+            assert file.read() == b"abc"
+        assert (os.stat(blob.committed()).st_ino == original.st_ino) == is_one_device
+        assert not os.path.exists(tus.get_filepath())
+    else:
+        transaction.abort()
+        assert os.stat(tus.get_filepath()).st_ino == original.st_ino
+        assert (uploads / tus.upload.id).read_bytes() == b"abc"
+    state = DirectoryStore(str(uploads)).load(tus.upload.id).state
+    assert state == (State.ACCEPTED if end == "commit" else State.COMPLETE)
+    assert not list(uploads.glob(".tus-handover-*"))
 
 
 # -- The adapter by itself, as a view of a site's own uses it --

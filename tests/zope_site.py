@@ -18,7 +18,10 @@ CONF = """\
 %define INSTANCE {directory}
 instancehome $INSTANCE
 <zodb_db main>
-  <mappingstorage/>
+  <filestorage>
+    path $INSTANCE/Data.fs
+    blob-dir $INSTANCE/blobs
+  </filestorage>
   mount-point /
 </zodb_db>
 <product-config tus>
@@ -54,6 +57,7 @@ class Receiver:
     def receive(self, upload, file):
         import transaction
         from OFS.Image import manage_addFile
+        from ZODB.blob import Blob
         from ZODB.POSException import ConflictError
 
         attempts[upload.id] = attempts.get(upload.id, 0) + 1
@@ -62,7 +66,11 @@ class Receiver:
             raise RuntimeError("the receiver does not want it")
         manage_addFile(self.context, upload.filename, file.read())
         if what is not None:
-            os.unlink(file.name)  # as if it had been moved into a blob that goes with the transaction
+            blob = Blob()
+            blob.consumeFile(file.name)
+            setattr(self.context, f"blob-{upload.id}", blob)
+        if what == "conflict for real" and attempts[upload.id] == 1:
+            _write_beside_us(self.context.getPhysicalPath())
         if what == "conflict" and attempts[upload.id] == 1:
             raise ConflictError("provoked in the view")
         if what == "conflict at commit" and attempts[upload.id] <= 2:
@@ -70,6 +78,19 @@ class Receiver:
         if what == "abort":
             transaction.doom()
         return self.context[upload.filename].absolute_url()
+
+
+def _write_beside_us(path):
+    """Commit a change of the folder in another transaction than that of this thread."""
+    import Zope2
+    from transaction import TransactionManager
+
+    manager = TransactionManager()
+    connection = Zope2.DB.open(manager)
+    folder = connection.root()["Application"].unrestrictedTraverse(path)
+    folder.title = str(int(folder.title or 0) + 1)
+    manager.commit()
+    connection.close()
 
 
 def _conflict():
@@ -123,6 +144,17 @@ def contents(path="f"):
     try:
         folder = root.unrestrictedTraverse(path)
         return {name: bytes(folder[name].data) for name in folder.objectIds("File")}
+    finally:
+        root._p_jar.close()
+
+
+def blob_of(upload_id, path="f"):
+    """The path of the blob that an upload has become."""
+    import Zope2
+
+    root = Zope2.app()
+    try:
+        return getattr(root.unrestrictedTraverse(path), f"blob-{upload_id}").committed()
     finally:
         root._p_jar.close()
 
