@@ -5,6 +5,8 @@ from __future__ import annotations
 import random
 import threading
 import time
+from contextlib import suppress
+from urllib.request import urlopen
 
 import pytest
 
@@ -101,6 +103,31 @@ def test_what_is_rejected_stays_so(site, proxy, name):
     site.hand_over_the_rest()
     assert site.lines("accepted", name) == []
     assert [upload["answer"] for upload in site.uploads() if upload["filename"] == name] == [415]
+
+
+def test_in_the_background_a_promise_outlives_the_server(tmp_path):
+    """Clients hear success before the application has the file, and the server is killed in just that moment."""
+    with Site(tmp_path, first_delay=0.2, handover="background") as site:
+        site.fail(None, 0.3)
+        endpoint = f"http://127.0.0.1:{site.port}{PATH}"
+        names = []
+        for number in range(12):
+            name, kind = f"take-{number}", TUSPY_KINDS[number % 2]
+            data = b"" if kind == "empty" else random.randbytes(50_000)
+            if tuspy(endpoint, name, data, kind).succeeded:
+                names.append(name)
+            site.kill_server()
+            site.start_server()
+        site.calm()
+        assert len(names) > 6
+        deadline = time.monotonic() + 30
+        while (accepted := {line["name"] for line in site.lines("accepted")}) < set(names):
+            assert time.monotonic() < deadline, set(names) - accepted
+            with suppress(OSError):  # a process that was to die has done so just now
+                urlopen(f"http://127.0.0.1:{site.port}/", timeout=5).close()  # some request of somebody
+            time.sleep(0.1)
+        keys = [line["key"] for line in site.lines("accepted")]
+        assert len(set(keys)) == len(keys)
 
 
 def test_random_deaths(tmp_path):

@@ -391,6 +391,9 @@ def test_a_limit_and_then_aside(tmp_path):
     assert (kept.is_aside, kept.attempts, kept.state) == (True, 3, State.COMPLETE)
     assert due_at(kept, Options.build(**subject.options)) is None
     assert not kept.can_expire
+    store = open_store(Options.build(**subject.options))
+    store.sweep()
+    assert (store.statistics().pending, store.statistics().aside) == (1, 1)
     subject.fail = None
     assert subject.patch(url, LENGTH - 1, DATA[-1:]).status == 204, "its client can have it asked all the same"
 

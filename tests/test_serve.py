@@ -922,3 +922,14 @@ def test_an_acceptance_that_failed_is_made_up_for(tmp_path, landed, monkeypatch)
             assert (reply.status, reply.get("Upload-Offset")) == (503, None)
     assert call(app, "PATCH", url, TUS | OCTETS | {"Upload-Offset": "5"}).status == 204
     assert files_in(landed) == {"report.txt": b"hello"}
+
+
+def test_what_waits_at_the_start_is_put_in_its_place_without_a_request(tmp_path):
+    (tmp_path / "uploads" / ".tus").mkdir(parents=True)
+    filled(store_in(tmp_path / "uploads" / ".tus", ago=60), 5, b"hello", "late.txt")
+    with serving(tmp_path):
+        deadline = time.monotonic() + 10
+        while not (tmp_path / "uploads" / "late.txt").exists():
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+    assert (tmp_path / "uploads" / "late.txt").read_bytes() == b"hello"

@@ -129,9 +129,12 @@ class Backlog:
 
     def start(self) -> None:
         """Start the thread, unless this process has it."""
-        if self._process == os.getpid() or not self._options.handover_attempts:
+        if self._process == os.getpid():
             return
         self._process = os.getpid()
+        self.hooks.start()
+        if not self._options.handover_attempts:
+            return
         self._changed = threading.Condition()  # that of the process we were forked from may be held
         self._due = list(self._due)
         threading.Thread(target=_work, args=(ref(self),), name="tus-backlog", daemon=True).start()

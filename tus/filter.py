@@ -91,14 +91,14 @@ class Filter:
         return self._options.tmp_file_dir
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        if environ.get("wsgi.multithread") or self._options.handover == "background":
+            self.backlog.start()  # whatever the request is for: uploads may be waiting here since the last restart
         if not is_under(full_path(environ), self._upload_path):
             return self._app(environ, start_response)
         adapter = WsgiAdapter(environ)
         receiver = receiver_of(self._options) or _Receiver(self._app, adapter, self._options.send_file)
         asker = _Asker(self._app, adapter, self._upload_path) if self._options.ask_app else None
         self._surroundings.update((key, environ[key]) for key in SURROUNDINGS if key in environ)
-        if environ.get("wsgi.multithread") or self._options.handover == "background":
-            self.backlog.start()
         tus = Tus(
             adapter, options=self._options, store=self._store, receiver=receiver, backlog=self.backlog, asker=asker
         )

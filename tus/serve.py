@@ -20,7 +20,7 @@ from urllib.parse import quote
 from tus import body_gunicorn
 from tus.errors import OptionError, TusException
 from tus.files import Files
-from tus.filter import Filter, WsgiApp
+from tus.filter import Filter, WsgiApp, filters_over
 from tus.operations import Operations
 from tus.options import Options
 from tus.page import Page
@@ -127,7 +127,7 @@ def run(app: WsgiApp, host: str, port: int, workers: int, threads: int, upload_p
                 "loglevel": "warning",
                 "control_socket_disable": True,
                 "when_ready": lambda arbiter: _announce(arbiter, host, upload_path),
-                "post_worker_init": _end_bodies_first,
+                "post_worker_init": _begin_work,
                 "child_exit": _forget_process,
             }
             for name, value in settings.items():
@@ -141,8 +141,8 @@ def run(app: WsgiApp, host: str, port: int, workers: int, threads: int, upload_p
     Server().run()
 
 
-def _end_bodies_first(worker: Any) -> None:
-    """On a signal that ends a worker, let running bodies end first, so that what has come of them is counted."""
+def _begin_work(worker: Any) -> None:
+    """Look for what waits, and on a signal that ends a worker, let running bodies end first, so that they count."""
     # A terminal sends Ctrl-C to all processes at once. One that ended by itself would be replaced before the arbiter
     # has heard of it; so the arbiter alone listens, and ends the others by SIGQUIT.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -155,6 +155,8 @@ def _end_bodies_first(worker: Any) -> None:
 
     for number in (signal.SIGTERM, signal.SIGQUIT):
         signal.signal(number, end)
+    for found in filters_over(None):
+        found.backlog.start()  # and not with the first request, which may not come for long
 
 
 def _announce(arbiter: Any, host: str, upload_path: str | None) -> None:

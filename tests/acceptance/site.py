@@ -46,15 +46,18 @@ class Site:
         receiver: the receiver's process.
     """
 
-    def __init__(self, directory: Path, first_delay: float = 0.5, sabotage: str = "") -> None:
+    def __init__(
+        self, directory: Path, first_delay: float = 0.5, sabotage: str = "", handover: str = "request"
+    ) -> None:
         """
         Args:
             directory: for everything.
             first_delay: seconds until a file is offered without its client.
+            handover: the option.
             sabotage: what is broken in the server, of :data:`SABOTAGE`, to see whether anybody notices.
         """
         self.directory = directory
-        self._settings = json.dumps({"first_delay": first_delay, "sabotage": sabotage})
+        self._settings = json.dumps({"first_delay": first_delay, "sabotage": sabotage, "handover": handover})
         self.port, self._receiver_port = free_port(), free_port()
         self.store = directory / "store"
         self.journal = directory / "journal"
@@ -171,7 +174,13 @@ def _filter():
     if settings["sabotage"]:
         SABOTAGE[settings["sabotage"]]()
     listen(_watch)
-    return Filter(_application, upload_path=PATH, tmp_file_dir=str(_directory() / "store"), send_file=True)
+    return Filter(
+        _application,
+        upload_path=PATH,
+        tmp_file_dir=str(_directory() / "store"),
+        send_file=True,
+        handover=settings["handover"],
+    )
 
 
 def _tell_the_whole_offset():
