@@ -599,3 +599,18 @@ def test_the_function_and_the_hooks_of_the_document(tmp_path, capsys):
     url = subject.url(LENGTH)
     assert subject.patch(url, 0, DATA).body == b"Only CSV files are taken.\n"
     assert subject.create().status == 400, "without a length"
+
+
+def test_an_upload_waits_once_however_often_it_is_found(subject):
+    subject.fail = "503 Service Unavailable"
+    without_thread = {"environ": {"wsgi.multithread": False}}
+    url = subject.url(LENGTH, **without_thread)
+    assert subject.patch(url, 0, DATA, **without_thread).status == 503
+    waiting = backlog(subject)
+    for _ in range(50):
+        waiting.look()
+    assert len(waiting._due) == 1
+    assert waiting.next_due(0) is None, "it is not due yet"
+    waiting._add(0.0, url.rpartition("/")[2])
+    assert waiting.next_due(0) == url.rpartition("/")[2]
+    assert waiting.next_due(0) is None, "and the later entry does not count any more"

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import heapq
 import logging
+import math
 import os
 import threading
 import time
@@ -54,6 +55,7 @@ class Backlog:
         self._receiver = receiver
         self.hooks = hooks
         self._due: list[tuple[float, str]] = []
+        self._due_at: dict[str, float] = {}  # the entry of each upload that counts, the earliest
         self._changed = threading.Condition()
         self._process = 0
 
@@ -124,8 +126,10 @@ class Backlog:
 
     def _add(self, due: float, upload_id: str) -> None:
         with self._changed:
-            heapq.heappush(self._due, (due, upload_id))
-            self._changed.notify()
+            if due < self._due_at.get(upload_id, math.inf):
+                self._due_at[upload_id] = due
+                heapq.heappush(self._due, (due, upload_id))
+                self._changed.notify()
 
     def start(self) -> None:
         """Start the thread, unless this process has it."""
@@ -136,7 +140,7 @@ class Backlog:
         if not self._options.handover_attempts:
             return
         self._changed = threading.Condition()  # that of the process we were forked from may be held
-        self._due = list(self._due)
+        self._due, self._due_at = list(self._due), dict(self._due_at)
         threading.Thread(target=_work, args=(ref(self),), name="tus-backlog", daemon=True).start()
 
     def look(self) -> None:
@@ -151,7 +155,11 @@ class Backlog:
             while True:
                 now = time.time()
                 if self._due and self._due[0][0] <= now:
-                    return heapq.heappop(self._due)[1]
+                    due, upload_id = heapq.heappop(self._due)
+                    if self._due_at.get(upload_id) == due:
+                        del self._due_at[upload_id]
+                        return upload_id
+                    continue
                 pause = deadline - time.monotonic()
                 if pause <= 0:
                     return None
