@@ -58,7 +58,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     def do_POST(self):
         body = self.rfile.read(int(self.headers["Content-Length"]))
         said = json.loads(body)
-        post = SimpleNamespace(type=said["Type"], id=said["ID"], headers=self.headers, body=body)
+        post = SimpleNamespace(type=said["Type"], id=said.get("ID"), headers=self.headers, body=body)
         post.upload, post.request = said["Event"]["Upload"], said["Event"]["HTTPRequest"]
         self.server.heard.append(post)
         answer = self.server.answers.get(post.type, b"")
