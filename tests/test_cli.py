@@ -324,11 +324,16 @@ def test_a_beginning_of_an_id(store, directory, command):
 
 
 def test_show_what_is_lost(store, directory, command):
-    taken, lost = filled(store, 2, b"ok"), filled(store, 5, b"1")
-    for upload in (taken, lost):
+    taken, lost, moved = filled(store, 2, b"ok"), filled(store, 5, b"1"), filled(store, 2, b"ok")
+    claim = store.claim(moved)
+    claim.begin()
+    for upload in (taken, lost, moved):
         os.unlink(upload.path)
-    status, _, err = command("show", taken.id, "--dir", directory)
+    status, _, err = command("show", moved.id, "--dir", directory)
     assert (status, "an application is taking it" in err) == (1, True)
+    claim.release()
+    status, _, err = command("show", taken.id, "--dir", directory)
+    assert (status, "tus fsck tells more" in err) == (1, True)
     status, _, err = command("show", lost.id, "--dir", directory)
     assert (status, "tus fsck tells more" in err) == (1, True)
 

@@ -697,7 +697,10 @@ def test_a_creation_whose_data_is_yet_to_come(store, check):
 
 
 def test_a_file_that_an_application_has_moved_away(store, check):
-    os.unlink(make(store, length=5).path)
+    upload = make(store, length=5)
+    claim = store.claim(upload)
+    claim.begin()
+    os.unlink(upload.path)
     assert normal(check) == "being-taken"
 
 

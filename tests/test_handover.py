@@ -1,5 +1,6 @@
 """The hand-over: what an application's answer does, what the client hears, and who asks again."""
 
+import os
 import threading
 import time
 
@@ -9,10 +10,12 @@ from tests.subjects import PATH, FilterSubject, ViewSubject
 from tests.test_docs import blocks
 from tests.wsgi import OCTETS, TUS, call
 from tus import Filter, Options, Rejected, Tus, Upload, WebobAdapter
-from tus.errors import OptionError, UploadNotFound
+from tus.errors import OptionError, UploadGone, UploadLocked, UploadNotFound
 from tus.models import State
 from tus.protocol.handing import Outcome, delay, due_at, goes_aside, outcome_of
 from tus.stores import open_store
+from tus.stores.directory import DirectoryStore
+from tus.stores.quota import Limits
 
 DATA = b"hello world"
 LENGTH = len(DATA)
@@ -614,3 +617,201 @@ def test_an_upload_waits_once_however_often_it_is_found(subject):
     waiting._add(0.0, url.rpartition("/")[2])
     assert waiting.next_due(0) == url.rpartition("/")[2]
     assert waiting.next_due(0) is None, "and the later entry does not count any more"
+
+
+# -- What goes wrong beside the application's answer --------------------------------------------------------------
+
+
+def test_a_limit_on_attempts_that_kill_the_process(tmp_path):
+    """What dies over a file cannot say so afterwards; or the file would kill one process after the other."""
+    subject = FilterSubject(tmp_file_dir=str(tmp_path), handover_attempts=2)
+    url = subject.url(LENGTH)
+    crash(subject, lambda: subject.patch(url, 0, DATA))
+    assert not record(subject, url).is_aside
+    crash(subject, lambda: subject.patch(url, LENGTH - 1, b"d"))
+    left = record(subject, url)
+    assert (left.state, left.is_aside) == (State.COMPLETE, True)
+    assert due_at(left, Options.build(**subject.options)) is None
+
+
+def test_one_file_that_cannot_be_handed_over_holds_up_no_other(tmp_path, monkeypatch):
+    """Whatever it raises, and also where there is no more than a thread to raise it in."""
+    monkeypatch.setattr("tus.protocol.handing.FIRST_DELAY", 0.02)
+    taken.clear()
+
+    def take(upload):
+        if upload.filename == "poison":
+            raise SystemExit(1)
+        taken.append(upload.filename)
+
+    subject = FilterSubject(tmp_file_dir=str(tmp_path), on_finished=take, handover="background")
+    for encoded in ("Z29vZA==", "cG9pc29u", "YmV0dGVy"):
+        assert subject.create(LENGTH, {"Upload-Metadata": f"filename {encoded}"}, DATA).status == 201
+        time.sleep(0.1)
+    wait_for(lambda: taken == ["good", "better"])
+
+
+def fails_for(name, claim):
+    def failing(upload):
+        if upload.filename == name:
+            raise PermissionError(13, "Permission denied")
+        return claim(upload)
+
+    return failing
+
+
+def test_a_file_that_cannot_be_read_holds_up_no_other(subject, monkeypatch, caplog):
+    subject.fail = "503 Service Unavailable"
+    for encoded in ("YmFk", "Z29vZA=="):
+        subject.patch(subject.url(LENGTH, {"Upload-Metadata": f"filename {encoded}"}), 0, DATA)
+    subject.fail = None
+    store = backlog(subject)._store
+    monkeypatch.setattr(store, "claim", fails_for("bad", store.claim))
+    outcomes = {upload.filename: outcome for upload, outcome in backlog(subject).run(everything=True)}
+    assert outcomes == {"bad": Outcome.POSTPONED, "good": Outcome.ACCEPTED}
+    assert "Permission denied" in caplog.text
+
+
+def test_a_mode_that_the_application_has_set_stops_nobody(subject):
+    subject.fail = "503 Service Unavailable"
+    url, _ = filled(subject)
+    os.chmod(record(subject, url).path, 0o440)
+    subject.fail = None
+    assert subject.patch(url, LENGTH - 1, b"d").status == 204
+
+
+def test_another_applications_files_are_left_alone(tmp_path):
+    """Two filters over one directory: what the one has received the other must not get by itself."""
+    payroll = FilterSubject(tmp_file_dir=str(tmp_path), upload_path="/payroll")
+    public = FilterSubject(tmp_file_dir=str(tmp_path), upload_path="/public")
+    view = ViewSubject(tmp_file_dir=str(tmp_path))
+    payroll.fail = "503 Service Unavailable"
+    headers = {"Upload-Length": str(LENGTH)}
+    url = payroll.send("POST", "/payroll", headers)["Location"]
+    assert payroll.patch(url, 0, DATA).status == 503
+    view.fail = "503 Service Unavailable"
+    assert view.patch(view.url(LENGTH), 0, DATA).status == 503
+    payroll.fail = None
+    assert list(backlog(public).run(everything=True)) == []
+    assert [outcome for _, outcome in backlog(payroll).run(everything=True)] == [Outcome.ACCEPTED]
+
+
+@pytest.mark.parametrize("status", ["200 OK", "403 Forbidden"])
+def test_cookies_are_for_one_client(tmp_path, status):
+    def application(environ, start_response):
+        start_response(status, [("Content-Type", "text/plain"), ("Set-Cookie", "session=ann"), ("X-App", "1")])
+        return [b""]
+
+    subject = FilterSubject(tmp_file_dir=str(tmp_path))
+    subject.app = Filter(application, **{"upload_path": PATH} | subject.options)
+    url, reply = filled(subject)
+    again = subject.patch(url, LENGTH - 1, b"d")
+    assert (reply["Set-Cookie"], again.get("Set-Cookie"), again["X-App"]) == ("session=ann", None, "1")
+    assert b"session" not in (tmp_path / f"{url.rpartition('/')[2]}.tus").read_bytes()
+
+
+def test_a_final_whose_post_was_refused_is_not_handed_over(subject):
+    partial = {"Upload-Concat": "partial"}
+    one, other = subject.url(3, partial), subject.url(3, partial)
+    for number in range(16):
+        many = {"Upload-Concat": f"final;{other}", "Upload-Metadata": f"n{number}"}
+        assert subject.send("POST", PATH, many).status == 201
+    refused = subject.send("POST", PATH, final_of([one, other]))
+    assert refused.status == 400
+    assert subject.patch(other, 0, b"abc").status == 204
+    assert subject.patch(one, 0, b"abc").status == 204
+    assert {upload.raw_metadata for upload, _ in subject.landed} == {f"n{number}" for number in range(16)}
+    assert list(backlog(subject).run(everything=True)) == []
+
+
+def test_parts_that_are_completed_while_their_final_is_made(subject, monkeypatch):
+    """Whenever that is: the request that completes the part, or the one that makes the final, hands it over."""
+    store = open_store(Options.build(**subject.options))
+    for method in ("create", "watch", "promise"):
+        part = subject.url(3, {"Upload-Concat": "partial"})
+        original = getattr(type(store), method)
+
+        def between(self, *arguments, part=part, original=original):
+            monkeypatch.undo()
+            assert subject.patch(part, 0, b"abc").status == 204
+            return original(self, *arguments)
+
+        monkeypatch.setattr(type(store), method, between)
+        reply = subject.send("POST", PATH, final_of([part]))
+        assert reply.status == 201
+        assert subject.landed[-1][0].id == reply["Location"].rpartition("/")[2]
+    assert len(subject.landed) == 3
+
+
+def test_every_final_of_a_part_has_its_turn(subject):
+    part = subject.url(3, {"Upload-Concat": "partial"})
+    for number in range(3):
+        final = final_of([part]) | {"Upload-Metadata": f"n{number}"}
+        assert subject.send("POST", PATH, final).status == 201
+    subject.land = lambda upload, data: subject.landed.append(upload.raw_metadata)
+    subject.fail = "503 Service Unavailable"
+    assert subject.patch(part, 0, b"abc").status == 503
+    assert subject.landed == ["n0", "n1", "n2"]
+    subject.fail = None
+    assert [outcome for _, outcome in backlog(subject).run(everything=True)] == [Outcome.ACCEPTED] * 3
+
+
+def test_a_client_that_looks_has_heard_of_its_upload(subject):
+    subject.fail = "503 Service Unavailable"
+    url = subject.create(LENGTH, body=DATA)["Location"]
+    subject.fail = None
+    assert list(backlog(subject).run(everything=True)) == []
+    assert subject.offset(url) == LENGTH - 1
+    assert [outcome for _, outcome in backlog(subject).run(everything=True)] == [Outcome.ACCEPTED]
+
+
+def test_data_that_is_moved_away_and_not_accepted(tmp_path):
+    """Nothing is left that could be handed over; its client begins again, and the limits forget it in the end."""
+    now = [time.time()]
+    store = DirectoryStore(str(tmp_path), limits=Limits(uploads=1), clock=lambda: now[0])
+    upload = store.append(store.create(Upload("", length=3, is_known=False)), 0, b"abc")
+    claim = store.claim(upload)
+    claim.begin()
+    os.unlink(upload.path)
+    with pytest.raises(UploadLocked):
+        store.load(upload.id)
+    claim.release("it could not be taken")
+    with pytest.raises(UploadGone):
+        store.load(upload.id)
+    assert store.sweep() == 0, "a person may want to know"
+    now[0] += 86401
+    assert store.sweep() == 1
+    store.create(Upload("", length=3))
+
+
+def test_async_functions_are_refused(tmp_path):
+    async def later(upload):
+        raise AssertionError("nobody awaits it")
+
+    with pytest.raises(OptionError, match="async"):
+        FilterSubject(tmp_file_dir=str(tmp_path), on_finished=later)
+    subject = FilterSubject(tmp_file_dir=str(tmp_path), on_finished=lambda upload: later(upload))
+    assert filled(subject)[1].status == 500
+    with pytest.raises(OptionError, match="hashable"):
+        FilterSubject(tmp_file_dir=str(tmp_path), hooks=Unhashable())
+
+
+class Unhashable:
+    __hash__ = None
+
+    def pre_create(self, event):
+        raise AssertionError
+
+
+def test_a_view_lets_go_at_the_end_of_its_block(view):
+    kept = []
+
+    def do(tus):
+        kept.append(tus)  # as a debugger would, or a request that refers to it
+        with tus:
+            pass
+
+    view.do = do
+    url, reply = filled(view)
+    assert (reply.status, view.offset(url)) == (503, LENGTH - 1)
+    assert record(view, url).error == "the application did not say whether it takes the file"

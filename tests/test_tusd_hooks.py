@@ -76,7 +76,7 @@ def test_an_endpoint_hears_from_us_what_tusd_tells(tmp_path, name):
         (tmp_path / server).mkdir()
         with contextlib.closing(Endpoint()) as endpoint, log.open("wb") as output:
             endpoint.fields["Content-Type"] = "application/json"  # which tusd wants, and a body
-            endpoint.answers = dict.fromkeys(EVENTS, {}) | {"pre-create": ANSWERS[name]}
+            endpoint.answers = {kind: {} for kind in EVENTS} | {"pre-create": ANSWERS[name]}
             arguments = command(server, port, tmp_path / server, endpoint.url)
             process = subprocess.Popen(arguments, stdout=output, stderr=output)
             try:

@@ -382,6 +382,33 @@ def test_a_site_that_is_killed_tells_everything(site, endpoint, tmp_path, monkey
         assert len({post.id for post in posts}) == 2
 
 
+def test_where_the_outbox_does_not_serve_the_application_is_not_asked(site, tmp_path):
+    """Or it would be asked again and again, because its yes could not be told."""
+    subject = site("post-finish")
+    url = subject.url(5)
+    (tmp_path / f".tus-outbox-{os.geteuid()}").write_bytes(b"")
+    assert subject.patch(url, 0, b"hello").status == 503
+    assert (subject.landed, subject.offset(url)) == ([], 4)
+    assert subject.create(5, body=b"hello").status == 503
+    assert subject.landed == []
+    (tmp_path / f".tus-outbox-{os.geteuid()}").unlink()
+    assert subject.patch(url, 4, b"o").status == 204
+
+
+@pytest.mark.parametrize("completed_keep", [86400, 0])
+def test_a_delete_that_comes_too_early_takes_no_event_along(site, endpoint, completed_keep):
+    subject = site("post-finish", "post-terminate", completed_keep=completed_keep)
+    url = subject.url(5)
+    refused = []
+    subject.land = lambda upload, data: refused.append(subject.send("DELETE", url).status)
+    assert subject.patch(url, 0, b"hello").status == 204
+    assert refused == [423]
+    assert [post.type for post in endpoint.wait(1)] == ["post-finish"]
+    time.sleep(0.2)
+    assert len(endpoint.heard) == 1
+    assert subject.hooks.flush() == 0
+
+
 def test_the_first_request_has_told_what_an_earlier_process_has_left(site, endpoint, tmp_path):
     left = Outbox(str(tmp_path / f".tus-outbox-{os.geteuid()}"), print)
     payload = {"Type": "post-terminate", "ID": "1", "Event": {"Upload": {}, "HTTPRequest": {}}}

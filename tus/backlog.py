@@ -47,6 +47,8 @@ class Backlog:
 
     Attributes:
         hooks: the same.
+        upload_path: whose uploads are meant, because another application may have the same directory; None for
+            everybody's.
     """
 
     def __init__(self, store: Store, options: Options, receiver: Receiver, hooks: Hooks) -> None:
@@ -54,17 +56,22 @@ class Backlog:
         self._options = options
         self._receiver = receiver
         self.hooks = hooks
+        self.upload_path: str | None = options.upload_path or ""
         self._due: list[tuple[float, str]] = []
         self._due_at: dict[str, float] = {}  # the entry of each upload that counts, the earliest
         self._changed = threading.Condition()
         self._process = 0
+        self._thread: threading.Thread | None = None
 
     def pending(self) -> Iterator[Upload]:
         """The uploads that the application is still to take."""
         if isinstance(self._store, Lists):
             for upload in self._store.list():
-                if upload.is_pending:
+                if upload.is_pending and self._is_ours(upload):
                     yield upload
+
+    def _is_ours(self, upload: Upload) -> bool:
+        return self.upload_path is None or upload.upload_path in (None, self.upload_path)
 
     def hand_over(self, upload: Upload) -> Outcome:
         """Ask the application to take one.
@@ -108,6 +115,9 @@ class Backlog:
                     yield upload, None
                 except (UploadNotFound, UploadGone):
                     continue
+                except Exception:  # the others are not to suffer from it
+                    log.exception("upload %s could not be handed over", upload.id)
+                    yield upload, Outcome.POSTPONED
 
     def error_of(self, upload_id: str) -> str:
         """What went wrong at the last attempt; empty where that is not known."""
@@ -121,7 +131,7 @@ class Backlog:
     def add(self, upload: Upload) -> None:
         """Have an upload offered once it is due."""
         due = due_at(upload, self._options)
-        if due is not None:
+        if due is not None and self._is_ours(upload):
             self._add(due, upload.id)
 
     def _add(self, due: float, upload_id: str) -> None:
@@ -133,15 +143,19 @@ class Backlog:
 
     def start(self) -> None:
         """Start the thread, unless this process has it."""
-        if self._process == os.getpid():
+        if (
+            self._thread is not None and self._thread.is_alive()
+        ):  # which it is not in a process that was forked from its
             return
-        self._process = os.getpid()
-        self.hooks.start()
+        if self._process != os.getpid():
+            self._process = os.getpid()
+            self.hooks.start()
         if not self._options.handover_attempts:
             return
         self._changed = threading.Condition()  # that of the process we were forked from may be held
         self._due, self._due_at = list(self._due), dict(self._due_at)
-        threading.Thread(target=_work, args=(ref(self),), name="tus-backlog", daemon=True).start()
+        self._thread = threading.Thread(target=_work, args=(ref(self),), name="tus-backlog", daemon=True)
+        self._thread.start()
 
     def look(self) -> None:
         """Find what others have left."""
@@ -199,7 +213,7 @@ def _work(reference: ref[Backlog]) -> None:
             upload_id = backlog.next_due(_PATIENCE)
             if upload_id is not None:
                 backlog.offer(upload_id)
-        except Exception:
+        except BaseException:  # whatever a hook may raise here: nobody else has the thread do its work
             log.exception("finished uploads could not be handed over; the next look is in %d seconds", LOOK_EVERY)
             time.sleep(1)
         del backlog

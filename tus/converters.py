@@ -5,6 +5,7 @@ What does not fit raises ValueError, whose text says what is accepted.
 
 from __future__ import annotations
 
+import inspect
 import ipaddress
 import pkgutil
 import re
@@ -105,7 +106,9 @@ def as_hooks(value: object) -> object:
     methods = [hook.method for hook in HookType]
     if value is not None and not any(callable(getattr(value, method, None)) for method in methods):
         raise ValueError(f"must have some of the methods {', '.join(methods)}")
-    return value() if isinstance(value, type) else value
+    hooks: object = value() if isinstance(value, type) else value
+    _check_hashable(hooks)
+    return hooks
 
 
 def as_hook_types(value: object) -> frozenset[HookType]:
@@ -171,7 +174,17 @@ def as_callable(value: object) -> Callable[..., Any] | None:
             return None
     if not callable(value):
         raise ValueError(problem)
+    if inspect.iscoroutinefunction(value):
+        raise ValueError("must be an ordinary function; nobody would await an async one")
+    _check_hashable(value)
     return value
+
+
+def _check_hashable(value: object) -> None:
+    try:
+        hash(value)
+    except TypeError:
+        raise ValueError("must be hashable; a dataclass is with frozen=True or eq=False") from None
 
 
 def _resolved(name: str, problem: str) -> object:

@@ -126,7 +126,7 @@ class Driver:
                 promised = store.promise(upload)
                 if self._backlog is not None:
                     self._backlog.add(promised)
-                return None
+                return promised
             case Remove(upload_id):
                 store.remove(upload_id)
                 if self.upload is not None and tus1.effective_method(self._adapter.request) == "DELETE":

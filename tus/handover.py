@@ -14,7 +14,7 @@ from tus.adapters.interface import Adapter
 from tus.errors import NotTaken, Rejected, RequestError, StorageUnavailable
 from tus.events import Ended, HandedOver, emit
 from tus.exchange import effects
-from tus.exchange.effects import Ask, Begin, HandingEffect, Offer, Offered, Queue, ReadBack, Settle, Tell
+from tus.exchange.effects import Ask, Begin, HandingEffect, Offer, Offered, Queue, ReadBack, Settle, Tell, Unqueue
 from tus.hooks.calling import Hooks
 from tus.models import Request, Response, Upload
 from tus.protocol.handing import Outcome
@@ -61,6 +61,8 @@ class Handing:
                 return self._hooks.ask(kind, upload, self._request)
             case Queue(kind, upload):
                 return self._hooks.queue(kind, upload, self._request)
+            case Unqueue(kind, upload):
+                return self._hooks.unqueue(kind, upload, self._request)
             case Tell(kind, upload):
                 return self._hooks.tell(kind, upload, self._request)
         assert self.claim is not None, "what follows a Claim"
@@ -69,9 +71,9 @@ class Handing:
                 with self.claim.open() as file:
                     file.seek(-size, os.SEEK_END)
                     return file.read(size)
-            case Begin():
+            case Begin(is_last):
                 self._began = time.monotonic()
-                return self.claim.begin()
+                return self.claim.begin(is_last)
             case Offer():
                 return self._offer(self.claim)
             case Settle():
@@ -86,7 +88,10 @@ class Handing:
             return Offered(_as_answer(error), outcome=Outcome.REJECTED)
         except RequestError as error:
             return Offered(_as_answer(error), _error_text(error), Outcome.POSTPONED)
-        except Exception as error:
+        except BaseException as error:
+            if isinstance(error, KeyboardInterrupt) or (self._request is not None and not isinstance(error, Exception)):
+                raise
+            # Without a request there is nobody above whose business it is that code of the application ends like this.
             log.exception("the application failed to take a finished upload; it is kept")
             return Offered(_failed(), _error_text(error), Outcome.POSTPONED)
 
@@ -97,7 +102,7 @@ class Handing:
             case Outcome.REJECTED:
                 claim.reject(settled.answer)
             case Outcome.POSTPONED:
-                claim.release(settled.error, settled.is_aside)
+                claim.release(settled.error)
         self.claim = None
         emit(HandedOver(claim.upload, str(settled.outcome), time.monotonic() - self._began))
         if settled.outcome != Outcome.POSTPONED:

@@ -108,6 +108,7 @@ class Upload:
         is_aside: whether nobody asks the application again by himself, because that was in vain too often.
         error: what went wrong at the last attempt, for the operator.
         answer: what the application said when it accepted or rejected it.
+        upload_path: the option of that name where it was created, empty in a view; None where that is not known.
     """
 
     id: str
@@ -127,6 +128,7 @@ class Upload:
     is_aside: bool = False
     error: str | None = None
     answer: Response | None = None
+    upload_path: str | None = None
 
     @property
     def key(self) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 from collections.abc import Callable
 from functools import lru_cache, partial
@@ -27,7 +28,12 @@ class _Callable:
         self._function = function
 
     def __call__(self, claim: Claim) -> Response:
-        self._function(claim.upload)
+        returned = self._function(claim.upload)
+        if inspect.isawaitable(returned):
+            getattr(returned, "close", lambda: None)()
+            raise TypeError(
+                "on_finished has returned an awaitable, which nobody awaits here; it must do its work itself"
+            )
         return Response(204, "No Content")
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 import time
-from typing import Any, BinaryIO
+from types import TracebackType
+from typing import Any, BinaryIO, Self
 
 from tus.adapters.interface import Adapter, Transactional
 from tus.backlog import Backlog, backlog_of
 from tus.driver import Asker, Driver
-from tus.errors import OptionError, Rejected, RequestError, StorageUnavailable, UploadGone, UploadLocked
+from tus.errors import NotTaken, OptionError, Rejected, RequestError, StorageUnavailable, UploadGone, UploadLocked
 from tus.events import Answered, Begun, emit, listen
 from tus.exchange import exchange
 from tus.exchange.effects import Claim, Effect, Offer, Offered, Settle, Steps, Tell
@@ -17,7 +18,7 @@ from tus.handover import Handing, Receiver, answer_text, offer
 from tus.logs import log_events
 from tus.models import Response, Upload
 from tus.options import Options
-from tus.protocol import tus1
+from tus.protocol import tus1, tus1_replies
 from tus.protocol.handing import Outcome
 from tus.receivers import hooks_of, receiver_of
 from tus.stores import open_store
@@ -231,6 +232,22 @@ class Tus:
                 seconds=time.monotonic() - self._began,
             )
         )
+
+    def close(self) -> None:
+        """Let go of what the caller has not said anything about. It is called at the end of ``with Tus(...) as tus:``.
+
+        A view that raises lets go by itself, once nothing refers to this object any more.
+        """
+        if self._steps is not None:
+            self._say(Offered(tus1_replies.refused(NotTaken(), is_head=False), _SILENT, Outcome.POSTPONED))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
 
     def __del__(self) -> None:
         if getattr(self, "_steps", None) is not None:  # a view that has failed, or has not said anything

@@ -82,7 +82,9 @@ def _backlogs(options: argparse.Namespace) -> Sequence[Backlog]:
     else:
         raise OptionError("DIR", "is not that of tus serve; say by --config or --on-finished who takes its files")
     built = Options.build(upload_path="/files", tmp_file_dir=inner, **others)
-    return [Filter(app, options=built).backlog]
+    backlog = Filter(app, options=built).backlog
+    backlog.upload_path = None
+    return [backlog]
 
 
 def _filters_of(options: argparse.Namespace) -> Sequence[Filter]:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from tus.errors import RequestError, StorageUnavailable, TooLarge, UploadNotFound
-from tus.exchange.effects import Ask, Authorize, Effect, Load, Queue, Received, Remove, Tell
+from tus.exchange.effects import Ask, Authorize, Effect, Load, Queue, Received, Remove, Tell, Unqueue
 from tus.hooks.events import HookReply, HookType
 from tus.models import Intent, Response, Upload
 from tus.options import Options
@@ -71,8 +71,20 @@ def received_upload(received: Received, intake: tus1.Intake, options: Options) -
 
 def removed(upload: Upload, options: Options) -> Generator[Effect, Any, None]:
     """Remove an upload, and have the hooks know."""
+    if not options.has_hooks:
+        yield Remove(upload.id)
+        return
+    yield Queue(HookType.POST_TERMINATE, upload)
+    try:
+        yield Remove(upload.id)
+    except RequestError:
+        yield Unqueue(HookType.POST_TERMINATE, upload)
+        raise
+    yield Tell(HookType.POST_TERMINATE, upload)
+
+
+def made(upload: Upload, options: Options) -> Generator[Effect, Any, None]:
+    """Have the hooks know of an upload that was made."""
     if options.has_hooks:
-        yield Queue(HookType.POST_TERMINATE, upload)
-    yield Remove(upload.id)
-    if options.has_hooks:
-        yield Tell(HookType.POST_TERMINATE, upload)
+        yield Queue(HookType.POST_CREATE, upload)
+        yield Tell(HookType.POST_CREATE, upload)

@@ -23,7 +23,7 @@ from tus.errors import (
     UploadGone,
     UploadLocked,
 )
-from tus.exchange.admission import Refused, admitted, authorized, check_new, received_upload, removed
+from tus.exchange.admission import Refused, admitted, authorized, check_new, made, received_upload, removed
 from tus.exchange.completion import completed, decided, handed_over, reply_to
 from tus.exchange.concatenation import create_final, load_all, part_completed
 from tus.exchange.effects import (
@@ -33,11 +33,12 @@ from tus.exchange.effects import (
     Load,
     Peek,
     Peeked,
+    Promise,
     Receive,
     Received,
+    Remove,
     Serve,
     Steps,
-    Tell,
 )
 from tus.hooks.events import HookReply, HookType
 from tus.models import Intent, Request, Response, State, Upload
@@ -108,6 +109,8 @@ def _inspect(command: tus1.Inspect, options: Options, now: float) -> Steps:
     if upload.is_final and upload.state == State.REJECTED:
         return tus1_replies.relayed(replace(decided(upload).answer, body=()), "HEAD")
     handing.check_not_busy(upload, options)
+    if upload.is_pending and not upload.is_known:
+        upload = yield Promise(upload)  # its client has heard of it
     if upload.is_final and upload.length is None:
         parts = yield from load_all(upload.parts)
         upload = replace(upload, length=tus1.total_length(parts))
@@ -126,6 +129,8 @@ def _terminate(command: tus1.Terminate, options: Options, now: float) -> Steps:
     upload: Upload = yield Load(command.upload_id)
     yield from authorized(Intent.TERMINATE, upload)
     tus1.check_alive(upload, now)
+    if upload.state == State.HANDING_OVER:
+        raise UploadLocked("The application is taking this file just now; try again.")
     reply: HookReply | None = None
     if options.has_hooks:
         reply = yield Ask(HookType.PRE_TERMINATE, upload)
@@ -136,7 +141,13 @@ def _terminate(command: tus1.Terminate, options: Options, now: float) -> Steps:
 
 
 def _create(command: tus1.Create, request: Request, options: Options) -> Steps:
-    draft = Upload("", length=command.length, raw_metadata=command.raw_metadata, concat=command.concat)
+    draft = Upload(
+        "",
+        length=command.length,
+        raw_metadata=command.raw_metadata,
+        concat=command.concat,
+        upload_path=options.upload_path or "",
+    )
     intake = None
     if command.body is not None and command.body.length != 0:
         intake = tus1.decide_first_bytes(command, command.body, options)
@@ -146,8 +157,11 @@ def _create(command: tus1.Create, request: Request, options: Options) -> Steps:
     if reply is not None and reply.id is not None:
         yield from check_new(draft)
     upload: Upload = yield Create(draft)
-    if options.has_hooks:
-        yield Tell(HookType.POST_CREATE, upload)
+    try:
+        yield from made(upload, options)
+    except RequestError:
+        yield Remove(upload.id)
+        raise
     if intake is not None:
         try:
             received: Received = yield Receive(upload, intake)

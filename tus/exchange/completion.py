@@ -25,6 +25,7 @@ from tus.exchange.effects import (
     Settle,
     Steps,
     Tell,
+    Unqueue,
 )
 from tus.hooks.events import HookReply, HookType
 from tus.models import Request, Response, State, Upload
@@ -39,13 +40,11 @@ class Handed:
 
     Attributes:
         outcome: of the attempt, or of an earlier one.
-        answer: the application's.
-        added: what pre-finish adds to a success.
+        answer: the application's, with what pre-finish adds to a success.
     """
 
     outcome: Outcome
     answer: Response
-    added: HookReply | None = None
 
 
 def hand_over(
@@ -68,21 +67,23 @@ def hand_over(
         return decided(upload)  # by another request, while this one was on its way
     if last_bytes and (yield ReadBack(len(last_bytes))) != last_bytes:
         raise BadRequest("The last byte is not the one that is stored, so this is another file; create a new upload.")
-    upload = yield Begin()
+    upload = yield Begin(goes_aside(upload.attempts + 1, options))
+    if options.has_hooks:
+        yield Queue(HookType.POST_FINISH, upload)  # before the application is asked: its yes must not be lost over this
     offered, added = yield from _offer(upload, options, pending)
     outcome = offered.outcome or outcome_of(offered.answer.status, options)
     answer = offered.answer
+    if options.has_hooks and outcome != Outcome.ACCEPTED:
+        yield Unqueue(HookType.POST_FINISH, upload)
     if outcome == Outcome.POSTPONED:
-        error = offered.error or f"the answer was {answer.status} {answer.reason}"
-        yield Settle(outcome, None, error, goes_aside(upload.attempts, options))
+        yield Settle(outcome, None, offered.error or f"the answer was {answer.status} {answer.reason}")
         return Handed(outcome, answer)
-    is_finished = outcome == Outcome.ACCEPTED and options.has_hooks
-    if is_finished:
-        yield Queue(HookType.POST_FINISH, upload)
-    yield Settle(outcome, _kept(answer, outcome), None, False)
-    if is_finished:
+    if outcome == Outcome.ACCEPTED:
+        answer = hooking.merged(answer, added)
+    yield Settle(outcome, _kept(answer, outcome), None)
+    if options.has_hooks and outcome == Outcome.ACCEPTED:
         yield Tell(HookType.POST_FINISH, upload)
-    return Handed(outcome, answer, added)
+    return Handed(outcome, answer)
 
 
 def _offer(
@@ -102,13 +103,19 @@ def _offer(
     return offered, reply
 
 
+#: What an application says to one client, and to no other that asks the same later.
+_PERSONAL = frozenset({"set-cookie", "set-cookie2", "www-authenticate", "proxy-authenticate", "authentication-info"})
+
+
 def _kept(answer: Response, outcome: Outcome) -> Response:
     """What is written down of an answer: all of a rejection, and the header fields of a success that a client gets."""
+    headers = tus1_replies.lent_headers(answer) if outcome == Outcome.ACCEPTED else answer.headers
+    headers = [(name, value) for name, value in headers if name.lower() not in _PERSONAL]
     if outcome == Outcome.ACCEPTED:
-        return replace(answer, headers=tus1_replies.lent_headers(answer), body=())
+        return replace(answer, headers=headers, body=())
     if isinstance(answer.body, tuple):
-        return answer
-    kept = [(name, value) for name, value in answer.headers if name.lower() != "content-length"]
+        return replace(answer, headers=headers)
+    kept = [(name, value) for name, value in headers if name.lower() != "content-length"]
     return replace(answer, headers=kept, body=())  # too long
 
 
@@ -169,5 +176,5 @@ def handed_over(
 def reply_to(response: Response, handed: Handed) -> Response:
     """What the client hears of a hand-over; the response is what it hears where the application has the upload."""
     if handed.outcome == Outcome.ACCEPTED:
-        return hooking.merged(tus1_replies.answered(response, handed.answer), handed.added)
+        return tus1_replies.answered(response, handed.answer)
     return tus1_replies.relayed(handed.answer, "POST" if response.status == 201 else "PATCH")

@@ -7,11 +7,10 @@ from collections.abc import Generator
 from dataclasses import replace
 from typing import Any
 
-from tus.errors import TooLarge, UploadGone, UploadLocked, UploadNotFound
-from tus.exchange.admission import admitted
+from tus.errors import BadRequest, StorageUnavailable, TooLarge, UploadGone, UploadLocked, UploadNotFound
+from tus.exchange.admission import admitted, made
 from tus.exchange.completion import completed, decided, reply_to
-from tus.exchange.effects import Concatenate, Create, Effect, FinalsOf, Load, Remove, Steps, Tell, Touch, Watch
-from tus.hooks.events import HookType
+from tus.exchange.effects import Concatenate, Create, Effect, FinalsOf, Load, Promise, Remove, Steps, Touch, Watch
 from tus.models import Intent, Request, Response, State, Upload
 from tus.options import Options
 from tus.protocol import hooking, tus1, tus1_replies
@@ -28,17 +27,21 @@ def create_final(
         raw_metadata=command.raw_metadata,
         concat=command.concat,
         parts=command.parts,
+        upload_path=options.upload_path or "",
     )
     draft, reply = yield from admitted(Intent.CONCATENATE, draft, options)
     for part in parts:
         tus1.check_owner(part, draft.principal)
         tus1.check_alive(part, now)
     tus1.decide_concatenation(parts, options, extensions)
-    draft = replace(draft, is_known=not all(part.is_complete for part in parts))
-    final = yield from _find_or_create_final(draft, now)
-    if options.has_hooks and final.created_at >= now:
-        yield Tell(HookType.POST_CREATE, final)
+    final = yield from _find_or_create_final(replace(draft, is_known=False), now)
+    if final.created_at >= now:
+        yield from made(final, options)
     final = yield from _fill(final, parts, options)
+    if final.state == State.RECEIVING and not final.is_known:
+        # It will be handed over by whoever completes the last part, from now on. Who has just done so did not know it.
+        final = yield Promise(final)
+        final = yield from _fill(final, (yield from load_all(final.parts)), options)
     creation_url = tus1.target(request, options).creation_url
     response = hooking.merged(tus1_replies.created(final, creation_url, with_offset=False), reply)
     if final.is_pending:
@@ -58,6 +61,8 @@ def _find_or_create_final(draft: Upload, now: float) -> Generator[Effect, Any, U
             final: Upload = yield Create(replace(draft, id=draft.id or final_id(draft, attempt)))
         except UploadGone:
             continue
+        if draft.id and final.parts != draft.parts:
+            raise StorageUnavailable()  # it is another upload that has the id which a hook has given
         if not final.has_expired(now):
             return final
     raise UploadLocked("This concatenation was done many times lately; try again later.", retry_after=60)
@@ -104,16 +109,25 @@ def part_completed(upload: Upload, response: Response, request: Request, options
         for final_id in finals:
             yield Touch(final_id)  # it must not expire while its parts are on their way
         return response
-    reply = response
+    pending = []
     for final_id in finals:
         try:
             final: Upload = yield Load(final_id)
+            if not final.is_known:
+                continue  # its own request is at it still, or was refused
             parts = yield from load_all(final.parts)
             final = yield from _fill(final, parts, options)
-        except (UploadNotFound, UploadGone, TooLarge):
+        except (UploadNotFound, UploadGone, TooLarge, BadRequest):
             continue  # that final upload cannot be made any more; this part is complete all the same
         if final.is_pending:
-            reply = yield from completed(final, response, request, options)
-            if reply.status >= 300:
-                break  # the client hears it and asks again, and then the others have their turn
-    return reply
+            pending.append(final)
+    replies = []
+    busy: UploadLocked | None = None
+    for final in pending:
+        try:
+            replies.append((yield from completed(final, response, request, options)))
+        except UploadLocked as error:
+            busy = error
+    if busy is not None and not replies:
+        raise busy
+    return max(replies, key=lambda reply: reply.status, default=response)

@@ -157,7 +157,13 @@ class ReadBack:
 
 @dataclass(frozen=True, slots=True)
 class Begin:
-    """Take down that the application is asked now. Sends back the :class:`Upload` with this attempt."""
+    """Take down that the application is asked now. Sends back the :class:`Upload` with this attempt.
+
+    Attributes:
+        is_last: whether nobody is to ask it again by himself after this, whatever comes of it.
+    """
+
+    is_last: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,18 +202,19 @@ class Settle:
         outcome: what is meant.
         answer: what is kept for a client that asks again, where it was accepted or rejected.
         error: what went wrong, for the operator.
-        is_aside: whether nobody is to ask the application again by himself.
     """
 
     outcome: Outcome
     answer: Response | None
     error: str | None
-    is_aside: bool
 
 
 @dataclass(frozen=True, slots=True)
 class Promise:
-    """Make a complete upload durable, and have the application asked beside the requests."""
+    """Make an upload known to its client, and a complete one durable, to be offered beside the requests.
+
+    Sends back the :class:`Upload`.
+    """
 
     upload: Upload
 
@@ -235,6 +242,14 @@ class Queue:
 
 
 @dataclass(frozen=True, slots=True)
+class Unqueue:
+    """What was queued will not happen."""
+
+    type: HookType
+    upload: Upload
+
+
+@dataclass(frozen=True, slots=True)
 class Tell:
     """Tell the hooks what has happened; what they answer does not matter."""
 
@@ -242,7 +257,7 @@ class Tell:
     upload: Upload
 
 
-HandingEffect = Claim | ReadBack | Begin | Offer | Settle | Ask | Queue | Tell
+HandingEffect = Claim | ReadBack | Begin | Offer | Settle | Ask | Queue | Unqueue | Tell
 Effect = (
     Authorize
     | Load

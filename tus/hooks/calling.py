@@ -22,11 +22,14 @@ class Durable(Protocol):
     def queue(self, event: HookEvent) -> None:
         """Take an event down, before what it tells has happened."""
 
+    def unqueue(self, event: HookEvent) -> None:
+        """Forget an event that was queued, because it does not happen."""
+
+    def told(self, event: HookEvent) -> None:
+        """An event that was queued has happened: deliver it."""
+
     def start(self) -> None:
         """Deliver beside the requests from now on, first of all what an earlier process has left."""
-
-    def wake(self) -> None:
-        """Deliver what has happened."""
 
     def flush(self, retry_aside: bool = False) -> int:
         """Deliver now what is due; returns how many events are left."""
@@ -78,6 +81,12 @@ class Hooks:
             if isinstance(hooks, Durable):
                 hooks.queue(_event(kind, upload, request))
 
+    def unqueue(self, kind: HookType, upload: Upload, request: Request | None) -> None:
+        """Have the durable hooks know that it does not happen."""
+        for hooks in self._objects:
+            if isinstance(hooks, Durable):
+                hooks.unqueue(_event(kind, upload, request))
+
     def start(self) -> None:
         """Have the durable hooks deliver beside the requests of this process. Cheap where they do."""
         for hooks in self._objects:
@@ -98,9 +107,7 @@ class Hooks:
         for hooks in self._objects:
             try:
                 if isinstance(hooks, Durable):
-                    if kind == HookType.POST_CREATE:  # the others were queued before
-                        hooks.queue(event)
-                    hooks.wake()
+                    hooks.told(event)
                 else:
                     getattr(hooks, kind.method, _ignore)(event)
             except Exception:

@@ -122,23 +122,27 @@ class Webhook:
 
     def queue(self, event: HookEvent) -> None:
         """Take down what is about to happen."""
-        stream = event.upload.key
-        if event.type == HookType.POST_TERMINATE and event.upload.state != State.ACCEPTED:
-            # Left by a process that died before it could take down an acceptance. With the upload gone, nobody
-            # could tell that there was none.
-            self.outbox.drop(stream, f"{stream}-{HookType.POST_FINISH}")
         if event.type in self._events & _DURABLE:
             payload = self._payload(event).decode()
-            self.outbox.put(stream, Event(event.id, str(event.type), event.upload.id, payload))
+            self.outbox.put(event.upload.key, Event(event.id, str(event.type), event.upload.id, payload))
+
+    def unqueue(self, event: HookEvent) -> None:
+        """Forget what does not happen."""
+        if event.type in self._events & _DURABLE:
+            self.outbox.drop(event.upload.key, event.id)
+
+    def told(self, event: HookEvent) -> None:
+        """Deliver, in threads of this process, what has happened."""
+        if event.type == HookType.POST_TERMINATE and event.upload.state != State.ACCEPTED:
+            # Left by a process that died while the application had the file. With the upload gone, nobody could tell
+            # that there was no acceptance.
+            self.outbox.drop(event.upload.key, f"{event.upload.key}-{HookType.POST_FINISH}")
+        self.outbox.start()
+        self.outbox.wake()
 
     def start(self) -> None:
         """Have threads of this process deliver, unless they do."""
         self.outbox.start()
-
-    def wake(self) -> None:
-        """Have them deliver what has happened."""
-        self.outbox.start()
-        self.outbox.wake()
 
     def flush(self, retry_aside: bool = False) -> int:
         """Deliver now what is due; returns how many events are left."""

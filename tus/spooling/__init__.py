@@ -119,12 +119,11 @@ class Spool:
         os.close(os.open(marker, os.O_CREAT | os.O_CLOEXEC, 0o666))
         sync_directory(self._path("put"))
         source, data = str(upload.path), os.path.join(draft, "data")
-        mask = os.umask(0o077)
-        os.umask(mask)
-        os.chmod(source, 0o666 & ~mask)
+        fd = os.open(os.path.join(draft, "lock"), os.O_CREAT | os.O_CLOEXEC, 0o666)
+        os.chmod(source, os.fstat(fd).st_mode & 0o777)  # what the umask leaves, which cannot be read without setting it
+        os.close(fd)
         with suppress(FileExistsError):
             os.link(source, data)
-        os.close(os.open(os.path.join(draft, "lock"), os.O_CREAT | os.O_CLOEXEC, 0o666))
         write_record(draft, new_record(upload, key, time.time()))
         os.rename(draft, self._path("new", key))
         sync_directory(self._path("new"))

@@ -64,7 +64,7 @@ class DirectoryClaim:
     def open(self) -> BinaryIO:
         return open_reading(self._car.path)
 
-    def begin(self) -> Upload:
+    def begin(self, is_last: bool = False) -> Upload:
         slot = self._car.slot
         self._change(
             State.HANDING_OVER,
@@ -72,7 +72,7 @@ class DirectoryClaim:
             is_known=slot.is_known or self._is_known,
             attempts=slot.attempts + 1,
             since=self._policy.clock(),
-            is_aside=False,
+            is_aside=is_last,
         )
         return self.upload
 
@@ -97,7 +97,7 @@ class DirectoryClaim:
 
     def _end(self, state: State, keep: float, answer: Response | None) -> None:
         now = self._policy.clock()
-        self._change(state, now + keep, (None, answer), since=now)
+        self._change(state, now + keep, (None, answer), since=now, is_aside=False)
         if self._policy.fsync != "none":
             sync(self._car.fd)
 
@@ -119,7 +119,7 @@ class DirectoryClaim:
             car.unlock()
         self.upload = car.upload(self.upload)
 
-    def release(self, error: str | None = None, is_aside: bool = False) -> None:
+    def release(self, error: str | None = None) -> None:
         if self._process != os.getpid():
             self._forget()
             return
@@ -128,7 +128,7 @@ class DirectoryClaim:
                 slot = self._car.slot
                 with suppress(RequestError, OSError):  # then whoever comes next finds that nobody has the lock
                     since = self._policy.clock()
-                    self._change(State.COMPLETE, slot.expires_at, (error, None), since=since, is_aside=is_aside)
+                    self._change(State.COMPLETE, slot.expires_at, (error, None), since=since)
         finally:
             if self._data_fd is not None:
                 unlock_data(self._data_fd)

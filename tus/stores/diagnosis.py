@@ -307,7 +307,7 @@ def _without_data(evidence: Evidence, upload: Upload, slot: Slot) -> Diagnosis:
             "Whoever was creating this upload died over it. No byte of it is there.",
             Cure.REMOVE,
         )
-    if upload.is_pending and evidence.changed_within(evidence.longest_hand_over):
+    if upload.state == State.HANDING_OVER and evidence.changed_within(evidence.longest_hand_over):
         return Diagnosis(
             "being-taken",
             Severity.NORMAL,

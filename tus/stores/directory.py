@@ -56,7 +56,7 @@ from tus.stores.files import (
 )
 from tus.stores.interface import Block, Statistics
 from tus.stores.joining import Joining
-from tus.stores.leases import is_held, lock_data, unlock_data
+from tus.stores.leases import LONGEST_HAND_OVER, is_held, lock_data, unlock_data
 from tus.stores.locks import check_locks_work
 from tus.stores.quota import Limits, Quota, counted_size
 from tus.stores.sessions import DirectorySession
@@ -64,7 +64,6 @@ from tus.stores.sidecar import Slot
 from tus.stores.space import Space
 
 _COUNTS = f".tus-counts-{os.geteuid()}"  # a directory can be shared by several users
-LONGEST_HAND_OVER = 3600  # seconds that an application may hold data which it has moved away
 _CREATION = 1.0  # seconds that making an upload's two files may take
 
 
@@ -163,8 +162,7 @@ class DirectoryStore(Joining):
         upload = self._record(path)
         if upload.state == State.ACCEPTED:
             return upload
-        changed = os.stat(path + ".tus").st_mtime
-        if upload.is_pending and time.time() - changed < LONGEST_HAND_OVER:
+        if upload.state == State.HANDING_OVER and self._policy.clock() - upload.since < LONGEST_HAND_OVER:
             raise UploadLocked()
         raise UploadGone()
 
@@ -337,7 +335,7 @@ class DirectoryStore(Joining):
     def promise(self, upload: Upload) -> Upload:
         claim = self.claim(upload)
         try:
-            if claim.upload.state == State.COMPLETE and not claim.upload.is_known:
+            if claim.upload.state in (State.RECEIVING, State.COMPLETE) and not claim.upload.is_known:
                 with SideCar(self._path(upload.id), self._policy) as car:
                     car.tell()
                 claim.make_durable()

@@ -25,6 +25,7 @@ from tus.stores.quota import Counts, Quota, counted_size
 
 log = logging.getLogger(__name__)
 
+LOST_KEPT = 86400.0  # seconds that the record of a finished upload is kept whose data is gone; it counts for the limits
 NAME = f".tus-sweeper-{os.geteuid()}"  # a directory can be shared by several users
 
 
@@ -35,6 +36,11 @@ def ids_in(directory: str) -> Iterator[str]:
             stem, _, extension = entry.name.rpartition(".")
             if extension == "tus" and is_upload_id(stem):
                 yield stem
+
+
+def is_lost(path: str, upload: Upload, now: float) -> bool:
+    """Whether an upload's data was moved away long ago, and nobody has said that the application has it."""
+    return upload.is_pending and now - upload.since >= LOST_KEPT and not os.path.lexists(path)
 
 
 @dataclass(slots=True)
@@ -61,7 +67,7 @@ class Sweep:
             upload = self._read(path)
             if upload.state == State.TERMINATED:
                 finish_removal(path)
-            elif upload.has_expired(self.policy.clock()):
+            elif upload.has_expired(self.policy.clock()) or is_lost(path, upload, self.policy.clock()):
                 self._expire(path, upload)
             else:
                 self._count(path, upload, began)
@@ -79,11 +85,17 @@ class Sweep:
 
     def _expire(self, path: str, upload: Upload) -> None:
         with ExitStack() as held:
-            if upload.is_pending:
+            if upload.is_pending and os.path.lexists(path):
                 held.callback(unlock_data, lock_data(path))  # somebody may be handing it over just now
             car = held.enter_context(SideCar(path, self.policy))
-            if not car.upload(upload).has_expired(self.policy.clock()):
+            upload = car.upload(upload)
+            lost = is_lost(path, upload, self.policy.clock())
+            if not lost and not upload.has_expired(self.policy.clock()):
                 return  # it has gone on while we looked
+            if not lost and upload.state == State.HANDING_OVER and not os.path.lexists(path):
+                return  # the application has moved it away just now
+            if lost:
+                log.warning("the data of upload %s was moved away, and nobody has said that it was taken", upload.id)
             car.remove()
         self.removed += 1
         if upload.state in (State.ACCEPTED, State.REJECTED):

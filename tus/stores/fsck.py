@@ -27,10 +27,10 @@ from tus.stores.diagnosis import (
     diagnose,
     good_watchers,
 )
-from tus.stores.directory import LONGEST_HAND_OVER
+from tus.stores.expiry import is_lost
 from tus.stores.files import FLAGS, open_sidecar, read_upload, unlink, write_at
 from tus.stores.findings import Finding, Repair, Severity
-from tus.stores.leases import lock_data, unlock_data
+from tus.stores.leases import LONGEST_HAND_OVER, lock_data, unlock_data
 from tus.stores.locks import lock, unlock
 from tus.stores.sidecar import Slot, record_end
 
@@ -124,7 +124,7 @@ def expired(directory: str, clock: Callable[[], float] = time.time) -> Iterator[
                 upload = read_upload(fd, path)
             finally:
                 os.close(fd)
-            if upload.state != State.TERMINATED and upload.has_expired(clock()):
+            if upload.state != State.TERMINATED and (upload.has_expired(clock()) or is_lost(path, upload, clock())):
                 yield upload
 
 

@@ -59,10 +59,13 @@ class Claim(Protocol):
     def open(self) -> BinaryIO:
         """The data, opened for reading."""
 
-    def begin(self) -> Upload:
+    def begin(self, is_last: bool = False) -> Upload:
         """The application is asked now: one more attempt, which is taken down first. Returns the upload with it.
 
         From here on it is ``HANDING_OVER``, and known where the upload that was claimed was.
+
+        Args:
+            is_last: whether it is put aside if nothing comes of this, also where the process dies over it.
         """
 
     def accept(self, answer: Response | None = None) -> None:
@@ -74,12 +77,11 @@ class Claim(Protocol):
     def reject(self, answer: Response | None = None) -> None:
         """The application does not want it: keep it with the answer for a while, release the claim."""
 
-    def release(self, error: str | None = None, is_aside: bool = False) -> None:
+    def release(self, error: str | None = None) -> None:
         """Give the claim back; the upload is complete again and can be claimed. Harmless after the other two.
 
         Args:
             error: what went wrong, after :meth:`begin`.
-            is_aside: whether it is to be left to a request, or to the operator.
         """
 
 
@@ -125,7 +127,7 @@ class Store(Protocol):
         """
 
     def promise(self, upload: Upload) -> Upload:
-        """Make a complete upload durable and known, because its client is about to be told that it is safe.
+        """Make an upload known, and durable where it is complete, because its client is about to hear of it.
 
         Raises:
             UploadLocked: it is being handed over.

@@ -59,7 +59,7 @@ class Joining:
         if final.state != State.RECEIVING:
             return final
         try:
-            data_fd = lock_data(path)
+            data_fd = lock_data(path, os.O_RDWR)
         except UploadGone:
             return self.load(final_id)  # somebody else has filled it, and has handed it over already
         try:

@@ -12,18 +12,23 @@ from tus.errors import UploadGone
 from tus.stores.files import FLAGS
 from tus.stores.locks import lock, unlock
 
+LONGEST_HAND_OVER = 3600.0  # seconds that an application may hold data which it has moved away, and so nobody can see
 _LOOK = 0.05  # seconds; whoever only looks whether the lock is held holds it for microseconds
 
 
-def lock_data(path: str) -> int:
+def lock_data(path: str, flags: int = os.O_RDONLY) -> int:
     """Open the data and lock it; nobody waits for somebody else to be done.
+
+    Args:
+        path: of the data.
+        flags: for reading by default, which is enough for a lock, whatever an application has made of the file's mode.
 
     Raises:
         UploadLocked: somebody else has it.
         UploadGone: there is none.
     """
     try:
-        fd = os.open(path, os.O_RDWR | FLAGS)
+        fd = os.open(path, flags | FLAGS)
     except FileNotFoundError:
         raise UploadGone() from None
     try:

@@ -246,7 +246,7 @@ class _Claim:
     def open(self) -> BinaryIO:
         return io.BytesIO(self._entry.data)
 
-    def begin(self) -> Upload:
+    def begin(self, is_last: bool = False) -> Upload:
         with self._store._lock:
             now = self._entry.upload
             self._change(
@@ -254,7 +254,7 @@ class _Claim:
                 now.expires_at,
                 attempts=now.attempts + 1,
                 is_known=now.is_known or self._is_known,
-                is_aside=False,
+                is_aside=is_last,
             )
             return self.upload
 
@@ -263,7 +263,7 @@ class _Claim:
             return
         with self._store._lock:
             expires_at = self._store._clock() + self._store._completed_keep
-            self._change(State.ACCEPTED, expires_at, answer=answer, error=None)
+            self._change(State.ACCEPTED, expires_at, answer=answer, error=None, is_aside=False)
             if not self._store._keep_finished:
                 self._entry.data.clear()
             self.release()
@@ -276,13 +276,13 @@ class _Claim:
             return
         with self._store._lock:
             expires_at = self._store._clock() + self._store._rejected_keep
-            self._change(State.REJECTED, expires_at, answer=answer, error=None)
+            self._change(State.REJECTED, expires_at, answer=answer, error=None, is_aside=False)
             self.release()
 
-    def release(self, error: str | None = None, is_aside: bool = False) -> None:
+    def release(self, error: str | None = None) -> None:
         if not self._is_held:
             return
         with self._store._lock:
             if self._entry.upload.state == State.HANDING_OVER:
-                self._change(State.COMPLETE, self._entry.upload.expires_at, error=error, is_aside=is_aside)
+                self._change(State.COMPLETE, self._entry.upload.expires_at, error=error)
             self._is_held = self._entry.claimed = False

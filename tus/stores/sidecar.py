@@ -128,6 +128,7 @@ def pack(upload: Upload, slot: Slot) -> bytes:
             "concat": upload.concat,
             "parts": upload.parts,
             "principal": upload.principal,
+            "upload_path": upload.upload_path,
         }
     ).encode()
     slots = slot.pack() + bytes(SLOT_SIZE) if slot.position == 0 else bytes(SLOT_SIZE) + slot.pack()
@@ -167,6 +168,7 @@ def unpack_record(data: bytes) -> Upload:
             concat=fields["concat"],
             parts=tuple(fields["parts"]),
             principal=fields["principal"],
+            upload_path=fields.get("upload_path"),
         )
     except (ValueError, KeyError, TypeError):
         raise Damaged("the creation record is not one of this version") from None
@@ -193,6 +195,7 @@ def with_slot(upload: Upload, slot: Slot, path: str | None) -> Upload:
         slot.is_aside,
         upload.error,
         upload.answer,
+        upload.upload_path,
     )
 
 

@@ -70,8 +70,8 @@ class Endings(Base):
     def test_put_aside_until_the_next_attempt(self, store: Store, clock: Clock) -> None:
         upload = store.append(store.create(Upload("", length=3)), 0, b"abc")
         claim = store.claim(upload)
-        claim.begin()
-        claim.release("in vain", is_aside=True)
+        claim.begin(is_last=True)
+        claim.release("in vain")
         assert store.load(upload.id).is_aside
         assert isinstance(store, Expires)
         clock.now += 1e9
