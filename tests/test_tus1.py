@@ -283,12 +283,12 @@ def test_a_patch_step_by_step():
     assert receive == Receive(upload, tus1.Intake(0, None, 4, tus1.Body(4, None)))
     done = Upload(ID, 4, 4, state=State.COMPLETE)
     assert steps.send(Received(done)) == Claim(done)
-    assert steps.send(done) == Begin()
+    assert steps.send(done) == Begin(is_last=False)
     offer = steps.send(replace(done, state=State.HANDING_OVER, attempts=1))
     assert isinstance(offer, Offer)
     assert offer.pending.status == 503
     settle = steps.send(Offered(Response(200, "OK", [("X-App", "1"), ("Content-Length", "2")], (b"ok",))))
-    assert settle == Settle(Outcome.ACCEPTED, Response(200, "OK", [("X-App", "1")]), None, False)
+    assert settle == Settle(Outcome.ACCEPTED, Response(200, "OK", [("X-App", "1")]), None)
     with pytest.raises(StopIteration) as end:
         steps.send(None)
     assert end.value.value.status == 204
@@ -311,8 +311,8 @@ def test_nothing_is_read_before_it_is_wanted():
 
 def test_a_creation_whose_bytes_are_refused_leaves_nothing():
     steps = exchange(Request("POST", f"{SITE}/files", PATCH | {"Upload-Defer-Length": "1"}), options(), ALL, now=0)
-    assert next(steps) == Authorize(Intent.CREATE, Upload("", concat=None))
-    assert steps.send("ann") == Create(Upload("", principal="ann", is_known=False))
+    assert next(steps) == Authorize(Intent.CREATE, Upload("", upload_path="/files"))
+    assert steps.send("ann") == Create(Upload("", principal="ann", is_known=False, upload_path="/files"))
     assert isinstance(steps.send(Upload(ID)), Receive)
     assert steps.throw(RequestError("no")) == Remove(ID)
     with pytest.raises(StopIteration) as end:
