@@ -6,7 +6,7 @@ Like :mod:`tus.exchange`, whose parts these generators are, they decide and yiel
 from __future__ import annotations
 
 from collections.abc import Generator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from tus import cors
@@ -112,11 +112,11 @@ def _kept(answer: Response, outcome: Outcome) -> Response:
     headers = tus1_replies.lent_headers(answer) if outcome == Outcome.ACCEPTED else answer.headers
     headers = [(name, value) for name, value in headers if name.lower() not in _PERSONAL]
     if outcome == Outcome.ACCEPTED:
-        return replace(answer, headers=headers, body=())
+        return Response(answer.status, answer.reason, headers)
     if isinstance(answer.body, tuple):
-        return replace(answer, headers=headers)
+        return Response(answer.status, answer.reason, headers, answer.body)
     kept = [(name, value) for name, value in headers if name.lower() != "content-length"]
-    return replace(answer, headers=kept, body=())  # too long
+    return Response(answer.status, answer.reason, kept)  # too long
 
 
 def decided(upload: Upload) -> Handed:

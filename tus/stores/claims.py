@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from contextlib import suppress
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from tus.errors import RequestError, StorageFull, UploadGone
 from tus.models import Response, State, Upload
@@ -97,7 +97,9 @@ class DirectoryClaim:
 
     def _end(self, state: State, keep: float, answer: Response | None) -> None:
         now = self._policy.clock()
-        self._change(state, now + keep, (None, answer), since=now, is_aside=False)
+        says_nothing = answer is None or (state == State.ACCEPTED and not answer.headers and not answer.body)
+        outcome = None if says_nothing and self.upload.attempts <= 1 else (None, answer)  # else it covers an error
+        self._change(state, now + keep, outcome, since=now, is_aside=False)
         if self._policy.fsync != "none":
             sync(self._car.fd)
 
@@ -106,7 +108,7 @@ class DirectoryClaim:
         state: State,
         expires_at: float | None,
         outcome: tuple[str | None, Response | None] | None = None,
-        **others: object,
+        **others: Any,
     ) -> None:
         car = self._car
         car.lock()

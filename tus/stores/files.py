@@ -248,18 +248,7 @@ class SideCar:
 
     def end(self, state: State, expires_at: float | None = None, **others: Any) -> None:
         """Enter a state, and end the session that is open. The caller holds the lock."""
-        slot = self.slot
-        self.change(
-            replace(
-                slot,
-                sequence=slot.sequence + 1,
-                generation=slot.generation + 1,
-                state=state,
-                expires_at=expires_at,
-                writing=False,
-                **others,
-            )
-        )
+        self.change(self.slot.entering(state, expires_at, **others))
 
     def write_outcome(self, error: str | None, answer: Response | None) -> None:
         """Take down what came of a hand-over. The caller holds the lock."""

@@ -81,6 +81,31 @@ class Slot:
         )
         return packed + _CRC.pack(crc32(packed))
 
+    def entering(
+        self,
+        state: State,
+        expires_at: float | None,
+        is_known: bool | None = None,
+        attempts: int | None = None,
+        since: float | None = None,
+        is_aside: bool | None = None,
+    ) -> Slot:
+        """The next slot, in another state and without a session; what is None stays as it is."""
+        # Written out: dataclasses.replace() takes as long as the system calls around it.
+        return Slot(
+            self.sequence + 1,
+            self.generation + 1,
+            self.offset,
+            self.length,
+            state,
+            expires_at,
+            False,
+            self.is_known if is_known is None else is_known,
+            self.attempts if attempts is None else attempts,
+            self.since if since is None else since,
+            self.is_aside if is_aside is None else is_aside,
+        )
+
     @property
     def position(self) -> int:
         """Where in the file it is written."""
@@ -176,8 +201,7 @@ def unpack_record(data: bytes) -> Upload:
 
 def with_slot(upload: Upload, slot: Slot, path: str | None) -> Upload:
     """The upload as the slot has it, with the path of its data."""
-    # Written out: dataclasses.replace() takes as long as the system calls around it.
-    return Upload(
+    return Upload(  # written out for the same reason
         upload.id,
         slot.offset,
         slot.length,
