@@ -337,9 +337,12 @@ def test_a_lost_reply(browser, proxy, files, tmp_path, method):
     browser.open(proxy.origin)
     browser.choose(chosen)[0].becomes("done")
     assert_landed(tmp_path, chosen)
-    assert sum(seen.body for seen in appends(proxy)) == LARGE
-    if method == "PATCH":  # whether the file was taken is heard, and not guessed from the offset
-        assert [seen.headers["upload-offset"] for seen in appends(proxy)] == ["0", str(LARGE)]
+    sent = [(seen.headers["upload-offset"], seen.status) for seen in appends(proxy)]
+    if method == "PATCH":  # Chromium repeats it by itself, and hears what it has missed, before it has sent all again
+        assert sent == [("0", 0), ("0", 204)]
+        assert appends(proxy)[1].body < LARGE
+    else:
+        assert sent == [("0", 204)]
 
 
 def test_a_restart_of_the_server(browser, files, tmp_path):
@@ -655,7 +658,7 @@ def test_an_application_that_refuses_and_then_accepts(browser, files, tmp_path):
         is_refused = len(asked) == 1
         if not is_refused:
             taken.append(hashlib.file_digest(environ["wsgi.input"], "sha256").hexdigest())
-        start_response("403 Forbidden" if is_refused else "200 OK", [("Content-Type", "text/plain; charset=utf-8")])
+        start_response("401 Unauthorized" if is_refused else "200 OK", [("Content-Type", "text/plain; charset=utf-8")])
         return ["Dieses Verzeichnis ist für heute geschlossen.".encode()]
 
     chosen = files("large.bin")
@@ -669,6 +672,25 @@ def test_an_application_that_refuses_and_then_accepts(browser, files, tmp_path):
         row.becomes("done")
     assert taken == [digest(chosen)]
     assert len(set(asked)) == 1
+
+
+def test_an_application_that_rejects(browser, files, tmp_path):
+    asked = []
+
+    def app(environ, start_response):
+        asked.append(environ["tus.upload"].id)
+        start_response("415 Unsupported Media Type", [("Content-Type", "text/plain; charset=utf-8")])
+        return [b"Das ist kein Bild."]
+
+    uploads = Filter(app, upload_path="/files", tmp_file_dir=str(tmp_path / "store"), send_file=True)
+    with here(Page(uploads, "/files")) as origin:
+        browser.open(origin)
+        [row] = browser.choose(files("large.bin"))
+        row.becomes("failed")
+        row.click("Try again")
+        row.becomes("failed")
+        assert "Das ist kein Bild." in row.text
+    assert len(asked) == 1
 
 
 def in_front(app, answer):
