@@ -108,9 +108,9 @@ class Driver:
                     emit(Finished(received.upload))
                 return received
             case Create(draft):
-                keep_swept(store, self._options.upload_valid_duration)
                 began = time.time()
                 self.upload = store.create(draft)
+                keep_swept(store, self._options.upload_valid_duration)  # now, or its first look could miss this upload
                 if not draft.id or self.upload.created_at >= began:  # else the one that exists was found
                     emit(Created(self.upload))
                     if self.upload.is_complete:
