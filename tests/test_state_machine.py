@@ -187,6 +187,40 @@ class Uploads(RuleBasedStateMachine):
         self.restart()
         assert self.subject.offset(model.url) == len(model.data)
 
+    @rule(
+        model=uploads,
+        data=content,
+        failures=st.lists(
+            st.sampled_from(["503 Service Unavailable", "401 Unauthorized", RuntimeError("a bug")]), min_size=1
+        ),
+        again=st.sampled_from(["a byte", "nothing", "alone"]),
+        died=st.booleans(),
+    )
+    def complete_while_the_application_fails(self, model, data, failures, again, died):
+        if model.gone or model.partial or model.length is None or model.complete:
+            return
+        rest = data[: model.length - len(model.data)].ljust(model.length - len(model.data), b"?")
+        whole = model.data + rest
+        if self.subject_class is not SUBJECTS[0]:  # what a view raises is its own business
+            failures = [failure for failure in failures if isinstance(failure, str)] or ["503 Service Unavailable"]
+        for failure in failures:
+            self.subject.fail = failure
+            reply = self.subject.patch(model.url, len(model.data), rest)
+            assert reply.status == (500 if isinstance(failure, Exception) else int(failure[:3]))
+            self.subject.fail = None
+            assert self.subject.offset(model.url) == model.length - 1
+            model.data, rest = whole[:-1], whole[-1:]
+        if died:
+            self.restart()
+        wrong = self.subject.patch(model.url, model.length - 1, bytes([rest[0] ^ 1]))
+        assert wrong.status == 400
+        model.data = whole
+        if again == "alone" and self.subject_class is SUBJECTS[0]:
+            assert len(list(self.subject.app.backlog.run(everything=True))) == 1
+            again = "a byte"
+        offset, body = (model.length - 1, rest) if again == "a byte" else (model.length, b"")
+        assert self.subject.patch(model.url, offset, body).status == 204
+
     # -- The rest of a life --
 
     @rule(model=uploads)
