@@ -230,52 +230,64 @@ def test_a_damaged_entry_holds_up_nobody(directory, caplog):
     assert "cannot be read" in caplog.text
 
 
-PUTTING = """
-import os, sys
-from pathlib import Path
-from tests.test_spool import Spool, uploaded
-upload = uploaded(Path(sys.argv[1]).parent / "uploads", int(sys.argv[2]), b"x" * 1000)
-spool = Spool(sys.argv[1])
-print("ready", flush=True)
-sys.stdin.readline()
-if sys.argv[3] != "never":  # the number of the system call, of those that change something, before which it dies
-    left = int(sys.argv[3])
+def put_in_a_child(directory, number, steps):
+    """Put an upload in a process that dies before so many system calls that change something; None for never.
+
+    Returns:
+        Whether it has died.
+    """
+    pid = os.fork()
+    if pid:
+        code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        assert code in (0, -signal.SIGKILL)
+        return code != 0
+    upload = uploaded(directory.parent / "uploads", number, b"x" * 1000)
+    spool = Spool(str(directory))
+    left = steps
+
     def dying(call):
         def wrapped(*arguments, **keywords):
-            global left
+            nonlocal left
             if left == 0:
-                os.kill(os.getpid(), 9)
+                os.kill(os.getpid(), signal.SIGKILL)
             left -= 1
             return call(*arguments, **keywords)
+
         return wrapped
-    for name in ("mkdir", "link", "rename", "open", "chmod", "fsync"):
-        setattr(os, name, dying(getattr(os, name)))
-spool.put(upload, upload.key)
-print("put", flush=True)
-"""
+
+    if steps is not None:
+        for name in ("mkdir", "link", "rename", "open", "chmod", "fsync"):
+            setattr(os, name, dying(getattr(os, name)))
+    spool.put(upload, upload.key)
+    os._exit(0)
+
+
+def kill_puts(directory):
+    """At each step, then twice; an entry is never seen by halves. Prints how many have died."""
+    died = 0
+    for step in range(60):
+        fates = [put_in_a_child(directory, step, steps) for steps in (step, max(0, step - 3), None)]
+        died += sum(fates)
+        assert fates[-1] is False
+        for entry in (directory / "new").iterdir():
+            assert json.loads((entry / "upload.json").read_text())["length"] == 1000
+            assert (entry / "data").stat().st_size == 1000
+        assert Spool(str(directory)).counts()["new"] == step + 1
+        if not fates[0]:
+            print(died)
+            return
+    raise AssertionError("put() has more steps than were tried")
 
 
 def test_a_put_that_is_killed_is_repeated_to_one_entry(directory):
-    """At each step, then twice; an entry is never seen by halves."""
-    died = 0
-    for step in range(60):
-        (directory.parent / "uploads").mkdir(exist_ok=True)
-        said = []
-        for fate in (step, max(0, step - 3), "never"):
-            arguments = [sys.executable, "-c", PUTTING, str(directory), str(step), str(fate)]
-            process = subprocess.run(arguments, input="\n", capture_output=True, text=True, cwd=ROOT, timeout=60)
-            said.append(process.stdout)
-            died += process.returncode == -signal.SIGKILL
-            for entry in (directory / "new").iterdir():
-                assert json.loads((entry / "upload.json").read_text())["length"] == 1000
-                assert (entry / "data").stat().st_size == 1000
-        assert said[-1] == "ready\nput\n"
-        assert Spool(str(directory)).counts()["new"] == step + 1
-        if "put" in said[0]:
-            break
-    else:
-        pytest.fail("put() has more steps than were tried")
-    assert died > 10
+    """In a process without threads, because it forks."""
+    (directory.parent / "uploads").mkdir()
+    script = "import sys, pathlib, tests.test_spool as here; here.kill_puts(pathlib.Path(sys.argv[1]))"
+    process = subprocess.run(
+        [sys.executable, "-c", script, str(directory)], capture_output=True, text=True, cwd=ROOT, timeout=60
+    )
+    assert process.returncode == 0, process.stderr
+    assert int(process.stdout) > 10
 
 
 def test_workers_that_are_killed_at_random_lose_nothing(directory):
