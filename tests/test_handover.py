@@ -456,6 +456,8 @@ def test_in_the_background(tmp_path):
     url, reply = filled(subject)
     assert (reply.status, reply.get("X-App")) == (204, None)
     assert subject.offset(url) == LENGTH, "the client may go"
+    wait_for(lambda: record(subject, url).state == State.HANDING_OVER)
+    assert subject.patch(url, LENGTH, b"").status == 204, "whoever takes it just now is no reason to come again"
     created = subject.create(LENGTH, body=DATA)
     assert (created.status, created["Upload-Offset"]) == (201, str(LENGTH))
     assert subject.create(0).status == 201

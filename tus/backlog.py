@@ -143,9 +143,8 @@ class Backlog:
 
     def start(self) -> None:
         """Start the thread, unless this process has it."""
-        if (
-            self._thread is not None and self._thread.is_alive()
-        ):  # which it is not in a process that was forked from its
+        # In a process that was forked from its own, the thread is not alive.
+        if self._thread is not None and self._thread.is_alive():
             return
         if self._process != os.getpid():
             self._process = os.getpid()

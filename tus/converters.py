@@ -10,7 +10,8 @@ import ipaddress
 import pkgutil
 import re
 from collections.abc import Callable, Mapping
-from typing import Any, Literal
+from enum import StrEnum
+from typing import Any, Literal, TypeVar
 from urllib.parse import urlsplit
 
 from tus.hooks.events import HookType
@@ -18,6 +19,7 @@ from tus.models import Intent
 
 Fsync = Literal["none", "finish", "always"]
 Handover = Literal["request", "background"]
+_Member = TypeVar("_Member", bound=StrEnum)
 
 _TRUE = frozenset({"true", "yes", "on", "y", "t", "1"})
 _FALSE = frozenset({"false", "no", "off", "n", "f", "0"})
@@ -113,11 +115,7 @@ def as_hooks(value: object) -> object:
 
 def as_hook_types(value: object) -> frozenset[HookType]:
     """Hooks by their names, from a sequence or from text separated by blanks or commas."""
-    known = {str(hook): hook for hook in HookType}
-    words = _words(value)
-    if words is None or not set(words) <= known.keys():
-        raise ValueError(f"must be some of {', '.join(known)}")
-    return frozenset(known[word] for word in words)
+    return _members(HookType, value)
 
 
 def as_names(value: object) -> tuple[str, ...]:
@@ -198,11 +196,7 @@ def _resolved(name: str, problem: str) -> object:
 
 def as_intents(value: object) -> frozenset[Intent]:
     """Intents, from a sequence or from text separated by blanks or commas."""
-    known = {str(intent): intent for intent in Intent}
-    words = _words(value)
-    if words is None or not set(words) <= known.keys():
-        raise ValueError(f"must be some of {', '.join(known)}")
-    return frozenset(known[word] for word in words)
+    return _members(Intent, value)
 
 
 def as_peers(value: object) -> tuple[str, ...]:
@@ -238,6 +232,14 @@ def _has_port_in_range(url: str) -> bool:
         return urlsplit(url).port != 0
     except ValueError:
         return False
+
+
+def _members(kind: type[_Member], value: object) -> frozenset[_Member]:
+    known = {str(member): member for member in kind}
+    words = _words(value)
+    if words is None or not set(words) <= known.keys():
+        raise ValueError(f"must be some of {', '.join(known)}")
+    return frozenset(known[word] for word in words)
 
 
 def _words(value: object) -> tuple[str, ...] | None:

@@ -7,7 +7,6 @@ import logging
 import os
 import time
 from collections.abc import Callable
-from http import HTTPStatus
 from typing import Any, BinaryIO
 
 from tus.adapters.interface import Adapter
@@ -150,23 +149,14 @@ def offer(adapter: Adapter, claim: Claim, send_file: bool) -> BinaryIO:
     return file
 
 
-def answer_text(status: int, text: str, reason: str = "") -> Response:
-    """A short answer."""
-    body = f"{text}\n".encode()
-    headers = [("Content-Type", "text/plain; charset=utf-8"), ("Content-Length", str(len(body)))]
-    return Response(status, reason or HTTPStatus(status).phrase, headers, (body,))
-
-
 def _as_answer(error: RequestError) -> Response:
-    answer = answer_text(error.status, str(error), error.reason)
-    answer.headers.extend(error.headers)
-    return answer
+    return Response.of_text(error.status, str(error), error.reason, error.headers)
 
 
 def _failed() -> Response:
-    answer = answer_text(500, "The application failed to take this file, which is kept; try again.")
-    answer.headers.extend(NotTaken().headers)
-    return answer
+    return Response.of_text(
+        500, "The application failed to take this file, which is kept; try again.", headers=NotTaken().headers
+    )
 
 
 def _error_text(error: BaseException) -> str:

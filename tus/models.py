@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
+from http import HTTPStatus
 from typing import Protocol
 
 from tus.filenames import safe_filename
@@ -72,6 +73,13 @@ class Response:
     reason: str
     headers: list[tuple[str, str]] = field(default_factory=list)
     body: Iterable[bytes] = ()
+
+    @classmethod
+    def of_text(cls, status: int, text: str, reason: str = "", headers: Iterable[tuple[str, str]] = ()) -> Response:
+        """A short response in words, whose reason is the status's own by default."""
+        body = f"{text}\n".encode()
+        described = [("Content-Type", "text/plain; charset=utf-8"), ("Content-Length", str(len(body)))]
+        return cls(status, reason or HTTPStatus(status).phrase, [*described, *headers], (body,))
 
 
 class State(IntEnum):

@@ -14,7 +14,7 @@ from tus.errors import NotTaken, OptionError, Rejected, RequestError, StorageUna
 from tus.events import Answered, Begun, emit, listen
 from tus.exchange import exchange
 from tus.exchange.effects import Claim, Effect, Offer, Offered, Settle, Steps, Tell
-from tus.handover import Handing, Receiver, answer_text, offer
+from tus.handover import Handing, Receiver, offer
 from tus.logs import log_events
 from tus.models import Response, Upload
 from tus.options import Options
@@ -167,12 +167,12 @@ class Tus:
             ValueError: the status is another one.
         """
         rejection = Rejected(message, status)
-        answer = answer_text(rejection.status, message, rejection.reason)
+        answer = Response.of_text(rejection.status, message, rejection.reason)
         self._say(Offered(answer, outcome=Outcome.REJECTED))
 
     def postpone_file(self, message: str = "The application cannot take this file now; try again.") -> None:
         """Leave the finished file for later: the client hears that it is to ask again."""
-        answer = answer_text(503, message)
+        answer = Response.of_text(503, message)
         self._say(Offered(answer, message, Outcome.POSTPONED))
 
     def _say(self, offered: Offered) -> None:
@@ -286,7 +286,7 @@ class Tus:
         """What the driver does; taking down what came of it waits for the transaction, where the framework has any."""
         if self._offered is not None:
             if isinstance(effect, Claim):
-                # One part can complete several final uploads. The caller takes one: the client asks again.
+                # One part can complete several final uploads. The caller takes one; the others are offered later.
                 raise UploadLocked()
             if isinstance(effect, Settle | Tell) and self._waits_for_commit(effect):
                 self._at_commit.append(effect)

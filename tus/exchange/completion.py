@@ -146,7 +146,7 @@ def completed(
     """Hand a complete upload over.
 
     Args:
-        upload: see :func:`tus.completion.hand_over`.
+        upload: see :func:`hand_over`.
         response: what the client hears once the application has it.
         request: the head.
         options: the operator's choices.

@@ -115,7 +115,7 @@ def _response(said: _Object) -> Response | None:
         if not value.isprintable() or not _is_latin(value):
             raise ValueError(f"Header must have printable values; that of {name} is not")
     kept = {name.lower(): (name, value) for name, value in headers if name.lower() not in _SERVERS_OWN}
-    return Response(status, reason, [*kept.values(), ("Content-Length", str(len(body)))], (body,) if body else ())
+    return Response(status, reason, list(kept.values()), (body,) if body else ())
 
 
 def _is_latin(text: str) -> bool:

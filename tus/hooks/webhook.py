@@ -79,9 +79,7 @@ class Webhook:
         self._key = signing_key(secret) if secret else None
         self._events = frozenset(events)
         self._forward_headers = tuple(forward_headers)
-        self.outbox = Outbox(
-            directory, self._deliver, lambda event: has_happened(HookType(event.type), event.upload), time.time
-        )
+        self.outbox = Outbox(directory, self._deliver, lambda event: has_happened(HookType(event.type), event.upload))
 
     # -- What a client waits for --
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from http import HTTPStatus
 
 from tus.errors import Rejected
 from tus.headers import format_metadata
@@ -26,7 +25,7 @@ def refusal(reply: HookReply, message: str) -> Response:
     """What the client hears where a hook refuses: 400, or what the hook has said instead, if that is no success."""
     said = reply.response
     if said is None:
-        return _text(400, message)
+        return Response.of_text(400, message)
     if said.status < 400:
         return _whole(Response(400, "Bad Request", said.headers, said.body or (f"{message}\n".encode(),)))
     return _whole(said)
@@ -37,7 +36,7 @@ def rejection(reply: HookReply) -> Response:
     said = reply.response
     default = Rejected()
     if said is None:
-        return _text(default.status, str(default))
+        return Response.of_text(default.status, str(default))
     if not 400 <= said.status < 500 or said.status in (409, 423):
         body = said.body or (f"{default}\n".encode(),)
         return _whole(Response(default.status, default.reason, said.headers, body))
@@ -67,9 +66,3 @@ def _whole(said: Response) -> Response:
         headers.append(("Content-Type", "text/plain; charset=utf-8"))
     headers.append(("Content-Length", str(len(body))))
     return Response(said.status, said.reason or "Refused", headers, (body,) if body else ())
-
-
-def _text(status: int, message: str) -> Response:
-    body = f"{message}\n".encode()
-    headers = [("Content-Type", "text/plain; charset=utf-8"), ("Content-Length", str(len(body)))]
-    return Response(status, HTTPStatus(status).phrase, headers, (body,))

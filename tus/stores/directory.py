@@ -57,7 +57,7 @@ from tus.stores.files import (
 from tus.stores.interface import Block, Statistics
 from tus.stores.joining import Joining
 from tus.stores.leases import LONGEST_HAND_OVER, is_held, lock_data, unlock_data
-from tus.stores.locks import check_locks_work
+from tus.stores.locks import LIMIT, check_locks_work
 from tus.stores.quota import Limits, Quota, counted_size
 from tus.stores.sessions import DirectorySession
 from tus.stores.sidecar import Slot
@@ -333,7 +333,9 @@ class DirectoryStore(Joining):
     # -- Hand-over; for concatenation see Joining --
 
     def promise(self, upload: Upload) -> Upload:
-        claim = self.claim(upload)
+        claim = self._claim_or_see_promised(upload)
+        if isinstance(claim, Upload):
+            return claim
         try:
             if claim.upload.state in (State.RECEIVING, State.COMPLETE) and not claim.upload.is_known:
                 with SideCar(self._path(upload.id), self._policy) as car:
@@ -343,6 +345,19 @@ class DirectoryStore(Joining):
             return claim.upload
         finally:
             claim.release()
+
+    def _claim_or_see_promised(self, upload: Upload) -> DirectoryClaim | Upload:
+        """The claim, or the upload whose hand-over has begun: it was known and made durable before that."""
+        deadline = time.monotonic() + LIMIT
+        while True:
+            try:
+                return self.claim(upload)
+            except UploadLocked:
+                standing = self.load(upload.id)
+                if standing.state == State.HANDING_OVER and standing.is_known:
+                    return standing
+                if not standing.is_known or time.monotonic() > deadline:
+                    raise
 
     def claim(self, upload: Upload) -> DirectoryClaim:
         return DirectoryClaim(upload, SideCar(self._path(upload.id), self._policy), self._policy, self._uncount)

@@ -129,8 +129,10 @@ class Store(Protocol):
     def promise(self, upload: Upload) -> Upload:
         """Make an upload known, and durable where it is complete, because its client is about to hear of it.
 
+        One that is known and being handed over is both already.
+
         Raises:
-            UploadLocked: it is being handed over.
+            UploadLocked: somebody else has it, and no client knows of it.
         """
 
     def remove(self, upload_id: str) -> None:

@@ -130,8 +130,9 @@ class MemoryStore:
 
     def promise(self, upload: Upload) -> Upload:
         with self._lock:
-            self.claim(upload).release()
             entry = self._entry(upload.id)
+            if entry.claimed and not entry.upload.is_known:
+                raise UploadLocked()
             entry.upload = replace(entry.upload, is_known=True)
             return entry.upload
 

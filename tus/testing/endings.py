@@ -139,6 +139,14 @@ class Endings(Base):
         assert store.promise(upload).is_known
         clock.now += 1e9
         assert store.sweep() == 0
+
+    def test_a_promise_that_meets_a_hand_over(self, store: Store) -> None:
+        upload = store.append(store.create(Upload("", length=3)), 0, b"abc")
+        claim = store.claim(upload)
+        claim.begin()
+        assert store.promise(upload).is_pending  # what it asks for is true already
+        claim.release()
+        upload = store.append(store.create(Upload("", length=3, is_known=False)), 0, b"abc")
         claim = store.claim(upload)
         with pytest.raises(UploadLocked):
             store.promise(upload)
