@@ -181,7 +181,7 @@ class Uploads(RuleBasedStateMachine):
             target, name = (files.SideCar, "write_slot") if where == "slot" else (files.os, "pwrite")
             broken = mock.patch.object(target, name, side_effect=Crash)
         # A body that is longer than the smallest block takes the way of sessions instead of the short one.
-        small = mock.patch("tus.receiving.SMALLEST", 0 if large else 64 * 1024)
+        small = mock.patch("tus.receiving.SMALL", 0 if large else 64 * 1024)
         with broken, small, pytest.raises(Crash):
             self.subject.patch(model.url, len(model.data), data, headers, **how)
         self.restart()

@@ -23,6 +23,7 @@ from tus.models import Intent, Request, Response, State, Upload
 from tus.options import Options
 from tus.protocol import tus1, tus1_replies
 from tus.protocol.handing import Outcome
+from tus.protocol.intake import Body, Intake, body_length
 from tus.protocol.routing import Target, is_under, route, upload_id_of
 
 ID, OTHER = "a" * 32, "b" * 32
@@ -119,14 +120,14 @@ def test_the_ids_of_parts(url, upload_id):
             TUS | {"Upload-Concat": f"final;/files/{ID} {OTHER}"},
             tus1.Create(None, "", f"final;/files/{ID} {OTHER}", (ID, OTHER), None),
         ),
-        ("POST", "/files", PATCH | {"Upload-Length": "9"}, tus1.Create(9, "", None, (), tus1.Body(4, None))),
-        ("PATCH", f"/files/{ID}", PATCH, tus1.Append(ID, 0, None, tus1.Body(4, None))),
-        ("PATCH", f"/files/{ID}", PATCH | {"Upload-Length": "4"}, tus1.Append(ID, 0, 4, tus1.Body(4, None))),
+        ("POST", "/files", PATCH | {"Upload-Length": "9"}, tus1.Create(9, "", None, (), Body(4))),
+        ("PATCH", f"/files/{ID}", PATCH, tus1.Append(ID, 0, None, Body(4))),
+        ("PATCH", f"/files/{ID}", PATCH | {"Upload-Length": "4"}, tus1.Append(ID, 0, 4, Body(4))),
         (
             "PATCH",
             f"/files/{ID}",
             PATCH | {"Upload-Checksum": "crc32 AAAAAA=="},
-            tus1.Append(ID, 0, None, tus1.Body(4, ("crc32", bytes(4)))),
+            tus1.Append(ID, 0, None, Body(4, (("crc32", bytes(4)),))),
         ),
     ],
 )
@@ -186,14 +187,14 @@ def test_what_is_not_offered_is_refused():
 def test_body_lengths(length, encoding, terminated, expected):
     headers = {"Content-Length": length, "Transfer-Encoding": encoding}
     request = Request("PATCH", SITE, {k: v for k, v in headers.items() if v is not None}, terminated)
-    assert tus1.body_length(request) == expected
+    assert body_length(request) == expected
 
 
 # -- What an upload takes --
 
 
 def append(offset, length=None, body=4):
-    return tus1.Append(ID, offset, length, tus1.Body(body, None))
+    return tus1.Append(ID, offset, length, Body(body))
 
 
 @pytest.mark.parametrize(
@@ -280,7 +281,7 @@ def test_a_patch_step_by_step():
     assert next(steps) == Load(ID)
     assert steps.send(upload) == Authorize(Intent.APPEND, upload)
     receive = steps.send(None)
-    assert receive == Receive(upload, tus1.Intake(0, None, 4, tus1.Body(4, None)))
+    assert receive == Receive(upload, Intake(0, None, 4, Body(4)))
     done = Upload(ID, 4, 4, state=State.COMPLETE)
     assert steps.send(Received(done)) == Claim(done)
     assert steps.send(done) == Begin(is_last=False)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Protocol
+
+from tus.errors import ChecksumMismatch
 
 
 class Hasher(Protocol):
@@ -38,6 +40,20 @@ ALGORITHMS: dict[str, Callable[[], Hasher]] = {
     "md5": partial(hashlib.md5, usedforsecurity=False),
     "crc32": Crc32,
 }
+
+
+def verify(data: bytes, checksums: Iterable[tuple[str, bytes]]) -> None:
+    """See that data has the digests that were announced for it, given by algorithm.
+
+    Raises:
+        ChecksumMismatch: it has not.
+    """
+    for algorithm, digest in checksums:
+        hasher = ALGORITHMS[algorithm]()
+        hasher.update(data)
+        if hasher.digest() != digest:
+            raise ChecksumMismatch()
+
 
 #: Name to length of the digest, in bytes.
 DIGEST_SIZES = {name: len(new().digest()) for name, new in ALGORITHMS.items()}

@@ -37,7 +37,9 @@ from tus.models import Intent, Response, Upload
 from tus.options import Options
 from tus.patience import Patience
 from tus.protocol import tus1
-from tus.receiving import Watcher, peek, receive
+from tus.protocol.intake import Intake
+from tus.receiving import Peek as PeekSink
+from tus.receiving import Reception, Sink, Watcher
 from tus.stores.interface import Concatenates, Reads, Store
 from tus.sweeper import keep_swept
 
@@ -100,8 +102,7 @@ class Driver:
                 self.upload = self.upload or loaded
                 return loaded
             case Receive(upload, intake):
-                self.body = Body(self._adapter.stream, intake.body.length, self._patience())
-                received = receive(store, self.body, upload, intake, self._watcher(upload))
+                received = self._pour(Reception(store, upload, intake, self._watcher(upload)), intake)
                 self.upload = received.upload
                 self.kept = received.upload.offset - intake.offset
                 if received.upload.is_complete:
@@ -120,8 +121,7 @@ class Driver:
                 assert isinstance(store, Reads), "looked at when this was made"
                 return download(self._adapter.request, upload, *store.read(upload))
             case Peek(intake):
-                self.body = Body(self._adapter.stream, intake.body.length, self._patience())
-                return peek(self.body, intake.limit or 0)
+                return self._pour(PeekSink(intake.limit or 0), intake)
             case Promise(upload):
                 promised = store.promise(upload)
                 if self._backlog is not None:
@@ -143,6 +143,15 @@ class Driver:
             if self._backlog is not None:
                 self._backlog.add(result)
         return result
+
+    def _pour(self, sink: Sink, intake: Intake) -> Any:
+        self.body = body = Body(self._adapter.stream, intake.body.length, self._patience())
+        body.is_wanted = sink.is_wanted
+        with sink:
+            for block in body.blocks():
+                if not sink.write(block):
+                    break
+            return sink.end(body.cut)
 
     def _authorize(self, intent: Intent, upload: Upload) -> str | Response | None:
         principal: str | Response | None = self._principal

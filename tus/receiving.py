@@ -1,147 +1,219 @@
-"""From a request's body into an upload: the synchronous half of :class:`tus.exchange.Receive`."""
+"""From a request's body into an upload, block by block; whoever reads the body, synchronously or not, pours it in here.
+
+A driver does ``with sink: while ...: if not sink.write(block): break`` and then ``sink.end(cut)``.
+"""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
-from itertools import chain
+from collections.abc import Callable
+from types import TracebackType
+from typing import Protocol, Self
 
-from tus.body import SMALLEST, Body
-from tus.checksums import ALGORITHMS, Hasher
-from tus.errors import ChecksumMismatch, RequestError, StorageFull
+from tus.checksums import ALGORITHMS
+from tus.errors import ChecksumMismatch, OffsetMismatch, RequestError, StorageFull
 from tus.exchange.effects import Peeked, Received
 from tus.hooks.events import HookReply
-from tus.models import Upload
-from tus.protocol.tus1 import Intake
+from tus.models import State, Upload
+from tus.protocol.intake import Intake
 from tus.stores.interface import AppendSession, Block, Store
 
 #: Is told how far an upload has come, and may have something to say about it.
 Watcher = Callable[[int], HookReply | None]
 
+SMALL = 64 * 1024  # bytes; a body of at most so many that is there already is one step in the store instead of three
 _TELL_EVERY = 1.0  # seconds
+_FENCE_ATTEMPTS = 100
 
 
-class _Stopped(Exception):
-    """Whoever watches wants no more."""
+class Sink(Protocol):
+    """Where a body goes."""
 
-    def __init__(self, reply: HookReply) -> None:
-        super().__init__()
-        self.reply = reply
+    def write(self, block: Block, /) -> bool:
+        """Take the next block, which is not kept; False where no more is wanted."""
+
+    def is_wanted(self) -> bool:
+        """Whether there is a point in waiting for more."""
+
+    def end(self, cut: bool) -> Received | Peeked:
+        """What came of it.
+
+        Args:
+            cut: whether the connection ended before the body did.
+        """
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
+    ) -> None: ...
 
 
-def receive(store: Store, body: Body, upload: Upload, intake: Intake, watcher: Watcher | None = None) -> Received:
-    """Move a body into an upload, as far as it comes.
+class Reception:
+    """Moves a body into an upload, as far as it comes.
 
     Args:
         store: where the upload is.
-        body: unread.
         upload: as it was loaded.
         intake: how the body is to be taken in.
         watcher: told about once a second.
 
     Raises:
-        ChecksumMismatch: nothing of it was kept.
+        ChecksumMismatch: from the last of its methods that is called; nothing of the body was kept.
         RequestError: what the store raises.
     """
-    blocks = body.blocks()
-    if intake.body.length is not None and intake.body.length <= SMALLEST:
-        first = next(blocks, b"")
-        if body.received == intake.body.length or body.cut:
-            return _receive_at_once(store, upload, intake, first, body.cut)
-        blocks = chain((first,), blocks)
-    elif intake.limit == 0:  # nothing may come; that is seen before anything is settled
-        if any(blocks):
-            return Received(upload, overran=True)
-        return _receive_at_once(store, upload, intake, b"", body.cut)
-    checksum = intake.body.checksum
-    with store.open(upload, intake.offset, intake.length, staged=checksum is not None) as session:
-        body.is_wanted = session.is_current
-        try:
-            overran = _fill(session, intake, body, _watched(blocks, session, watcher))
-        except _Stopped as stop:
-            return Received(session.upload, stopped=stop.reply)
-        except StorageFull as error:
-            if checksum is None:
-                return Received(session.commit(), failure=error)
-            raise
-        if checksum is not None and (overran or body.cut):
-            return Received(session.upload, overran, body.cut)
-        return Received(session.commit(), overran, body.cut)
 
+    def __init__(self, store: Store, upload: Upload, intake: Intake, watcher: Watcher | None = None) -> None:
+        self._store = store
+        self._upload = upload
+        self._intake = intake
+        self._watcher = watcher
+        self._told_at = time.monotonic()
+        self._hashers = [(ALGORITHMS[algorithm](), digest) for algorithm, digest in intake.body.checksums]
+        self._session: AppendSession | None = None
+        self._received = 0
+        self._held = b""
+        self._came: Received | None = None  # once that is known before the end
 
-def _watched(blocks: Iterable[Block], session: AppendSession, watcher: Watcher | None) -> Iterable[Block]:
-    """The blocks, and now and then a word on how far they have come."""
-    if watcher is None:
-        return blocks
-    return _telling(blocks, session.upload.offset, watcher)
-
-
-def _telling(blocks: Iterable[Block], offset: int, watcher: Watcher) -> Iterator[Block]:
-    told_at = time.monotonic()
-    for block in blocks:
-        yield block
-        offset += len(block)
-        if time.monotonic() - told_at >= _TELL_EVERY:
-            try:
-                reply = watcher(offset)
-            except RequestError:
-                reply = None  # it is logged, and an upload does not suffer from it
-            told_at = time.monotonic()
-            if reply is not None and reply.stop:
-                raise _Stopped(reply)
-
-
-def _fill(session: AppendSession, intake: Intake, body: Body, blocks: Iterable[Block]) -> bool:
-    """Move the body into a session, and verify it; returns whether it overran."""
-    hasher = _hasher(intake)
-    held = None
-    for block in blocks:
-        if intake.limit is not None and body.received > intake.limit:
-            return True
-        if hasher is not None:
+    def write(self, block: Block) -> bool:
+        self._received += len(block)
+        limit = self._intake.limit
+        if self._came is not None or (limit is not None and self._received > limit):
+            self._came = Received(self._standing(), overran=True)
+            return False
+        for hasher, _ in self._hashers:
             hasher.update(block)
-        if body.received == intake.limit and intake.body.length is None:
-            held = bytes(block[-1:])  # it would complete the upload, and more may follow
-            block = block[:-1]
-        if block:
-            session.write(block)
-    if held is not None:
-        session.write(held)
-    if hasher is not None and not body.cut:
-        _verify(hasher, intake)
-    return False
+        length = self._intake.body.length
+        if self._session is None and length is not None and len(block) == length <= SMALL:
+            self._verify()
+            self._came = self._append(block)
+            return True
+        return self._write(block)
+
+    def _write(self, block: Block) -> bool:
+        session = self._open()
+        try:
+            if self._received == self._intake.limit and self._intake.body.length is None:
+                self._held = bytes(block[-1:])  # it would complete the upload, and more may follow
+                block = block[:-1]
+            if block:
+                session.write(block)
+        except StorageFull as error:
+            if self._hashers:
+                raise
+            self._came = Received(session.commit(), failure=error)
+            return False
+        return self._tell()
+
+    def _open(self) -> AppendSession:
+        if self._session is None:
+            intake = self._intake
+            session = self._store.open(
+                self._upload, intake.offset, intake.length, staged=bool(self._hashers), completes=intake.completes
+            )
+            self._session = session.__enter__()
+        return self._session
+
+    def _standing(self) -> Upload:
+        if self._session is None:
+            return self._upload
+        return self._session.upload if self._hashers else self._session.commit()
+
+    def _append(self, block: Block) -> Received:
+        intake = self._intake
+        if not block and intake.length is None and not intake.ends:
+            return Received(self._upload)
+        try:
+            settled = intake.offset + len(block) if intake.ends and intake.length is None else intake.length
+            return Received(self._store.append(self._upload, intake.offset, block, settled, intake.completes))
+        except StorageFull as error:
+            return Received(self._store.load(self._upload.id), failure=error)
+
+    def _tell(self) -> bool:
+        """Now and then a word on how far it has come; False where whoever hears it wants no more."""
+        if self._watcher is None or time.monotonic() - self._told_at < _TELL_EVERY:
+            return True
+        try:
+            reply = self._watcher(self._intake.offset + self._received)
+        except RequestError:
+            reply = None  # it is logged, and an upload does not suffer from it
+        self._told_at = time.monotonic()
+        if reply is None or not reply.stop:
+            return True
+        self._came = Received(self._standing(), stopped=reply)
+        return False
+
+    def _verify(self) -> None:
+        if any(hasher.digest() != digest for hasher, digest in self._hashers):
+            raise ChecksumMismatch()
+
+    def is_wanted(self) -> bool:
+        return self._session is None or self._session.is_current()
+
+    def end(self, cut: bool) -> Received:
+        if self._came is not None:
+            return self._came
+        if cut and self._hashers:
+            return Received(self._standing(), cut=True)
+        if self._session is None:  # not one byte came
+            if cut:
+                return Received(self._upload, cut=True)
+            self._verify()
+            return self._append(b"")
+        if self._held:
+            self._session.write(self._held)
+        if not cut:
+            self._verify()
+        return Received(self._session.commit(ends=self._intake.ends and not cut), cut=cut)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._session is not None:
+            self._session.__exit__(kind, error, trace)
 
 
-def _receive_at_once(store: Store, upload: Upload, intake: Intake, block: Block, cut: bool) -> Received:
-    """A short body that is there already: one step in the store instead of three."""
-    hasher = _hasher(intake)
-    if hasher is not None:
-        if cut:
-            return Received(upload, cut=True)
-        hasher.update(block)
-        _verify(hasher, intake)
-    if not block and intake.length is None:
-        return Received(upload, cut=cut)
-    try:
-        return Received(store.append(upload, intake.offset, block, intake.length), cut=cut)
-    except StorageFull as error:
-        return Received(store.load(upload.id), failure=error)
+class Peek:
+    """Reads a body that is not to be longer than a few bytes.
+
+    Args:
+        limit: so many.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._data = b""
+
+    def write(self, block: Block) -> bool:
+        self._data += bytes(block[: self._limit + 1 - len(self._data)])
+        return len(self._data) <= self._limit
+
+    def is_wanted(self) -> bool:
+        return True
+
+    def end(self, cut: bool) -> Peeked:
+        return Peeked(self._data, cut)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        pass
 
 
-def _hasher(intake: Intake) -> Hasher | None:
-    return None if intake.body.checksum is None else ALGORITHMS[intake.body.checksum[0]]()
-
-
-def _verify(hasher: Hasher, intake: Intake) -> None:
-    if intake.body.checksum is not None and hasher.digest() != intake.body.checksum[1]:
-        raise ChecksumMismatch()
-
-
-def peek(body: Body, limit: int) -> Peeked:
-    """A body that is not to be longer than a few bytes."""
-    data = b""
-    for block in body.blocks():
-        data += bytes(block[: limit + 1 - len(data)])
-        if len(data) > limit:
+def fence(store: Store, upload: Upload) -> Upload:
+    """End the append that may be running on an upload, and return it as it stands then."""
+    for _ in range(_FENCE_ATTEMPTS):
+        if upload.state != State.RECEIVING:
             break
-    return Peeked(data, body.cut)
+        try:
+            with store.open(upload, upload.offset, completes=False) as session:
+                return session.commit()
+        except OffsetMismatch:  # a block came in meanwhile
+            upload = store.load(upload.id)
+    return upload

@@ -12,6 +12,7 @@ from tus.hooks.events import HookReply, HookType
 from tus.models import Intent, Response, Upload
 from tus.options import Options
 from tus.protocol import hooking, tus1
+from tus.protocol.intake import Intake, overrun_message
 
 
 class Refused(Exception):
@@ -59,13 +60,13 @@ def admitted(
     return hooking.changed(draft, reply), reply
 
 
-def received_upload(received: Received, intake: tus1.Intake, options: Options) -> Generator[Effect, Any, Upload]:
+def received_upload(received: Received, intake: Intake, options: Options) -> Generator[Effect, Any, Upload]:
     """The upload after its body was taken in, as far as that was allowed."""
     if received.stopped is not None:
         yield from removed(received.upload, options)
         raise Refused(hooking.refusal(received.stopped, "This upload was stopped."))
     if received.overran:
-        raise TooLarge(tus1.overrun_message(intake.limit or 0))
+        raise TooLarge(overrun_message(intake.limit or 0))
     return received.upload
 
 

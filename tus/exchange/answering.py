@@ -12,10 +12,9 @@ from dataclasses import replace
 from typing import Any
 
 from tus import cors
-from tus.checksums import ALGORITHMS
+from tus.checksums import verify
 from tus.errors import (
     BadRequest,
-    ChecksumMismatch,
     OffsetMismatch,
     RequestError,
     StorageUnavailable,
@@ -45,6 +44,7 @@ from tus.models import Intent, Request, Response, State, Upload
 from tus.options import Options
 from tus.protocol import handing, hooking, tus1, tus1_replies
 from tus.protocol.handing import Outcome
+from tus.protocol.intake import Intake, overrun_message
 
 
 def exchange(request: Request, options: Options, extensions: frozenset[str], now: float) -> Steps:
@@ -199,7 +199,7 @@ def _append(command: tus1.Append, request: Request, options: Options, now: float
         upload = yield from received_upload(received, intake, options)
         if received.failure is not None:
             raise received.failure
-        if received.cut and intake.body.checksum is not None:
+        if received.cut and intake.body.checksums:
             raise BadRequest("The body ended early, so its checksum could not be verified; nothing of it was kept.")
     response = tus1_replies.appended(upload)
     if upload.is_pending:
@@ -214,23 +214,19 @@ def _repeat(command: tus1.Append, upload: Upload, request: Request, options: Opt
             tus1.decide_append(command, upload, options)
             raise OffsetMismatch(handing.told_offset(upload, options))
         if command.body.length is None:  # perhaps there are more bytes than it seems
-            yield from _peeked(tus1.Intake(command.offset, None, upload.offset - command.offset, command.body))
+            yield from _peeked(Intake(command.offset, None, upload.offset - command.offset, command.body))
         return reply_to(tus1_replies.appended(upload), decided(upload))
     intake = handing.decide_repeat(command, upload, options)
     peeked = yield from _peeked(intake)
-    if intake.body.checksum is not None and not peeked.cut:
-        algorithm, digest = intake.body.checksum
-        hasher = ALGORITHMS[algorithm]()
-        hasher.update(peeked.data)
-        if hasher.digest() != digest:
-            raise ChecksumMismatch()
+    if not peeked.cut:
+        verify(peeked.data, intake.body.checksums)
     if len(peeked.data) < (intake.limit or 0):
         return tus1_replies.appended(upload, handing.told_offset(upload, options))
     return (yield from completed(upload, tus1_replies.appended(upload), request, options, last_bytes=peeked.data))
 
 
-def _peeked(intake: tus1.Intake) -> Generator[Effect, Any, Peeked]:
+def _peeked(intake: Intake) -> Generator[Effect, Any, Peeked]:
     peeked: Peeked = yield Peek(intake)
     if len(peeked.data) > (intake.limit or 0):
-        raise TooLarge(tus1.overrun_message(intake.limit or 0))
+        raise TooLarge(overrun_message(intake.limit or 0))
     return peeked

@@ -9,8 +9,8 @@ from typing import Any
 from tus.errors import RequestError
 from tus.hooks.events import HookReply, HookType
 from tus.models import Intent, Response, Upload
-from tus.protocol import tus1
 from tus.protocol.handing import Outcome
+from tus.protocol.intake import Intake
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,7 @@ class Receive:
     """Move the request's body into the upload. Sends back what was :class:`Received`."""
 
     upload: Upload
-    intake: tus1.Intake
+    intake: Intake
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +122,7 @@ class Serve:
 class Peek:
     """Read a body that is at most a few bytes long. Sends back what was :class:`Peeked`."""
 
-    intake: tus1.Intake
+    intake: Intake
 
 
 @dataclass(frozen=True, slots=True)

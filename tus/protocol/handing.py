@@ -8,7 +8,8 @@ from typing import Final
 from tus.errors import BadRequest, Forbidden, OffsetMismatch, TooLarge, UploadLocked
 from tus.models import State, Upload
 from tus.options import Options
-from tus.protocol.tus1 import Append, Intake, overrun_message
+from tus.protocol.intake import Intake, overrun_message
+from tus.protocol.tus1 import Append
 
 FIRST_DELAY: Final = 10.0  # seconds; a client that comes back does so sooner
 LONGEST_DELAY: Final = 3600.0

@@ -15,7 +15,6 @@ from tus.errors import (
     BadRequest,
     Forbidden,
     HeaderTooLarge,
-    LengthRequired,
     MethodNotAllowed,
     OffsetMismatch,
     TooLarge,
@@ -26,6 +25,7 @@ from tus.errors import (
 )
 from tus.models import Request, State, Upload
 from tus.options import Options
+from tus.protocol.intake import Body, Intake, body_length, overrun_message
 from tus.protocol.routing import Target, target_of, upload_id_of
 
 VERSION: Final = "1.0.0"
@@ -60,19 +60,6 @@ class Download:
     """GET: the data of a finished upload."""
 
     upload_id: str
-
-
-@dataclass(frozen=True, slots=True)
-class Body:
-    """The body that a request announces.
-
-    Attributes:
-        length: its bytes, or None where only reading tells.
-        checksum: algorithm and digest that it must have.
-    """
-
-    length: int | None
-    checksum: tuple[str, bytes] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,23 +99,6 @@ class Terminate:
 
 
 Command = Discover | Inspect | Download | Create | Append | Terminate
-
-
-@dataclass(frozen=True, slots=True)
-class Intake:
-    """How a body is to be taken in.
-
-    Attributes:
-        offset: where its first byte belongs.
-        length: the upload's length if this request settles it, else None.
-        limit: the most bytes that the body may have, or None.
-        body: what the request announced.
-    """
-
-    offset: int
-    length: int | None
-    limit: int | None
-    body: Body
 
 
 # -- From the request's head to a command -------------------------------------------------------------------------
@@ -275,25 +245,8 @@ def _parse_body(request: Request) -> Body:
     checksum = request.headers.get("Upload-Checksum")
     return Body(
         body_length(request),
-        None if checksum is None else headers.parse_checksum(checksum, DIGEST_SIZES),
+        () if checksum is None else (headers.parse_checksum(checksum, DIGEST_SIZES),),
     )
-
-
-def body_length(request: Request) -> int | None:
-    """The bytes of the body as the head announces them (RFC 9112 section 6.3), None where only reading tells.
-
-    Raises:
-        LengthRequired: it is chunked, and this server does not mark the end of its input.
-    """
-    chunked = bool(request.headers.get("Transfer-Encoding"))
-    length = request.headers.get("Content-Length")
-    if length and not chunked:
-        return headers.parse_integer("Content-Length", length)
-    if request.input_terminated:
-        return None
-    if chunked:
-        raise LengthRequired()
-    return 0
 
 
 # -- From a command and the stored upload to a decision -----------------------------------------------------------
@@ -357,11 +310,6 @@ def _intake(offset: int, settles: int | None, length: int | None, body: Body, op
     if limit is not None and body.length is not None and body.length > limit:
         raise TooLarge(overrun_message(limit))
     return Intake(offset, settles, limit, body)
-
-
-def overrun_message(limit: int) -> str:
-    """What a client is told whose body is longer than the upload has room for."""
-    return f"The body is longer than the {limit} bytes that the upload still takes."
 
 
 def decide_concatenation(parts: list[Upload], options: Options, extensions: frozenset[str]) -> None:

@@ -294,33 +294,49 @@ class DirectoryStore(Joining):
 
     # -- Appending --
 
-    def open(self, upload: Upload, offset: int, length: int | None = None, staged: bool = False) -> DirectorySession:
+    def open(
+        self,
+        upload: Upload,
+        offset: int,
+        length: int | None = None,
+        staged: bool = False,
+        completes: bool = True,
+    ) -> DirectorySession:
         path = self._path(upload.id)
         if self._quota is None or upload.length is not None:
-            return DirectorySession(upload, path, self._policy, offset, length, staged)
+            return DirectorySession(upload, path, self._policy, offset, length, staged, completes)
         with self._quota.settling(upload, length):
-            session = DirectorySession(upload, path, self._policy, offset, length, staged)
+            session = DirectorySession(upload, path, self._policy, offset, length, staged, completes)
         if length is None:
             session.ended = self._grown
         return session
 
-    def append(self, upload: Upload, offset: int, block: Block, length: int | None = None) -> Upload:
+    def append(
+        self, upload: Upload, offset: int, block: Block, length: int | None = None, completes: bool = True
+    ) -> Upload:
         if self._quota is None or upload.length is not None:
-            return self._append(upload, offset, block, length)
+            return self._append(upload, offset, block, length, completes)
         with self._quota.settling(upload, length):
-            appended = self._append(upload, offset, block, length)
+            appended = self._append(upload, offset, block, length, completes)
         if length is None:
             self._grown(upload, len(block))
         return appended
 
-    def _append(self, upload: Upload, offset: int, block: Block, length: int | None) -> Upload:
+    def _append(self, upload: Upload, offset: int, block: Block, length: int | None, completes: bool) -> Upload:
         with SideCar(self._path(upload.id), self._policy) as car:
             is_takeover = car.slot.writing
             data_fd = car.open_data(offset, length)
             try:
                 written = write_at(data_fd, block, offset)
                 settled = car.slot.length if length is None else length
-                car.count(data_fd, offset + written, settled, car.slot.generation + 1, is_known=upload.is_known)
+                car.count(
+                    data_fd,
+                    offset + written,
+                    settled,
+                    car.slot.generation + 1,
+                    is_known=upload.is_known,
+                    completes=completes,
+                )
             finally:
                 os.close(data_fd)
             if written < len(block):

@@ -205,6 +205,7 @@ class SideCar:
         generation: int,
         writing: bool = False,
         is_known: bool = False,
+        completes: bool = True,
     ) -> None:
         """Take stored bytes down; the last byte and "complete" are one write. The caller holds the lock.
 
@@ -215,11 +216,12 @@ class SideCar:
             generation: the session that has stored them.
             writing: whether that goes on.
             is_known: whether that shows that a client knows of the upload.
+            completes: whether it is complete where they reach its length.
         """
         if self._policy.fsync == "always":
             sync(data_fd)
         now = self._policy.clock()
-        state, since = (State.COMPLETE, now) if offset == length else (State.RECEIVING, 0.0)
+        state, since = (State.COMPLETE, now) if completes and offset == length else (State.RECEIVING, 0.0)
         writing = writing and state == State.RECEIVING
         is_known = is_known or self.slot.is_known
         expires_at = self._policy.expiry(now)

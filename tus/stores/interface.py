@@ -41,8 +41,12 @@ class AppendSession(Protocol):
     def is_current(self) -> bool:
         """Whether nobody has taken the upload over or removed it. Takes no lock."""
 
-    def commit(self) -> Upload:
-        """Count everything written, and end the session. Where the length is reached the upload is complete."""
+    def commit(self, ends: bool = False) -> Upload:
+        """Count everything written, and end the session. Where the length is reached the upload is complete.
+
+        Args:
+            ends: whether what is written is the whole upload, so that this settles a length that is not known.
+        """
 
     def __enter__(self) -> Self: ...
 
@@ -101,7 +105,14 @@ class Store(Protocol):
         It is ``HANDING_OVER`` only while somebody is at it: after a process that has died it is ``COMPLETE`` again.
         """
 
-    def open(self, upload: Upload, offset: int, length: int | None = None, staged: bool = False) -> AppendSession:
+    def open(
+        self,
+        upload: Upload,
+        offset: int,
+        length: int | None = None,
+        staged: bool = False,
+        completes: bool = True,
+    ) -> AppendSession:
         """Begin to append, which ends the session that may be open.
 
         Args:
@@ -109,12 +120,16 @@ class Store(Protocol):
             offset: where the caller believes that it stands; if that is wrong nobody is disturbed.
             length: the upload's length, if this settles it.
             staged: whether blocks count only once the session is committed, because they are yet to be verified.
+            completes: whether the upload is complete where this session reaches its length; else another one is to
+                say so.
 
         Raises:
             OffsetMismatch: the upload stands elsewhere.
         """
 
-    def append(self, upload: Upload, offset: int, block: Block, length: int | None = None) -> Upload:
+    def append(
+        self, upload: Upload, offset: int, block: Block, length: int | None = None, completes: bool = True
+    ) -> Upload:
         """What :meth:`open`, one ``write`` and ``commit`` do, in one step."""
 
     def claim(self, upload: Upload) -> Claim:

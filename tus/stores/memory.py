@@ -94,27 +94,37 @@ class MemoryStore:
     def list(self) -> Iterator[Upload]:
         return iter([entry.upload for entry in self._entries.values()])
 
-    def open(self, upload: Upload, offset: int, length: int | None = None, staged: bool = False) -> _Session:
+    def open(
+        self,
+        upload: Upload,
+        offset: int,
+        length: int | None = None,
+        staged: bool = False,
+        completes: bool = True,
+    ) -> _Session:
         with self._lock:
             entry = self._entry(upload.id)
             if entry.upload.offset != offset or entry.upload.state != State.RECEIVING:
                 raise OffsetMismatch(entry.upload.offset)
             entry.generation += 1
-            session = _Session(self, entry, length, staged)
+            session = _Session(self, entry, length, staged, completes)
             if upload.is_known:
                 entry.upload = replace(entry.upload, is_known=True)
             if not staged:
-                self._count(entry, offset, length)
+                self._count(entry, offset, length, completes)
             return session
 
-    def append(self, upload: Upload, offset: int, block: Block, length: int | None = None) -> Upload:
-        with self._lock, self.open(upload, offset, length) as session:
+    def append(
+        self, upload: Upload, offset: int, block: Block, length: int | None = None, completes: bool = True
+    ) -> Upload:
+        with self._lock, self.open(upload, offset, length, completes=completes) as session:
             session.write(block)
             return session.commit()
 
-    def _count(self, entry: _Entry, offset: int, length: int | None) -> None:
+    def _count(self, entry: _Entry, offset: int, length: int | None, completes: bool = True) -> None:
         length = entry.upload.length if length is None else length
-        state, since = (State.COMPLETE, self._clock()) if offset == length else (State.RECEIVING, 0.0)
+        done = completes and offset == length
+        state, since = (State.COMPLETE, self._clock()) if done else (State.RECEIVING, 0.0)
         entry.upload = replace(
             entry.upload, offset=offset, length=length, state=state, since=since, expires_at=self._expiry()
         )
@@ -184,7 +194,8 @@ class MemoryStore:
 
 
 class _Session:
-    def __init__(self, store: MemoryStore, entry: _Entry, length: int | None, staged: bool) -> None:
+    def __init__(self, store: MemoryStore, entry: _Entry, length: int | None, staged: bool, completes: bool) -> None:
+        self._completes = completes
         self._store = store
         self._entry = entry
         self._length = length
@@ -202,7 +213,10 @@ class _Session:
                 self._staged += block
                 return
             self._entry.data += block
-            self._store._count(self._entry, len(self._entry.data), self._length)
+            self._count()
+
+    def _count(self) -> None:
+        self._store._count(self._entry, len(self._entry.data), self._length, self._completes)
 
     def _check(self) -> None:
         if self._entry.upload.id not in self._store._entries:
@@ -213,12 +227,14 @@ class _Session:
     def is_current(self) -> bool:
         return self._entry.generation == self._generation and self._entry.upload.id in self._store._entries
 
-    def commit(self) -> Upload:
+    def commit(self, ends: bool = False) -> Upload:
         with self._store._lock:
-            if self._staged is not None:
+            ends = ends and self._entry.upload.length is None
+            if self._staged is not None or ends:
                 self._check()
-                self._entry.data += self._staged
-                self._store._count(self._entry, len(self._entry.data), self._length)
+                self._entry.data += self._staged or b""
+                self._length = len(self._entry.data) if ends else self._length
+                self._count()
             return self._entry.upload
 
     def __enter__(self) -> Self:

@@ -23,9 +23,10 @@ class DirectorySession:
     """
 
     def __init__(
-        self, record: Upload, path: str, policy: Policy, offset: int, length: int | None, staged: bool
+        self, record: Upload, path: str, policy: Policy, offset: int, length: int | None, staged: bool, completes: bool
     ) -> None:
         self._staged = staged
+        self._completes = completes
         self._is_fenced = False
         self.ended: Callable[[Upload, int], None] = lambda upload, gained: None
         self._start = offset
@@ -42,7 +43,15 @@ class DirectorySession:
                 self._generation = car.slot.generation + 1
                 # A staged session changes nothing that a client can see, not even the length, until it is committed.
                 known = car.slot.length if staged else self._length
-                car.count(self._data_fd, offset, known, self._generation, writing=True, is_known=record.is_known)
+                car.count(
+                    self._data_fd,
+                    offset,
+                    known,
+                    self._generation,
+                    writing=True,
+                    is_known=record.is_known,
+                    completes=completes,
+                )
             finally:
                 car.unlock()
             self.upload = car.upload(record)
@@ -58,7 +67,7 @@ class DirectorySession:
             written = write_at(self._data_fd, block, self._offset)
             self._offset += written
             if not self._staged:
-                car.count(self._data_fd, self._offset, self._length, self._generation, writing=True)
+                self._count(writing=True)
         finally:
             car.unlock()
         if written < len(block):
@@ -83,12 +92,20 @@ class DirectorySession:
             return False
         return self._is_latest()
 
-    def commit(self) -> Upload:
-        if self._staged:
+    def _count(self, writing: bool) -> None:
+        self._car.count(
+            self._data_fd, self._offset, self._length, self._generation, writing=writing, completes=self._completes
+        )
+
+    def commit(self, ends: bool = False) -> Upload:
+        ends = ends and self._length is None
+        if ends:
+            self._length = self._offset
+        if self._staged or ends:
             self._car.lock()
             try:
                 self._check_generation()
-                self._car.count(self._data_fd, self._offset, self._length, self._generation)
+                self._count(writing=False)
             finally:
                 self._car.unlock()
             self._staged = False

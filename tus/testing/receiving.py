@@ -87,6 +87,35 @@ class Receiving(Base):
         assert (after.offset, after.state) == (6, State.COMPLETE)
         assert self.read(store, upload) == b"abcdef"
 
+    def test_the_length_can_be_reached_without_an_end(self, store: Store) -> None:
+        upload = store.append(store.create(Upload("", length=3)), 0, b"abc", completes=False)
+        assert (upload.offset, upload.state) == (3, State.RECEIVING)
+        upload = store.create(Upload("", length=6))
+        with store.open(upload, 0, completes=False) as session:
+            session.write(b"abc")
+            session.write(b"def")
+            assert session.commit().state == State.RECEIVING
+        assert store.load(upload.id).offset == 6
+        ended = store.append(upload, 6, b"")
+        assert (ended.offset, ended.state) == (6, State.COMPLETE)
+        assert self.read(store, upload) == b"abcdef"
+
+    @pytest.mark.parametrize("staged", [True, False])
+    def test_an_end_settles_the_length(self, store: Store, staged: bool) -> None:
+        upload = store.create(Upload(""))
+        with store.open(upload, 0, staged=staged) as session:
+            session.write(b"abc")
+            assert session.commit(ends=True).state == State.COMPLETE
+        assert (store.load(upload.id).length, store.load(upload.id).offset) == (3, 3)
+        assert self.read(store, upload) == b"abc"
+
+    def test_an_end_before_the_length_is_none(self, store: Store) -> None:
+        upload = store.create(Upload("", length=6))
+        with store.open(upload, 0) as session:
+            session.write(b"abc")
+            assert session.commit(ends=True).state == State.RECEIVING
+        assert (store.load(upload.id).length, store.load(upload.id).offset) == (6, 3)
+
     @pytest.mark.parametrize("offset", [0, 2, 4, 10**12])
     def test_a_wrong_offset_is_refused_and_disturbs_nobody(self, store: Store, offset: int) -> None:
         upload = store.create(Upload("", length=6))
