@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
-from tus.adapters.interface import Adapter
+from tus.adapters.interface import Adapter, Informs
 from tus.backlog import Backlog
 from tus.body import Body
 from tus.downloads import download
@@ -19,7 +19,9 @@ from tus.exchange.effects import (
     Concatenate,
     Create,
     Effect,
+    Fence,
     FinalsOf,
+    Inform,
     Load,
     Peek,
     Promise,
@@ -28,18 +30,19 @@ from tus.exchange.effects import (
     Serve,
     Settle,
     Touch,
+    Wait,
     Watch,
 )
 from tus.handover import Handing
 from tus.hooks.calling import Hooks
-from tus.hooks.events import HookType
+from tus.hooks.events import HookReply, HookType
 from tus.models import Intent, Response, Upload
 from tus.options import Options
 from tus.patience import Patience
 from tus.protocol import tus1
 from tus.protocol.intake import Intake
 from tus.receiving import Peek as PeekSink
-from tus.receiving import Reception, Sink, Watcher
+from tus.receiving import Reception, Sink, Watcher, fence
 from tus.stores.interface import Concatenates, Reads, Store
 from tus.sweeper import keep_swept
 
@@ -101,13 +104,19 @@ class Driver:
                 loaded = store.load(upload_id)
                 self.upload = self.upload or loaded
                 return loaded
-            case Receive(upload, intake):
-                received = self._pour(Reception(store, upload, intake, self._watcher(upload)), intake)
+            case Receive(upload, intake, progress):
+                received = self._pour(Reception(store, upload, intake, self._watcher(upload, progress)), intake)
                 self.upload = received.upload
                 self.kept = received.upload.offset - intake.offset
                 if received.upload.is_complete:
                     emit(Finished(received.upload))
                 return received
+            case Inform(response):
+                return self._inform(response)
+            case Fence(upload):
+                return fence(store, upload)
+            case Wait(seconds):
+                return time.sleep(seconds)
             case Create(draft):
                 began = time.time()
                 self.upload = store.create(draft)
@@ -167,13 +176,21 @@ class Driver:
     def _patience(self) -> Patience:
         return Patience(self._options.stall_timeout, self._options.min_rate)
 
-    def _watcher(self, upload: Upload) -> Watcher | None:
+    def _inform(self, response: Response) -> None:
+        if isinstance(self._adapter, Informs):
+            self._adapter.inform(response)
+
+    def _watcher(self, upload: Upload, progress: Callable[[int], Response] | None) -> Watcher | None:
         """Who is told now and then how far an upload has come, and may stop it."""
-        if not self._hooks:
+        if not self._hooks and progress is None:
             return None
-        return lambda offset: self._hooks.ask(
-            HookType.POST_RECEIVE, replace(upload, offset=offset), self._adapter.request
-        )
+
+        def watch(offset: int) -> HookReply | None:
+            if progress is not None:
+                self._inform(progress(offset))
+            return self._hooks.ask(HookType.POST_RECEIVE, replace(upload, offset=offset), self._adapter.request)
+
+        return watch
 
 
 def _concatenate(store: Concatenates, effect: Watch | Concatenate | FinalsOf | Touch) -> Any:

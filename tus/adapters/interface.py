@@ -31,6 +31,14 @@ class Adapter(Protocol):
 
 
 @runtime_checkable
+class Informs(Protocol):
+    """An adapter that may be able to send an interim response (1xx) before the response."""
+
+    def inform(self, response: Response) -> None:
+        """Send it if the server can, and the client understands it; else do nothing."""
+
+
+@runtime_checkable
 class Transactional(Protocol):
     """An adapter whose framework decides after the view whether what it did is to stand."""
 

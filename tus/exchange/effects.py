@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,10 +47,17 @@ class Create:
 
 @dataclass(frozen=True, slots=True)
 class Receive:
-    """Move the request's body into the upload. Sends back what was :class:`Received`."""
+    """Move the request's body into the upload. Sends back what was :class:`Received`.
+
+    Attributes:
+        upload: as it was loaded.
+        intake: how the body is to be taken in.
+        progress: what the client may be told now and then while it sends, given how far the upload has come.
+    """
 
     upload: Upload
     intake: Intake
+    progress: Callable[[int], Response] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +77,27 @@ class Received:
     cut: bool = False
     failure: RequestError | None = None
     stopped: HookReply | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Inform:
+    """Send an interim response, if the server can."""
+
+    response: Response
+
+
+@dataclass(frozen=True, slots=True)
+class Fence:
+    """End the append that may be running on an upload. Sends back the :class:`Upload` as it stands after that."""
+
+    upload: Upload
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Let some seconds pass."""
+
+    seconds: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,6 +291,9 @@ Effect = (
     | Load
     | Create
     | Receive
+    | Inform
+    | Fence
+    | Wait
     | Remove
     | Watch
     | Concatenate
