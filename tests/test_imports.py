@@ -15,6 +15,7 @@ MODULES = {
 #: What each room may import of ours; a name covers what is below it.
 MAY_IMPORT = {
     "tus.errors": [],
+    "tus.structured": [],
     "tus.headers": ["tus.errors"],
     "tus.filenames": [],
     "tus.checksums": ["tus.errors"],
@@ -35,6 +36,7 @@ MAY_IMPORT = {
         "tus.options",
         "tus.protocol",
         "tus.proxies",
+        "tus.structured",
     ],
     "tus.exchange": [
         "tus.checksums",
@@ -168,6 +170,7 @@ MAY_IMPORT = {
         "tus.stores.interface",
     ],
     "tus.filter": [
+        "tus.filebody",
         "tus.adapters.wsgi",
         "tus.backlog",
         "tus.errors",

@@ -19,6 +19,7 @@ from tus.models import Intent
 
 Fsync = Literal["none", "finish", "always"]
 Handover = Literal["request", "background"]
+Interim = Literal["direct", "always", "never"]
 _Member = TypeVar("_Member", bound=StrEnum)
 
 _TRUE = frozenset({"true", "yes", "on", "y", "t", "1"})
@@ -91,6 +92,21 @@ def as_handover(value: object) -> Handover:
     if value not in ("request", "background"):
         raise ValueError("must be request or background")
     return value
+
+
+def as_interim(value: object) -> Interim:
+    """To which clients interim responses are sent."""
+    if value not in ("direct", "always", "never"):
+        raise ValueError("must be direct, always or never")
+    return value
+
+
+def as_protocols(value: object) -> frozenset[str]:
+    """Protocols by their names, from a sequence or from text separated by blanks or commas; at least one."""
+    words = _words(value)
+    if not words or not set(words) <= {"tus", "ietf"}:
+        raise ValueError("must be tus, ietf or both")
+    return frozenset(words)
 
 
 def as_statuses(value: object) -> frozenset[int]:

@@ -19,6 +19,7 @@ from tus.exchange.effects import (
     Concatenate,
     Create,
     Effect,
+    End,
     Fence,
     FinalsOf,
     Inform,
@@ -115,6 +116,10 @@ class Driver:
                 return self._inform(response)
             case Fence(upload):
                 return fence(store, upload)
+            case End(upload):
+                self.upload = store.append(upload, upload.offset, b"", upload.length)
+                emit(Finished(self.upload))
+                return self.upload
             case Wait(seconds):
                 return time.sleep(seconds)
             case Create(draft):
@@ -176,9 +181,8 @@ class Driver:
     def _patience(self) -> Patience:
         return Patience(self._options.stall_timeout, self._options.min_rate)
 
-    def _inform(self, response: Response) -> None:
-        if isinstance(self._adapter, Informs):
-            self._adapter.inform(response)
+    def _inform(self, response: Response) -> bool:
+        return isinstance(self._adapter, Informs) and self._adapter.inform(response)
 
     def _watcher(self, upload: Upload, progress: Callable[[int], Response] | None) -> Watcher | None:
         """Who is told now and then how far an upload has come, and may stop it."""

@@ -85,16 +85,37 @@ class OffsetMismatch(RequestError):
 
     Attributes:
         offset: where the upload really stands, in bytes; the reply says it in ``Upload-Offset``.
+        provided: where the request took it to stand, if that is known.
     """
 
     status, reason = 409, "Conflict"
 
-    def __init__(self, offset: int) -> None:
+    def __init__(self, offset: int, provided: int | None = None) -> None:
         self.offset = offset
+        self.provided = provided
         super().__init__(
             f"The upload stands at offset {offset}; send the bytes from there on.",
             [("Upload-Offset", str(offset))],
         )
+
+
+class InconsistentLength(BadRequest):
+    """What a request says of the upload's length contradicts itself, or what was said before (400).
+
+    Attributes:
+        overruns: whether there would be more bytes than the upload has.
+    """
+
+    def __init__(self, message: str, overruns: bool = False) -> None:
+        super().__init__(message)
+        self.overruns = overruns
+
+
+class UploadCompleted(BadRequest):
+    """The upload is complete, so nothing can be appended to it (400)."""
+
+    def __init__(self) -> None:
+        super().__init__("This upload is complete; nothing can be appended to it.")
 
 
 class UploadReplaced(RequestError):

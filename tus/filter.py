@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
 from typing import Any, BinaryIO
@@ -12,8 +13,9 @@ from weakref import WeakSet
 from tus.adapters.wsgi import SURROUNDINGS, Environ, WsgiAdapter, environ_without_client, full_path
 from tus.backlog import Backlog
 from tus.errors import OptionError
+from tus.filebody import FileBody
 from tus.handover import offer
-from tus.models import Intent, Response, Upload
+from tus.models import IETF, Intent, Response, Upload
 from tus.options import Options
 from tus.protocol.routing import is_under
 from tus.receivers import hooks_of, receiver_of
@@ -161,7 +163,7 @@ def _call(app: WsgiApp, environ: Environ, claim: Claim, send_file: bool) -> Resp
     file = offer(WsgiAdapter(environ), claim, send_file)
     try:
         answer = _Answer(app, environ, file)
-        body = answer.settle()  # which may change the rest
+        body = answer.settle(keep=claim.upload.protocol == IETF)  # which may change the rest
         return Response(answer.status, answer.reason, answer.headers, body)
     except BaseException:
         file.close()
@@ -240,24 +242,41 @@ class _Answer:
             return False
         return True
 
-    def settle(self) -> Iterable[bytes]:
+    def settle(self, keep: bool = False) -> Iterable[bytes]:
         """Have it produced as far as it must be known, and return the body.
 
-        A success is one at its end only, and its body is not wanted. That of any other answer is bytes, unless it is
-        longer than what may have to be kept: then the rest is produced as it is read.
+        A success is one at its end only. Any other answer, if it is longer than what may have to be kept, is produced
+        as it is read; else it is bytes.
+
+        Args:
+            keep: whether the body of a success is wanted.
         """
         try:
             while sum(map(len, self._blocks)) <= LONGEST_ANSWER or self._is_success:
-                if self._is_success:
+                if self._is_success and not keep:
                     self._blocks.clear()
+                elif sum(map(len, self._blocks)) > LONGEST_ANSWER:
+                    return self._set_aside()
                 if not self._produce():
-                    blocks = () if self._is_success else tuple(self._blocks)
+                    blocks = tuple(self._blocks) if keep or not self._is_success else ()
                     self.close()
                     return blocks
         except BaseException:
             self.close()
             raise
         return self
+
+    def _set_aside(self) -> FileBody:
+        """A success to its end, which has more bytes than are kept in memory."""
+        file = tempfile.TemporaryFile()  # noqa: SIM115 - the response closes it
+        try:
+            while self._blocks or self._produce():
+                file.write(self._blocks.pop(0))
+            self.close()
+            return FileBody(file, 0, file.tell(), reaches_end=True)
+        except BaseException:
+            file.close()
+            raise
 
     @property
     def _is_success(self) -> bool:

@@ -13,6 +13,10 @@ from typing import Protocol
 from tus.filenames import safe_filename
 from tus.headers import parse_metadata
 
+#: The protocols, as the option ``protocols`` and the records of uploads name them: tus 1.0.0, and Resumable Uploads for
+#: HTTP.
+TUS, IETF = "tus", "ietf"
+
 _UPLOAD_ID = re.compile(r"[0-9a-f]{32}")
 
 
@@ -117,6 +121,7 @@ class Upload:
         error: what went wrong at the last attempt, for the operator.
         answer: what the application said when it accepted or rejected it.
         upload_path: the option of that name where it was created, empty in a view; None where that is not known.
+        protocol: the one that it was created by, ``tus`` or ``ietf``.
     """
 
     id: str
@@ -137,6 +142,7 @@ class Upload:
     error: str | None = None
     answer: Response | None = None
     upload_path: str | None = None
+    protocol: str = TUS
 
     @property
     def key(self) -> str:

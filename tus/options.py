@@ -14,6 +14,7 @@ from typing import Any
 from tus.converters import (
     Fsync,
     Handover,
+    Interim,
     as_base_url,
     as_bool,
     as_callable,
@@ -24,11 +25,13 @@ from tus.converters import (
     as_hook_types,
     as_hooks,
     as_intents,
+    as_interim,
     as_names,
     as_optional_path,
     as_origins,
     as_path,
     as_peers,
+    as_protocols,
     as_size,
     as_statuses,
     as_text,
@@ -65,6 +68,12 @@ class Options:
         fsync: when data is forced to the disk, see :mod:`tus.stores.directory`.
         cors_allow_origin: the origins whose pages may upload; none but the same origin by default, ``*`` for any.
         cors_allow_credentials: whether those pages may send cookies.
+        protocols: those that are spoken, ``tus`` for tus 1.0.0 and ``ietf`` for Resumable Uploads for HTTP.
+        interim: when interim responses are sent that tell a client of the IETF protocol where to resume: to clients
+            that are connected ``direct``, as far as one can see, ``always`` or ``never``. Many proxies fail over one.
+        min_size: bytes of the smallest upload that is worth resuming, as a client of the IETF protocol is told.
+        max_append_size: the most bytes of one request of the IETF protocol; 0 means no limit.
+        min_append_size: the fewest bytes of one request of the IETF protocol that does not end the upload.
         authorize: decides whether a request may do what it intends, see :data:`Authorize`. It refuses by raising
             :class:`~tus.errors.Unauthorized` or :class:`~tus.errors.Forbidden`, and returns the principal or None.
         ask_app: the intents for which a :class:`~tus.filter.Filter` asks its application first.
@@ -104,6 +113,11 @@ class Options:
     fsync: Fsync = "finish"
     cors_allow_origin: tuple[str, ...] = ()
     cors_allow_credentials: bool = False
+    protocols: frozenset[str] = frozenset({"tus", "ietf"})
+    interim: Interim = "direct"
+    min_size: int = 0
+    max_append_size: int = 0
+    min_append_size: int = 0
     authorize: Authorize | None = None
     ask_app: frozenset[Intent] = frozenset()
     max_uploads: int = 0
@@ -164,6 +178,11 @@ _CONVERTERS: dict[str, Callable[[object], object]] = {
     "fsync": as_fsync,
     "cors_allow_origin": as_origins,
     "cors_allow_credentials": as_bool,
+    "protocols": as_protocols,
+    "interim": as_interim,
+    "min_size": as_size,
+    "max_append_size": as_size,
+    "min_append_size": as_size,
     "authorize": as_callable,
     "ask_app": as_intents,
     "max_uploads": as_count,
@@ -211,6 +230,8 @@ def _build(items: tuple[tuple[str, type, object], ...]) -> Options:
         raise OptionError("on_finished", "cannot be given beside spool; one of them takes the files")
     if options.webhook_secret and not options.webhook:
         raise OptionError("webhook_secret", "needs webhook")
+    if options.min_append_size > options.max_append_size > 0:
+        raise OptionError("min_append_size", "cannot be more than max_append_size")
     if options.min_rate and not options.stall_timeout:
         raise OptionError("min_rate", "is measured over stall_timeout, which cannot be 0 then")
     if options.cors_allow_credentials and "*" in options.cors_allow_origin:

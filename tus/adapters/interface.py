@@ -34,8 +34,8 @@ class Adapter(Protocol):
 class Informs(Protocol):
     """An adapter that may be able to send an interim response (1xx) before the response."""
 
-    def inform(self, response: Response) -> None:
-        """Send it if the server can, and the client understands it; else do nothing."""
+    def inform(self, response: Response) -> bool:
+        """Send it if the server can; returns whether that was done."""
 
 
 @runtime_checkable

@@ -126,6 +126,22 @@ class WsgiAdapter:
     def stream(self) -> Readable:
         return cast(Readable, self.environ["wsgi.input"])
 
+    def inform(self, response: Response) -> bool:
+        """Under gunicorn, which lends its socket; WSGI itself has no interim responses.
+
+        The whole of it fits into the socket's buffer, to which nobody else writes before the response begins.
+        """
+        connection = self.environ.get("gunicorn.socket")
+        if connection is None or self.environ.get("SERVER_PROTOCOL") != "HTTP/1.1":
+            return False
+        fields = "".join(f"{name}: {value}\r\n" for name, value in response.headers)
+        head = f"HTTP/1.1 {response.status} {response.reason}\r\n{fields}\r\n"
+        try:
+            connection.sendall(head.encode("latin-1"))
+        except OSError:
+            return False
+        return True
+
     def respond(self, response: Response) -> None:
         self.response = response
         if isinstance(response.body, FileBody):

@@ -6,10 +6,10 @@ from collections.abc import Generator
 from dataclasses import replace
 from typing import Any
 
-from tus.errors import RequestError, StorageUnavailable, TooLarge, UploadNotFound
+from tus.errors import RequestError, StorageUnavailable, TooLarge, UploadLocked, UploadNotFound
 from tus.exchange.effects import Ask, Authorize, Effect, Load, Queue, Received, Remove, Tell, Unqueue
 from tus.hooks.events import HookReply, HookType
-from tus.models import Intent, Response, Upload
+from tus.models import Intent, Response, State, Upload
 from tus.options import Options
 from tus.protocol import hooking, tus1
 from tus.protocol.intake import Intake, overrun_message
@@ -82,6 +82,22 @@ def removed(upload: Upload, options: Options) -> Generator[Effect, Any, None]:
         yield Unqueue(HookType.POST_TERMINATE, upload)
         raise
     yield Tell(HookType.POST_TERMINATE, upload)
+
+
+def terminated(upload_id: str, options: Options, now: float) -> Generator[Effect, Any, HookReply | None]:
+    """Remove an upload because its client wants that; returns what a hook adds to the reply."""
+    upload: Upload = yield Load(upload_id)
+    yield from authorized(Intent.TERMINATE, upload)
+    tus1.check_alive(upload, now)
+    if upload.state == State.HANDING_OVER:
+        raise UploadLocked("The application is taking this file just now; try again.")
+    reply: HookReply | None = None
+    if options.has_hooks:
+        reply = yield Ask(HookType.PRE_TERMINATE, upload)
+        if reply is not None and reply.reject:
+            raise Refused(hooking.refusal(reply, "This upload is kept."))
+    yield from removed(upload, options)
+    return reply
 
 
 def made(upload: Upload, options: Options) -> Generator[Effect, Any, None]:

@@ -28,7 +28,7 @@ from tus.exchange.effects import (
     Unqueue,
 )
 from tus.hooks.events import HookReply, HookType
-from tus.models import Request, Response, State, Upload
+from tus.models import IETF, Request, Response, State, Upload
 from tus.options import Options
 from tus.protocol import hooking, tus1_replies
 from tus.protocol.handing import Outcome, goes_aside, outcome_of
@@ -80,7 +80,7 @@ def hand_over(
         return Handed(outcome, answer)
     if outcome == Outcome.ACCEPTED:
         answer = hooking.merged(answer, added)
-    yield Settle(outcome, _kept(answer, outcome), None)
+    yield Settle(outcome, _kept(answer, outcome, upload), None)
     if options.has_hooks and outcome == Outcome.ACCEPTED:
         yield Tell(HookType.POST_FINISH, upload)
     return Handed(outcome, answer)
@@ -107,11 +107,15 @@ def _offer(
 _PERSONAL = frozenset({"set-cookie", "set-cookie2", "www-authenticate", "proxy-authenticate", "authentication-info"})
 
 
-def _kept(answer: Response, outcome: Outcome) -> Response:
-    """What is written down of an answer: all of a rejection, and the header fields of a success that a client gets."""
-    headers = tus1_replies.lent_headers(answer) if outcome == Outcome.ACCEPTED else answer.headers
+def _kept(answer: Response, outcome: Outcome, upload: Upload) -> Response:
+    """What is written down of an answer: what a client gets to hear of it.
+
+    That is all of a rejection, and of a success to a client of the IETF protocol; and the header fields of another.
+    """
+    lends = outcome == Outcome.ACCEPTED and upload.protocol != IETF
+    headers = tus1_replies.lent_headers(answer) if lends else answer.headers
     headers = [(name, value) for name, value in headers if name.lower() not in _PERSONAL]
-    if outcome == Outcome.ACCEPTED:
+    if lends:
         return Response(answer.status, answer.reason, headers)
     if isinstance(answer.body, tuple):
         return Response(answer.status, answer.reason, headers, answer.body)

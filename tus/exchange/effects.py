@@ -81,7 +81,7 @@ class Received:
 
 @dataclass(frozen=True, slots=True)
 class Inform:
-    """Send an interim response, if the server can."""
+    """Send an interim response, if the server can. Sends back whether that was done."""
 
     response: Response
 
@@ -89,6 +89,13 @@ class Inform:
 @dataclass(frozen=True, slots=True)
 class Fence:
     """End the append that may be running on an upload. Sends back the :class:`Upload` as it stands after that."""
+
+    upload: Upload
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """Complete an upload that has reached its length. Sends back the :class:`Upload`."""
 
     upload: Upload
 
@@ -293,6 +300,7 @@ Effect = (
     | Receive
     | Inform
     | Fence
+    | End
     | Wait
     | Remove
     | Watch

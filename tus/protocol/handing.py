@@ -37,7 +37,12 @@ def is_told_complete(upload: Upload, options: Options) -> bool:
     """Whether its client may believe that all is done, which it does when the offset equals the length."""
     if upload.is_pending:
         return options.handover == "background"
-    return upload.state != State.REJECTED
+    return upload.state != State.REJECTED and not is_open(upload)
+
+
+def is_open(upload: Upload) -> bool:
+    """Whether every byte that was announced is there, and the IETF protocol waits for a word that this is all."""
+    return upload.state == State.RECEIVING and upload.offset == upload.length and not upload.is_final
 
 
 def told_offset(upload: Upload, options: Options) -> int:

@@ -52,7 +52,7 @@ def route(url: str, method: str, upload_path: str | None) -> Target:
     head, _, tail = url.rpartition("/")
     exists = is_upload_id(tail)
     if upload_path is None:
-        creates = not exists and method in ("POST", "OPTIONS", "GET")
+        creates = not exists and method in ("POST", "PUT", "OPTIONS", "GET")
     else:
         path = "/" + unquote(url.partition("://")[2].partition("/")[2])  # a Host may be anything, urlsplit() minds
         creates = path == upload_path

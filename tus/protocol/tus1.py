@@ -26,6 +26,7 @@ from tus.errors import (
 from tus.models import Request, State, Upload
 from tus.options import Options
 from tus.protocol.intake import Body, Intake, body_length, overrun_message
+from tus.protocol.recognising import marks_ietf
 from tus.protocol.routing import Target, target_of, upload_id_of
 
 VERSION: Final = "1.0.0"
@@ -131,7 +132,7 @@ def is_ours(request: Request, options: Options) -> bool:
         names_upload = upload_id is not None if options.upload_path is not None else bool(upload_id)
         return names_upload or (method == "HEAD" and request.headers.get("Tus-Resumable") is not None)
     if method == "POST" and headers.media_type(request.headers.get("Content-Type") or "") in _FORM_TYPES:
-        return any(request.headers.get(name) is not None for name in _MARKS)
+        return marks_ietf(request) or any(request.headers.get(name) is not None for name in _MARKS)
     return True
 
 

@@ -34,8 +34,15 @@ _TYPE = ("Content-Type", "text/plain; charset=utf-8")
 _EMPTY = (_TYPE, ("Content-Length", "0"))
 
 
-def discovered(options: Options, extensions: frozenset[str]) -> Response:
-    """The reply to OPTIONS (Core, OPTIONS): 200, because some browsers do not take a 204 for a preflight."""
+def discovered(options: Options, extensions: frozenset[str] | None) -> Response:
+    """The reply to OPTIONS (Core, OPTIONS): 200, because some browsers do not take a 204 for a preflight.
+
+    Args:
+        options: the operator's choices.
+        extensions: those that work; None where tus is not spoken.
+    """
+    if extensions is None:
+        return Response(200, "OK", [*_EMPTY])
     response = Response(200, "OK", [("Tus-Resumable", VERSION), ("Tus-Version", VERSION)])
     if extensions:
         response.headers.append(("Tus-Extension", ",".join(name for name in EXTENSIONS if name in extensions)))

@@ -325,7 +325,7 @@ class DirectoryStore(Joining):
     def _append(self, upload: Upload, offset: int, block: Block, length: int | None, completes: bool) -> Upload:
         with SideCar(self._path(upload.id), self._policy) as car:
             is_takeover = car.slot.writing
-            data_fd = car.open_data(offset, length)
+            data_fd = car.open_data(upload, offset, length)
             try:
                 written = write_at(data_fd, block, offset)
                 settled = car.slot.length if length is None else length

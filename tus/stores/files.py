@@ -21,7 +21,7 @@ from typing import Any, BinaryIO, Self
 from tus.converters import Fsync
 from tus.errors import OffsetMismatch, StorageFull, UploadGone, UploadNotFound
 from tus.events import Synced, emit
-from tus.models import Response, State, Upload
+from tus.models import IETF, Response, State, Upload
 from tus.stores import sidecar
 from tus.stores.interface import Block
 from tus.stores.locks import lock, unlock
@@ -32,7 +32,6 @@ FLAGS = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK  # whatever lies there must
 _fdatasync: Callable[[int], None] = getattr(os, "fdatasync", os.fsync)
 
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
-_NOBODY = Upload("")
 _LARGEST = 16 << 20  # bytes; more is no side-car, whatever it is called
 _FIRST_READ = 4096  # bytes; nearly every side-car in one system call
 
@@ -71,7 +70,9 @@ class Policy:
         """
         if size >= upload.offset:
             return upload
-        if self.fsync == "always" or upload.is_final or upload.state == State.REJECTED:
+        # An offset of the IETF protocol never decreases.
+        never = upload.is_final or upload.state == State.REJECTED or upload.protocol == IETF
+        if self.fsync == "always" or never:
             raise UploadGone("Data of this upload was lost; create a new one.")
         return replace(upload, offset=size, state=State.RECEIVING)
 
@@ -146,10 +147,11 @@ class SideCar:
         """The upload as it was read last, given what creation fixed."""
         return sidecar.with_slot(record, self.slot, self.path)
 
-    def open_data(self, offset: int, length: int | None) -> int:
+    def open_data(self, record: Upload, offset: int, length: int | None) -> int:
         """Open the data for writing; the caller holds the lock.
 
         Args:
+            record: what creation fixed.
             offset: where the caller believes that the upload stands.
             length: the upload's, if it is about to be settled.
 
@@ -169,7 +171,7 @@ class SideCar:
             if not stat.S_ISREG(status.st_mode):
                 raise UploadGone("The data of this upload is no file any more; create a new one.")
             size = status.st_size
-            stands = self._policy.as_far_as_stored(self.upload(_NOBODY), size)
+            stands = self._policy.as_far_as_stored(self.upload(record), size)
             if stands.offset != offset or stands.state != State.RECEIVING:
                 raise OffsetMismatch(stands.offset)
             if size > offset:

@@ -36,7 +36,7 @@ class DirectorySession:
             undo.callback(car.close)
             car.lock()
             try:
-                self._data_fd = car.open_data(offset, length)
+                self._data_fd = car.open_data(record, offset, length)
                 undo.callback(os.close, self._data_fd)
                 is_takeover = car.slot.writing
                 self._length = car.slot.length if length is None else length

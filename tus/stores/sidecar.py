@@ -154,6 +154,7 @@ def pack(upload: Upload, slot: Slot) -> bytes:
             "parts": upload.parts,
             "principal": upload.principal,
             "upload_path": upload.upload_path,
+            "protocol": upload.protocol,
         }
     ).encode()
     slots = slot.pack() + bytes(SLOT_SIZE) if slot.position == 0 else bytes(SLOT_SIZE) + slot.pack()
@@ -194,6 +195,7 @@ def unpack_record(data: bytes) -> Upload:
             parts=tuple(fields["parts"]),
             principal=fields["principal"],
             upload_path=fields.get("upload_path"),
+            protocol=fields.get("protocol", "tus"),
         )
     except (ValueError, KeyError, TypeError):
         raise Damaged("the creation record is not one of this version") from None
@@ -220,6 +222,7 @@ def with_slot(upload: Upload, slot: Slot, path: str | None) -> Upload:
         upload.error,
         upload.answer,
         upload.upload_path,
+        upload.protocol,
     )
 
 

@@ -1,0 +1,216 @@
+"""One request of the IETF protocol from its head to its reply; like :mod:`tus.exchange.answering`, a generator."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from contextlib import suppress
+from dataclasses import replace
+from typing import Any
+
+from tus.errors import BadRequest, InconsistentLength, NotTaken, RequestError, TooLarge, UploadCompleted, UploadLocked
+from tus.exchange.admission import Refused, admitted, authorized, check_new, made, received_upload, removed, terminated
+from tus.exchange.completion import Handed, decided, hand_over
+from tus.exchange.effects import (
+    Create,
+    Effect,
+    Fence,
+    Inform,
+    Load,
+    Peek,
+    Peeked,
+    Promise,
+    Receive,
+    Received,
+    Steps,
+    Wait,
+)
+from tus.models import IETF, Intent, Request, Response, State, Upload
+from tus.options import Options
+from tus.protocol import hooking, ietf, ietf_replies, tus1, tus1_replies
+from tus.protocol.handing import Outcome
+from tus.protocol.intake import Intake
+from tus.protocol.profiles import Profile
+from tus.protocol.recognising import takes_interim
+
+LONGEST_JOIN = 20.0  # seconds that a request waits for a hand-over which another one has begun
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 1.0
+
+
+class Conversation:
+    """One request of a client that speaks the IETF protocol.
+
+    Args:
+        request: the head.
+        profile: the version that it speaks.
+        options: the operator's choices.
+        now: seconds since 1970.
+    """
+
+    def __init__(self, request: Request, profile: Profile, options: Options, now: float) -> None:
+        self._request = request
+        self._profile = profile
+        self._options = options
+        self._now = now
+        self._interim = takes_interim(request, profile, options)
+
+    def steps(self) -> Steps:
+        """Answer it; refusals too are responses."""
+        is_head = self._request.method == "HEAD"
+        try:
+            return (yield from self._answer())
+        except RequestError as error:
+            return ietf_replies.refused(error, self._profile, self._options, is_head)
+        except Refused as refusal:
+            return ietf_replies.relayed(refusal.answer, self._profile, is_head)
+
+    def _answer(self) -> Steps:
+        command = ietf.parse(self._request, self._profile, self._options)
+        match command:
+            case ietf.Append():
+                return (yield from self._append(command))
+            case ietf.Create():
+                return (yield from self._create(command))
+            case ietf.Inspect(upload_id):
+                return (yield from self._inspect(upload_id))
+            case ietf.Cancel(upload_id):
+                reply = yield from terminated(upload_id, self._options, self._now)
+                return hooking.merged(ietf_replies.cancelled(self._profile), reply)
+
+    # -- Offset retrieval --
+
+    def _inspect(self, upload_id: str) -> Steps:
+        upload: Upload = yield Load(upload_id)
+        yield from authorized(Intent.HEAD, upload)
+        tus1.check_alive(upload, self._now)
+        if upload.state == State.RECEIVING and upload.concat is None:
+            upload = yield Fence(upload)  # what is told must not be stale when it arrives
+        if upload.state == State.COMPLETE and not upload.is_known and upload.is_pending:
+            with suppress(UploadLocked):  # then it is being handed over, which is as good
+                upload = yield Promise(upload)
+        return ietf_replies.inspected(upload, self._profile, self._options, self._now)
+
+    # -- Creation --
+
+    def _create(self, command: ietf.Create) -> Steps:
+        options, profile = self._options, self._profile
+        intake = ietf.decide_first_bytes(command, profile, options)
+        draft = Upload(
+            "",
+            length=ietf.draft_length(command, profile),
+            raw_metadata=command.raw_metadata,
+            upload_path=options.upload_path or "",
+            protocol=IETF,
+        )
+        draft, reply = yield from admitted(Intent.CREATE, draft, options)
+        if command.body.length != 0 or draft.length == 0:
+            draft = replace(draft, is_known=False)  # it may be completed before its client hears of it
+        if reply is not None and reply.id is not None:
+            yield from check_new(draft)
+        upload: Upload = yield Create(draft)
+        location = tus1_replies.upload_url(ietf.target(self._request, options).creation_url, upload.id)
+        is_told = False
+        try:
+            yield from made(upload, options)
+            if command.body.length != 0 and self._interim and (command.length or 0) >= options.min_size:
+                is_told = yield Inform(ietf_replies.announced(upload, location, profile, options, self._now))
+            if intake is not None:
+                upload = yield from self._receive(upload, intake, command.complete)
+        except (RequestError, Refused):
+            if not is_told:
+                yield from removed(upload, options)  # its client cannot reach it
+            raise
+        if upload.is_pending:
+            response = yield from self._complete(upload, location)
+        else:
+            response = ietf_replies.created(upload, location, profile, options, self._now)
+        return hooking.merged(response, reply)
+
+    # -- Append --
+
+    def _append(self, command: ietf.Append) -> Steps:
+        options, profile = self._options, self._profile
+        upload: Upload = yield Load(command.upload_id)
+        yield from authorized(Intent.APPEND, upload)
+        tus1.check_alive(upload, self._now)
+        if not self._request.is_rerun and not upload.is_known:
+            upload = replace(upload, is_known=True)
+        if upload.is_complete and not upload.is_partial:
+            return (yield from self._repeat(command, upload))
+        try:
+            intake = ietf.decide_append(command, upload, profile, options)
+        except InconsistentLength as error:
+            if error.overruns and profile.overrun_invalidates:
+                yield from removed(upload, options)
+            raise
+        upload = yield from self._receive(upload, intake, bool(command.complete))
+        if upload.is_pending:
+            return (yield from self._complete(upload))
+        return ietf_replies.appended(upload, profile, options, self._now)
+
+    def _receive(self, upload: Upload, intake: Intake, complete: bool) -> Generator[Effect, Any, Upload]:
+        """Take a body in, as far as it comes."""
+        profile = self._profile
+        tells = profile.tells_progress and self._interim
+        progress = (lambda offset: ietf_replies.progressed(offset, profile)) if tells else None
+        received: Received = yield Receive(upload, intake, progress)
+        try:
+            upload = yield from received_upload(received, intake, self._options)
+        except TooLarge:
+            if not ietf.is_overrun(received.upload, intake):
+                raise
+            if profile.overrun_invalidates:
+                yield from removed(received.upload, self._options)
+            raise InconsistentLength("The body has more bytes than the upload's length leaves room for.") from None
+        if received.failure is not None:
+            raise received.failure
+        if received.cut and intake.body.checksums:
+            raise BadRequest("The body ended early, so its digest could not be verified; nothing of it was kept.")
+        if complete and not received.cut and not upload.is_complete:
+            raise InconsistentLength(f"The body ended at byte {upload.offset}, before the length of {upload.length}.")
+        return upload
+
+    def _repeat(self, command: ietf.Append, upload: Upload) -> Steps:
+        """An append to an upload of which every byte is there: it asks for the hand-over, or for what came of it."""
+        asks = ietf.is_asking_again(command, upload)
+        if command.body.length is None:
+            peeked: Peeked = yield Peek(Intake(upload.offset, None, 0, command.body))
+            if peeked.data:
+                raise UploadCompleted()
+        if not upload.is_pending:
+            if not asks or self._profile.refuses_completed:
+                raise UploadCompleted()
+            return self._reply_to(decided(upload), upload)
+        if not asks:
+            return ietf_replies.appended(upload, self._profile, self._options, self._now)
+        return (yield from self._complete(upload))
+
+    # -- Hand-over --
+
+    def _complete(self, upload: Upload, location: str | None = None) -> Steps:
+        """Hand a complete upload over; its location is given where the request has created it."""
+        options, profile = self._options, self._profile
+        if options.handover == "background":
+            yield Promise(upload)
+            status, reason = (204, "No Content") if location is None else (201, "Created")
+            return ietf_replies.completed(Response(status, reason), upload, location, profile, True)
+        handed = yield from self._hand_over(upload)
+        return self._reply_to(handed, upload, location)
+
+    def _reply_to(self, handed: Handed, upload: Upload, location: str | None = None) -> Response:
+        is_last_word = handed.outcome != Outcome.POSTPONED
+        return ietf_replies.completed(handed.answer, upload, location, self._profile, is_last_word)
+
+    def _hand_over(self, upload: Upload) -> Generator[Effect, Any, Handed]:
+        """Hand over now, or join the hand-over that is running: a client that came back waits for the same answer."""
+        not_taken = NotTaken()
+        pending = Response.of_text(not_taken.status, str(not_taken), not_taken.reason, not_taken.headers)
+        waited, pause = 0.0, _FIRST_PAUSE
+        while True:
+            try:
+                return (yield from hand_over(upload, self._options, pending))
+            except UploadLocked:
+                if waited >= LONGEST_JOIN:
+                    raise
+            yield Wait(pause)
+            waited += pause
+            pause = min(pause * 2, _LONGEST_PAUSE)

@@ -1,0 +1,119 @@
+"""The drafts of "Resumable Uploads for HTTP" (draft-ietf-httpbis-resumable-upload): a profile for each interop version.
+
+This table is all that is known of how they differ; what reads a request or words a reply asks it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from enum import Enum
+from types import MappingProxyType
+
+
+class Missing(Enum):
+    """What an append means that does not say whether it completes the upload."""
+
+    COMPLETES = "completes"
+    COMPLETES_AT_LENGTH = "completes where it reaches the length"
+    REFUSED = "is refused"
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """How one interop version works.
+
+    Attributes:
+        version: the number that requests and replies carry in ``Upload-Draft-Interop-Version``; None where the client
+            has named none that is known, so that it must not be sent interim responses.
+        drafts: the numbers of the drafts, for people.
+        is_inverted: whether completeness is told by ``Upload-Incomplete``, in place of ``Upload-Complete``.
+        missing: what it means where it is not told by an append.
+        needs_media_type: whether an append must be of the type ``application/partial-upload``.
+        completes_at_length: whether an upload is complete once its length is reached, whoever says so.
+        appended_status: of the reply to an append that does not complete the upload.
+        tells_progress: whether interim responses tell the offset.
+        forbids_state: whether HEAD and DELETE must not carry what tells an upload's state.
+        hides_gone: whether what there was once is 404, and not 410.
+        refuses_completed: whether an append to a completed upload is refused, in place of getting the same reply again.
+        overrun_invalidates: whether a body that is longer than the upload ends the upload.
+        lifetime_key: the key in ``Upload-Limit`` for the seconds that are left; empty where there is no such field.
+        tells_length: whether the reply to HEAD has ``Upload-Length`` where every byte is there, and the application has
+            not accepted it. A client of version 6 that is widely used takes offset == length for success.
+        has_problems: whether refusals are described by ``application/problem+json``.
+        keeps_location: whether ``Location`` is the upload's also in the reply to the request that completes it.
+    """
+
+    version: int | None
+    drafts: str
+    is_inverted: bool
+    missing: Missing
+    needs_media_type: bool
+    completes_at_length: bool
+    appended_status: int
+    tells_progress: bool
+    forbids_state: bool
+    hides_gone: bool
+    refuses_completed: bool
+    overrun_invalidates: bool
+    lifetime_key: str
+    tells_length: bool
+    has_problems: bool
+    keeps_location: bool
+
+    @property
+    def complete_field(self) -> str:
+        """The name of the field that tells completeness."""
+        return "Upload-Incomplete" if self.is_inverted else "Upload-Complete"
+
+
+_V3 = Profile(
+    version=3,
+    drafts="-01",
+    is_inverted=True,
+    missing=Missing.COMPLETES,
+    needs_media_type=False,
+    completes_at_length=True,
+    appended_status=201,
+    tells_progress=False,
+    forbids_state=True,
+    hides_gone=True,
+    refuses_completed=False,
+    overrun_invalidates=False,
+    lifetime_key="",
+    tells_length=False,
+    has_problems=False,
+    keeps_location=True,
+)
+_V4 = replace(_V3, version=4, drafts="-02", is_inverted=False, missing=Missing.COMPLETES_AT_LENGTH)
+_V5 = replace(_V4, version=5, drafts="-03", tells_progress=True)
+_V6 = replace(
+    _V5,
+    version=6,
+    drafts="-04 and -05",
+    needs_media_type=True,
+    refuses_completed=True,
+    lifetime_key="expires",
+    has_problems=True,
+)
+_V7 = replace(
+    _V6,
+    version=7,
+    drafts="-06 to -08",
+    missing=Missing.REFUSED,
+    completes_at_length=False,
+    appended_status=204,
+    forbids_state=False,
+    hides_gone=False,
+    overrun_invalidates=True,
+    lifetime_key="max-age",
+    tells_length=True,
+    keeps_location=False,
+)
+_V8 = replace(_V7, version=8, drafts="-09 to -11")
+_V9 = replace(_V8, version=9, drafts="-12", refuses_completed=False)
+
+#: By interop version.
+PROFILES = MappingProxyType({int(profile.version or 0): profile for profile in (_V3, _V4, _V5, _V6, _V7, _V8, _V9)})
+
+#: For a client that names no version that is known.
+UNVERSIONED = replace(_V9, version=None)

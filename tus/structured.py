@@ -1,0 +1,50 @@
+"""Structured header fields (RFC 9651), as far as the protocols need them. Pure: strings in, values out.
+
+What is not of the type that is wanted counts as absent, which is what the protocols ask for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import http_sf
+
+
+def _parse(value: str | None, kind: str) -> Any:
+    if value is None:
+        return None
+    try:
+        return http_sf.parse(value.encode("latin-1"), tltype=kind)
+    except ValueError:
+        return None
+
+
+def parse_boolean(value: str | None) -> bool | None:
+    """An Item whose value is a Boolean; its parameters do not matter."""
+    item = _parse(value, "item")
+    return item[0] if item is not None and isinstance(item[0], bool) else None
+
+
+def parse_count(value: str | None) -> int | None:
+    """An Item whose value is an Integer that is not negative; its parameters do not matter."""
+    item = _parse(value, "item")
+    if item is None or not isinstance(item[0], int) or isinstance(item[0], bool) or item[0] < 0:
+        return None
+    return item[0]
+
+
+def parse_bytes(value: str | None) -> dict[str, bytes]:
+    """A Dictionary; those of its members whose value is a Byte Sequence."""
+    members = _parse(value, "dictionary") or {}
+    return {key: member[0] for key, member in members.items() if isinstance(member[0], bytes)}
+
+
+def format_boolean(value: bool) -> str:
+    """An Item."""
+    return "?1" if value else "?0"
+
+
+def format_dictionary(members: Mapping[str, int | bytes]) -> str:
+    """A Dictionary."""
+    return http_sf.ser(dict(members)) if members else ""
