@@ -95,6 +95,17 @@ def test_tusjs(site, proxy, tusjs, kind, fault):
         assert keys
 
 
+@pytest.mark.node
+@pytest.mark.parametrize("fault", FAULTS + OUTSIDE)
+@pytest.mark.parametrize("kind", ["patch", "post", "empty"])
+def test_tusjs_over_ietf(site, proxy, tusjs, kind, fault):
+    belief, keys = row(site, proxy, tusjs.speaking("ietf-draft-05"), kind, fault)
+    if fault not in ENDS_TUSJS:
+        assert belief.succeeded, belief
+    if belief.succeeded:
+        assert keys
+
+
 @pytest.mark.parametrize("name", ["reject-1", "reject-2"])
 def test_what_is_rejected_stays_so(site, proxy, name):
     belief = tuspy(proxy.origin + PATH, name, b"some data", "patch", patience=2)
