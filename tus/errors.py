@@ -157,6 +157,10 @@ class TooLarge(RequestError):
     status, reason = 413, "Content Too Large"
 
 
+class TooSmall(BadRequest):
+    """The body is smaller than is allowed (400)."""
+
+
 class UnsupportedMediaType(RequestError):
     """A PATCH has another Content-Type than the protocol's (415)."""
 

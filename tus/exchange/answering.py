@@ -65,11 +65,10 @@ def _spoken_to(request: Request, options: Options) -> Generator[Effect, Any, Pro
     A GET is for the data where there is any for it.
     """
     upload_id = target(request, options).upload_id
-    if not upload_id:
-        return TUS
     try:
-        upload: Upload = yield Load(upload_id)
+        upload: Upload = yield Load(upload_id or "")
     except RequestError:
-        return TUS  # which is to say it
+        # Which is to say it. A DELETE would hear of a version of tus that is missing.
+        return TUS if upload_id is None or request.method != "DELETE" else UNVERSIONED
     has_data = options.download and upload.is_complete and upload.state != State.REJECTED
     return TUS if upload.protocol != IETF or (request.method == "GET" and has_data) else UNVERSIONED

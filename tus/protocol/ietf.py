@@ -20,6 +20,7 @@ from tus.errors import (
     MethodNotAllowed,
     OffsetMismatch,
     TooLarge,
+    TooSmall,
     UnsupportedMediaType,
     UploadCompleted,
     UploadNotFound,
@@ -147,6 +148,7 @@ def _parse_create(request: Request, profile: Profile, options: Options) -> Creat
     if complete is None:
         raise BadRequest(f"{profile.complete_field} must be ?1 or ?0.")
     length = structured.parse_count(request.headers.get("Upload-Length"))
+    _check_size(length, options)
     body = _parse_body(request)
     if complete and body.length is not None:
         if length is not None and length != body.length:
@@ -253,9 +255,9 @@ def decide_append(command: Append, upload: Upload, profile: Profile, options: Op
         raise Forbidden("This upload belongs to a concatenation, which is of another protocol.")
     if command.offset != upload.offset:
         raise OffsetMismatch(upload.offset, command.offset)
+    _check_append_size(command.body, bool(command.complete), options)  # first, because its client can mend it
     length = _decide_length(command, upload)
     _check_size(length, options)
-    _check_append_size(command.body, bool(command.complete), options)
     completes = command.complete is not False or profile.completes_at_length
     settles = length if upload.length is None or (completes and length == upload.offset) else None
     limit = _limit(upload.offset, length, command.body, options)
@@ -323,7 +325,7 @@ def _check_append_size(body: Body, complete: bool, options: Options) -> None:
     if options.max_append_size and body.length > options.max_append_size:
         raise TooLarge(f"One request may have at most {options.max_append_size} bytes; send more of them.")
     if body.length < options.min_append_size and not complete:
-        raise BadRequest(f"One request must have at least {options.min_append_size} bytes, except for the last.")
+        raise TooSmall(f"One request must have at least {options.min_append_size} bytes, except for the last.")
 
 
 # -- What a client is told ----------------------------------------------------------------------------------------

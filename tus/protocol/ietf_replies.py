@@ -15,6 +15,8 @@ from tus.errors import (
     InconsistentLength,
     OffsetMismatch,
     RequestError,
+    TooLarge,
+    TooSmall,
     UploadCompleted,
     UploadGone,
     UploadLocked,
@@ -148,7 +150,7 @@ def refused(error: RequestError, profile: Profile, options: Options, is_head: bo
     """The reply to a request that cannot be carried out."""
     status, reason = _status(error, profile)
     headers = [*_state(profile, False), *error.headers]
-    if status == 413:
+    if isinstance(error, TooLarge | TooSmall):
         headers += limits(options, profile, None, 0.0)
     if is_head:
         return Response(status, reason, [*headers, *_EMPTY, ("Cache-Control", "no-store")])
