@@ -16,6 +16,7 @@ from tusclient.exceptions import TusCommunicationError
 
 #: The ways in which an upload comes to its end.
 TUSJS_KINDS = ("patch", "post", "empty", "parts")
+TUSJS_IETF_KINDS = ("patch", "post", "empty")
 TUSPY_KINDS = ("patch", "empty")
 
 SILENCE = "it has said neither that it succeeded nor that it failed"
