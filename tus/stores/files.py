@@ -73,7 +73,7 @@ class Policy:
             return upload
         if self.fsync == "always" or upload.is_final or upload.state == State.REJECTED:
             raise UploadGone("Data of this upload was lost; create a new one.")
-        return replace(upload, offset=size, state=State.RECEIVING)
+        return replace(upload, offset=size, state=State.RECEIVING, digests=())
 
 
 class SideCar:
@@ -321,6 +321,8 @@ def read_upload(fd: int, path: str) -> Upload:
         try:
             data = read_all(fd)
             upload = sidecar.with_slot(sidecar.unpack_record(data), sidecar.unpack_slots(data), path)
+            if upload.hashes:
+                upload = sidecar.with_digests(upload, data)
             return sidecar.with_outcome(upload, data) if upload.attempts else upload
         except Damaged:
             time.sleep(0.001)
