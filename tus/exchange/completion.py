@@ -174,7 +174,8 @@ def handed_over(
     upload: Upload, request: Request, options: Options, unfinished: Response | None = None, last_bytes: bytes = b""
 ) -> Generator[Effect, Any, Handed | None]:
     """Hand over now, or None where that happens in the background."""
-    if options.handover == "background":
+    is_rejected = bool(upload.digests) and digests.differs(upload)  # which its client can as well hear at once
+    if options.handover == "background" and not is_rejected:
         yield Promise(upload)
         return None
     pending = unfinished or tus1_replies.refused(NotTaken(), is_head=False)
