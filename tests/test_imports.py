@@ -19,16 +19,19 @@ MAY_IMPORT = {
     "tus.headers": ["tus.errors"],
     "tus.filenames": [],
     "tus.checksums": ["tus.errors"],
+    "tus.hashing": ["tus.checksums"],
+    "tus.digests": ["tus.checksums", "tus.models", "tus.structured"],
     "tus.models": ["tus.headers", "tus.filenames"],
     "tus.hooks": [],
     "tus.hooks.events": ["tus.headers", "tus.models"],
     "tus.hooks.calling": ["tus.errors", "tus.hooks.events", "tus.models"],
-    "tus.converters": ["tus.hooks.events", "tus.models"],
+    "tus.converters": ["tus.digests", "tus.hooks.events", "tus.models"],
     "tus.options": ["tus.converters", "tus.errors", "tus.hooks.events", "tus.models"],
     "tus.cors": ["tus.models", "tus.options"],
     "tus.proxies": ["tus.models", "tus.options"],
     "tus.protocol": [
         "tus.checksums",
+        "tus.digests",
         "tus.errors",
         "tus.headers",
         "tus.hooks.events",
@@ -41,6 +44,7 @@ MAY_IMPORT = {
     "tus.exchange": [
         "tus.checksums",
         "tus.cors",
+        "tus.digests",
         "tus.errors",
         "tus.exchange",
         "tus.hooks.events",
@@ -49,7 +53,16 @@ MAY_IMPORT = {
         "tus.protocol",
     ],
     "tus.events": ["tus.models"],
-    "tus.stores": ["tus.converters", "tus.errors", "tus.events", "tus.models", "tus.options", "tus.stores"],
+    "tus.stores": [
+        "tus.checksums",
+        "tus.converters",
+        "tus.errors",
+        "tus.events",
+        "tus.hashing",
+        "tus.models",
+        "tus.options",
+        "tus.stores",
+    ],
     "tus.sweeper": ["tus.stores.interface"],
     "tus.body": ["tus.models", "tus.patience", "tus.stores.interface", "tus.body_gunicorn"],
     "tus.body_gunicorn": ["tus.patience", "tus.stores.interface"],
@@ -233,7 +246,7 @@ MAY_IMPORT = {
     ],
 }
 PURE = {"hooks.events", "hooks.tusd", "converters", "errors", "headers", "filenames", "checksums", "models", "options"}
-PURE |= {"cors", "events", "proxies", "protocol", "exchange"}
+PURE |= {"cors", "digests", "structured", "events", "proxies", "protocol", "exchange"}
 IMPURE = {"os", "io", "time", "asyncio", "socket", "threading", "random", "secrets", "tempfile", "pathlib", "webob"}
 
 

@@ -14,6 +14,7 @@ from enum import StrEnum
 from typing import Any, Literal, TypeVar
 from urllib.parse import urlsplit
 
+from tus.digests import NAMES
 from tus.hooks.events import HookType
 from tus.models import Intent
 
@@ -85,6 +86,15 @@ def as_fsync(value: object) -> Fsync:
     if value not in ("none", "finish", "always"):
         raise ValueError("must be none, finish or always")
     return value
+
+
+def as_digests(value: object) -> tuple[str, ...]:
+    """Algorithms, from a sequence or from text separated by blanks or commas, to the names of :mod:`tus.checksums`."""
+    words = _words(value)
+    known = {**NAMES, **{algorithm: algorithm for algorithm in NAMES.values()}}
+    if words is None or not all(word.lower() in known for word in words):
+        raise ValueError(f"must be some of {', '.join(NAMES)}")
+    return tuple(dict.fromkeys(known[word.lower()] for word in words))
 
 
 def as_handover(value: object) -> Handover:

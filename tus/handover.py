@@ -13,7 +13,19 @@ from tus.adapters.interface import Adapter
 from tus.errors import NotTaken, Rejected, RequestError, StorageUnavailable
 from tus.events import Ended, HandedOver, emit
 from tus.exchange import effects
-from tus.exchange.effects import Ask, Begin, HandingEffect, Offer, Offered, Queue, ReadBack, Settle, Tell, Unqueue
+from tus.exchange.effects import (
+    Ask,
+    Begin,
+    Digest,
+    HandingEffect,
+    Offer,
+    Offered,
+    Queue,
+    ReadBack,
+    Settle,
+    Tell,
+    Unqueue,
+)
 from tus.hooks.calling import Hooks
 from tus.models import Request, Response, Upload
 from tus.protocol.handing import Outcome
@@ -70,6 +82,9 @@ class Handing:
                 with self.claim.open() as file:
                     file.seek(-size, os.SEEK_END)
                     return file.read(size)
+            case Digest():
+                self._began = time.monotonic()
+                return self.claim.digest()
             case Begin(is_last):
                 self._began = time.monotonic()
                 return self.claim.begin(is_last)

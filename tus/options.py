@@ -19,6 +19,7 @@ from tus.converters import (
     as_bool,
     as_callable,
     as_count,
+    as_digests,
     as_duration,
     as_fsync,
     as_handover,
@@ -65,6 +66,7 @@ class Options:
         download: whether finished uploads that are kept can be downloaded from their URL.
         max_size: the largest upload, in bytes; 0 means no limit.
         max_metadata_size: the longest ``Upload-Metadata`` field, in bytes; 0 means no limit.
+        digest: the algorithms of the digests that are computed of each whole file.
         fsync: when data is forced to the disk, see :mod:`tus.stores.directory`.
         cors_allow_origin: the origins whose pages may upload; none but the same origin by default, ``*`` for any.
         cors_allow_credentials: whether those pages may send cookies.
@@ -110,6 +112,7 @@ class Options:
     download: bool = False
     max_size: int = 0
     max_metadata_size: int = 4096
+    digest: tuple[str, ...] = ()
     fsync: Fsync = "finish"
     cors_allow_origin: tuple[str, ...] = ()
     cors_allow_credentials: bool = False
@@ -175,6 +178,7 @@ _CONVERTERS: dict[str, Callable[[object], object]] = {
     "download": as_bool,
     "max_size": as_size,
     "max_metadata_size": as_size,
+    "digest": as_digests,
     "fsync": as_fsync,
     "cors_allow_origin": as_origins,
     "cors_allow_credentials": as_bool,

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from email.message import Message
 from typing import Final
 
-from tus import headers, structured
+from tus import digests, headers, structured
 from tus.errors import (
     BadRequest,
     Forbidden,
@@ -33,8 +33,6 @@ from tus.protocol.recognising import PARTIAL_UPLOAD
 from tus.protocol.routing import Target, target_of
 
 CREATION_METHODS: Final = ("POST", "PUT", "PATCH")
-#: Digests by which bodies can be verified (RFC 9530 section 5), and their names in :mod:`tus.checksums`.
-DIGESTS: Final = {"sha-256": "sha256", "sha-512": "sha512"}
 
 _NO_TYPES = frozenset({"", PARTIAL_UPLOAD, "application/offset+octet-stream"})  # what says nothing about the file
 _STATE_FIELDS = ("Upload-Offset", "Upload-Complete", "Upload-Incomplete", "Upload-Length")
@@ -175,9 +173,7 @@ def _parse_append(request: Request, profile: Profile, upload_id: str) -> Append:
 
 
 def _parse_body(request: Request) -> Body:
-    digests = structured.parse_bytes(request.headers.get("Content-Digest"))
-    known = tuple((DIGESTS[name], digest) for name, digest in digests.items() if name in DIGESTS)
-    return Body(body_length(request), known)
+    return Body(body_length(request), digests.parse_digest(request.headers.get("Content-Digest")))
 
 
 def _parse_metadata(request: Request, options: Options) -> str:
