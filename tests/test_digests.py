@@ -1,5 +1,6 @@
 """Digests of whole files: computed on the way, carried over, announced, told; and how often a file is read for them."""
 
+import functools
 import hashlib
 import multiprocessing
 import os
@@ -12,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.subjects import SUBJECTS, FilterSubject, ViewSubject
+from tests.subjects import PATH, SUBJECTS, FilterSubject, ViewSubject
 from tests.wsgi import call
 from tus import Options, hashing
 from tus.digests import format_digest, parse_digest
@@ -678,3 +679,35 @@ def test_a_record_of_another_version_is_an_error(store, tmp_path):
     path.write_bytes(content[: sidecar.SLOTS_SIZE] + head + text + content[end:])
     with pytest.raises(RequestError):
         store.load(upload.id)
+
+
+# -- The IETF protocol --------------------------------------------------------------------------------------------
+
+IETF = {"Upload-Draft-Interop-Version": "9"}
+PARTIAL = IETF | {"Content-Type": "application/partial-upload", "Upload-Complete": "?1"}
+
+
+@pytest.mark.parametrize("make", SUBJECTS)
+def test_ietf_announced_and_wanted(tmp_path, make):
+    subject = make(tmp_file_dir=str(tmp_path))
+    fields = IETF | {"Upload-Complete": "?0", "Want-Repr-Digest": "sha-512=3, md5=1, sha-256=0"}
+    url = call(subject.app, "POST", PATH, fields | {"Repr-Digest": field_of(DATA)}, DATA[:3])["Location"]
+    assert call(subject.app, "HEAD", url, IETF).get("Repr-Digest") is None
+    reply = call(subject.app, "PATCH", url, PARTIAL | {"Upload-Offset": "3"}, DATA[3:])
+    assert (reply["Upload-Complete"], reply["Repr-Digest"]) == ("?1", field_of(DATA, *BOTH))
+    assert call(subject.app, "HEAD", url, IETF)["Repr-Digest"] == field_of(DATA, *BOTH)
+    assert len(subject.landed) == 1
+    assert subject.landed[0][0].digests
+
+
+@pytest.mark.parametrize("make", SUBJECTS)
+@pytest.mark.parametrize("handover", ["request", "background"])
+def test_ietf_a_file_that_is_another_is_rejected_unseen(tmp_path, make, handover):
+    if handover == "background" and make is ViewSubject:
+        make = functools.partial(make, on_finished=print)
+    subject = make(tmp_file_dir=str(tmp_path), handover=handover)
+    fields = IETF | {"Upload-Complete": "?1", "Repr-Digest": field_of(b"another")}
+    reply = call(subject.app, "POST", PATH, fields, DATA)
+    assert (reply.status, reply["Upload-Complete"]) == (422, "?1"), "resuming would not mend it"
+    assert subject.landed == []
+    assert call(subject.app, "HEAD", reply["Location"], IETF)["Upload-Complete"] == "?1"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Final
 
@@ -34,19 +34,21 @@ def format_digest(digests: Iterable[tuple[str, bytes]]) -> str:
     return structured.format_dictionary({_NAMES_OF[algorithm]: digest for algorithm, digest in digests})
 
 
-def requested(draft: Upload, field: str | None, hashes: tuple[str, ...]) -> Upload:
+def requested(draft: Upload, fields: Mapping[str, str], hashes: tuple[str, ...]) -> Upload:
     """The draft of an upload with the digests that are to be computed; a part needs none.
 
     Args:
         draft: what is about to be created.
-        field: the request's ``Repr-Digest``, if there is one.
+        fields: the request's, of which ``Repr-Digest`` announces digests, and ``Want-Repr-Digest`` asks for them.
         hashes: the algorithms that the operator wants.
     """
     if draft.is_partial:
         return draft
-    announced = parse_digest(field)
-    more = tuple(algorithm for algorithm, _ in announced if algorithm not in hashes)
-    return replace(draft, hashes=hashes + more, announced=announced)
+    announced = parse_digest(fields.get(_FIELD))
+    wanted = structured.parse_counts(fields.get("Want-Repr-Digest"))
+    named = [algorithm for algorithm, _ in announced]
+    named += [NAMES[name] for name, preference in wanted.items() if preference and name in NAMES]
+    return replace(draft, hashes=tuple(dict.fromkeys((*hashes, *named))), announced=announced)
 
 
 def differs(upload: Upload) -> bool:

@@ -178,13 +178,20 @@ def handed_over(
     upload: Upload, request: Request, options: Options, unfinished: Response | None = None, last_bytes: bytes = b""
 ) -> Generator[Effect, Any, Handed | None]:
     """Hand over now, or None where that happens in the background."""
-    is_rejected = bool(upload.digests) and digests.differs(upload)  # which its client can as well hear at once
-    if options.handover == "background" and not is_rejected:
-        yield Promise(upload)
+    if (yield from promised(upload, options)):
         return None
     pending = unfinished or tus1_replies.refused(NotTaken(), is_head=False)
     cors.apply(request, pending, options)
     return (yield from hand_over(upload, options, pending, last_bytes))
+
+
+def promised(upload: Upload, options: Options) -> Generator[Effect, Any, bool]:
+    """Leave the hand-over to whoever does it in the background, if that is the way; returns whether it is."""
+    is_rejected = bool(upload.digests) and digests.differs(upload)  # which its client can as well hear at once
+    if options.handover != "background" or is_rejected:
+        return False
+    yield Promise(upload)
+    return True
 
 
 def reply_to(response: Response, handed: Handed) -> Response:

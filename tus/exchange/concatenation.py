@@ -30,7 +30,7 @@ def create_final(
         parts=command.parts,
         upload_path=options.upload_path or "",
     )
-    draft = digests.requested(draft, request.headers.get("Repr-Digest"), options.digest)
+    draft = digests.requested(draft, request.headers, options.digest)
     draft, reply = yield from admitted(Intent.CONCATENATE, draft, options)
     for part in parts:
         tus1.check_owner(part, draft.principal)

@@ -7,9 +7,10 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
+from tus import digests
 from tus.errors import BadRequest, InconsistentLength, NotTaken, RequestError, TooLarge, UploadCompleted, UploadLocked
 from tus.exchange.admission import Refused, admitted, authorized, check_new, made, received_upload, removed, terminated
-from tus.exchange.completion import Handed, decided, hand_over
+from tus.exchange.completion import Handed, decided, hand_over, promised
 from tus.exchange.effects import (
     Create,
     Effect,
@@ -101,6 +102,7 @@ class Conversation:
             upload_path=options.upload_path or "",
             protocol=IETF,
         )
+        draft = digests.requested(draft, self._request.headers, options.digest)
         draft, reply = yield from admitted(Intent.CREATE, draft, options)
         if command.body.length != 0 or draft.length == 0:
             draft = replace(draft, is_known=False)  # it may be completed before its client hears of it
@@ -189,16 +191,17 @@ class Conversation:
     def _complete(self, upload: Upload, location: str | None = None) -> Steps:
         """Hand a complete upload over; its location is given where the request has created it."""
         options, profile = self._options, self._profile
-        if options.handover == "background":
-            yield Promise(upload)
+        if (yield from promised(upload, options)):
             status, reason = (204, "No Content") if location is None else (201, "Created")
-            return ietf_replies.completed(Response(status, reason), upload, location, profile, True)
+            reply = ietf_replies.completed(Response(status, reason), upload, location, profile, True)
+            return digests.described(reply, upload.digests)
         handed = yield from self._hand_over(upload)
         return self._reply_to(handed, upload, location)
 
     def _reply_to(self, handed: Handed, upload: Upload, location: str | None = None) -> Response:
         is_last_word = handed.outcome != Outcome.POSTPONED
-        return ietf_replies.completed(handed.answer, upload, location, self._profile, is_last_word)
+        reply = ietf_replies.completed(handed.answer, upload, location, self._profile, is_last_word)
+        return digests.described(reply, handed.digests) if handed.outcome == Outcome.ACCEPTED else reply
 
     def _hand_over(self, upload: Upload) -> Generator[Effect, Any, Handed]:
         """Hand over now, or join the hand-over that is running: a client that came back waits for the same answer."""

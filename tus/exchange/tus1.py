@@ -111,7 +111,7 @@ def _create(command: tus1.Create, request: Request, options: Options) -> Steps:
         concat=command.concat,
         upload_path=options.upload_path or "",
     )
-    draft = digests.requested(draft, request.headers.get("Repr-Digest"), options.digest)
+    draft = digests.requested(draft, request.headers, options.digest)
     intake = None
     if command.body is not None and command.body.length != 0:
         intake = tus1.decide_first_bytes(command, command.body, options)
