@@ -10,11 +10,15 @@ import secrets
 from collections import ChainMap
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any, BinaryIO, cast
 
 from tus.adapters.wsgi import EnvironHeaders
 from tus.models import Readable, Request, Response, Upload
 from tus.protocol import tus1_replies
+from tus.protocol.ietf import empty_append
+from tus.protocol.profiles import Profile
+from tus.protocol.recognising import profile_of
 from tus.protocol.tus1 import MEDIA_TYPE, effective_method
 
 #: What an empty PATCH says in place of the request that is run again.
@@ -149,6 +153,9 @@ class Zope2RequestAdapter:
             return first
         if effective_method(self._seen) != "POST" or self.request is self._seen:
             return response
+        if profile_of(self._seen) is not None:
+            located = [pair for pair in first.headers if pair[0].lower() == "location"]
+            return replace(response, headers=located + response.headers)
         created = tus1_replies.created(finished, self._seen.url.rstrip("/"), with_offset=True)
         ours = {name.lower() for name, _ in created.headers}
         created.headers.extend((name, value) for name, value in response.headers if name.lower() not in ours)
@@ -210,6 +217,9 @@ def _repeated(request: Request, answer: Response, finished: Upload | None) -> Re
     what it has made by itself. Nothing else has left anything undone, and only its answer is needed.
     """
     told: Mapping[str, str] = {name.lower(): value for name, value in answer.headers}
+    profile = profile_of(request)
+    if profile is not None:
+        return _repeated_ietf(request, profile, answer, told, finished)
     method = effective_method(request)
     if finished is not None and not finished.is_final:
         url = request.url if method == "PATCH" else tus1_replies.upload_url(request.url.rstrip("/"), finished.id)
@@ -230,8 +240,25 @@ def _repeated(request: Request, answer: Response, finished: Upload | None) -> Re
     return Request("OPTIONS", request.url, request.headers, peer=request.peer, native=request.native)
 
 
+def _repeated_ietf(
+    request: Request, profile: Profile, answer: Response, told: Mapping[str, str], finished: Upload | None
+) -> Request:
+    """The same over the IETF protocol, whose append says whether it completes the upload."""
+    offset = told.get("upload-offset")
+    if offset is None or request.method in ("HEAD", "GET", "DELETE") or (finished is None and answer.status >= 300):
+        return Request("OPTIONS", request.url, request.headers, peer=request.peer, native=request.native)
+    url = told.get("location", request.url)
+    if finished is not None and not url.endswith(finished.id):
+        url = tus1_replies.upload_url(request.url.rstrip("/"), finished.id)
+    return _patch(request, url, empty_append(profile, int(offset), finished is not None))
+
+
 def _empty_patch(request: Request, url: str, offset: str) -> Request:
-    headers: Any = ChainMap(cast(Any, _EMPTY_PATCH | {"Upload-Offset": offset}), cast(Any, request.headers))
+    return _patch(request, url, _EMPTY_PATCH | {"Upload-Offset": offset})
+
+
+def _patch(request: Request, url: str, fields: Mapping[str, str | None]) -> Request:
+    headers: Any = ChainMap(cast(Any, fields), cast(Any, request.headers))
     return Request("PATCH", url, headers, peer=request.peer, native=request.native, is_rerun=True)
 
 

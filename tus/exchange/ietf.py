@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
-from tus import digests
+from tus import cors, digests
 from tus.errors import BadRequest, InconsistentLength, NotTaken, RequestError, TooLarge, UploadCompleted, UploadLocked
 from tus.exchange.admission import Refused, admitted, authorized, check_new, made, received_upload, removed, terminated
 from tus.exchange.completion import Handed, decided, hand_over, promised
@@ -195,7 +195,7 @@ class Conversation:
             status, reason = (204, "No Content") if location is None else (201, "Created")
             reply = ietf_replies.completed(Response(status, reason), upload, location, profile, True)
             return digests.described(reply, upload.digests)
-        handed = yield from self._hand_over(upload)
+        handed = yield from self._hand_over(upload, self._pending(upload, location))
         return self._reply_to(handed, upload, location)
 
     def _reply_to(self, handed: Handed, upload: Upload, location: str | None = None) -> Response:
@@ -203,10 +203,16 @@ class Conversation:
         reply = ietf_replies.completed(handed.answer, upload, location, self._profile, is_last_word)
         return digests.described(reply, handed.digests) if handed.outcome == Outcome.ACCEPTED else reply
 
-    def _hand_over(self, upload: Upload) -> Generator[Effect, Any, Handed]:
+    def _pending(self, upload: Upload, location: str | None) -> Response:
+        """What the client hears where the caller takes the upload by itself, and has not said what it does."""
+        error = NotTaken()
+        answer = Response.of_text(error.status, str(error), error.reason, error.headers)
+        pending = ietf_replies.completed(answer, upload, location, self._profile, False)
+        cors.apply(self._request, pending, self._options)
+        return pending
+
+    def _hand_over(self, upload: Upload, pending: Response) -> Generator[Effect, Any, Handed]:
         """Hand over now, or join the hand-over that is running: a client that came back waits for the same answer."""
-        not_taken = NotTaken()
-        pending = Response.of_text(not_taken.status, str(not_taken), not_taken.reason, not_taken.headers)
         waited, pause = 0.0, _FIRST_PAUSE
         while True:
             try:
