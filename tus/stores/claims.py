@@ -66,7 +66,7 @@ class DirectoryClaim:
         return open_reading(self._car.path)
 
     def digest(self) -> Upload:
-        if self.upload.hashes and not self.upload.digests and self.upload.state in _PENDING:
+        if self.upload.hashes and self.upload.state in _PENDING:
             self.upload = finished(self._car, self.upload)
         return self.upload
 

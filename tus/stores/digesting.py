@@ -44,7 +44,7 @@ class Digesting:
         content = read_all(car.fd)
         self._position = sidecar.room_start(content)
         kept = sidecar.unpack_hashed(content)
-        if kept is not None and (kept.is_whole or kept.offset > offset):
+        if kept is not None and kept.offset > offset:
             self._write(None)
             kept = None
         self._kept_at = 0 if kept is None else kept.offset

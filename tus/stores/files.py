@@ -325,8 +325,8 @@ def read_upload(fd: int, path: str) -> Upload:
             upload = sidecar.with_slot(sidecar.unpack_record(data), sidecar.unpack_slots(data), path)
             if upload.hashes:
                 upload = sidecar.with_digests(upload, data)
-            is_settled = upload.attempts or upload.state == State.REJECTED  # which needs no attempt
-            return sidecar.with_outcome(upload, data) if is_settled else upload
+            is_decided = upload.attempts or upload.state == State.REJECTED  # perhaps before anybody was asked
+            return sidecar.with_outcome(upload, data) if is_decided else upload
         except Damaged:
             time.sleep(0.001)
     raise UploadGone("The record of this upload is damaged; create a new one.")
