@@ -4,7 +4,7 @@ import base64
 
 import pytest
 
-from tests.subjects import PATH, FilterSubject, Subject, ViewSubject
+from tests.subjects import PATH, SUBJECTS, FilterSubject, Subject, ViewSubject
 from tests.wsgi import OCTETS, TUS, call
 from tus import Filter, Tus
 from tus.errors import Forbidden, OptionError, Unauthorized
@@ -32,7 +32,7 @@ def gate():
     return Gate()
 
 
-@pytest.fixture(params=[FilterSubject, ViewSubject])
+@pytest.fixture(params=SUBJECTS)
 def subject(request, tmp_path, gate):
     return request.param(tmp_file_dir=str(tmp_path), authorize=gate)
 

@@ -49,7 +49,8 @@ from tus.stores.interface import Concatenates, Reads, Store
 from tus.sweeper import keep_swept
 
 #: Asks the application whether a request may do what it intends: the principal, or what the client hears instead.
-Asker = Callable[[Intent, Upload], str | Response | None]
+#: Where authorizing is left to an asynchronous driver, that is awaited.
+Asker = Callable[[Intent, Upload], Any]
 
 
 class Taken(Protocol):

@@ -21,11 +21,15 @@ class Face(Protocol):
     def respond(self, response: Response) -> None:
         """Make this the framework's response, in the place of one that was made before."""
 
+
+class Replaces(Protocol):
+    """A request whose body can be another one."""
+
     def replace_body(self, file: BinaryIO, size: int, upload: Upload) -> None:
         """Put a finished upload's file, or its path, in the place of the request's body, for the code to come."""
 
 
-class Adapter(Face, Protocol):
+class Adapter(Face, Replaces, Protocol):
     """One request of a framework that is served by a thread.
 
     Attributes:
