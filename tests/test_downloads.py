@@ -12,7 +12,7 @@ from wsgiref.util import FileWrapper
 import pytest
 
 from tests.serving import SERVERS, serving
-from tests.subjects import PATH, SUBJECTS, FilterSubject
+from tests.subjects import PATH, SUBJECTS, AsgiSubject, FilterSubject
 from tests.wsgi import call
 from tus.downloads import MAX_RANGES, content_disposition, content_type, parse_ranges
 from tus.models import Upload
