@@ -150,7 +150,6 @@ MAY_IMPORT = {
     "tus.driver": [
         "tus.adapters.interface",
         "tus.backlog",
-        "tus.body",
         "tus.downloads",
         "tus.errors",
         "tus.events",
@@ -160,13 +159,12 @@ MAY_IMPORT = {
         "tus.models",
         "tus.options",
         "tus.patience",
-        "tus.protocol.intake",
         "tus.protocol.tus1",
         "tus.receiving",
         "tus.stores.interface",
         "tus.sweeper",
     ],
-    "tus.server": [
+    "tus.course": [
         "tus.adapters.interface",
         "tus.backlog",
         "tus.driver",
@@ -175,6 +173,21 @@ MAY_IMPORT = {
         "tus.exchange",
         "tus.handover",
         "tus.logs",
+        "tus.models",
+        "tus.options",
+        "tus.protocol",
+        "tus.receivers",
+        "tus.stores.interface",
+    ],
+    "tus.server": [
+        "tus.adapters.interface",
+        "tus.backlog",
+        "tus.body",
+        "tus.course",
+        "tus.driver",
+        "tus.errors",
+        "tus.exchange.effects",
+        "tus.handover",
         "tus.models",
         "tus.options",
         "tus.protocol",
@@ -196,7 +209,38 @@ MAY_IMPORT = {
         "tus.stores",
         "tus.stores.interface",
     ],
-    "tus.files": ["tus.adapters.wsgi", "tus.errors", "tus.filter", "tus.models"],
+    "tus.body_async": [],
+    "tus.aio": [
+        "tus.adapters.interface",
+        "tus.backlog",
+        "tus.body_async",
+        "tus.converters",
+        "tus.course",
+        "tus.driver",
+        "tus.errors",
+        "tus.exchange.effects",
+        "tus.handover",
+        "tus.models",
+        "tus.options",
+        "tus.receiving",
+        "tus.stores.interface",
+    ],
+    "tus.adapters.asgi": ["tus.filebody", "tus.models", "tus.protocol.tus1"],
+    "tus.asgi": [
+        "tus.adapters.asgi",
+        "tus.aio",
+        "tus.backlog",
+        "tus.converters",
+        "tus.errors",
+        "tus.handover",
+        "tus.models",
+        "tus.options",
+        "tus.protocol.routing",
+        "tus.receivers",
+        "tus.stores",
+        "tus.stores.interface",
+    ],
+    "tus.files": ["tus.adapters.wsgi", "tus.errors", "tus.filter", "tus.handover", "tus.models"],
     "tus.page": ["tus.adapters.wsgi", "tus.filter"],
     "tus.serve": [
         "tus.body_gunicorn",
@@ -207,7 +251,14 @@ MAY_IMPORT = {
         "tus.options",
         "tus.page",
     ],
-    "tus.compat": ["tus.adapters.wsgi", "tus.errors", "tus.filter", "tus.models", "tus.protocol.routing"],
+    "tus.compat": [
+        "tus.adapters.wsgi",
+        "tus.errors",
+        "tus.filter",
+        "tus.handover",
+        "tus.models",
+        "tus.protocol.routing",
+    ],
     "tus.foreign": ["tus.errors", "tus.headers", "tus.models"],
     "tus.importing": [
         "tus.converters",
@@ -283,7 +334,16 @@ def test_pure_rooms_do_no_io(module):
 
 
 def test_the_drivers_know_no_concrete_store():
-    for module in ("tus.server", "tus.driver", "tus.backlog", "tus.filter", "tus.cli", "tus.exchange", "tus.serve"):
+    for module in (
+        "tus.server",
+        "tus.course",
+        "tus.driver",
+        "tus.backlog",
+        "tus.filter",
+        "tus.cli",
+        "tus.exchange",
+        "tus.serve",
+    ):
         assert not {"tus.stores.directory", "tus.stores.memory"} & set(imports(MODULES[module])), module
 
 

@@ -11,6 +11,7 @@ import pkgutil
 import re
 from collections.abc import Callable, Mapping
 from enum import StrEnum
+from functools import partial
 from typing import Any, Literal, TypeVar
 from urllib.parse import urlsplit
 
@@ -198,10 +199,16 @@ def as_callable(value: object) -> Callable[..., Any] | None:
             return None
     if not callable(value):
         raise ValueError(problem)
-    if inspect.iscoroutinefunction(value):
-        raise ValueError("must be an ordinary function; nobody would await an async one")
     _check_hashable(value)
     return value
+
+
+def is_async(function: object) -> bool:
+    """Whether what it returns is to be awaited."""
+    while isinstance(function, partial):
+        function = function.func
+    called = getattr(function, "__call__", None)  # noqa: B004 - that of an object may be async
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(called)
 
 
 def _check_hashable(value: object) -> None:

@@ -38,6 +38,7 @@ from tus.converters import (
     as_text,
     as_url_path,
     as_webhook,
+    is_async,
 )
 from tus.errors import OptionError
 from tus.hooks.events import HookType
@@ -156,6 +157,15 @@ class Options:
         Raises:
             OptionError: an option is unknown or missing, has a bad value, or conflicts with another.
         """
+        options = cls.build_async(**values)
+        for name in ("authorize", "on_finished"):
+            if is_async(getattr(options, name)):
+                raise OptionError(name, "must be an ordinary function; nobody would await an async one")
+        return options
+
+    @classmethod
+    def build_async(cls, **values: object) -> Options:
+        """The same for an ASGI application, where ``authorize``, ``on_finished`` and hooks may be ``async``."""
         # With the type, because True is equal to 1 and yet another value.
         items = tuple((name, type(values[name]), _hashable(values[name])) for name in sorted(values))
         try:
