@@ -42,10 +42,11 @@ def requested(draft: Upload, fields: Mapping[str, str], hashes: tuple[str, ...])
         fields: the request's, of which ``Repr-Digest`` announces digests, and ``Want-Repr-Digest`` asks for them.
         hashes: the algorithms that the operator wants.
     """
-    if draft.is_partial:
+    announcing, wanting = fields.get(_FIELD), fields.get("Want-Repr-Digest")
+    if draft.is_partial or not (hashes or announcing or wanting):
         return draft
-    announced = parse_digest(fields.get(_FIELD))
-    wanted = structured.parse_counts(fields.get("Want-Repr-Digest"))
+    announced = parse_digest(announcing)
+    wanted = structured.parse_counts(wanting)
     named = [algorithm for algorithm, _ in announced]
     named += [NAMES[name] for name, preference in wanted.items() if preference and name in NAMES]
     return replace(draft, hashes=tuple(dict.fromkeys((*hashes, *named))), announced=announced)
