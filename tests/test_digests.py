@@ -3,6 +3,7 @@
 import ctypes
 import functools
 import hashlib
+import json
 import multiprocessing
 import os
 import random
@@ -18,6 +19,7 @@ from tests.subjects import PATH, SUBJECTS, FilterSubject, ViewSubject
 from tests.wsgi import call
 from tus import Options, hashing
 from tus.checksums import Hashed
+from tus.cli import main
 from tus.digests import format_digest, parse_digest
 from tus.errors import ChecksumMismatch, OptionError, RequestError, StorageFull
 from tus.hashing import Hashing, Resumable
@@ -718,6 +720,15 @@ def test_the_spool_tells_it_too(tmp_path):
     assert subject.create(LENGTH, body=DATA).status == 201
     with tus.spool(str(tmp_path / "spool")).claim() as upload:
         assert upload.digests == dict(digests_of(DATA))
+
+
+def test_the_command_line_shows_it(store, tmp_path, capsys):
+    upload = store.append(made(store, 3, *BOTH), 0, b"abc")
+    main(["show", upload.id, "--dir", str(tmp_path)])
+    told = capsys.readouterr().out
+    assert f"sha256:     {hashlib.sha256(b'abc').hexdigest()}" in told
+    main(["show", upload.id, "--dir", str(tmp_path), "--json"])
+    assert json.loads(capsys.readouterr().out)["digests"]["sha512"] == hashlib.sha512(b"abc").hexdigest()
 
 
 def test_a_record_of_another_version_is_an_error(store, tmp_path):
