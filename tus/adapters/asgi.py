@@ -9,7 +9,7 @@ from http import HTTPStatus
 from typing import Any, BinaryIO
 from urllib.parse import quote
 
-from anyio import Event, from_thread, to_thread
+from anyio import Event, from_thread, move_on_after, to_thread
 
 from tus.filebody import BLOCK
 from tus.models import IETF, Request, Response, Upload
@@ -23,6 +23,9 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 RawHeaders = list[tuple[bytes, bytes]]
 
 LONGEST_RELAYED = 1 << 20  # bytes of an application's answer that a client gets; what comes after them is dropped
+
+DRAINED = 8 << 20  # bytes of a body that nobody wanted, and that are read so that the client can read the response
+_DRAINING = 5.0  # seconds that this may take
 
 _SAFE = "/~:@!$&'()*+,;="
 _FRAMING = frozenset({b"content-length", b"transfer-encoding", b"content-type", b"expect", b"x-http-method-override"})
@@ -91,6 +94,7 @@ class AsgiAdapter:
         self._receive = receive
         self._send = send
         self._informs = informs
+        self._received = 0
         self._is_read = self._is_cut = False
         self.response: Response | None = None
         headers = ScopeHeaders(scope["headers"])
@@ -116,10 +120,11 @@ class AsgiAdapter:
             return None
         message = await self._receive()
         if message["type"] != "http.request":
-            self._is_cut = True
+            self._is_cut = self._is_read = True
             return _left_behind(self._receive)
         self._is_read = not message.get("more_body", False)
         body: bytes = message.get("body", b"")
+        self._received += len(body)
         return body
 
     def respond(self, response: Response) -> None:
@@ -146,6 +151,25 @@ class AsgiAdapter:
         # gunicorn, from 25, takes the message and does not say so. Elsewhere, in uvicorn say, an unknown one is fatal.
         return (getattr(self._send, "__module__", None) or "").startswith("gunicorn.asgi.")
 
+    def _is_body_left(self) -> bool:
+        """Whether a client of HTTP/1 is sending something that nobody has read."""
+        headers = self.request.headers
+        if self._is_read or not self.scope["http_version"].startswith("1") or headers.get("Expect") is not None:
+            return False
+        length = headers.get("Content-Length") or "0"
+        return headers.get("Transfer-Encoding") is not None or (length.isdecimal() and int(length) > self._received)
+
+    async def _drain(self) -> None:
+        """Take what is left of the body, once the client can see the response and before that is at its end.
+
+        After that, servers go on to hold the rest of the body back, or end the connection over it.
+        """
+        left = DRAINED
+        with move_on_after(_DRAINING):
+            while left > 0 and self._is_body_left():
+                block = await self.receive()
+                left -= len(block or b"")
+
     async def send_response(self) -> None:
         """Send the response that was made."""
         response = self.response
@@ -159,6 +183,10 @@ class AsgiAdapter:
                 if not has_length and self.method != "HEAD" and response.status not in (204, 304):
                     headers.append((b"content-length", b"%d" % len(whole)))
                 await self._start(response.status, headers)
+                if self._is_body_left():
+                    await self._send({"type": "http.response.body", "body": whole, "more_body": True})
+                    await self._drain()
+                    whole = b""
                 await self._send({"type": "http.response.body", "body": whole})
                 return
             await self._start(response.status, headers)
