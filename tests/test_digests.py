@@ -276,6 +276,26 @@ def test_who_had_not_kept_enough_leaves_the_rest_for_the_end(store, read, monkey
     assert read == [(50_000, LENGTH)]
 
 
+@needs_states
+def test_who_dies_over_reading_a_file_has_not_done_it_in_vain(store, read, monkeypatch):
+    monkeypatch.setattr(digesting, "READ_AT_ONCE", 100_000)
+    final = store.create(Upload("", parts=("a" * 32,), hashes=BOTH))
+    part = store.create(Upload("", length=LENGTH, concat="partial"))
+    final = store.concatenate(final.id, [store.append(part, 0, DATA)])
+    counting, died = Hashing.read, iter((False, False, True))
+
+    def dying(self, file, length):
+        if next(died, False):
+            raise KeyboardInterrupt
+        counting(self, file, length)
+
+    monkeypatch.setattr(Hashing, "read", dying)
+    with pytest.raises(KeyboardInterrupt):
+        finished(store, final)
+    assert finished(store, final) == digests_of(DATA, *BOTH)
+    assert read == [(0, 100_000), (100_000, 200_000), (200_000, LENGTH)]
+
+
 def test_the_room_is_found_by_the_end_of_a_large_record(store):
     upload = store.create(Upload("", length=4, hashes=("sha256",), raw_metadata="name " + "YQ" * 3000))
     store.append(upload, 0, b"ab")

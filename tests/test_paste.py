@@ -302,6 +302,7 @@ STRINGS = {
     "completed_keep": [("90m", 5400), ("0", 0)],
     "max_size": [("10 GiB", 10 << 30), ("0", 0), ("500", 500)],
     "max_metadata_size": [("8k", 8192)],
+    "digest": [("", ()), ("sha-256", ("sha256",)), ("SHA-512, sha256", ("sha512", "sha256"))],
     "fsync": [("none", "none"), ("finish", "finish"), ("always", "always")],
     "cors_allow_origin": [
         ("*", ("*",)),
@@ -348,6 +349,7 @@ BAD = {
     "completed_keep": ["for ever", "1.5"],
     "max_size": ["much", "-1", "1.5G", "10 PB"],
     "max_metadata_size": ["4 kibibytes"],
+    "digest": ["md5", "sha-1", "true"],
     "fsync": ["", "sometimes", "True"],
     "cors_allow_origin": ["example.org", "* https://a.example", "https://a.example/path"],
     "cors_allow_credentials": ["maybe"],

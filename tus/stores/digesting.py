@@ -25,6 +25,7 @@ from tus.stores.files import SideCar, open_reading, read_all
 from tus.stores.interface import Block
 
 KEEP_EVERY: Final = 8 << 20  # bytes
+READ_AT_ONCE: Final = 256 << 20  # bytes; who dies over a large file, of a server's time-out, has not done it in vain
 CATCH_UP: Final = 2 * KEEP_EVERY  # bytes; what a process that died, or was replaced, had not kept is less
 
 
@@ -116,15 +117,24 @@ def finished(car: SideCar, upload: Upload) -> Upload:
     if kept is None or not kept.is_whole or kept.offset != upload.offset:
         goes_on = kept is not None and kept.offset <= upload.offset and Hashing.can_go_on(upload.hashes, kept)
         hashing = Hashing(upload.hashes, kept if goes_on else None)
+        position = sidecar.room_start(content)
         with open_reading(car.path) as file:
-            hashing.read(file, upload.offset)
-        if hashing.offset != upload.offset:
-            raise UploadGone("Data of this upload was lost; create a new one.")
+            while hashing.offset < upload.offset:
+                end = min(hashing.offset + READ_AT_ONCE, upload.offset)
+                hashing.read(file, end)
+                if hashing.offset < end:
+                    raise UploadGone("Data of this upload was lost; create a new one.")
+                if (state := hashing.state()) is not None:
+                    _keep(car, state, position)
         kept = hashing.result()
-        car.lock()
-        try:
-            with suppress(OSError):
-                os.pwrite(car.fd, sidecar.pack_hashed(kept), sidecar.room_start(content))
-        finally:
-            car.unlock()
+        _keep(car, kept, position)
     return replace(upload, digests=kept.digests(upload.hashes))
+
+
+def _keep(car: SideCar, hashed: Hashed, position: int) -> None:
+    car.lock()
+    try:
+        with suppress(OSError):
+            os.pwrite(car.fd, sidecar.pack_hashed(hashed), position)
+    finally:
+        car.unlock()
