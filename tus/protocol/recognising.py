@@ -51,7 +51,7 @@ def recognise(request: Request, options: Options) -> Profile | str | None:
     if profile is not None:
         return profile
     if TUS not in options.protocols:
-        return UNVERSIONED
+        return None if request.method == "GET" and options.download else UNVERSIONED
     if request.headers.get("Tus-Resumable") is not None:
         return TUS
     if any(request.headers.get(name) is not None for name in _COMPLETE_FIELDS):
