@@ -19,12 +19,16 @@ class Subject:
         app: the WSGI application.
         landed: the files that it got, as tuples of the upload and the data.
         fail: an exception for the application to raise, or a status for it to answer, instead of accepting.
+        answer: the body of what an application answers that is called with the file; a view has no such answer.
+        fields: header fields of that answer.
     """
 
     def __init__(self, **options):
         self.options = options
         self.landed = []
         self.fail = None
+        self.answer = b"the application's answer"
+        self.fields = [("Content-Type", "text/plain"), ("X-App", "was here")]
         self.app = self.make()
 
     def make(self):
@@ -74,8 +78,8 @@ class FilterSubject(Subject):
                 return [b"the application's own page"]
             self.environ = environ
             self.land(upload, environ["wsgi.input"].read(int(environ["CONTENT_LENGTH"])))
-            start_response(self.fail or "200 OK", [("Content-Type", "text/plain"), ("X-App", "was here")])
-            return [b"the application's answer"]
+            start_response(self.fail or "200 OK", list(self.fields))
+            return [self.answer]
 
         return Filter(application, **{"upload_path": PATH, "send_file": True} | self.options)
 

@@ -16,6 +16,7 @@ from paste.deploy import loadapp
 from webob import Request
 
 import tus
+from tests import conformance_table
 from tests.serving import ROOT, free_port
 from tests.subjects import FilterSubject
 from tests.wsgi import OCTETS, TUS, call
@@ -123,6 +124,11 @@ def test_the_ini_files_of_the_readme(tmp_path, number):
         assert handed == [b"hello world"]
     else:
         assert os.path.dirname(handed[0].decode()) == str(tmp_path / "upload")
+
+
+def test_the_tables_of_conformance_are_what_is_tested():
+    text = conformance_table.DOCUMENT.read_text()
+    assert conformance_table.rewritten(text) == text, "python -m tests.conformance_table"
 
 
 def test_every_option_is_documented_and_no_other():

@@ -8,7 +8,7 @@ from __future__ import annotations
 from tus.models import Request, Response
 from tus.options import Options
 
-METHODS = "POST, HEAD, PATCH, OPTIONS, GET, DELETE"
+METHODS = "POST, PUT, HEAD, PATCH, OPTIONS, GET, DELETE"
 REQUEST_HEADERS = ", ".join(
     (
         "Authorization", "Origin", "X-Requested-With", "X-Request-ID", "X-HTTP-Method-Override", "Content-Type",

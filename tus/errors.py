@@ -111,6 +111,10 @@ class InconsistentLength(BadRequest):
         self.overruns = overruns
 
 
+class TooSmall(BadRequest):
+    """A body has fewer bytes than one request must have (400)."""
+
+
 class UploadCompleted(BadRequest):
     """The upload is complete, so nothing can be appended to it (400)."""
 
@@ -155,10 +159,6 @@ class TooLarge(RequestError):
     """The upload, or this body, is larger than is allowed or was announced (413)."""
 
     status, reason = 413, "Content Too Large"
-
-
-class TooSmall(BadRequest):
-    """The body is smaller than is allowed (400)."""
 
 
 class UnsupportedMediaType(RequestError):
@@ -233,7 +233,9 @@ class ChecksumMismatch(RequestError):
     status, reason = 460, "Checksum Mismatch"
 
     def __init__(self) -> None:
-        super().__init__("The body does not match Upload-Checksum; nothing of it was kept, send it again.")
+        super().__init__(
+            "The body does not have the checksum that was announced; nothing of it was kept, send it again."
+        )
 
 
 class StorageUnavailable(RequestError):

@@ -134,7 +134,7 @@ class Reception:
         if self._watcher is None or time.monotonic() - self._told_at < _TELL_EVERY:
             return True
         try:
-            reply = self._watcher(self._intake.offset + self._received)
+            reply = self._watcher(self._intake.offset + self._received - len(self._held))
         except RequestError:
             reply = None  # it is logged, and an upload does not suffer from it
         self._told_at = time.monotonic()

@@ -62,13 +62,16 @@ def _discovered(request: Request, options: Options, extensions: frozenset[str]) 
 def _spoken_to(request: Request, options: Options) -> Generator[Effect, Any, Profile | str]:
     """The protocol of a request that could be of either: that by which its upload was created.
 
-    A GET is for the data where there is any for it.
+    A GET is for the data where there is any for it. A DELETE of what is gone is not told that tus wants a version.
     """
+    default = TUS if TUS in options.protocols else UNVERSIONED
     upload_id = target(request, options).upload_id
+    if not upload_id:
+        return default
     try:
         upload: Upload = yield Load(upload_id or "")
     except RequestError:
-        # Which is to say it. A DELETE would hear of a version of tus that is missing.
-        return TUS if upload_id is None or request.method != "DELETE" else UNVERSIONED
-    has_data = options.download and upload.is_complete and upload.state != State.REJECTED
-    return TUS if upload.protocol != IETF or (request.method == "GET" and has_data) else UNVERSIONED
+        return UNVERSIONED if request.method == "DELETE" else default
+    if request.method == "GET" and options.download and upload.is_complete and upload.state != State.REJECTED:
+        return TUS
+    return UNVERSIONED if upload.protocol == IETF else default

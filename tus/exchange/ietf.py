@@ -8,7 +8,17 @@ from dataclasses import replace
 from typing import Any
 
 from tus import cors, digests
-from tus.errors import BadRequest, InconsistentLength, NotTaken, RequestError, TooLarge, UploadCompleted, UploadLocked
+from tus.errors import (
+    BadRequest,
+    ChecksumMismatch,
+    InconsistentLength,
+    RequestError,
+    TooLarge,
+    UploadCompleted,
+    UploadGone,
+    UploadLocked,
+    UploadNotFound,
+)
 from tus.exchange.admission import Refused, admitted, authorized, check_new, made, received_upload, removed, terminated
 from tus.exchange.completion import Handed, decided, hand_over, promised
 from tus.exchange.effects import (
@@ -116,10 +126,11 @@ class Conversation:
             if command.body.length != 0 and self._interim and (command.length or 0) >= options.min_size:
                 is_told = yield Inform(ietf_replies.announced(upload, location, profile, options, self._now))
             if intake is not None:
-                upload = yield from self._receive(upload, intake, command.complete)
+                upload = yield from self._receive(upload, intake, command.complete, is_told)
         except (RequestError, Refused):
-            if not is_told:
-                yield from removed(upload, options)  # its client cannot reach it
+            if not is_told:  # so its client cannot reach it
+                with suppress(UploadNotFound, UploadGone):  # a hook has ended it, or it was overrun
+                    yield from removed(upload, options)
             raise
         if upload.is_pending:
             response = yield from self._complete(upload, location)
@@ -144,15 +155,20 @@ class Conversation:
             if error.overruns and profile.overrun_invalidates:
                 yield from removed(upload, options)
             raise
-        upload = yield from self._receive(upload, intake, bool(command.complete))
+        try:
+            upload = yield from self._receive(upload, intake, bool(command.complete), self._interim)
+        except ChecksumMismatch as error:
+            error.headers.append(("Upload-Offset", str(intake.offset)))
+            raise
         if upload.is_pending:
             return (yield from self._complete(upload))
         return ietf_replies.appended(upload, profile, options, self._now)
 
-    def _receive(self, upload: Upload, intake: Intake, complete: bool) -> Generator[Effect, Any, Upload]:
+    def _receive(self, upload: Upload, intake: Intake, complete: bool, informs: bool) -> Generator[Effect, Any, Upload]:
         """Take a body in, as far as it comes."""
         profile = self._profile
-        tells = profile.tells_progress and self._interim
+        # An offset is a promise, which cannot be given of bytes that a digest may still take back.
+        tells = profile.tells_progress and informs and not intake.body.checksums
         progress = (lambda offset: ietf_replies.progressed(offset, profile)) if tells else None
         received: Received = yield Receive(upload, intake, progress)
         try:
@@ -192,27 +208,24 @@ class Conversation:
         """Hand a complete upload over; its location is given where the request has created it."""
         options, profile = self._options, self._profile
         if (yield from promised(upload, options)):
-            status, reason = (204, "No Content") if location is None else (201, "Created")
-            reply = ietf_replies.completed(Response(status, reason), upload, location, profile, True)
+            reply = ietf_replies.completed(ietf_replies.promised(location), upload, location, profile, True)
             return digests.described(reply, upload.digests)
-        handed = yield from self._hand_over(upload, self._pending(upload, location))
+        handed = yield from self._hand_over(upload, location)
         return self._reply_to(handed, upload, location)
 
     def _reply_to(self, handed: Handed, upload: Upload, location: str | None = None) -> Response:
-        is_last_word = handed.outcome != Outcome.POSTPONED
-        reply = ietf_replies.completed(handed.answer, upload, location, self._profile, is_last_word)
+        answer, is_last_word = handed.answer, handed.outcome != Outcome.POSTPONED
+        if handed.outcome == Outcome.ACCEPTED and upload.protocol != IETF:  # whose answers are kept without their body
+            answer = Response(204, "No Content", tus1_replies.lent_headers(answer))
+        if not is_last_word and 300 <= answer.status < 400:  # a client that follows it would take that for success
+            answer = ietf_replies.not_taken()
+        reply = ietf_replies.completed(answer, upload, location, self._profile, is_last_word)
         return digests.described(reply, handed.digests) if handed.outcome == Outcome.ACCEPTED else reply
 
-    def _pending(self, upload: Upload, location: str | None) -> Response:
-        """What the client hears where the caller takes the upload by itself, and has not said what it does."""
-        error = NotTaken()
-        answer = Response.of_text(error.status, str(error), error.reason, error.headers)
-        pending = ietf_replies.completed(answer, upload, location, self._profile, False)
-        cors.apply(self._request, pending, self._options)
-        return pending
-
-    def _hand_over(self, upload: Upload, pending: Response) -> Generator[Effect, Any, Handed]:
+    def _hand_over(self, upload: Upload, location: str | None) -> Generator[Effect, Any, Handed]:
         """Hand over now, or join the hand-over that is running: a client that came back waits for the same answer."""
+        pending = ietf_replies.completed(ietf_replies.not_taken(), upload, location, self._profile, False)
+        cors.apply(self._request, pending, self._options)
         waited, pause = 0.0, _FIRST_PAUSE
         while True:
             try:

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from email.message import Message
-from typing import Final
+from email.utils import collapse_rfc2231_value
+from typing import Any, Final
 
 from tus import digests, headers, structured
 from tus.errors import (
@@ -148,10 +149,10 @@ def _parse_create(request: Request, profile: Profile, options: Options) -> Creat
     length = structured.parse_count(request.headers.get("Upload-Length"))
     _check_size(length, options)
     body = _parse_body(request)
-    if complete and body.length is not None:
-        if length is not None and length != body.length:
-            raise InconsistentLength(f"Upload-Length is {length}, but the whole upload has {body.length} bytes.")
-        length = body.length
+    if body.length is not None:
+        if length is not None and (body.length > length or (complete and body.length < length)):
+            raise InconsistentLength(f"Upload-Length is {length}, but the body has {body.length} bytes.")
+        length = body.length if complete else length
     return Create(complete, length, _parse_metadata(request, options), body)
 
 
@@ -181,7 +182,7 @@ def _parse_metadata(request: Request, options: Options) -> str:
     raw_metadata = request.headers.get("Upload-Metadata") or ""
     if len(raw_metadata) > options.max_metadata_size > 0:
         raise HeaderTooLarge(f"Upload-Metadata may have at most {options.max_metadata_size} bytes.")
-    metadata: dict[str, str | bytes] = dict(headers.parse_metadata(raw_metadata))
+    metadata = headers.parse_metadata(raw_metadata)
     content_type = (request.headers.get("Content-Type") or "").strip()
     added = {}
     if "filetype" not in metadata and headers.media_type(content_type) not in _NO_TYPES:
@@ -191,26 +192,35 @@ def _parse_metadata(request: Request, options: Options) -> str:
         added["filename"] = filename
     if not added:
         return raw_metadata
-    formatted = headers.format_metadata(metadata | added)
+    # What the client has written stays as it is: it may have keys that the package would not write.
+    formatted = ",".join(filter(None, (raw_metadata.strip(" \t"), headers.format_metadata(added))))
     if len(formatted) > options.max_metadata_size > 0:
         raise HeaderTooLarge("Content-Type and Content-Disposition are too long.")
     return formatted
 
 
 def _parse_filename(disposition: str) -> str:
-    """The file name in a ``Content-Disposition`` (RFC 6266), empty where there is none."""
+    """The file name in a ``Content-Disposition`` (RFC 6266), empty where there is none.
+
+    Where it is there twice, the one that says its character set is meant.
+    """
     if not disposition:
         return ""
     message = Message()
     message["Content-Disposition"] = disposition.replace("\r", "").replace("\n", "")
     try:
-        name = message.get_filename("")
+        parameters: list[Any] = message.get_params([], "content-disposition")
+        names = [value for key, value in parameters[1:] if key.lower() == "filename"]
+        for name in names:
+            if isinstance(name, tuple):
+                return collapse_rfc2231_value(name)
+        name = names[0] if names else ""
     except (LookupError, ValueError):  # a character set that nobody knows
         return ""
     try:
-        return name.encode("latin-1").decode()  # what is not escaped is mostly UTF-8
+        return str(name).encode("latin-1").decode()  # what is not escaped is mostly UTF-8
     except ValueError:
-        return name
+        return str(name)
 
 
 def empty_append(profile: Profile, offset: int, complete: bool) -> dict[str, str | None]:

@@ -14,9 +14,9 @@ from tus.digests import described
 from tus.errors import (
     ChecksumMismatch,
     InconsistentLength,
+    NotTaken,
     OffsetMismatch,
     RequestError,
-    TooLarge,
     TooSmall,
     UploadCompleted,
     UploadGone,
@@ -32,6 +32,7 @@ Fields = list[tuple[str, str]]
 
 _EMPTY = (("Content-Type", "text/plain; charset=utf-8"), ("Content-Length", "0"))  # what servers and validators want
 _INTERIM = "Upload Resumption Supported"
+_LARGEST: Final = 10**15 - 1  # that a structured field can hold
 _TYPES: Final = "https://iana.org/assignments/http-problem-types#"
 
 
@@ -44,17 +45,25 @@ def limits(options: Options, profile: Profile, upload: Upload | None, now: float
         upload: the one that the lifetime is told of, if any.
         now: seconds since 1970.
     """
+    lifetime = None
+    if upload is not None and upload.expires_at is not None and upload.can_expire:
+        lifetime = max(int(upload.expires_at - now), 0)
+    return _limits(options, profile, lifetime)
+
+
+def _limits(options: Options, profile: Profile, lifetime: int | None) -> Fields:
     if not profile.lifetime_key:
         return []
-    members = {
-        "max-size": options.max_size,
-        "min-size": options.min_size,
-        "max-append-size": options.max_append_size,
-        "min-append-size": options.min_append_size,
+    limits = {
+        "max-size": options.max_size or None,
+        "min-size": options.min_size or None,
+        "max-append-size": options.max_append_size or None,
+        "min-append-size": options.min_append_size or None,
+        profile.lifetime_key: lifetime,
     }
-    told: dict[str, int | bytes] = {key: value for key, value in members.items() if value}
-    if upload is not None and upload.expires_at is not None and upload.can_expire:
-        told[profile.lifetime_key] = max(int(upload.expires_at - now), 0)
+    told: dict[str, int | bytes] = {
+        key: value for key, value in limits.items() if value is not None and value <= _LARGEST
+    }
     return [("Upload-Limit", structured.format_dictionary(told or {"min-size": 0}))]
 
 
@@ -69,7 +78,7 @@ def _version(profile: Profile) -> Fields:
 
 def discovered(options: Options, profile: Profile) -> Fields:
     """What OPTIONS tells of this protocol (section "Limits")."""
-    return [*limits(options, profile, None, 0.0), ("Accept-Patch", PARTIAL_UPLOAD)]
+    return [*_limits(options, profile, options.upload_valid_duration or None), ("Accept-Patch", PARTIAL_UPLOAD)]
 
 
 def announced(upload: Upload, location: str, profile: Profile, options: Options, now: float) -> Response:
@@ -134,6 +143,17 @@ def completed(answer: Response, upload: Upload, location: str | None, profile: P
     return Response(answer.status, answer.reason, [*ours, *theirs], answer.body)
 
 
+def promised(location: str | None) -> Response:
+    """What a client hears of a file that the application is yet to get."""
+    return Response(204, "No Content") if location is None else Response(201, "Created", [*_EMPTY])
+
+
+def not_taken() -> Response:
+    """What a client hears in place of an answer that says nothing: that it is to ask again."""
+    error = NotTaken()
+    return Response.of_text(error.status, str(error), error.reason, error.headers)
+
+
 def cancelled(profile: Profile) -> Response:
     """The reply to a cancellation: 204."""
     return Response(204, "No Content", _version(profile))
@@ -150,7 +170,7 @@ def refused(error: RequestError, profile: Profile, options: Options, is_head: bo
     """The reply to a request that cannot be carried out."""
     status, reason = _status(error, profile)
     headers = [*_state(profile, False), *error.headers]
-    if isinstance(error, TooLarge | TooSmall):
+    if status == 413 or isinstance(error, TooSmall):
         headers += limits(options, profile, None, 0.0)
     if is_head:
         return Response(status, reason, [*headers, *_EMPTY, ("Cache-Control", "no-store")])

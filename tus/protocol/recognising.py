@@ -64,6 +64,6 @@ def recognise(request: Request, options: Options) -> Profile | str | None:
     if profile is not None:
         return profile
     if TUS not in options.protocols:
-        return UNVERSIONED
+        return None if request.method == "GET" and options.download else UNVERSIONED
     is_bare = request.method in _BARE and request.headers.get("Tus-Resumable") is None
     return None if is_bare else TUS

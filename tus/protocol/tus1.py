@@ -23,7 +23,7 @@ from tus.errors import (
     UploadNotFound,
     VersionUnsupported,
 )
-from tus.models import Request, State, Upload
+from tus.models import IETF, Request, State, Upload
 from tus.options import Options
 from tus.protocol.intake import Body, Intake, body_length, overrun_message
 from tus.protocol.recognising import marks_ietf
@@ -132,7 +132,8 @@ def is_ours(request: Request, options: Options) -> bool:
         names_upload = upload_id is not None if options.upload_path is not None else bool(upload_id)
         return names_upload or (method == "HEAD" and request.headers.get("Tus-Resumable") is not None)
     if method == "POST" and headers.media_type(request.headers.get("Content-Type") or "") in _FORM_TYPES:
-        return marks_ietf(request) or any(request.headers.get(name) is not None for name in _MARKS)
+        is_upload = IETF in options.protocols and marks_ietf(request)
+        return is_upload or any(request.headers.get(name) is not None for name in _MARKS)
     return True
 
 

@@ -1,0 +1,111 @@
+"""The tables in docs/conformance.rst, made of what the package does and of what is tested.
+
+``python -m tests.conformance_table`` writes them anew.
+"""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from enum import Enum
+
+from tests import test_conformance, test_conformance_ietf
+from tests.ietf import ALL, VERSIONS
+from tests.serving import ROOT
+from tus.protocol.profiles import PROFILES, Profile
+
+DOCUMENT = ROOT / "docs" / "conformance.rst"
+
+#: What each attribute of a profile is about.
+ASPECTS = {
+    "drafts": "draft-ietf-httpbis-resumable-upload",
+    "is_inverted": "completeness is told inverted, by ``Upload-Incomplete``",
+    "missing": "an append that does not say whether it completes the upload",
+    "needs_media_type": "an append must be ``application/partial-upload`` (415)",
+    "completes_at_length": "reaching the length completes the upload, whoever says so",
+    "appended_status": "status of an append that does not complete",
+    "tells_progress": "interim responses tell the offset",
+    "forbids_state": "HEAD and DELETE must not carry the upload's state (400)",
+    "hides_gone": "what there was once is 404, and not 410",
+    "refuses_completed": "an append to a completed upload is refused, not answered again",
+    "overrun_invalidates": "more bytes than the length end the upload",
+    "lifetime_key": "key of the lifetime in ``Upload-Limit``",
+    "tells_length": "``Upload-Length`` in the reply to HEAD while the application has not taken the file",
+    "has_problems": "refusals are ``application/problem+json``",
+    "keeps_location": "``Location`` of the completing reply to a creation is the upload's",
+}
+
+
+def list_table(header, rows, widths):
+    lines = [".. list-table::", "   :header-rows: 1", f"   :widths: {' '.join(map(str, widths))}", ""]
+    for row in (header, *rows):
+        for number, cell in enumerate(row):
+            lines.append(f"   {'*' if number == 0 else ' '} - {cell}".rstrip())
+    return "\n".join(lines)
+
+
+def _cell(value):
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, Enum):
+        return value.value
+    return f"``{value}``" if value and isinstance(value, str) and value[0] != "-" else value or "\u2013"
+
+
+def profiles():
+    assert {field.name for field in fields(Profile)} == {"version", *ASPECTS}, "an aspect without words"
+    header = ["", *(str(version) for version in PROFILES)]
+    rows = [[words, *(_cell(getattr(p, name)) for p in PROFILES.values())] for name, words in ASPECTS.items()]
+    return list_table(header, rows, [40, *[10] * len(PROFILES)])
+
+
+def _words(function):
+    return function.__name__.replace("_", " ").replace(" s ", "'s ")
+
+
+def _range(versions):
+    """Versions in words, such as "3 to 6"."""
+    if versions == ALL:
+        return "all"
+    known = [version for version in versions if version in VERSIONS]
+    runs = []
+    for version in known:
+        if runs and runs[-1][-1] == version - 1:
+            runs[-1].append(version)
+        else:
+            runs.append([version])
+    parts = [str(run[0]) if len(run) == 1 else f"{run[0]} to {run[-1]}" for run in runs]
+    return ", ".join(parts + (["none that is known"] if len(known) < len(versions) else []))
+
+
+def ietf():
+    rows = [(_words(function), _range(versions), ", ".join(ids)) for function, ids, versions, *_ in _rows()]
+    return list_table(("What holds", "Versions", "Requirements"), rows, (50, 20, 30))
+
+
+def _rows():
+    return test_conformance_ietf.ROWS
+
+
+def tus():
+    rows = []
+    for row in test_conformance.ROWS:
+        ids = row.id.removesuffix(f"-{row.values[0].__name__}").split("+")
+        rows.append((_words(row.values[0]), ", ".join(ids)))
+    return list_table(("What holds", "Requirements"), rows, (60, 40))
+
+
+TABLES = {"profiles": profiles, "ietf": ietf, "tus": tus}
+
+
+def rewritten(text):
+    """The document with its tables made anew."""
+    for name, make in TABLES.items():
+        before, begin, rest = text.partition(f".. begin {name}\n")
+        _, end, after = rest.partition(f".. end {name}\n")
+        assert begin and end, name
+        text = f"{before}{begin}\n{make()}\n\n{end}{after}"
+    return text
+
+
+if __name__ == "__main__":
+    DOCUMENT.write_text(rewritten(DOCUMENT.read_text()))
