@@ -141,8 +141,8 @@ class AsgiSubject(Subject):
                 self.scope = scope
                 await anyio.to_thread.run_sync(self.land, upload, await self.read(receive))
                 status = int((self.fail or "200")[:3])
-                headers.append((b"x-app", b"was here"))
-                text = b"the application's answer"
+                headers = [(name.lower().encode(), value.encode()) for name, value in self.fields]
+                text = self.answer
             await send({"type": "http.response.start", "status": status, "headers": headers})
             await send({"type": "http.response.body", "body": text})
 

@@ -106,7 +106,7 @@ def finished(store, upload):
         (field_of(b"a", *BOTH), digests_of(b"a", *BOTH)),
         (field_of(b"a") + ";q=1, md5=:AAAA:, unixsum=7", digests_of(b"a")),
         ("md5=:" + b64encode(bytes(16)).decode() + ":", ()),
-        ("sha-256=:AAAA:", ()),
+        ("sha-256=:AAAA:", (("sha256", bytes(3)),)),
         ("sha-256=" + b64encode(bytes(32)).decode(), ()),
         ('sha-256="abc", ' + field_of(b"a", "sha512"), digests_of(b"a", "sha512")),
         (field_of(b"a") + ",,", ()),

@@ -7,7 +7,6 @@ from dataclasses import replace
 from typing import Final
 
 from tus import structured
-from tus.checksums import DIGEST_SIZES
 from tus.models import Response, Upload
 
 #: The names that RFC 9530 has for algorithms of :mod:`tus.checksums`; those that it calls insecure are left out.
@@ -22,11 +21,11 @@ Digests = tuple[tuple[str, bytes], ...]
 def parse_digest(field: str | None) -> Digests:
     """The digests of a ``Repr-Digest`` or ``Content-Digest`` field, by the algorithms that are known here.
 
-    Others are left out, and so is what cannot be a digest; a field that is malformed has none (RFC 9530 section 2).
+    Others are left out; a field that is malformed has none (RFC 9530 section 2). What is too short for a digest stays,
+    and is that of no file.
     """
     members = structured.parse_bytes(field)
-    known = [(NAMES[name], digest) for name, digest in members.items() if name in NAMES]
-    return tuple((algorithm, digest) for algorithm, digest in known if len(digest) == DIGEST_SIZES[algorithm])
+    return tuple((NAMES[name], digest) for name, digest in members.items() if name in NAMES)
 
 
 def format_digest(digests: Iterable[tuple[str, bytes]]) -> str:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Awaitable, Callable, Iterator, Mapping, MutableMapping
+import tempfile
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, MutableMapping
 from functools import lru_cache, partial
 from http import HTTPStatus
 from typing import Any, BinaryIO
@@ -11,7 +12,7 @@ from urllib.parse import quote
 
 from anyio import Event, from_thread, move_on_after, to_thread
 
-from tus.filebody import BLOCK
+from tus.filebody import BLOCK, FileBody
 from tus.models import IETF, Request, Response, Upload
 from tus.protocol.tus1 import MEDIA_TYPE, effective_method
 
@@ -22,7 +23,7 @@ Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 RawHeaders = list[tuple[bytes, bytes]]
 
-LONGEST_RELAYED = 1 << 20  # bytes of an application's answer that a client gets; what comes after them is dropped
+LONGEST_HELD = 1 << 20  # bytes of an application's answer that are held in memory
 
 DRAINED = 8 << 20  # bytes of a body that nobody wanted, and that are read so that the client can read the response
 _DRAINING = 5.0  # seconds that this may take
@@ -291,6 +292,7 @@ class Call:
         self._status = 0
         self._headers: list[tuple[str, str]] = []
         self._body: list[bytes] = []
+        self._rest: BinaryIO | None = None  # what is too long to be held
         self._size = 0
         self._is_complete = False
         self._keeps = False
@@ -316,17 +318,24 @@ class Call:
             app: the application.
             longest_kept: bytes of a body that may have to be kept; a longer one is no tuple.
         """
-        await app(self.scope, self._receive, self._send)
-        if not self._is_complete:
-            raise AssertionError("the application ended without sending the whole of a response")
-        headers, body = self._headers, tuple(self._body)
-        if self._size > LONGEST_RELAYED:
-            headers = [(name, value) for name, value in headers if name.lower() != "content-length"]
+        try:
+            await app(self.scope, self._receive, self._send)
+            if not self._is_complete:
+                raise AssertionError("the application ended without sending the whole of a response")
+        except BaseException:
+            if self._rest is not None:
+                self._rest.close()
+            raise
         try:
             reason = HTTPStatus(self._status).phrase
         except ValueError:
             reason = ""
-        return Response(self._status, reason, headers, body if self._size <= longest_kept else list(body))
+        body: Iterable[bytes] = tuple(self._body)
+        if self._rest is not None:
+            body = FileBody(self._rest, 0, self._size, reaches_end=True)
+        elif self._size > longest_kept:
+            body = list(body)
+        return Response(self._status, reason, self._headers, body)
 
     async def _receive(self) -> Message:
         if self._is_read:
@@ -340,6 +349,18 @@ class Call:
         self._is_read = self._left <= 0 or not block
         return {"type": "http.request", "body": block, "more_body": not self._is_read}
 
+    async def _keep(self, block: bytes) -> None:
+        self._body.append(block)
+        self._size += len(block)
+        if self._rest is not None or self._size > LONGEST_HELD:
+            await to_thread.run_sync(self._set_aside)
+
+    def _set_aside(self) -> None:
+        if self._rest is None:
+            self._rest = tempfile.TemporaryFile()  # noqa: SIM115 - the response closes it
+        self._rest.writelines(self._body)
+        self._body.clear()
+
     async def _send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             if self._status:
@@ -351,10 +372,8 @@ class Call:
             if not self._status or self._is_complete:
                 raise AssertionError("the application sent a body before its response, or after the end of it")
             body = message.get("body", b"")
-            wanted = self._keeps or not 200 <= self._status < 300
-            if wanted and self._size + len(body) <= LONGEST_RELAYED:
-                self._body.append(bytes(body))
-            self._size += len(body)
+            if body and (self._keeps or not 200 <= self._status < 300):
+                await self._keep(bytes(body))
             if not message.get("more_body", False):
                 self._is_complete = True
                 self._end.set()
