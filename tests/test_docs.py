@@ -18,7 +18,7 @@ from webob import Request
 import tus
 from tests import conformance_table
 from tests.serving import ROOT, free_port
-from tests.subjects import FilterSubject
+from tests.subjects import FilterSubject, OnLoop
 from tests.wsgi import OCTETS, TUS, call
 from tus.options import Options
 
@@ -86,6 +86,14 @@ def test_the_view_of_the_readme(tmp_path):
     upload(app, "/anywhere/uploads")
     assert (tmp_path / "arrived" / "hello.txt").read_bytes() == b"hello world"
     assert b"upload form" in call(app, "GET", "/anywhere/uploads").body
+
+
+@pytest.mark.parametrize(("number", "url"), [(0, "/files"), (1, "/files/")])
+def test_the_applications_of_asgi(tmp_path, number, url):
+    namespace = {"os": os, "shutil": __import__("shutil"), "anyio": __import__("anyio")}
+    exec(adjusted(blocks("python", "docs/asgi.rst")[number], tmp_path), namespace)
+    upload(OnLoop(namespace["app"], "asyncio"), url)
+    assert (tmp_path / "arrived" / "hello.txt").read_bytes() == b"hello world"
 
 
 def test_tuswsgi_is_replaced_as_the_document_says(tmp_path):

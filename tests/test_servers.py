@@ -31,6 +31,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+import httpx
 import pytest
 
 import tus
@@ -551,6 +552,31 @@ def test_head_has_no_body(served):
         lengths = [line for line in lines if line.startswith("content-length")]
         assert lengths in ([], ["content-length: 0"])
         assert not any(line.startswith("transfer-encoding") for line in lines)
+
+
+# -- HTTP/2 -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("server", ["hypercorn", "hypercorn-trio"])
+def test_a_stream_that_is_reset_keeps_its_bytes(served):
+    """And the connection goes on. Without a Content-Length, as HTTP/2 allows it."""
+    data = content(400_000)
+    path = create(served, len(data))
+    url = f"http://127.0.0.1:{served.port}{path}"
+    headers = {"Tus-Resumable": "1.0.0", "Content-Type": "application/offset+octet-stream"}
+    with httpx.Client(http1=False, http2=True) as client:
+
+        def broken():
+            yield data[:100_000]
+            until(lambda: offset_of(served, path) >= 65_535)  # what a stream may send before it is allowed more
+            raise ConnectionError("the client gives up")
+
+        with pytest.raises(ConnectionError):
+            client.patch(url, content=broken(), headers=headers | {"Upload-Offset": "0"})
+        assert settled(served, path, 100_000) == 100_000
+        reply = client.patch(url, content=iter([data[100_000:]]), headers=headers | {"Upload-Offset": "100000"})
+        assert (reply.http_version, reply.status_code) == ("HTTP/2", 204)
+    assert_landed(served, path, data)
 
 
 # -- A worker that dies -------------------------------------------------------------------------------------------

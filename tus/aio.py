@@ -15,12 +15,9 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any, TypeVar
 
-try:
-    import anyio
-    from anyio import CancelScope, CapacityLimiter, from_thread, to_thread
-    from anyio.lowlevel import EventLoopToken, RunVar, current_token
-except ImportError as missing:  # pragma: no cover
-    raise ImportError("ASGI needs anyio, which is installed by: pip install 'tus[asgi]'") from missing
+import anyio
+from anyio import CancelScope, CapacityLimiter, from_thread, to_thread
+from anyio.lowlevel import EventLoopToken, RunVar, current_token
 
 from tus.adapters.interface import AsyncAdapter
 from tus.backlog import Backlog

@@ -10,7 +10,10 @@ from http import HTTPStatus
 from typing import Any, BinaryIO
 from urllib.parse import quote
 
-from anyio import Event, from_thread, move_on_after, to_thread
+try:
+    from anyio import Event, from_thread, move_on_after, to_thread
+except ImportError as missing:
+    raise ImportError("ASGI needs anyio, which is installed by: pip install 'tus[asgi]'") from missing
 
 from tus.filebody import BLOCK, FileBody
 from tus.models import IETF, Request, Response, Upload
