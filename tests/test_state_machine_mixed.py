@@ -43,7 +43,8 @@ class Model:
 class Mixed(RuleBasedStateMachine):
     subject_class = SUBJECTS[0]
     uploads = Bundle("uploads")
-    content = st.binary(max_size=600)
+    content = st.binary(max_size=4) | st.binary(max_size=600)
+    surplus = st.none() | st.sampled_from([0, 1, 1, 2, 50])
     versions = st.sampled_from(ALL)
 
     @initialize()
@@ -72,7 +73,7 @@ class Mixed(RuleBasedStateMachine):
 
     # -- The application --
 
-    @rule(failure=st.sampled_from([None, None, REJECTION, *FAILURES]))
+    @rule(failure=st.sampled_from([None, REJECTION, *FAILURES]))
     def the_application_changes(self, failure):
         if self.subject_class is ViewSubject and not isinstance(failure, str | None):
             failure = FAILURES[0]  # what a view raises is its own business
@@ -96,13 +97,12 @@ class Mixed(RuleBasedStateMachine):
         if 200 <= reply.status < 300 and not client.told(reply) and not model.rejected:
             assert not self.has_landed(model) or reply.status == 201
 
-    def hear_tus(self, model, reply):
-        """Look at a reply of tus."""
+    def hear_tus(self, model, reply, length):
+        """Look at a reply of tus, by a client that knows the length as given."""
         if reply.status == 422:
             model.rejected = self.subject_class is not ViewSubject
         if not 200 <= reply.status < 300 or reply.get("Upload-Offset") is None:
             return
-        length = reply.get("Upload-Length") or model.length
         if length is not None and int(reply["Upload-Offset"]) == int(length):
             assert self.has_landed(model), "success was told before the application had the file"
 
@@ -133,13 +133,13 @@ class Mixed(RuleBasedStateMachine):
         model = Model(reply["Location"], b"", length)
         self.models.append(model)
         if client is None:
-            self.hear_tus(model, reply)
+            self.hear_tus(model, reply, length)
         else:
             self.hear(model, reply, client)
         self.follow(model, sent)
         return model
 
-    @rule(target=uploads, data=content, more=st.none() | st.integers(0, 50))
+    @rule(target=uploads, data=content, more=surplus)
     def create_by_tus(self, data, more):
         length = None if more is None else len(data) + more
         reply = self.subject.create(length, {}, data)
@@ -150,7 +150,7 @@ class Mixed(RuleBasedStateMachine):
         version=versions,
         data=content,
         complete=st.booleans(),
-        more=st.none() | st.integers(0, 50),
+        more=surplus,
         chunked=st.booleans(),
         cut=st.none() | st.floats(0, 1),
     )
@@ -182,7 +182,7 @@ class Mixed(RuleBasedStateMachine):
         if cut is not None:
             sent = sent[: int(len(sent) * cut)]
         reply = self.subject.patch(model.url, offset, sent, length=len(again + rest))
-        self.hear_tus(model, reply)
+        self.hear_tus(model, reply, model.length)
         gained = self.follow(model, sent[len(again) :])
         if cut is None and not self.ends(model):
             assert gained in (len(rest), 0)
@@ -195,11 +195,14 @@ class Mixed(RuleBasedStateMachine):
         chunked=st.booleans(),
         cut=st.none() | st.floats(0, 1),
         summed=st.sampled_from([None, None, True, False]),
+        exact=st.booleans(),
     )
-    def append_by_ietf(self, model, version, data, complete, chunked, cut, summed):
+    def append_by_ietf(self, model, version, data, complete, chunked, cut, summed, exact):
         if self.ends(model):
             return
         client = self.client(version)
+        if exact and model.length is not None:
+            data = data[: model.length - len(model.data)].ljust(model.length - len(model.data), b"?")
         headers = {} if summed is None else {"Content-Digest": digest(data if summed else data + b"x")}
         sent = data if cut is None else data[: int(len(data) * cut)]
         how = {"chunked": True} if chunked and cut is None else {"length": len(data)}
@@ -211,6 +214,13 @@ class Mixed(RuleBasedStateMachine):
             assert gained == 0
         if reply.status in (201, 204) and client.told(reply) is not None and not model.gone:
             assert gained == len(sent)
+
+    @rule(model=uploads)
+    def ask_by_tus(self, model):
+        reply = self.subject.head(model.url)
+        assert reply.status in ((404, 410) if model.gone else (200,))
+        if not model.gone:
+            self.hear_tus(model, reply, reply.get("Upload-Length"))
 
     @rule(model=uploads, version=versions, by=st.integers(-900, 900).filter(bool))
     def append_elsewhere(self, model, version, by):
@@ -285,7 +295,7 @@ class Mixed(RuleBasedStateMachine):
 def machine(subject):
     case = type(f"{subject.__name__}Mixed", (Mixed,), {"subject_class": subject}).TestCase
     case.settings = settings(
-        max_examples=60,
+        max_examples=100,
         stateful_step_count=30,
         deadline=None,
         suppress_health_check=list(HealthCheck),
