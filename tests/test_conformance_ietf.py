@@ -570,6 +570,9 @@ def the_end_before_the_length(c):
         c.s.landed.clear()
     assert c.create(b"ab", True, {"Upload-Length": "6"}, chunked=True).status == 400
     assert c.s.landed == []
+    url = c.url(b"ab", False, {"Upload-Length": "6"})
+    assert c.append(url, 2, b"", True, chunked=True).status == 400
+    assert (c.offset(url), c.head(url)["Upload-Length"], c.s.landed) == (2, "6", [])
 
 
 @row("RUFH-LEN-04", "TRAP-14")

@@ -124,7 +124,9 @@ class Reception:
         if not block and intake.length is None and not intake.ends:
             return Received(self._upload)
         try:
-            settled = intake.offset + len(block) if intake.ends and intake.length is None else intake.length
+            settled = intake.length
+            if intake.ends and settled is None and self._upload.length is None:
+                settled = intake.offset + len(block)
             return Received(self._store.append(self._upload, intake.offset, block, settled, intake.completes))
         except StorageFull as error:
             return Received(self._store.load(self._upload.id), failure=error)
