@@ -26,7 +26,7 @@ pytestmark = [
 VERSIONS = {"ietf-draft-03": "5", "ietf-draft-05": "6"}
 
 
-@pytest.fixture(params=["gunicorn-gthread"], scope="module")
+@pytest.fixture(params=["gunicorn-gthread", "uvicorn-httptools"], scope="module")
 def server(request, tmp_path_factory):
     with serving(request.param, tmp_path_factory.mktemp("tusjs-ietf")) as running:
         yield running

@@ -499,6 +499,13 @@ def an_empty_file_is_complete_at_once(s):
     assert len(s.landed) == 1
 
 
+@row("TUS-CWU-02", "TUS-CLI-01")
+def an_empty_file_can_have_an_empty_body_without_a_length(s):
+    reply = s.create(0, chunked=True)  # tus-js-client sends it like that, if it is to send data with the creation
+    assert (reply.status, reply["Upload-Offset"]) == (201, "0")
+    assert data_of(s) == b""
+
+
 @row("A-09")
 def exactly_one_length_header_is_needed(s):
     assert s.send("POST").status == 400

@@ -139,7 +139,7 @@ def test_asking_for_the_offset_ends_a_half_open_append(served, row):  # noqa: F8
     assert_landed(served, path, data)
 
 
-@pytest.mark.parametrize("server", GUNICORNS, indirect=True)
+@pytest.mark.parametrize("server", [*GUNICORNS, "gunicorn-asgi"], indirect=True)
 def test_interim_responses(served):  # noqa: F811
     data = content(100_000)
     with Connection(served) as connection:

@@ -57,6 +57,8 @@ class AsyncBody:
                 block = await self._receive()
                 if block is None:
                     break
+                if not block:
+                    continue  # the end of a body that was announced without a length comes like this
                 self._blocks.append(block)
                 self._size += len(block)
                 self.received += len(block)
