@@ -69,7 +69,7 @@ def _spoken_to(request: Request, options: Options) -> Generator[Effect, Any, Pro
     if upload_id is None:
         return default
     try:
-        upload: Upload = yield Load(upload_id or "")
+        upload: Upload = yield Load(upload_id)
     except RequestError:
         return UNVERSIONED if request.method == "DELETE" else default
     if request.method == "GET" and options.download and upload.is_complete and upload.state != State.REJECTED:
