@@ -10,11 +10,13 @@ import secrets
 from collections import ChainMap
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any, BinaryIO, cast
 
 from tus.adapters.wsgi import EnvironHeaders
 from tus.models import Readable, Request, Response, Upload
 from tus.protocol import tus1_replies
+from tus.protocol.recognising import PARTIAL_UPLOAD, marks_ietf, named_profile
 from tus.protocol.tus1 import MEDIA_TYPE, effective_method
 
 #: What an empty PATCH says in place of the request that is run again.
@@ -27,6 +29,17 @@ _EMPTY_PATCH = {
     "Upload-Length": None,
     "Upload-Concat": None,
     "X-HTTP-Method-Override": "",
+}
+
+#: The same for a request of the IETF protocol; each version reads the field that it knows.
+_EMPTY_END = {
+    "Content-Type": PARTIAL_UPLOAD,
+    "Content-Length": "0",
+    "Transfer-Encoding": None,
+    "Content-Digest": None,
+    "Upload-Length": None,
+    "Upload-Complete": "?1",
+    "Upload-Incomplete": "?0",
 }
 
 
@@ -147,8 +160,12 @@ class Zope2RequestAdapter:
         finished = self._input.finished
         if finished is None or self.request.method == "OPTIONS" or first.status == response.status != 201:
             return first
-        if effective_method(self._seen) != "POST" or self.request is self._seen:
+        if effective_method(self._seen) not in ("POST", "PUT") or self.request is self._seen:
             return response
+        if _speaks_ietf(self._seen):
+            headers = [pair for pair in response.headers if pair[0] != "Location"]
+            location = tus1_replies.upload_url(self._seen.url.rstrip("/"), finished.id)
+            return replace(response, headers=[*headers, ("Location", location)])
         created = tus1_replies.created(finished, self._seen.url.rstrip("/"), with_offset=True)
         ours = {name.lower() for name, _ in created.headers}
         created.headers.extend((name, value) for name, value in response.headers if name.lower() not in ours)
@@ -214,6 +231,8 @@ def _repeated(request: Request, answer: Response, finished: Upload | None) -> Re
     if finished is not None and not finished.is_final:
         url = request.url if method == "PATCH" else tus1_replies.upload_url(request.url.rstrip("/"), finished.id)
         return _empty_patch(request, url, str(finished.length))
+    if _speaks_ietf(request):
+        return _only_answered(request)
     if finished is not None and method == "POST":
         return request
     if finished is not None and method == "PATCH":  # of the last part
@@ -227,11 +246,21 @@ def _repeated(request: Request, answer: Response, finished: Upload | None) -> Re
         return _empty_patch(
             request, request.url.rstrip("/") + "/" + told["location"].rpartition("/")[2], told.get("upload-offset", "0")
         )
+    return _only_answered(request)
+
+
+def _only_answered(request: Request) -> Request:
     return Request("OPTIONS", request.url, request.headers, peer=request.peer, native=request.native)
 
 
+def _speaks_ietf(request: Request) -> bool:
+    is_tus = request.headers.get("Tus-Resumable") is not None
+    return named_profile(request) is not None or (marks_ietf(request) and not is_tus)
+
+
 def _empty_patch(request: Request, url: str, offset: str) -> Request:
-    headers: Any = ChainMap(cast(Any, _EMPTY_PATCH | {"Upload-Offset": offset}), cast(Any, request.headers))
+    said = _EMPTY_END if _speaks_ietf(request) else _EMPTY_PATCH
+    headers: Any = ChainMap(cast(Any, said | {"Upload-Offset": offset}), cast(Any, request.headers))
     return Request("PATCH", url, headers, peer=request.peer, native=request.native, is_rerun=True)
 
 
