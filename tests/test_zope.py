@@ -16,6 +16,7 @@ import pytest
 from tusclient.client import TusClient
 
 from tests import zope_site
+from tests.ietf import PARTIAL, Client, digest
 from tests.serving import ROOT, free_port, wait_for_port
 from tests.test_docs import blocks
 from tests.wsgi import OCTETS, TUS, call
@@ -253,6 +254,37 @@ def test_a_request_that_zope_runs_again(site, request, do, how):
     assert site.store.load(upload_id).state == State.ACCEPTED
     assert (site.directory / "uploads" / upload_id).read_bytes() == b"abcdef"  # keep_finished
     assert not list((site.directory / "uploads").glob(".tus-handover-*"))
+
+
+@pytest.mark.parametrize("do", ["", "conflict", "conflict at commit", "conflict for real"])
+@pytest.mark.parametrize("how", ["PATCH", "POST"])
+@pytest.mark.parametrize("version", [3, 6, 9, None])
+def test_a_request_of_the_ietf_protocol_that_zope_runs_again(site, request, do, how, version):
+    name = f"{abs(hash(request.node.name))}"
+    told = metadata(filename=name, do=do) if do else metadata(filename=name)
+
+    def send(method, url, complete, headers, body):
+        source = io.BytesIO(body) if site.seekable else _Plain(body)
+        fields = (
+            {"Content-Type": "image/png"} | Client(None, version).spoken | Client(None, version).mark(complete) | ANN
+        )
+        return call(site.app, method, url, fields | headers, body, environ={"wsgi.input": source}, validate=False)
+
+    before = {path.name for path in (site.directory / "uploads").glob("*.tus")}
+    if how == "PATCH":
+        url = send("POST", "/f/tus", False, told, b"abc")["Location"]
+        headers = {"Content-Type": PARTIAL, "Upload-Offset": "3", "Content-Digest": digest(b"def")}
+        reply = send("PATCH", url, True, headers, b"def")
+    else:
+        reply = send("POST", "/f/tus", True, told | {"Content-Digest": digest(b"abcdef")}, b"abcdef")
+        url = reply["Location"]
+    assert (reply.status, Client(None, version).told(reply), reply["Upload-Offset"]) == (204, True, "6")
+    upload_id = url.rpartition("/")[2]
+    assert zope_site.attempts[upload_id] == {"": 1, "conflict at commit": 3}.get(do, 2)
+    assert [data for key, data in zope_site.contents().items() if key == name] == [b"abcdef"]
+    assert len({path.name for path in (site.directory / "uploads").glob("*.tus")} - before) == 1
+    assert site.store.load(upload_id).state == State.ACCEPTED
+    assert Client(None, version).told(send("HEAD", url, None, {}, b"")) is True
 
 
 @pytest.fixture(params=["one device", "across devices"])

@@ -16,9 +16,7 @@ from typing import Any, BinaryIO, cast
 from tus.adapters.wsgi import EnvironHeaders
 from tus.models import Readable, Request, Response, Upload
 from tus.protocol import tus1_replies
-from tus.protocol.ietf import empty_append
-from tus.protocol.profiles import Profile
-from tus.protocol.recognising import profile_of
+from tus.protocol.recognising import PARTIAL_UPLOAD, profile_of
 from tus.protocol.tus1 import MEDIA_TYPE, effective_method
 
 #: What an empty PATCH says in place of the request that is run again.
@@ -31,6 +29,17 @@ _EMPTY_PATCH = {
     "Upload-Length": None,
     "Upload-Concat": None,
     "X-HTTP-Method-Override": "",
+}
+
+#: The same for a request of the IETF protocol; each version reads the field that it knows.
+_EMPTY_END = {
+    "Content-Type": PARTIAL_UPLOAD,
+    "Content-Length": "0",
+    "Transfer-Encoding": None,
+    "Content-Digest": None,
+    "Upload-Length": None,
+    "Upload-Complete": "?1",
+    "Upload-Incomplete": "?0",
 }
 
 
@@ -151,11 +160,12 @@ class Zope2RequestAdapter:
         finished = self._input.finished
         if finished is None or self.request.method == "OPTIONS" or first.status == response.status != 201:
             return first
-        if effective_method(self._seen) != "POST" or self.request is self._seen:
+        if effective_method(self._seen) not in ("POST", "PUT") or self.request is self._seen:
             return response
         if profile_of(self._seen) is not None:
-            located = [pair for pair in first.headers if pair[0].lower() == "location"]
-            return replace(response, headers=located + response.headers)
+            headers = [pair for pair in response.headers if pair[0] != "Location"]
+            location = tus1_replies.upload_url(self._seen.url.rstrip("/"), finished.id)
+            return replace(response, headers=[*headers, ("Location", location)])
         created = tus1_replies.created(finished, self._seen.url.rstrip("/"), with_offset=True)
         ours = {name.lower() for name, _ in created.headers}
         created.headers.extend((name, value) for name, value in response.headers if name.lower() not in ours)
@@ -217,13 +227,12 @@ def _repeated(request: Request, answer: Response, finished: Upload | None) -> Re
     what it has made by itself. Nothing else has left anything undone, and only its answer is needed.
     """
     told: Mapping[str, str] = {name.lower(): value for name, value in answer.headers}
-    profile = profile_of(request)
-    if profile is not None:
-        return _repeated_ietf(request, profile, answer, told, finished)
     method = effective_method(request)
     if finished is not None and not finished.is_final:
         url = request.url if method == "PATCH" else tus1_replies.upload_url(request.url.rstrip("/"), finished.id)
         return _empty_patch(request, url, str(finished.length))
+    if profile_of(request) is not None:
+        return _only_answered(request)
     if finished is not None and method == "POST":
         return request
     if finished is not None and method == "PATCH":  # of the last part
@@ -237,28 +246,16 @@ def _repeated(request: Request, answer: Response, finished: Upload | None) -> Re
         return _empty_patch(
             request, request.url.rstrip("/") + "/" + told["location"].rpartition("/")[2], told.get("upload-offset", "0")
         )
+    return _only_answered(request)
+
+
+def _only_answered(request: Request) -> Request:
     return Request("OPTIONS", request.url, request.headers, peer=request.peer, native=request.native)
 
 
-def _repeated_ietf(
-    request: Request, profile: Profile, answer: Response, told: Mapping[str, str], finished: Upload | None
-) -> Request:
-    """The same over the IETF protocol, whose append says whether it completes the upload."""
-    offset = told.get("upload-offset")
-    if offset is None or request.method in ("HEAD", "GET", "DELETE") or (finished is None and answer.status >= 300):
-        return Request("OPTIONS", request.url, request.headers, peer=request.peer, native=request.native)
-    url = told.get("location", request.url)
-    if finished is not None and not url.endswith(finished.id):
-        url = tus1_replies.upload_url(request.url.rstrip("/"), finished.id)
-    return _patch(request, url, empty_append(profile, int(offset), finished is not None))
-
-
 def _empty_patch(request: Request, url: str, offset: str) -> Request:
-    return _patch(request, url, _EMPTY_PATCH | {"Upload-Offset": offset})
-
-
-def _patch(request: Request, url: str, fields: Mapping[str, str | None]) -> Request:
-    headers: Any = ChainMap(cast(Any, fields), cast(Any, request.headers))
+    said = _EMPTY_PATCH if profile_of(request) is None else _EMPTY_END
+    headers: Any = ChainMap(cast(Any, said | {"Upload-Offset": offset}), cast(Any, request.headers))
     return Request("PATCH", url, headers, peer=request.peer, native=request.native, is_rerun=True)
 
 

@@ -223,19 +223,6 @@ def _parse_filename(disposition: str) -> str:
         return str(name)
 
 
-def empty_append(profile: Profile, offset: int, complete: bool) -> dict[str, str | None]:
-    """The header fields of an append without a byte; None for what must not be there."""
-    return {
-        profile.complete_field: structured.format_boolean(complete != profile.is_inverted),
-        "Upload-Offset": str(offset),
-        "Upload-Length": None,
-        "Content-Type": PARTIAL_UPLOAD,
-        "Content-Length": "0",
-        "Content-Digest": None,
-        "Transfer-Encoding": None,
-    }
-
-
 # -- From a command and the stored upload to a decision -----------------------------------------------------------
 
 

@@ -63,6 +63,7 @@ class Uploads(BrowserView):  # type: ignore[misc]
         if tus.upload_finished and tus.upload is not None:
             location = receiver.receive(tus.upload, self.request._file)
             tus.cleanup_file()
-            if location is not None and self.request.response.status != 201:  # a POST's is the upload's
-                self.request.response.setHeader("Location", location)
+            response = self.request.response
+            if location is not None and response.status != 201 and not response.getHeader("Location"):
+                response.setHeader("Location", location)  # that of a creation is the upload's
         return ""
