@@ -2,6 +2,7 @@
 
 import asyncio
 import functools
+import random
 import statistics
 import subprocess
 import sys
@@ -112,18 +113,22 @@ def test_a_task_that_asyncio_cancels_keeps_it_too(tmp_path, monkeypatch, seconds
     monkeypatch.setattr("tus.stores.sessions.write_at", slowly(seconds))
     subject = AsgiSubject(tmp_file_dir=str(tmp_path))
     size = 3_000_000
+    data = random.Random(1).randbytes(size)
     url = subject.url(size + 10)
 
     async def run():
-        request = appending(subject.app, url, 0, bytes(size), size + 10)
+        request = appending(subject.app, url, 0, data, size + 10)
         task = asyncio.ensure_future(request.run(subject.app))
         await request.silent.wait()
+        await asyncio.sleep(seconds / 4)  # into the next write
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
 
     portal().call(run)
     assert subject.offset(url) == size
+    assert subject.patch(url, size, b"0123456789").status == 204
+    assert subject.landed[0][1] == data + b"0123456789"
 
 
 def test_a_cancelled_hand_over_is_done_again(subject):
