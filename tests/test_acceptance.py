@@ -21,9 +21,9 @@ OUTSIDE = ("receiver killed", "PATCH reply lost", "POST reply lost", "HEAD reply
 ENDS_TUSJS = {"before 401", "before 404", "before 405"}
 
 
-@pytest.fixture(scope="module")
-def site(tmp_path_factory):
-    with Site(tmp_path_factory.mktemp("acceptance"), first_delay=3600) as site:
+@pytest.fixture(scope="module", params=["gthread", "asgi"])
+def site(request, tmp_path_factory):
+    with Site(tmp_path_factory.mktemp("acceptance"), first_delay=3600, worker=request.param) as site:
         yield site
 
 

@@ -6,6 +6,7 @@ import contextlib
 import functools
 import hashlib
 import http.client
+import io
 import json
 import os
 import random
@@ -47,7 +48,12 @@ class Site:
     """
 
     def __init__(
-        self, directory: Path, first_delay: float = 0.5, sabotage: str = "", handover: str = "request"
+        self,
+        directory: Path,
+        first_delay: float = 0.5,
+        sabotage: str = "",
+        handover: str = "request",
+        worker: str = "gthread",
     ) -> None:
         """
         Args:
@@ -55,7 +61,9 @@ class Site:
             first_delay: seconds until a file is offered without its client.
             handover: the option.
             sabotage: what is broken in the server, of :data:`SABOTAGE`, to see whether anybody notices.
+            worker: gunicorn's kind of it; ``asgi`` for the middleware in place of the filter.
         """
+        self._worker = worker
         self.directory = directory
         self._settings = json.dumps({"first_delay": first_delay, "sabotage": sabotage, "handover": handover})
         self.port, self._receiver_port = free_port(), free_port()
@@ -82,10 +90,13 @@ class Site:
         self.kill_receiver()
 
     def start_server(self):
-        arguments = ["-k", "gthread", "-w", "2", "--threads", "8", "-b", f"127.0.0.1:{self.port}", "--log-level=error"]
+        arguments = ["-k", self._worker, "-w", "2", "-b", f"127.0.0.1:{self.port}", "--log-level=error"]
+        if self._worker == "gthread":
+            arguments += ["--threads", "8"]
+        name = "asgi_application" if self._worker == "asgi" else "application"
         with self._log.open("ab") as output:
             self.server = subprocess.Popen(
-                [sys.executable, "-m", "gunicorn", *arguments, "tests.acceptance.site:application"],
+                [sys.executable, "-m", "gunicorn", *arguments, f"tests.acceptance.site:{name}"],
                 cwd=ROOT,
                 env=self.environment,
                 stdout=output,
@@ -165,8 +176,8 @@ def _directory():
 
 
 @functools.cache
-def _filter():
-    from tus import Filter
+def _options():
+    """What the filter, or the middleware, is made with; everything else is prepared."""
     from tus.protocol import handing
 
     settings = json.loads(os.environ[_SETTINGS])
@@ -174,13 +185,26 @@ def _filter():
     if settings["sabotage"]:
         SABOTAGE[settings["sabotage"]]()
     listen(_watch)
-    return Filter(
-        _application,
-        upload_path=PATH,
-        tmp_file_dir=str(_directory() / "store"),
-        send_file=True,
-        handover=settings["handover"],
-    )
+    return {
+        "upload_path": PATH,
+        "tmp_file_dir": str(_directory() / "store"),
+        "send_file": True,
+        "handover": settings["handover"],
+    }
+
+
+@functools.cache
+def _filter():
+    from tus import Filter
+
+    return Filter(_application, **_options())
+
+
+@functools.cache
+def _middleware():
+    from tus.asgi import TusMiddleware
+
+    return TusMiddleware(_on_loop, **_options())
 
 
 def _tell_the_whole_offset():
@@ -212,6 +236,34 @@ SABOTAGE = {
 def application(environ, start_response):
     """What gunicorn runs."""
     return _filter()(environ, start_response)
+
+
+async def asgi_application(scope, receive, send):
+    """What gunicorn's ASGI worker runs."""
+    await _middleware()(scope, receive, send)
+
+
+async def _on_loop(scope, receive, send):
+    """The same application, called by threads."""
+    from anyio import to_thread
+
+    if scope["type"] == "lifespan":
+        while (await receive())["type"] == "lifespan.startup":
+            await send({"type": "lifespan.startup.complete"})
+        await send({"type": "lifespan.shutdown.complete"})
+        return
+    data, more = b"", True
+    while more:
+        message = await receive()
+        data, more = data + message["body"], message["more_body"]
+    environ = {"CONTENT_LENGTH": str(len(data)), "wsgi.input": io.BytesIO(data), "tus.upload": scope.get("tus.upload")}
+    started = []
+    blocks = iter(await to_thread.run_sync(_application, environ, lambda *said: started.extend(said)))
+    fields = [(name.lower().encode(), value.encode()) for name, value in started[1]]
+    await send({"type": "http.response.start", "status": int(started[0][:3]), "headers": fields})
+    while block := await to_thread.run_sync(next, blocks, b""):
+        await send({"type": "http.response.body", "body": block, "more_body": True})
+    await send({"type": "http.response.body", "body": b""})
 
 
 def _application(environ, start_response):
