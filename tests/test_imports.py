@@ -59,7 +59,13 @@ MAY_IMPORT = {
     "tus.downloads": ["tus.filebody", "tus.models"],
     "tus.filebody": [],
     "tus.adapters.webob": ["tus.models", "tus.adapters.wsgi"],
-    "tus.adapters.zope": ["tus.adapters.wsgi", "tus.models", "tus.protocol.tus1", "tus.protocol.tus1_replies"],
+    "tus.adapters.zope": [
+        "tus.adapters.wsgi",
+        "tus.models",
+        "tus.protocol.recognising",
+        "tus.protocol.tus1",
+        "tus.protocol.tus1_replies",
+    ],
     "tus.adapters": [],
     "tus.zope": [
         "tus.adapters.zope",

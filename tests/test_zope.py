@@ -265,7 +265,9 @@ def test_a_request_of_the_ietf_protocol_that_zope_runs_again(site, request, do, 
 
     def send(method, url, complete, headers, body):
         source = io.BytesIO(body) if site.seekable else _Plain(body)
-        fields = {"Content-Type": "image/png"} | Client(None, version).spoken | Client(None, version).mark(complete) | ANN
+        fields = (
+            {"Content-Type": "image/png"} | Client(None, version).spoken | Client(None, version).mark(complete) | ANN
+        )
         return call(site.app, method, url, fields | headers, body, environ={"wsgi.input": source}, validate=False)
 
     before = {path.name for path in (site.directory / "uploads").glob("*.tus")}
