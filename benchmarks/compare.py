@@ -1,6 +1,6 @@
 """``tus`` beside other servers, in one run.
 
-    python benchmarks/compare.py [--directory /dev/shm] [--rounds 5] [--size 1024] [--peers tus tuswsgi tussi]
+    python benchmarks/compare.py [--directory /dev/shm] [--rounds 5] [--size 1024] [--peers tus tuswsgi ...]
 
 Each round runs every server on every row, new process, new store, in an order that turns round; so what the machine
 does meanwhile hits all of them. The server has one processor and the client another, where there are two. The client
@@ -31,7 +31,8 @@ from pathlib import Path
 
 import psutil
 
-SERVERS = ("tus", "tuswsgi", "tussi")
+SERVERS = ("tus", "tuswsgi", "tus-asgi", "tussi", "resumable-upload", "tuspyserver")
+UVICORN = SERVERS[2:]
 ROWS = ("one PATCH", "8 MiB PATCHes", "4 KiB uploads")
 MIB = 1 << 20
 THREADS = "32"
@@ -57,6 +58,21 @@ def make_app(name: str, directory: Path):
 
         fsync = os.environ.get("TUS_BENCHMARK_FSYNC", "finish")
         return Filter(keep, upload_path="/files", tmp_file_dir=str(directory / "store"), fsync=fsync)
+    if name == "tus-asgi":
+        return make_async_app(directory)
+    if name == "resumable-upload":
+        from resumable_upload import SQLiteStorage, TusServer
+        from resumable_upload.asgi import TusASGIApp
+
+        storage = SQLiteStorage(db_path=str(directory / "uploads.db"), upload_dir=str(directory / "store"))
+        return TusASGIApp(TusServer(storage, base_path="/files"))
+    if name == "tuspyserver":
+        from fastapi import FastAPI
+        from tuspyserver import create_tus_router
+
+        app = FastAPI()
+        app.include_router(create_tus_router(prefix="files", files_dir=str(directory / "store")))
+        return app
     if name == "tuswsgi":
         from tuswsgi import TusMiddleware
 
@@ -67,13 +83,34 @@ def make_app(name: str, directory: Path):
     return TUSApp(FilesystemStorage(directory / "store"), completed_dir=landed, max_chunk_size=None)
 
 
+def make_async_app(directory: Path):
+    from tus.asgi import TusMiddleware
+
+    landed = directory / "landed"
+
+    async def keep(scope, receive, send):
+        if scope["type"] == "lifespan":
+            while (await receive())["type"] == "lifespan.startup":
+                await send({"type": "lifespan.startup.complete"})
+            await send({"type": "lifespan.shutdown.complete"})
+            return
+        path = Path(os.fsdecode((await receive())["body"]))
+        if path.parent == directory / "store":
+            path.rename(landed / path.name)
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"0")]})
+        await send({"type": "http.response.body"})
+
+    fsync = os.environ.get("TUS_BENCHMARK_FSYNC", "finish")
+    return TusMiddleware(keep, upload_path="/files", tmp_file_dir=str(directory / "store"), fsync=fsync)
+
+
 def serve(name: str, port: int, directory: Path) -> None:
     """Become the server."""
     os.environ["TUS_BENCHMARK"] = f"{name}\n{directory}"
     os.environ["PYTHONPATH"] = os.pathsep.join(
         (str(Path(__file__).parent), str(Path(__file__).parent.parent), os.environ.get("PYTHONPATH", ""))
     )
-    if name == "tussi":
+    if name in UVICORN:
         command = ["uvicorn", "--factory", "--host", "127.0.0.1", "--port", str(port), "--log-level", "error"]
         command += ["--no-access-log", "compare:configured_app"]
     else:
@@ -223,7 +260,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=1024, help="MiB of the large rows")
     parser.add_argument("--count", type=int, default=1000, help="uploads of the small row")
     parser.add_argument("--fsync", default="finish", help="the option of tus; its peers have policies of their own")
-    parser.add_argument("--peers", nargs="+", default=SERVERS, choices=SERVERS)
+    parser.add_argument("--peers", nargs="+", default=SERVERS, choices=SERVERS, metavar="PEER", help=", ".join(SERVERS))
     parser.add_argument("--rows", nargs="+", type=int, default=[0, 1, 2], choices=[0, 1, 2])
     parser.add_argument("--serve", nargs=3, metavar=("NAME", "PORT", "DIR"), help=argparse.SUPPRESS)
     options = parser.parse_args()

@@ -1,4 +1,4 @@
-"""Real servers on real sockets, each with a ``Filter`` in front of an application that files what it gets.
+"""Real servers on real sockets, each with the middleware in front of an application that files what it gets.
 
 ``python -m tests.serving SERVER PORT`` is what runs in the other process.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import io
 import json
 import os
 import shutil
@@ -23,7 +24,9 @@ from pathlib import Path
 import psutil
 
 ROOT = Path(__file__).parent.parent
-SERVERS = ("gunicorn-sync", "gunicorn-gthread", "waitress", "cheroot", "gevent", "wsgiref")
+WSGI_SERVERS = ("gunicorn-sync", "gunicorn-gthread", "waitress", "cheroot", "gevent", "wsgiref")
+ASGI_SERVERS = ("uvicorn-httptools", "uvicorn-h11", "hypercorn", "hypercorn-trio", "granian", "gunicorn-asgi")
+SERVERS = WSGI_SERVERS + ASGI_SERVERS
 UPLOAD_PATH = "/files"
 _CONFIG = "TUS_TEST_CONFIG"
 
@@ -165,8 +168,58 @@ def call_application(environ, start_response):
     return the_filter()(environ, start_response)
 
 
+@functools.cache
+def the_middleware():
+    """``TusMiddleware`` around :func:`file_away_async`."""
+    from tus.asgi import TusMiddleware
+
+    return TusMiddleware(file_away_async, **json.loads(os.environ[_CONFIG])["options"])
+
+
+async def file_away_async(scope, receive, send):
+    """Call :func:`file_away` with the file, in a thread."""
+    import anyio
+
+    if scope["type"] == "lifespan":
+        while (await receive())["type"] == "lifespan.startup":
+            await send({"type": "lifespan.startup.complete"})
+        await send({"type": "lifespan.shutdown.complete"})
+        return
+    file, more = io.BytesIO(), "tus.upload" in scope
+    while more:
+        message = await receive()
+        file.write(message["body"])
+        more = message["more_body"]
+    file.seek(0)
+    head = []
+    environ = scope | {"wsgi.input": file}
+    blocks = await anyio.to_thread.run_sync(file_away, environ, lambda *arguments: head.extend(arguments))
+    headers = [(name.lower().encode(), value.encode()) for name, value in head[1]]
+    await send({"type": "http.response.start", "status": int(head[0][:3]), "headers": headers})
+    await send({"type": "http.response.body", "body": b"".join(blocks)})
+
+
+async def call_async_application(scope, receive, send):
+    await the_middleware()(scope, receive, send)
+
+
+def serve_asgi(server: str, port: int) -> None:
+    """Become the server."""
+    name, _, how = server.partition("-")
+    application = "tests.serving:call_async_application"
+    commands = {
+        "uvicorn": ["uvicorn", "--port", str(port), "--http", how, application],
+        "hypercorn": ["hypercorn", "-b", f"127.0.0.1:{port}", "-k", how or "asyncio", application],
+        "granian": ["granian", "--port", str(port), "--interface", "asgi", application],
+        "gunicorn": ["gunicorn", "-k", "asgi", "-b", f"127.0.0.1:{port}", application],
+    }
+    os.execv(sys.executable, [sys.executable, "-m", *commands[name]])
+
+
 def main(server: str, port: int) -> None:
-    if server.startswith("gunicorn"):
+    if server in ASGI_SERVERS:
+        serve_asgi(server, port)
+    elif server.startswith("gunicorn"):
         worker = server.partition("-")[2]
         threads = ["--threads", "8"] if worker == "gthread" else []
         arguments = [

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import anyio
 from webob import Request, Response
 
 from tests.wsgi import OCTETS, TUS, call
 from tus import Filter, Tus, WebobAdapter
+from tus.asgi import TusMiddleware
 
 PATH = "/files"
 
@@ -105,4 +107,70 @@ class ViewSubject(Subject):
         return view
 
 
-SUBJECTS = (FilterSubject, ViewSubject)
+class OnLoop:
+    """An ASGI application, and the event loop that it is called on.
+
+    Attributes:
+        backend: asyncio or trio.
+    """
+
+    def __init__(self, app, backend):
+        self.app = app
+        self.backend = backend
+
+    def __call__(self, *arguments):
+        return self.app(*arguments)
+
+    @property
+    def backlog(self):
+        return self.app.backlog
+
+
+class AsgiSubject(Subject):
+    """A ``TusMiddleware`` around an application."""
+
+    backend = "asyncio"
+
+    def make(self):
+        async def application(scope, receive, send):
+            upload = scope.get("tus.upload")
+            text = b"the application's own page"
+            headers = [(b"content-type", b"text/plain")]
+            status = 200
+            if upload is not None:
+                self.scope = scope
+                await anyio.to_thread.run_sync(self.land, upload, await self.read(receive))
+                status = int((self.fail or "200")[:3])
+                headers = [(name.lower().encode(), value.encode()) for name, value in self.fields]
+                text = self.answer
+            await send({"type": "http.response.start", "status": status, "headers": headers})
+            await send({"type": "http.response.body", "body": text})
+
+        app = TusMiddleware(application, **{"upload_path": PATH, "send_file": True} | self.options)
+        return OnLoop(app, self.backend)
+
+    @property
+    def environ(self):
+        """What the application was called with, as WSGI has it."""
+        fields = [(name.decode().upper().replace("-", "_"), value.decode()) for name, value in self.scope["headers"]]
+        return self.scope | {f"HTTP_{name}": value for name, value in fields}
+
+    @staticmethod
+    async def read(receive):
+        data, more = b"", True
+        while more:
+            message = await receive()
+            assert message["type"] == "http.request"
+            data, more = data + message["body"], message["more_body"]
+        return data
+
+
+class TrioSubject(AsgiSubject):
+    """The same under trio."""
+
+    backend = "trio"
+
+
+#: The same for every way in, and then for both kinds of event loop.
+SUBJECTS = (FilterSubject, ViewSubject, AsgiSubject)
+ASYNC_SUBJECTS = (AsgiSubject, TrioSubject)

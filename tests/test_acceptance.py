@@ -10,7 +10,7 @@ from urllib.request import urlopen
 
 import pytest
 
-from tests.acceptance.clients import TUSJS_KINDS, TUSPY_KINDS, TusJs, tuspy
+from tests.acceptance.clients import TUSJS_IETF_KINDS, TUSJS_KINDS, TUSPY_KINDS, TusJs, tuspy
 from tests.acceptance.rounds import BrokenPromise, Rounds
 from tests.acceptance.site import FAULTS, PATH, SABOTAGE, Site
 from tests.cutting_proxy import CuttingProxy
@@ -92,6 +92,17 @@ def test_tusjs(site, proxy, tusjs, kind, fault):
     if kind == "post" or (kind != "parts" and fault not in ENDS_TUSJS):
         assert belief.succeeded, belief
     if kind != "parts" and belief.succeeded:
+        assert keys
+
+
+@pytest.mark.node
+@pytest.mark.parametrize("fault", FAULTS + OUTSIDE)
+@pytest.mark.parametrize("kind", TUSJS_IETF_KINDS)
+def test_tusjs_over_ietf(site, proxy, tusjs, kind, fault):
+    belief, keys = row(site, proxy, tusjs.speaking("ietf-draft-05"), kind, fault)
+    if fault not in ENDS_TUSJS:
+        assert belief.succeeded, belief
+    if belief.succeeded:
         assert keys
 
 

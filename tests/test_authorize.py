@@ -4,7 +4,7 @@ import base64
 
 import pytest
 
-from tests.subjects import PATH, FilterSubject, Subject, ViewSubject
+from tests.subjects import PATH, SUBJECTS, FilterSubject, Subject, ViewSubject
 from tests.wsgi import OCTETS, TUS, call
 from tus import Filter, Tus
 from tus.errors import Forbidden, OptionError, Unauthorized
@@ -32,7 +32,7 @@ def gate():
     return Gate()
 
 
-@pytest.fixture(params=[FilterSubject, ViewSubject])
+@pytest.fixture(params=SUBJECTS)
 def subject(request, tmp_path, gate):
     return request.param(tmp_file_dir=str(tmp_path), authorize=gate)
 
@@ -155,7 +155,7 @@ def test_expiry_is_told_to_the_owner_alone(tmp_path, gate, monkeypatch):
     import time
 
     later = time.time() + 100
-    monkeypatch.setattr("tus.server.time.time", lambda: later)
+    monkeypatch.setattr("tus.course.time.time", lambda: later)
     assert subject.head(url, ANN).status == 410
     assert subject.head(url, BOB).status == 404
 

@@ -148,6 +148,7 @@ def test_ls_json(kept, command):
         "is_final": True,
         "parts": [part.id],
         "principal": "ann\n",
+        "digests": {},
         "key": final.key,
         "attempts": 0,
         "since": None,

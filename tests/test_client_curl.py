@@ -81,9 +81,9 @@ class Curl:
         return Result(run.returncode, statuses, headers, int(sent), output + run.stderr.decode())
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    with serving("gunicorn-gthread", tmp_path_factory.mktemp("curl")) as running:
+@pytest.fixture(scope="module", params=["gunicorn-gthread", "uvicorn-httptools"])
+def server(request, tmp_path_factory):
+    with serving(request.param, tmp_path_factory.mktemp("curl")) as running:
         yield running
 
 
@@ -535,3 +535,50 @@ def test_lost_reply_to_a_concatenation(proxy, server, curl, landing, file, conca
     landing.assert_one(file, METADATA)
     assert repeated.location == f"{server.url}/{upload_id}"
     assert curl("-I", *TUS, repeated.location).offset == SIZE
+
+
+# -- The IETF protocol --------------------------------------------------------------------------------------------
+
+IETF = ("-H", "Upload-Draft-Interop-Version: 9")
+PARTIAL = ("-H", "Content-Type: application/partial-upload")
+INFORMING = ["gunicorn-gthread", "gunicorn-asgi"]  # servers that can send an interim response
+
+
+@pytest.mark.parametrize("server", INFORMING, indirect=True)
+def test_ietf_in_one_request_shows_the_interim_response(server, curl, landing, file):
+    """What an upgraded upload looks like: the reply is the application's, and before it comes where to resume."""
+    told = curl(*IETF, "-H", "Upload-Complete: ?1", "-H", "Content-Type: text/x-test", "-T", file, server.url)
+    assert [status for status in told.statuses if status != 100] == [104, 200]
+    assert (told.headers["upload-complete"], told.output) == ("?1", "taken")
+    landing.assert_one(file, {"filetype": "text/x-test"})
+
+
+def test_ietf_without_a_version_has_none(server, curl, landing, file):
+    told = curl("-H", "Upload-Complete: ?1", "-H", "Content-Type:", "-T", file, server.url)
+    assert [status for status in told.statuses if status != 100] == [200]
+    landing.assert_one(file)
+
+
+@pytest.mark.parametrize("server", INFORMING, indirect=True)
+def test_ietf_killed_and_resumed_where_the_interim_response_says(server, curl, landing, file, tmp_path):
+    named = ("-H", "Content-Disposition: inline; filename*=UTF-8''na%C3%AFve.bin", "-H", "Content-Type:")
+    fields = (*IETF, *named, "-H", "Upload-Complete: ?1", "--limit-rate", "2M")
+    slow = subprocess.Popen(curl.command(*fields, "-T", file, server.url), stdout=subprocess.DEVNULL)
+    heads = tmp_path / "heads"
+    deadline = time.monotonic() + 10
+    while not heads.exists() or "ocation: " not in heads.read_text():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    assert "HTTP/1.1 104 " in heads.read_text()
+    url = re.search(r"[Ll]ocation: (\S+)", heads.read_text()).group(1)
+    wait_for_offset(url, 500_000)
+    slow.kill()
+    slow.wait()
+    asked = curl(*IETF, "-I", url)
+    assert (asked.status, asked.headers["upload-complete"]) == (204, "?0")
+    assert 500_000 <= asked.offset < SIZE
+    rest = file.read_bytes()[asked.offset :]
+    fields = (*IETF, *PARTIAL, *upload_offset(asked.offset), "-H", "Upload-Complete: ?1")
+    told = curl(*fields, "-X", "PATCH", "--data-binary", "@-", url, stdin=rest)
+    assert (told.status, told.headers["upload-complete"], told.output) == (200, "?1", "taken")
+    landing.assert_one(file, {"filename": "naïve.bin"})

@@ -29,9 +29,9 @@ CUT = 1_234_567
 PATIENT = {"retries": 20, "retry_delay": 0.05}
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    with serving("gunicorn-gthread", tmp_path_factory.mktemp("tuspy")) as running:
+@pytest.fixture(scope="module", params=["gunicorn-gthread", "uvicorn-httptools"])
+def server(request, tmp_path_factory):
+    with serving(request.param, tmp_path_factory.mktemp("tuspy")) as running:
         yield running
 
 

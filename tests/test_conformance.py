@@ -13,7 +13,7 @@ from unittest import mock
 
 import pytest
 
-from tests.subjects import PATH, SUBJECTS, ViewSubject
+from tests.subjects import ASYNC_SUBJECTS, PATH, SUBJECTS, TrioSubject, ViewSubject
 from tests.test_stores import full_disk
 from tests.wsgi import OCTETS, call
 
@@ -30,7 +30,7 @@ def row(*ids, **options):
 
 
 @pytest.mark.parametrize(("requirement", "options"), ROWS)
-@pytest.mark.parametrize("subject_class", SUBJECTS, ids=lambda subject: subject.__name__)
+@pytest.mark.parametrize("subject_class", (*SUBJECTS, TrioSubject), ids=lambda subject: subject.__name__)
 def test_requirement(requirement, options, subject_class, tmp_path):
     requirement(subject_class(**{"tmp_file_dir": str(tmp_path), "fsync": "none"} | options))
 
@@ -278,7 +278,7 @@ def an_error_of_the_connection_loses_one_block(s):
         data = os.urandom(200_000)
         url = s.url(300_000)
         s.patch(url, 0, data, length=300_000, error=error)
-        assert s.offset(url) == 200_000 // 65536 * 65536
+        assert s.offset(url) == (200_000 if isinstance(s, ASYNC_SUBJECTS) else 200_000 // 65536 * 65536)
         s.patch(url, s.offset(url), data[s.offset(url) :])
         assert s.offset(url) == 200_000
 
@@ -410,9 +410,10 @@ def an_upload_whose_data_was_just_moved_away_is_busy_and_not_gone(s):
 @row("TRAP-8")
 def a_body_without_an_end_is_refused(s):
     url = s.url(4)
-    reply = s.patch(url, 0, b"ab", environ={"HTTP_TRANSFER_ENCODING": "chunked"})
-    assert reply.status == 411
-    assert s.create(4, OCTETS, environ={"HTTP_TRANSFER_ENCODING": "chunked"}).status == 411
+    if not isinstance(s, ASYNC_SUBJECTS):  # whose servers mark the end of every body
+        reply = s.patch(url, 0, b"ab", environ={"HTTP_TRANSFER_ENCODING": "chunked"})
+        assert reply.status == 411
+        assert s.create(4, OCTETS, environ={"HTTP_TRANSFER_ENCODING": "chunked"}).status == 411
     assert s.offset(url) == 0
     assert s.patch(url, 0, b"ab", chunked=True).status == 204
     assert s.patch(url, 2, b"cd", chunked=True).status == 204
@@ -496,6 +497,13 @@ def an_empty_file_is_complete_at_once(s):
     assert s.offset(reply["Location"]) == 0
     assert s.patch(reply["Location"], 0, b"").status == 204
     assert len(s.landed) == 1
+
+
+@row("TUS-CWU-02", "TUS-CLI-01")
+def an_empty_file_can_have_an_empty_body_without_a_length(s):
+    reply = s.create(0, chunked=True)  # tus-js-client sends it like that, if it is to send data with the creation
+    assert (reply.status, reply["Upload-Offset"]) == (201, "0")
+    assert data_of(s) == b""
 
 
 @row("A-09")
@@ -686,8 +694,8 @@ def the_expiry_is_told(s):
     assert reply["Upload-Expires"].endswith(" GMT")
     assert 990 <= expires.timestamp() - time.time() <= 1001
     url = reply["Location"]
-    assert "Upload-Expires" in dict(s.patch(url, 0, b"ab").header_list)
-    assert "Upload-Expires" in dict(s.head(url).header_list)
+    assert s.patch(url, 0, b"ab").get("Upload-Expires")
+    assert s.head(url).get("Upload-Expires")
     assert s.patch(url, 2, b"cd").get("Upload-Expires") is None
     assert s.head(url).get("Upload-Expires") is None
 
@@ -735,7 +743,8 @@ def a_mismatch_keeps_nothing(s):
         s.patch(url, 0, b"!")
         for how in ({}, {"chunked": True}):
             reply = s.patch(url, 1, b"x" * size, checksum("sha1", b"y" * size), **how)
-            assert (reply.status, reply.reason) == (460, "Checksum Mismatch")
+            assert reply.status == 460
+            assert reply.reason == ("" if isinstance(s, ASYNC_SUBJECTS) else "Checksum Mismatch")  # ASGI has none
             assert s.offset(url) == 1
         stored = os.path.getsize(os.path.join(s.options["tmp_file_dir"], url.rpartition("/")[2]))
         assert stored == 1
@@ -1056,7 +1065,7 @@ def trouble_that_may_pass_is_no_reason_to_begin_again(s):
     with mock.patch("tus.stores.files.os.pread", side_effect=OSError(5, "Input/output error", "/secret/path")):
         head, patch = s.head(url), s.patch(url, 0, b"ab")
     assert (head.status, head.get("Upload-Offset")) == (423, None)
-    assert "Retry-After" in dict(head.header_list)
+    assert head.get("Retry-After")
     assert (patch.status, patch.get("Upload-Offset")) == (503, None)
     assert b"/secret" not in patch.body
     assert s.offset(url) == 0

@@ -18,7 +18,7 @@ from webob import Request
 import tus
 from tests import conformance_table
 from tests.serving import ROOT, free_port
-from tests.subjects import FilterSubject
+from tests.subjects import FilterSubject, OnLoop
 from tests.wsgi import OCTETS, TUS, call
 from tus.options import Options
 
@@ -86,6 +86,14 @@ def test_the_view_of_the_readme(tmp_path):
     upload(app, "/anywhere/uploads")
     assert (tmp_path / "arrived" / "hello.txt").read_bytes() == b"hello world"
     assert b"upload form" in call(app, "GET", "/anywhere/uploads").body
+
+
+@pytest.mark.parametrize(("number", "url"), [(0, "/files"), (1, "/files/")])
+def test_the_applications_of_asgi(tmp_path, number, url):
+    namespace = {"os": os, "shutil": __import__("shutil"), "anyio": __import__("anyio")}
+    exec(adjusted(blocks("python", "docs/asgi.rst")[number], tmp_path), namespace)
+    upload(OnLoop(namespace["app"], "asyncio"), url)
+    assert (tmp_path / "arrived" / "hello.txt").read_bytes() == b"hello world"
 
 
 def test_tuswsgi_is_replaced_as_the_document_says(tmp_path):
@@ -239,15 +247,16 @@ def test_the_command_of_the_readme_runs_the_server(tmp_path):
 
 @pytest.mark.long
 def test_the_core_installs_light(tmp_path):
-    """WebOb and PasteDeploy, and what these need, are all that comes with it."""
+    """WebOb, PasteDeploy and http-sf, and what these need, are all that comes with it."""
     venv.create(tmp_path / "venv", with_pip=True)
     python = tmp_path / "venv" / "bin" / "python"
     subprocess.run([python, "-m", "pip", "install", "-q", ROOT], check=True)
     listed = subprocess.run(
         [python, "-m", "pip", "list", "--format=freeze"], capture_output=True, text=True, check=True
     )
-    names = {line.partition("==")[0].lower() for line in listed.stdout.splitlines()}
-    assert names - {"pip", "setuptools", "legacy-cgi"} == {"tus", "webob", "pastedeploy"}
+    names = {line.partition("==")[0].lower().replace("_", "-") for line in listed.stdout.splitlines()}
+    ours = {"tus", "webob", "pastedeploy", "http-sf"}
+    assert names - {"pip", "setuptools", "legacy-cgi", "typing-extensions"} == ours
     code = (
         "import tus, tus.cli, tus.compat; from tus import Filter, Tus, WebobAdapter, Zope2RequestAdapter, TusException"
     )

@@ -17,8 +17,9 @@ EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 pytestmark = pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")  # tuspy never closes what it opens
 
 
-def test_there_are_three():
-    assert [path.name for path in EXAMPLES] == ["django_view.py", "flask_app.py", "pyramid_app.py"]
+def test_there_are_four():
+    names = ["django_view.py", "fastapi_app.py", "flask_app.py", "pyramid_app.py"]
+    assert [path.name for path in EXAMPLES] == names
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from tests.subjects import PATH, FilterSubject, ViewSubject
+from tests.subjects import PATH, AsgiSubject, FilterSubject, ViewSubject
 from tests.test_docs import blocks
 from tests.wsgi import OCTETS, TUS, call
 from tus import Filter, Options, Rejected, Tus, Upload, WebobAdapter
@@ -21,9 +21,9 @@ DATA = b"hello world"
 LENGTH = len(DATA)
 
 
-@pytest.fixture
-def subject(tmp_path):
-    return FilterSubject(tmp_file_dir=str(tmp_path))
+@pytest.fixture(params=[FilterSubject, AsgiSubject])
+def subject(request, tmp_path):
+    return request.param(tmp_file_dir=str(tmp_path))
 
 
 def final_of(parts):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.subjects import PATH, FilterSubject, ViewSubject
+from tests.subjects import PATH, SUBJECTS, FilterSubject
 from tests.wsgi import OCTETS
 from tus import HookReply
 from tus.errors import Forbidden, OptionError
@@ -34,7 +34,7 @@ class Recorder:
         return [str(event.type) for event in self.seen]
 
 
-@pytest.fixture(params=[FilterSubject, ViewSubject], ids=["filter", "view"])
+@pytest.fixture(params=SUBJECTS, ids=["filter", "view", "asgi"])
 def hooked(request, tmp_path):
     """Make a subject with hooks that answer so."""
 
@@ -135,7 +135,7 @@ def test_an_id_that_is_there_is_not_taken_twice(hooked):
 def test_post_receive_stops(hooked, monkeypatch):
     monkeypatch.setattr("tus.receiving._TELL_EVERY", 0.0)
     subject = hooked(post_receive=HookReply(stop=True, response=TEAPOT))
-    data = bytes(300_000)
+    data = bytes(3_000_000)
     url = subject.url(len(data))
     reply = subject.patch(url, 0, data)
     assert (reply.status, reply.body) == (418, b"short and stout")
@@ -149,7 +149,7 @@ def test_post_receive_stops(hooked, monkeypatch):
 def test_post_receive_tells_and_does_no_harm(hooked, monkeypatch):
     monkeypatch.setattr("tus.receiving._TELL_EVERY", 0.0)
     subject = hooked(post_receive=RuntimeError("a bug"))
-    data = bytes(300_000)
+    data = bytes(3_000_000)
     assert subject.patch(subject.url(len(data)), 0, data).status == 204
     offsets = [event.upload.offset for event in subject.hooks.seen if event.type == "post-receive"]
     assert offsets == sorted(set(offsets))

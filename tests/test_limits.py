@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from tests.serving import serving
-from tests.subjects import FilterSubject, ViewSubject
+from tests.subjects import SUBJECTS, FilterSubject
 from tus.errors import QuotaExceeded, StorageFull, TooLarge, TooManyUploads
 from tus.models import Upload
 from tus.stores import space
@@ -27,7 +27,7 @@ def who(request, intent, upload):
     return request.headers.get("X-User")
 
 
-@pytest.fixture(params=[FilterSubject, ViewSubject])
+@pytest.fixture(params=SUBJECTS)
 def make(request, tmp_path):
     return lambda **options: request.param(tmp_file_dir=str(tmp_path), authorize=who, **options)
 

@@ -17,7 +17,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.serving import ROOT, command, free_port, wait_for_port
-from tests.subjects import FilterSubject, ViewSubject
+from tests.subjects import SUBJECTS, FilterSubject
 from tests.test_docs import blocks
 from tests.wsgi import OCTETS, TUS, call
 from tus import events
@@ -47,7 +47,7 @@ def kinds(found):
     return [type(event) for event in found]
 
 
-@pytest.fixture(params=[FilterSubject, ViewSubject])
+@pytest.fixture(params=SUBJECTS)
 def subject(request, tmp_path):
     return request.param(tmp_file_dir=str(tmp_path))
 

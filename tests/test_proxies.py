@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.subjects import PATH, FilterSubject, ViewSubject
+from tests.subjects import PATH, SUBJECTS, FilterSubject
 from tus.models import Request
 from tus.options import Options
 from tus.proxies import Forwarded, forwarded, is_trusted, public_url
@@ -109,7 +109,7 @@ def test_a_prefix_is_a_path_or_nothing(prefix):
     assert forwarded(request(X_Forwarded_Prefix=prefix, X_Forwarded_Host="a.example"), TRUSTED).prefix is None
 
 
-@pytest.mark.parametrize("make", [FilterSubject, ViewSubject])
+@pytest.mark.parametrize("make", SUBJECTS)
 def test_an_upload_through_a_proxy_that_strips_a_prefix(make, tmp_path):
     subject = make(tmp_file_dir=str(tmp_path), trusted_proxies="10.0.0.0/8")
     proxy = {"X-Forwarded-Host": "example.org", "X-Forwarded-Proto": "https", "X-Forwarded-Prefix": "/site"}

@@ -185,6 +185,8 @@ class Uploads(RuleBasedStateMachine):
         with broken, small, pytest.raises(Crash):
             self.subject.patch(model.url, len(model.data), data, headers, **how)
         self.restart()
+        if where == "body" and not summed and self.subject_class is SUBJECTS[2]:
+            model.data += data  # an asynchronous driver keeps what it has even then
         assert self.subject.offset(model.url) == len(model.data)
 
     @rule(
@@ -201,7 +203,7 @@ class Uploads(RuleBasedStateMachine):
             return
         rest = data[: model.length - len(model.data)].ljust(model.length - len(model.data), b"?")
         whole = model.data + rest
-        if self.subject_class is not SUBJECTS[0]:  # what a view raises is its own business
+        if self.subject_class is SUBJECTS[1]:  # what a view raises is its own business
             failures = [failure for failure in failures if isinstance(failure, str)] or ["503 Service Unavailable"]
         for failure in failures:
             self.subject.fail = failure
@@ -215,7 +217,7 @@ class Uploads(RuleBasedStateMachine):
         wrong = self.subject.patch(model.url, model.length - 1, bytes([rest[0] ^ 1]))
         assert wrong.status == 400
         model.data = whole
-        if again == "alone" and self.subject_class is SUBJECTS[0]:
+        if again == "alone" and self.subject_class is not SUBJECTS[1]:
             assert len(list(self.subject.app.backlog.run(everything=True))) == 1
             again = "a byte"
         offset, body = (model.length - 1, rest) if again == "a byte" else (model.length, b"")
@@ -312,3 +314,4 @@ def machine(subject):
 
 TestFilter = machine(SUBJECTS[0])
 TestView = machine(SUBJECTS[1])
+TestAsgi = machine(SUBJECTS[2])

@@ -527,6 +527,41 @@ def test_the_examples_of_the_document(tmp_path):
 # -- Under Zope's own test case --
 
 
+@pytest.mark.parametrize("version", [3, 6, 9])
+@pytest.mark.parametrize("do", ["", "conflict", "conflict at commit", "conflict for real"])
+@pytest.mark.parametrize("how", ["PATCH", "POST"])
+def test_the_ietf_protocol(site, request, do, how, version):
+    name = f"{abs(hash(request.node.name))}"
+    field = "Upload-Incomplete" if version == 3 else "Upload-Complete"
+    yes, no = ("?0", "?1") if version == 3 else ("?1", "?0")
+
+    def send(method, url, headers, body=b""):
+        fields = {"Upload-Draft-Interop-Version": str(version), "Tus-Resumable": "1.0.0"}
+        return site.send(method, url, fields | headers, body)
+
+    partial = {"Content-Type": "application/partial-upload"}
+    told = metadata(filename=name, do=do)
+    if how == "PATCH":
+        created = send("POST", "/f/tus", told | partial | {field: no}, b"ab")
+        assert (created.status, created["Upload-Offset"], created[field]) == (201, "2", no)
+        url = created["Location"]
+        reply = send("PATCH", url, partial | {field: no, "Upload-Offset": "2"}, b"c")
+        assert (reply.status, reply["Upload-Offset"], reply[field]) == (204 if version == 9 else 201, "3", no)
+        reply = send("PATCH", url, partial | {field: yes, "Upload-Offset": "3"}, b"def")
+    else:
+        reply = send("POST", "/f/tus", told | partial | {field: yes}, b"abcdef")
+        made = [upload.id for upload in site.store.list() if upload.filename == name]  # the view has its own Location
+        assert len(made) == 1
+        url = f"http://localhost/f/tus/{made[0]}"
+    assert (reply.status, reply[field], reply["Upload-Offset"]) == (204, yes, "6")
+    upload_id = url.rpartition("/")[2]
+    attempts = {"": 1, "conflict at commit": 3}.get(do, 2)
+    assert zope_site.attempts[upload_id] == attempts
+    assert [data for key, data in zope_site.contents().items() if key == name] == [b"abcdef"]
+    told = send("HEAD", url, {})
+    assert (told.status, told["Upload-Offset"], told[field]) == (204, "6", yes)
+
+
 def test_zopes_functional_test_case():
     command = [sys.executable, "-W", "ignore", "-m", "unittest", "-v", "tests.zope_case"]
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)

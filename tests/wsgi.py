@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import io
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from urllib.parse import unquote, urlsplit
 from wsgiref.validate import validator
+
+from tests.asgi import call_asgi
 
 TUS = {"Tus-Resumable": "1.0.0"}
 OCTETS = {"Content-Type": "application/offset+octet-stream"}
@@ -66,7 +69,7 @@ def call(
     environ=(),
     validate=True,
 ):
-    """Send one request.
+    """Send one request, to an ASGI application if it has a ``backend``.
 
     Args:
         length: the Content-Length where it is not the body's: the connection is cut after the body.
@@ -103,6 +106,11 @@ def call(
     if script and full["PATH_INFO"].startswith(script):
         full["PATH_INFO"] = full["PATH_INFO"][len(script) :]
     full |= dict(environ)
+    if hasattr(app, "backend"):
+        status, header_list, content = call_asgi(
+            app, full, body, cut or error is not None, None if isinstance(error, Exception) else error, app.backend
+        )
+        return Reply(status, HTTPStatus(status).phrase if status in set(HTTPStatus) else "", header_list, content)
     started = []
 
     def start_response(status, header_list, exc_info=None):

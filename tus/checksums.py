@@ -1,10 +1,11 @@
-"""The checksum algorithms that a client may name in ``Upload-Checksum`` (tus 1.0.0, Checksum). Pure."""
+"""The algorithms of checksums, of a request's body (tus 1.0.0, Checksum) and of a whole file. Pure."""
 
 from __future__ import annotations
 
 import hashlib
 import zlib
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
 
@@ -57,3 +58,29 @@ def verify(data: bytes, checksums: Iterable[tuple[str, bytes]]) -> None:
 
 #: Name to length of the digest, in bytes.
 DIGEST_SIZES = {name: len(new().digest()) for name, new in ALGORITHMS.items()}
+
+#: The algorithms that may run over a whole file; of each the bytes of a block and those of its chaining value.
+RUNNING = {"sha256": (64, 32), "sha512": (128, 64)}
+
+
+@dataclass(frozen=True, slots=True)
+class Hashed:
+    """What is known of a file's digests.
+
+    Attributes:
+        offset: the bytes that went in.
+        is_whole: whether these are the digests of the whole file, else the states of hashes that are to go on.
+        values: one after the other, in the order of the upload's ``hashes``.
+    """
+
+    offset: int
+    is_whole: bool
+    values: bytes
+
+    def digests(self, algorithms: Iterable[str]) -> tuple[tuple[str, bytes], ...]:
+        """The digests by algorithm, where this is the whole."""
+        found, start = [], 0
+        for algorithm in algorithms:
+            found.append((algorithm, self.values[start : start + DIGEST_SIZES[algorithm]]))
+            start += DIGEST_SIZES[algorithm]
+        return tuple(found)

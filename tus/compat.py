@@ -13,7 +13,8 @@ from urllib.parse import unquote
 
 from tus.adapters.wsgi import Environ
 from tus.errors import OptionError
-from tus.filter import UPLOAD_KEY, Filter, StartResponse, WsgiApp
+from tus.filter import Filter, StartResponse, WsgiApp
+from tus.handover import UPLOAD_KEY
 from tus.models import Upload
 from tus.protocol.routing import is_under
 

@@ -11,9 +11,11 @@ import pkgutil
 import re
 from collections.abc import Callable, Mapping
 from enum import StrEnum
+from functools import partial
 from typing import Any, Literal, TypeVar
 from urllib.parse import urlsplit
 
+from tus.digests import NAMES
 from tus.hooks.events import HookType
 from tus.models import Intent
 
@@ -85,6 +87,15 @@ def as_fsync(value: object) -> Fsync:
     if value not in ("none", "finish", "always"):
         raise ValueError("must be none, finish or always")
     return value
+
+
+def as_digests(value: object) -> tuple[str, ...]:
+    """Algorithms, from a sequence or from text separated by blanks or commas, to the names of :mod:`tus.checksums`."""
+    words = _words(value)
+    known = {**NAMES, **{algorithm: algorithm for algorithm in NAMES.values()}}
+    if words is None or not all(word.lower() in known for word in words):
+        raise ValueError(f"must be some of {', '.join(NAMES)}")
+    return tuple(dict.fromkeys(known[word.lower()] for word in words))
 
 
 def as_handover(value: object) -> Handover:
@@ -188,10 +199,16 @@ def as_callable(value: object) -> Callable[..., Any] | None:
             return None
     if not callable(value):
         raise ValueError(problem)
-    if inspect.iscoroutinefunction(value):
-        raise ValueError("must be an ordinary function; nobody would await an async one")
     _check_hashable(value)
     return value
+
+
+def is_async(function: object) -> bool:
+    """Whether what it returns is to be awaited."""
+    while isinstance(function, partial):
+        function = function.func
+    called = getattr(function, "__call__", None)  # noqa: B004 - that of an object may be async
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(called)
 
 
 def _check_hashable(value: object) -> None:

@@ -1,16 +1,17 @@
-"""Performs the effects of an exchange for one request, synchronously; it decides nothing."""
+"""Performs the effects of an exchange for one request, those that wait for nothing but the disk; it decides nothing."""
 
 from __future__ import annotations
 
+import inspect
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from contextlib import suppress
 from dataclasses import replace
-from typing import Any
+from functools import partial
+from typing import Any, Protocol
 
-from tus.adapters.interface import Adapter, Informs
+from tus.adapters.interface import Face, Informs
 from tus.backlog import Backlog
-from tus.body import Body
 from tus.downloads import download
 from tus.errors import UploadGone, UploadNotFound
 from tus.events import Created, Ended, Finished, emit
@@ -25,8 +26,10 @@ from tus.exchange.effects import (
     Inform,
     Load,
     Peek,
+    Peeked,
     Promise,
     Receive,
+    Received,
     Remove,
     Serve,
     Settle,
@@ -41,18 +44,30 @@ from tus.models import Intent, Response, Upload
 from tus.options import Options
 from tus.patience import Patience
 from tus.protocol import tus1
-from tus.protocol.intake import Intake
 from tus.receiving import Peek as PeekSink
 from tus.receiving import Reception, Sink, Watcher, fence
 from tus.stores.interface import Concatenates, Reads, Store
 from tus.sweeper import keep_swept
 
 #: Asks the application whether a request may do what it intends: the principal, or what the client hears instead.
-Asker = Callable[[Intent, Upload], str | Response | None]
+#: Where authorizing is left to an asynchronous driver, that is awaited.
+Asker = Callable[[Intent, Upload], Any]
+
+
+class Taken(Protocol):
+    """A body that is being read, or was.
+
+    Attributes:
+        received: bytes of it that were taken in so far.
+        cut: whether the connection ended early.
+    """
+
+    received: int
+    cut: bool
 
 
 class Driver:
-    """One request, and what is done for it.
+    """One request, and what is done for it. Bodies are read by whoever uses this, into a :meth:`sink`.
 
     Args:
         adapter: the request.
@@ -73,7 +88,7 @@ class Driver:
 
     def __init__(
         self,
-        adapter: Adapter,
+        adapter: Face,
         options: Options,
         store: Store,
         handing: Handing,
@@ -91,7 +106,7 @@ class Driver:
         self._asker = asker
         self._principal = principal
         self.upload: Upload | None = None
-        self.body: Body | None = None
+        self.body: Taken | None = None
         self.kept = 0
         self.is_in_application = False
 
@@ -99,19 +114,12 @@ class Driver:
         """Do what is asked for, and return what is to be sent back."""
         store = self._store
         match effect:
-            case Authorize(intent, upload):
-                return self._authorize(intent, upload)
+            case Authorize():
+                return self._authorize(effect)
             case Load(upload_id):
                 loaded = store.load(upload_id)
                 self.upload = self.upload or loaded
                 return loaded
-            case Receive(upload, intake, progress):
-                received = self._pour(Reception(store, upload, intake, self._watcher(upload, progress)), intake)
-                self.upload = received.upload
-                self.kept = received.upload.offset - intake.offset
-                if received.upload.is_complete:
-                    emit(Finished(received.upload))
-                return received
             case Inform(response):
                 return self._inform(response)
             case Fence(upload):
@@ -134,8 +142,6 @@ class Driver:
             case Serve(upload):
                 assert isinstance(store, Reads), "looked at when this was made"
                 return download(self._adapter.request, upload, *store.read(upload))
-            case Peek(intake):
-                return self._pour(PeekSink(intake.limit or 0), intake)
             case Promise(upload):
                 promised = store.promise(upload)
                 if self._backlog is not None:
@@ -149,6 +155,8 @@ class Driver:
             case Watch() | Concatenate() | FinalsOf() | Touch():
                 assert isinstance(store, Concatenates), "the exchange asks for what the extensions contain"
                 return _concatenate(store, effect)
+            case Receive() | Peek():
+                raise AssertionError("whoever uses this reads bodies")
         result = self._handing.perform(effect)
         if self._handing.claim is not None:
             self.upload = self._handing.claim.upload
@@ -158,27 +166,48 @@ class Driver:
                 self._backlog.add(result)
         return result
 
-    def _pour(self, sink: Sink, intake: Intake) -> Any:
-        self.body = body = Body(self._adapter.stream, intake.body.length, self._patience())
-        body.is_wanted = sink.is_wanted
-        with sink:
-            for block in body.blocks():
-                if not sink.write(block):
-                    break
-            return sink.end(body.cut)
+    def sink(self, effect: Receive | Peek) -> Sink:
+        """Where the body is to go."""
+        if isinstance(effect, Peek):
+            return PeekSink(effect.intake.limit or 0)
+        return Reception(self._store, effect.upload, effect.intake, self._watcher(effect.upload, effect.progress))
 
-    def _authorize(self, intent: Intent, upload: Upload) -> str | Response | None:
+    def poured(self, effect: Receive | Peek, came: Received | Peeked) -> Received | Peeked:
+        """Take note of what came of a body, which is what is to be sent back."""
+        if isinstance(came, Received):
+            self.upload = came.upload
+            self.kept = came.upload.offset - effect.intake.offset
+            if came.upload.is_complete:
+                emit(Finished(came.upload))
+        return came
+
+    def _authorize(self, effect: Authorize) -> str | Response | None:
+        calls = self.authorizing(effect)
+        answer: object = None
+        try:
+            while True:
+                answer = calls.send(answer)()
+                if inspect.isawaitable(answer):
+                    getattr(answer, "close", lambda: None)()
+                    raise TypeError("authorize has returned an awaitable, which nobody awaits here")
+        except StopIteration as stop:
+            verdict: str | Response | None = stop.value
+            return verdict
+
+    def authorizing(self, effect: Authorize) -> Generator[Callable[[], Any], Any, str | Response | None]:
+        """What is to be called for an :class:`Authorize`, one after the other, and then what is to be sent back."""
         principal: str | Response | None = self._principal
         self.is_in_application = True
         if self._options.authorize is not None:
-            named: object = self._options.authorize(self._adapter.request, intent, upload)
+            named = yield partial(self._options.authorize, self._adapter.request, effect.intent, effect.upload)
             principal = None if named is None else str(named)  # many a framework's users are numbers
-        if self._asker is not None and intent in self._options.ask_app:
-            principal = self._asker(intent, upload)
+        if self._asker is not None and effect.intent in self._options.ask_app:
+            principal = yield partial(self._asker, effect.intent, effect.upload)
         self.is_in_application = False
         return principal
 
-    def _patience(self) -> Patience:
+    def patience(self) -> Patience:
+        """How slow the client may be."""
         return Patience(self._options.stall_timeout, self._options.min_rate)
 
     def _inform(self, response: Response) -> bool:

@@ -14,7 +14,8 @@ from collections.abc import Iterable
 
 from tus.adapters.wsgi import Environ
 from tus.errors import OptionError
-from tus.filter import UPLOAD_KEY, StartResponse
+from tus.filter import StartResponse
+from tus.handover import UPLOAD_KEY
 from tus.models import Upload
 
 

@@ -14,7 +14,15 @@ from tus.adapters.wsgi import SURROUNDINGS, Environ, WsgiAdapter, environ_withou
 from tus.backlog import Backlog
 from tus.errors import OptionError
 from tus.filebody import FileBody
-from tus.handover import offer
+from tus.handover import (
+    ABOUT_KEY,
+    HANDOVER_KEY,
+    INTENT_KEY,
+    LONGEST_ANSWER,
+    UPLOAD_KEY,
+    offer,
+    verdict_of,
+)
 from tus.models import IETF, Intent, Response, Upload
 from tus.options import Options
 from tus.protocol.routing import is_under
@@ -26,22 +34,6 @@ from tus.stores.interface import Claim
 ExcInfo = tuple[type[BaseException], BaseException, TracebackType]
 StartResponse = Callable[..., Callable[[bytes], object]]
 WsgiApp = Callable[[Environ, StartResponse], Iterable[bytes]]
-
-#: Where the wrapped application finds the :class:`~tus.models.Upload` that a request completed. A client cannot set
-#: it, so an application trusts this key, and never the path in a body by itself.
-UPLOAD_KEY = "tus.upload"
-
-#: Whose request it is: ``request`` where the client's own is passed on, ``background`` where there is none.
-HANDOVER_KEY = "tus.handover"
-
-#: Where an application that is asked (``ask_app``) finds what the request intends, a word, and with which upload.
-INTENT_KEY = "tus.intent"
-ABOUT_KEY = "tus.about"
-
-LONGEST_ANSWER = 64 << 10  # bytes of a body that may have to be kept
-
-#: A field of its 2xx answer names who asks; the client does not get to see it.
-PRINCIPAL_FIELD = "tus-principal"
 
 
 class Filter:
@@ -190,13 +182,10 @@ class _Asker:
         environ[ABOUT_KEY] = upload
         answer = _Answer(self._app, environ, io.BytesIO())
         body = answer.settle()
-        if 200 <= answer.status < 300:
-            named = [value for name, value in answer.headers if name.lower() == PRINCIPAL_FIELD]
-            return named[0] if named else None
         if self._adapter.method == "HEAD":
             answer.close()
-            return Response(answer.status, answer.reason, answer.headers)
-        return Response(answer.status, answer.reason, answer.headers, body)
+            body = ()
+        return verdict_of(Response(answer.status, answer.reason, answer.headers, body))
 
 
 class _Answer:

@@ -9,17 +9,45 @@ import time
 from collections.abc import Callable
 from typing import Any, BinaryIO
 
-from tus.adapters.interface import Adapter
+from tus.adapters.interface import Replaces
 from tus.errors import NotTaken, Rejected, RequestError, StorageUnavailable
 from tus.events import Ended, HandedOver, emit
 from tus.exchange import effects
-from tus.exchange.effects import Ask, Begin, HandingEffect, Offer, Offered, Queue, ReadBack, Settle, Tell, Unqueue
+from tus.exchange.effects import (
+    Ask,
+    Begin,
+    Digest,
+    HandingEffect,
+    Offer,
+    Offered,
+    Queue,
+    ReadBack,
+    Settle,
+    Tell,
+    Unqueue,
+)
 from tus.hooks.calling import Hooks
 from tus.models import Request, Response, Upload
 from tus.protocol.handing import Outcome
 from tus.stores.interface import Claim, Store
 
 log = logging.getLogger(__name__)
+
+#: Where the wrapped application finds the :class:`~tus.models.Upload` that a request completed. A client cannot set
+#: it, so an application trusts this key, and never the path in a body by itself.
+UPLOAD_KEY = "tus.upload"
+
+#: Whose request it is: ``request`` where the client's own is passed on, ``background`` where there is none.
+HANDOVER_KEY = "tus.handover"
+
+#: Where an application that is asked (``ask_app``) finds what the request intends, a word, and with which upload.
+INTENT_KEY = "tus.intent"
+ABOUT_KEY = "tus.about"
+
+LONGEST_ANSWER = 64 << 10  # bytes of a body that may have to be kept
+
+#: A field of its 2xx answer names who asks; the client does not get to see it.
+PRINCIPAL_FIELD = "tus-principal"
 
 _LONGEST_ERROR = 500  # characters that are kept for the operator
 
@@ -70,6 +98,9 @@ class Handing:
                 with self.claim.open() as file:
                     file.seek(-size, os.SEEK_END)
                     return file.read(size)
+            case Digest():
+                self._began = time.monotonic()
+                return self.claim.digest()
             case Begin(is_last):
                 self._began = time.monotonic()
                 return self.claim.begin(is_last)
@@ -81,18 +112,26 @@ class Handing:
     def _offer(self, claim: Claim) -> Offered:
         assert self._receiver is not None, "the driver deals with it itself"
         try:
-            self._answer = self._receiver(claim)
-            return Offered(self._answer)
-        except Rejected as error:
-            return Offered(_as_answer(error), outcome=Outcome.REJECTED)
-        except RequestError as error:
-            return Offered(_as_answer(error), _error_text(error), Outcome.POSTPONED)
+            return self.took(self._receiver(claim))
         except BaseException as error:
-            if isinstance(error, KeyboardInterrupt) or (self._request is not None and not isinstance(error, Exception)):
-                raise
-            # Without a request there is nobody above whose business it is that code of the application ends like this.
-            log.exception("the application failed to take a finished upload; it is kept")
-            return Offered(_failed(), _error_text(error), Outcome.POSTPONED)
+            return self.failed(error)
+
+    def took(self, answer: Response) -> Offered:
+        """What the application said."""
+        self._answer = answer
+        return Offered(answer)
+
+    def failed(self, error: BaseException) -> Offered:
+        """What the application meant by an exception, which is raised again where that is not its to say."""
+        if isinstance(error, Rejected):
+            return Offered(_as_answer(error), outcome=Outcome.REJECTED)
+        if isinstance(error, RequestError):
+            return Offered(_as_answer(error), _error_text(error), Outcome.POSTPONED)
+        if isinstance(error, KeyboardInterrupt) or (self._request is not None and not isinstance(error, Exception)):
+            raise error
+        # Without a request there is nobody above whose business it is that code of the application ends like this.
+        log.error("the application failed to take a finished upload; it is kept", exc_info=error)
+        return Offered(_failed(), _error_text(error), Outcome.POSTPONED)
 
     def _settle(self, claim: Claim, settled: Settle) -> Upload:
         match settled.outcome:
@@ -122,7 +161,7 @@ class Handing:
                 emit(HandedOver(claim.upload, str(Outcome.POSTPONED), time.monotonic() - self._began))
 
 
-def offer(adapter: Adapter, claim: Claim, send_file: bool) -> BinaryIO:
+def offer(adapter: Replaces, claim: Claim, send_file: bool) -> BinaryIO:
     """Put a finished upload in the place of the request's body.
 
     Args:
@@ -147,6 +186,13 @@ def offer(adapter: Adapter, claim: Claim, send_file: bool) -> BinaryIO:
         file.close()
         raise
     return file
+
+
+def verdict_of(answer: Response) -> str | Response | None:
+    """What an application means that was asked (``ask_app``): the principal, or what the client hears instead."""
+    if not 200 <= answer.status < 300:
+        return answer
+    return next((value for name, value in answer.headers if name.lower() == PRINCIPAL_FIELD), None)
 
 
 def _as_answer(error: RequestError) -> Response:

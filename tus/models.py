@@ -122,6 +122,9 @@ class Upload:
         answer: what the application said when it accepted or rejected it.
         upload_path: the option of that name where it was created, empty in a view; None where that is not known.
         protocol: the one that it was created by, ``tus`` or ``ietf``.
+        hashes: the algorithms, by the names of :mod:`tus.checksums`, that are to be computed over the whole file.
+        announced: digests of the whole file that its client has announced, by algorithm.
+        digests: those that were computed, by algorithm; empty before the upload is complete.
     """
 
     id: str
@@ -143,6 +146,9 @@ class Upload:
     answer: Response | None = None
     upload_path: str | None = None
     protocol: str = TUS
+    hashes: tuple[str, ...] = ()
+    announced: tuple[tuple[str, bytes], ...] = ()
+    digests: tuple[tuple[str, bytes], ...] = ()
 
     @property
     def key(self) -> str:
@@ -188,6 +194,14 @@ class Upload:
         """The client's name for the file, safe as one segment of a path; the upload's id where there is none."""
         metadata = self.text_metadata
         return safe_filename(metadata.get("filename") or metadata.get("name") or "", default=self.id)
+
+    def digest(self, algorithm: str) -> bytes | None:
+        """The digest of the whole file, None where it was not computed, or not yet.
+
+        Args:
+            algorithm: ``sha256`` or ``sha512``, see the option ``digest``.
+        """
+        return dict(self.digests).get(algorithm)
 
     def has_expired(self, now: float) -> bool:
         """Whether it may be removed. A file that the application is still to take never is, if a client knows of it."""

@@ -19,6 +19,7 @@ from tus.converters import (
     as_bool,
     as_callable,
     as_count,
+    as_digests,
     as_duration,
     as_fsync,
     as_handover,
@@ -37,6 +38,7 @@ from tus.converters import (
     as_text,
     as_url_path,
     as_webhook,
+    is_async,
 )
 from tus.errors import OptionError
 from tus.hooks.events import HookType
@@ -65,6 +67,7 @@ class Options:
         download: whether finished uploads that are kept can be downloaded from their URL.
         max_size: the largest upload, in bytes; 0 means no limit.
         max_metadata_size: the longest ``Upload-Metadata`` field, in bytes; 0 means no limit.
+        digest: the algorithms of the digests that are computed of each whole file.
         fsync: when data is forced to the disk, see :mod:`tus.stores.directory`.
         cors_allow_origin: the origins whose pages may upload; none but the same origin by default, ``*`` for any.
         cors_allow_credentials: whether those pages may send cookies.
@@ -110,6 +113,7 @@ class Options:
     download: bool = False
     max_size: int = 0
     max_metadata_size: int = 4096
+    digest: tuple[str, ...] = ()
     fsync: Fsync = "finish"
     cors_allow_origin: tuple[str, ...] = ()
     cors_allow_credentials: bool = False
@@ -153,6 +157,15 @@ class Options:
         Raises:
             OptionError: an option is unknown or missing, has a bad value, or conflicts with another.
         """
+        options = cls.build_async(**values)
+        for name in ("authorize", "on_finished"):
+            if is_async(getattr(options, name)):
+                raise OptionError(name, "must be an ordinary function; nobody would await an async one")
+        return options
+
+    @classmethod
+    def build_async(cls, **values: object) -> Options:
+        """The same for an ASGI application, where ``authorize``, ``on_finished`` and hooks may be ``async``."""
         # With the type, because True is equal to 1 and yet another value.
         items = tuple((name, type(values[name]), _hashable(values[name])) for name in sorted(values))
         try:
@@ -175,6 +188,7 @@ _CONVERTERS: dict[str, Callable[[object], object]] = {
     "download": as_bool,
     "max_size": as_size,
     "max_metadata_size": as_size,
+    "digest": as_digests,
     "fsync": as_fsync,
     "cors_allow_origin": as_origins,
     "cors_allow_credentials": as_bool,

@@ -2,30 +2,25 @@
 
 from __future__ import annotations
 
-import logging
-import time
+from functools import partial
 from types import TracebackType
 from typing import Any, BinaryIO, Self
 
 from tus.adapters.interface import Adapter, Transactional
 from tus.backlog import Backlog, backlog_of
-from tus.driver import Asker, Driver
-from tus.errors import NotTaken, OptionError, Rejected, RequestError, StorageUnavailable, UploadGone, UploadLocked
-from tus.events import Answered, Begun, emit, listen
-from tus.exchange import exchange
-from tus.exchange.effects import Claim, Effect, Offer, Offered, Settle, Steps, Tell
-from tus.handover import Handing, Receiver, offer
-from tus.logs import log_events
+from tus.body import Body
+from tus.course import Course
+from tus.driver import Asker
+from tus.errors import NotTaken, OptionError, Rejected, UploadGone, UploadLocked
+from tus.exchange.effects import Claim, Effect, Offer, Offered, Peek, Peeked, Receive, Received, Settle, Tell
+from tus.handover import Receiver, offer
 from tus.models import Response, Upload
 from tus.options import Options
-from tus.protocol import tus1, tus1_replies
+from tus.protocol import tus1_replies
 from tus.protocol.handing import Outcome
-from tus.receivers import hooks_of, receiver_of
+from tus.receivers import receiver_of
 from tus.stores import open_store
-from tus.stores.interface import Expires, Reads, Store, extensions_of
-
-log = logging.getLogger(__name__)
-listen(log_events)
+from tus.stores.interface import Expires, Store
 
 _SILENT = "the application did not say whether it takes the file"
 
@@ -94,30 +89,25 @@ class Tus:
         self.options = options
         self._adapter = adapter
         self._store = open_store(options) if store is None else store
-        if options.download and not isinstance(self._store, Reads):
-            raise OptionError("download", "cannot be true with this store, whose uploads cannot be read")
         if receiver is None:
             receiver = receiver_of(options)
             if receiver is not None:
                 backlog = backlog_of(self._store, options, receiver)
         if receiver is None and options.handover == "background":
             raise OptionError("handover", "cannot be background in a view without on_finished or spool")
-        hooks = hooks_of(options, self._store)
-        hooks.start()
         principal = None if principal is None else str(principal)
-        self._receiver = receiver
-        self._handing = Handing(self._store, receiver, hooks, adapter.request)
-        self._driver = Driver(adapter, options, self._store, self._handing, hooks, backlog, asker, principal)
-        self._steps: Steps | None = None  # of an exchange that rests
+        self._course = Course(adapter, options, self._store, receiver, backlog, asker, principal)
+        if receiver is None:
+            self._course.left += (Offer,)
+        self._rests = False
         self._offered: Upload | None = None
         self._at_commit: list[Settle | Tell] = []
         self._file: BinaryIO | None = None
-        self._began = 0.0
 
     @property
     def valid(self) -> bool:
         """Whether the request speaks to the uploads; else it is for a page or a form at the same URL."""
-        return tus1.is_ours(self._adapter.request, self.options)
+        return self._course.is_ours
 
     @property
     def send_file(self) -> bool:
@@ -127,7 +117,7 @@ class Tus:
     @property
     def upload(self) -> Upload | None:
         """The upload that this request is about, as it stands after it; None where there is none."""
-        return self._driver.upload
+        return self._course.upload
 
     @property
     def upload_finished(self) -> bool:
@@ -179,14 +169,14 @@ class Tus:
         """Go on with the exchange that rests, once."""
         if self._file is not None:
             self._file.close()
-        if self._steps is None:
+        if not self._rests:
             return
-        steps, self._steps = self._steps, None
+        self._rests = False
         try:
-            self._conclude(self._drive(steps, offered))
+            self._drive(self._course.go_on(lambda: offered))
         finally:
             if not self._at_commit:
-                self._handing.leave("it could not be taken down what the application did")
+                self._course.handing.leave("it could not be taken down what the application did")
 
     def cleanup(self) -> int:
         """Remove the uploads that have expired; returns how many that were.
@@ -197,48 +187,29 @@ class Tus:
 
     def handle(self) -> None:
         """Answer the request; refusals too become the adapter's response."""
-        self._began = time.monotonic()
-        emit(Begun(tus1.effective_method(self._adapter.request)))
-        steps: Steps = exchange(self._adapter.request, self.options, self._extensions(), time.time())
         try:
-            response = self._drive(steps, None)
+            self._drive(self._course.begin())
         except BaseException:
-            self._handing.leave("the request was broken off")
-            self._answered(500, "Internal Server Error")
+            self._course.break_off()
             raise
-        if self._steps is None:
-            self._handing.leave()
-            self._conclude(response)
-        else:
-            self._adapter.respond(response)
 
-    def _conclude(self, response: Response) -> None:
-        self._handing.drop_answer(response)
-        self._adapter.respond(response)
-        self._answered(response.status, response.reason)
-
-    def _answered(self, status: int, reason: str) -> None:
-        body = self._driver.body
-        cut = body is not None and body.cut
-        emit(
-            Answered(
-                method=tus1.effective_method(self._adapter.request),
-                status=status,
-                reason=reason,
-                upload=self._driver.upload,
-                received=0 if body is None else body.received,
-                cut=cut,
-                kept_from_cut=self._driver.kept if cut else 0,
-                seconds=time.monotonic() - self._began,
-            )
-        )
+    def _drive(self, effect: Effect | None) -> None:
+        """Go through the exchange until it has come to its response, or rests."""
+        while effect is not None:
+            if isinstance(effect, Offer):
+                self._offer_to_caller()
+                self._rests = True
+                self._adapter.respond(effect.pending)
+                return
+            effect = self._course.go_on(partial(self._perform, effect))
+        self._course.conclude(is_claim_kept=bool(self._at_commit))
 
     def close(self) -> None:
         """Let go of what the caller has not said anything about. It is called at the end of ``with Tus(...) as tus:``.
 
         A view that raises lets go by itself, once nothing refers to this object any more.
         """
-        if self._steps is not None:
+        if self._rests:
             self._say(Offered(tus1_replies.refused(NotTaken(), is_head=False), _SILENT, Outcome.POSTPONED))
 
     def __enter__(self) -> Self:
@@ -250,58 +221,42 @@ class Tus:
         self.close()
 
     def __del__(self) -> None:
-        if getattr(self, "_steps", None) is not None:  # a view that has failed, or has not said anything
-            self._handing.leave(_SILENT)
-            self._answered(500, "Internal Server Error")
-
-    def _drive(self, steps: Steps, result: Any) -> Response:
-        """Perform the effects of the exchange until it has come to its response, or rests."""
-        try:
-            effect = steps.send(result)
-            while True:
-                if isinstance(effect, Offer) and self._receiver is None and self._offered is None:
-                    self._offer_to_caller()
-                    self._steps = steps
-                    return effect.pending
-                try:
-                    result = self._perform(effect)
-                except RequestError as error:
-                    effect = steps.throw(error)
-                except OSError as error:
-                    if self._driver.is_in_application:
-                        raise
-                    log.exception("the store failed")
-                    effect = steps.throw(StorageUnavailable().with_traceback(error.__traceback__))
-                else:
-                    effect = steps.send(result)
-        except StopIteration as stop:
-            response: Response = stop.value
-            return response
-
-    def _extensions(self) -> frozenset[str]:
-        extensions = extensions_of(self._store)
-        return extensions if self.options.upload_valid_duration else extensions - {"expiration"}
+        if getattr(self, "_rests", False):  # a view that has failed, or has not said anything
+            self._course.break_off(_SILENT)
 
     def _perform(self, effect: Effect) -> Any:
-        """What the driver does; taking down what came of it waits for the transaction, where the framework has any."""
-        if self._offered is not None:
-            if isinstance(effect, Claim):
-                # One part can complete several final uploads. The caller takes one; the others are offered later.
-                raise UploadLocked()
-            if isinstance(effect, Settle | Tell) and self._waits_for_commit(effect):
-                self._at_commit.append(effect)
-                return None
-        return self._driver.perform(effect)
+        """What is left to this driver."""
+        if isinstance(effect, Receive | Peek):
+            return self._pour(effect)
+        if isinstance(effect, Claim):
+            # One part can complete several final uploads. The caller takes one; the others are offered later.
+            raise UploadLocked()
+        if isinstance(effect, Settle | Tell) and self._waits_for_commit(effect):
+            self._at_commit.append(effect)
+            return None
+        return self._course.driver.perform(effect)
+
+    def _pour(self, effect: Receive | Peek) -> Received | Peeked:
+        driver = self._course.driver
+        driver.body = body = Body(self._adapter.stream, effect.intake.body.length, driver.patience())
+        with driver.sink(effect) as sink:
+            body.is_wanted = sink.is_wanted
+            for block in body.blocks():
+                if not sink.write(block):
+                    break
+            came = sink.end(body.cut)
+        return driver.poured(effect, came)
 
     def _waits_for_commit(self, effect: Settle | Tell) -> bool:
         postpones = isinstance(effect, Settle) and effect.outcome == Outcome.POSTPONED
         return isinstance(self._adapter, Transactional) and not postpones
 
     def _offer_to_caller(self) -> None:
-        claim = self._handing.claim
+        claim = self._course.handing.claim
         assert claim is not None, "an Offer follows a Claim"
         self._file = offer(self._adapter, claim, self.options.send_file)
         self._offered = claim.upload
+        self._course.left += (Claim, Settle, Tell)  # what comes of it may have to wait for the transaction
         if isinstance(self._adapter, Transactional):
             self._adapter.at_transaction_end(self._end_transaction)
 
@@ -311,5 +266,5 @@ class Tus:
             self._file.close()
         if committed:
             for effect in self._at_commit:
-                self._driver.perform(effect)
-        self._handing.leave(_SILENT if committed else "the transaction was aborted")
+                self._course.driver.perform(effect)
+        self._course.handing.leave(_SILENT if committed else "the transaction was aborted")

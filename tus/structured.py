@@ -40,6 +40,13 @@ def parse_bytes(value: str | None) -> dict[str, bytes]:
     return {key: member[0] for key, member in members.items() if isinstance(member[0], bytes)}
 
 
+def parse_counts(value: str | None) -> dict[str, int]:
+    """A Dictionary; those of its members whose value is an Integer that is not negative."""
+    members = _parse(value, "dictionary") or {}
+    pairs = ((key, member[0]) for key, member in members.items())
+    return {key: number for key, number in pairs if type(number) is int and number >= 0}
+
+
 def format_boolean(value: bool) -> str:
     """An Item."""
     return "?1" if value else "?0"

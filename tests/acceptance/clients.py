@@ -16,6 +16,7 @@ from tusclient.exceptions import TusCommunicationError
 
 #: The ways in which an upload comes to its end.
 TUSJS_KINDS = ("patch", "post", "empty", "parts")
+TUSJS_IETF_KINDS = ("patch", "post", "empty")
 TUSPY_KINDS = ("patch", "empty")
 
 SILENCE = "it has said neither that it succeeded nor that it failed"
@@ -70,12 +71,18 @@ def tuspy(endpoint: str, name: str, data: bytes, kind: str, patience: int = 60) 
 class TusJs:
     """tus-js-client, installed in a directory with the driver beside it."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, protocol: str = "tus-v1") -> None:
         self._directory = directory
+        self._protocol = protocol
+
+    def speaking(self, protocol: str) -> TusJs:
+        """The same, in another protocol of its."""
+        return TusJs(self._directory, protocol)
 
     def __call__(self, endpoint: str, name: str, data: bytes, kind: str, patience: int = 60) -> Belief:
         """Upload by tus-js-client."""
         options = {"endpoint": endpoint, "metadata": {"filename": name}, "retryDelays": [100] * patience}
+        options["protocol"] = self._protocol
         if kind == "patch":
             options["chunkSize"] = len(data) // 2
         elif kind == "post":

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.acceptance.clients import SILENCE, TUSJS_KINDS, TUSPY_KINDS, Belief, TusJs, tuspy
+from tests.acceptance.clients import SILENCE, TUSJS_IETF_KINDS, TUSJS_KINDS, TUSPY_KINDS, Belief, TusJs, tuspy
 from tests.acceptance.site import PATH, Site
 from tests.cutting_proxy import CuttingProxy
 
@@ -87,6 +87,9 @@ class Rounds:
                     tusjs = self._tusjs
                     jobs += [lambda kind, *job: tusjs(endpoint, *job, kind)] * self._clients
                     kinds += [self._kinds or TUSJS_KINDS] * self._clients
+                    ietf = tusjs.speaking("ietf-draft-05")
+                    jobs += [lambda kind, *job: ietf(endpoint, *job, kind)] * self._clients
+                    kinds += [self._kinds or TUSJS_IETF_KINDS] * self._clients
                 threads = [threading.Thread(target=self._work, args=job) for job in zip(jobs, kinds, strict=True)]
                 for thread in threads:
                     thread.start()

@@ -16,7 +16,7 @@ from typing import Any, BinaryIO, cast
 from tus.adapters.wsgi import EnvironHeaders
 from tus.models import Readable, Request, Response, Upload
 from tus.protocol import tus1_replies
-from tus.protocol.recognising import PARTIAL_UPLOAD, marks_ietf, named_profile
+from tus.protocol.recognising import PARTIAL_UPLOAD, profile_of
 from tus.protocol.tus1 import MEDIA_TYPE, effective_method
 
 #: What an empty PATCH says in place of the request that is run again.
@@ -162,7 +162,7 @@ class Zope2RequestAdapter:
             return first
         if effective_method(self._seen) not in ("POST", "PUT") or self.request is self._seen:
             return response
-        if _speaks_ietf(self._seen):
+        if profile_of(self._seen) is not None:
             headers = [pair for pair in response.headers if pair[0] != "Location"]
             location = tus1_replies.upload_url(self._seen.url.rstrip("/"), finished.id)
             return replace(response, headers=[*headers, ("Location", location)])
@@ -231,7 +231,7 @@ def _repeated(request: Request, answer: Response, finished: Upload | None) -> Re
     if finished is not None and not finished.is_final:
         url = request.url if method == "PATCH" else tus1_replies.upload_url(request.url.rstrip("/"), finished.id)
         return _empty_patch(request, url, str(finished.length))
-    if _speaks_ietf(request):
+    if profile_of(request) is not None:
         return _only_answered(request)
     if finished is not None and method == "POST":
         return request
@@ -253,13 +253,8 @@ def _only_answered(request: Request) -> Request:
     return Request("OPTIONS", request.url, request.headers, peer=request.peer, native=request.native)
 
 
-def _speaks_ietf(request: Request) -> bool:
-    is_tus = request.headers.get("Tus-Resumable") is not None
-    return named_profile(request) is not None or (marks_ietf(request) and not is_tus)
-
-
 def _empty_patch(request: Request, url: str, offset: str) -> Request:
-    said = _EMPTY_END if _speaks_ietf(request) else _EMPTY_PATCH
+    said = _EMPTY_PATCH if profile_of(request) is None else _EMPTY_END
     headers: Any = ChainMap(cast(Any, said | {"Upload-Offset": offset}), cast(Any, request.headers))
     return Request("PATCH", url, headers, peer=request.peer, native=request.native, is_rerun=True)
 

@@ -161,6 +161,8 @@ def _about(upload: Upload, now: float) -> Iterator[tuple[str, str]]:
         yield "principal", text.printable(upload.principal)
     for number, (key, value) in enumerate(text.metadata_of(upload).items()):
         yield "" if number else "metadata", f"{text.printable(key)} = {text.printable(value)}"
+    for name, digest in upload.digests:
+        yield name, digest.hex()
     for number, part in enumerate(upload.parts):
         yield "" if number else "parts", part
     if upload.path is not None:

@@ -66,7 +66,7 @@ def _spoken_to(request: Request, options: Options) -> Generator[Effect, Any, Pro
     """
     default = TUS if TUS in options.protocols else UNVERSIONED
     upload_id = target(request, options).upload_id
-    if not upload_id:
+    if upload_id is None:
         return default
     try:
         upload: Upload = yield Load(upload_id)

@@ -9,12 +9,13 @@ from collections.abc import Generator
 from dataclasses import dataclass
 from typing import Any
 
-from tus import cors
+from tus import cors, digests
 from tus.errors import BadRequest, NotTaken, RequestError
 from tus.exchange.effects import (
     Ask,
     Begin,
     Claim,
+    Digest,
     Effect,
     HandingEffect,
     Offer,
@@ -41,10 +42,12 @@ class Handed:
     Attributes:
         outcome: of the attempt, or of an earlier one.
         answer: the application's, with what pre-finish adds to a success.
+        digests: those of the file that are known.
     """
 
     outcome: Outcome
     answer: Response
+    digests: digests.Digests = ()
 
 
 def hand_over(
@@ -67,6 +70,12 @@ def hand_over(
         return decided(upload)  # by another request, while this one was on its way
     if last_bytes and (yield ReadBack(len(last_bytes))) != last_bytes:
         raise BadRequest("The last byte is not the one that is stored, so this is another file; create a new upload.")
+    if upload.hashes:
+        upload = yield Digest()
+        if digests.differs(upload):
+            answer = digests.rejection()
+            yield Settle(Outcome.REJECTED, answer, None)
+            return Handed(Outcome.REJECTED, answer, upload.digests)
     upload = yield Begin(goes_aside(upload.attempts + 1, options))
     if options.has_hooks:
         yield Queue(HookType.POST_FINISH, upload)  # before the application is asked: its yes must not be lost over this
@@ -77,13 +86,13 @@ def hand_over(
         yield Unqueue(HookType.POST_FINISH, upload)
     if outcome == Outcome.POSTPONED:
         yield Settle(outcome, None, offered.error or f"the answer was {answer.status} {answer.reason}")
-        return Handed(outcome, answer)
+        return Handed(outcome, answer, upload.digests)
     if outcome == Outcome.ACCEPTED:
         answer = hooking.merged(answer, added)
     yield Settle(outcome, _kept(answer, outcome, upload), None)
     if options.has_hooks and outcome == Outcome.ACCEPTED:
         yield Tell(HookType.POST_FINISH, upload)
-    return Handed(outcome, answer)
+    return Handed(outcome, answer, upload.digests)
 
 
 def _offer(
@@ -126,8 +135,8 @@ def _kept(answer: Response, outcome: Outcome, upload: Upload) -> Response:
 def decided(upload: Upload) -> Handed:
     """What came of the hand-over of an upload that is accepted or rejected."""
     if upload.state == State.REJECTED:
-        return Handed(Outcome.REJECTED, upload.answer or hooking.rejection(HookReply()))
-    return Handed(Outcome.ACCEPTED, upload.answer or Response(204, "No Content"))
+        return Handed(Outcome.REJECTED, upload.answer or hooking.rejection(HookReply()), upload.digests)
+    return Handed(Outcome.ACCEPTED, upload.answer or Response(204, "No Content"), upload.digests)
 
 
 def hand_over_alone(upload: Upload, options: Options) -> Generator[HandingEffect, Any, Handed]:
@@ -159,7 +168,7 @@ def completed(
     """
     handed = yield from handed_over(upload, request, options, unfinished, last_bytes)
     if handed is None:
-        return response
+        return digests.described(response, upload.digests)
     if handed.outcome == Outcome.POSTPONED and unfinished is not None:
         return unfinished
     return reply_to(response, handed)
@@ -169,16 +178,24 @@ def handed_over(
     upload: Upload, request: Request, options: Options, unfinished: Response | None = None, last_bytes: bytes = b""
 ) -> Generator[Effect, Any, Handed | None]:
     """Hand over now, or None where that happens in the background."""
-    if options.handover == "background":
-        yield Promise(upload)
+    if (yield from promised(upload, options)):
         return None
     pending = unfinished or tus1_replies.refused(NotTaken(), is_head=False)
     cors.apply(request, pending, options)
     return (yield from hand_over(upload, options, pending, last_bytes))
 
 
+def promised(upload: Upload, options: Options) -> Generator[Effect, Any, bool]:
+    """Leave the hand-over to whoever does it in the background, if that is the way; returns whether it is."""
+    is_rejected = bool(upload.digests) and digests.differs(upload)  # which its client can as well hear at once
+    if options.handover != "background" or is_rejected:
+        return False
+    yield Promise(upload)
+    return True
+
+
 def reply_to(response: Response, handed: Handed) -> Response:
     """What the client hears of a hand-over; the response is what it hears where the application has the upload."""
     if handed.outcome == Outcome.ACCEPTED:
-        return tus1_replies.answered(response, handed.answer)
+        return digests.described(tus1_replies.answered(response, handed.answer), handed.digests)
     return tus1_replies.relayed(handed.answer, "POST" if response.status == 201 else "PATCH")

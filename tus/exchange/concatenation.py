@@ -7,6 +7,7 @@ from collections.abc import Generator
 from dataclasses import replace
 from typing import Any
 
+from tus import digests
 from tus.errors import BadRequest, StorageUnavailable, TooLarge, UploadGone, UploadLocked, UploadNotFound
 from tus.exchange.admission import admitted, made
 from tus.exchange.completion import completed, decided, reply_to
@@ -29,6 +30,7 @@ def create_final(
         parts=command.parts,
         upload_path=options.upload_path or "",
     )
+    draft = digests.requested(draft, request.headers, options.digest)
     draft, reply = yield from admitted(Intent.CONCATENATE, draft, options)
     for part in parts:
         tus1.check_owner(part, draft.principal)
@@ -71,7 +73,8 @@ def _find_or_create_final(draft: Upload, now: float) -> Generator[Effect, Any, U
 def final_id(draft: Upload, attempt: int) -> str:
     """The id of the final upload that a request makes, 32 hexadecimal digits."""
     principal = "" if draft.principal is None else "\0" + draft.principal
-    seed = "\0".join((*draft.parts, draft.raw_metadata, str(attempt))) + principal
+    announced = "".join(f"\0{algorithm}\0{digest.hex()}" for algorithm, digest in draft.announced)
+    seed = "\0".join((*draft.parts, draft.raw_metadata, str(attempt))) + principal + announced
     return hashlib.blake2b(seed.encode("utf-8", "surrogateescape"), digest_size=16, person=b"tus final").hexdigest()
 
 

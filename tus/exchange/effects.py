@@ -191,6 +191,11 @@ class ReadBack:
 
 
 @dataclass(frozen=True, slots=True)
+class Digest:
+    """Send back the :class:`Upload` that is claimed with the digests of its whole file."""
+
+
+@dataclass(frozen=True, slots=True)
 class Begin:
     """Take down that the application is asked now. Sends back the :class:`Upload` with this attempt.
 
@@ -292,7 +297,7 @@ class Tell:
     upload: Upload
 
 
-HandingEffect = Claim | ReadBack | Begin | Offer | Settle | Ask | Queue | Unqueue | Tell
+HandingEffect = Claim | ReadBack | Digest | Begin | Offer | Settle | Ask | Queue | Unqueue | Tell
 Effect = (
     Authorize
     | Load

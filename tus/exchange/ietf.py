@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
-from tus import cors
+from tus import cors, digests
 from tus.errors import (
     BadRequest,
     ChecksumMismatch,
@@ -20,7 +20,7 @@ from tus.errors import (
     UploadNotFound,
 )
 from tus.exchange.admission import Refused, admitted, authorized, check_new, made, received_upload, removed, terminated
-from tus.exchange.completion import Handed, decided, hand_over
+from tus.exchange.completion import Handed, decided, hand_over, promised
 from tus.exchange.effects import (
     Create,
     Effect,
@@ -112,6 +112,7 @@ class Conversation:
             upload_path=options.upload_path or "",
             protocol=IETF,
         )
+        draft = digests.requested(draft, self._request.headers, options.digest)
         draft, reply = yield from admitted(Intent.CREATE, draft, options)
         if command.body.length != 0 or draft.length == 0:
             draft = replace(draft, is_known=False)  # it may be completed before its client hears of it
@@ -206,9 +207,9 @@ class Conversation:
     def _complete(self, upload: Upload, location: str | None = None) -> Steps:
         """Hand a complete upload over; its location is given where the request has created it."""
         options, profile = self._options, self._profile
-        if options.handover == "background":
-            yield Promise(upload)
-            return ietf_replies.completed(ietf_replies.promised(location), upload, location, profile, True)
+        if (yield from promised(upload, options)):
+            reply = ietf_replies.completed(ietf_replies.promised(location), upload, location, profile, True)
+            return digests.described(reply, upload.digests)
         handed = yield from self._hand_over(upload, location)
         return self._reply_to(handed, upload, location)
 
@@ -218,7 +219,8 @@ class Conversation:
             answer = Response(204, "No Content", tus1_replies.lent_headers(answer))
         if not is_last_word and 300 <= answer.status < 400:  # a client that follows it would take that for success
             answer = ietf_replies.not_taken()
-        return ietf_replies.completed(answer, upload, location, self._profile, is_last_word)
+        reply = ietf_replies.completed(answer, upload, location, self._profile, is_last_word)
+        return digests.described(reply, handed.digests) if handed.outcome == Outcome.ACCEPTED else reply
 
     def _hand_over(self, upload: Upload, location: str | None) -> Generator[Effect, Any, Handed]:
         """Hand over now, or join the hand-over that is running: a client that came back waits for the same answer."""

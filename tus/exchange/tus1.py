@@ -6,6 +6,7 @@ from collections.abc import Generator
 from dataclasses import replace
 from typing import Any
 
+from tus import digests
 from tus.checksums import verify
 from tus.errors import (
     BadRequest,
@@ -110,6 +111,7 @@ def _create(command: tus1.Create, request: Request, options: Options) -> Steps:
         concat=command.concat,
         upload_path=options.upload_path or "",
     )
+    draft = digests.requested(draft, request.headers, options.digest)
     intake = None
     if command.body is not None and command.body.length != 0:
         intake = tus1.decide_first_bytes(command, command.body, options)

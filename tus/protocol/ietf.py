@@ -12,7 +12,7 @@ from email.message import Message
 from email.utils import collapse_rfc2231_value
 from typing import Any, Final
 
-from tus import headers, structured
+from tus import digests, headers, structured
 from tus.errors import (
     BadRequest,
     Forbidden,
@@ -34,8 +34,6 @@ from tus.protocol.recognising import PARTIAL_UPLOAD
 from tus.protocol.routing import Target, target_of
 
 CREATION_METHODS: Final = ("POST", "PUT", "PATCH")
-#: Digests by which bodies can be verified (RFC 9530 section 5), and their names in :mod:`tus.checksums`.
-DIGESTS: Final = {"sha-256": "sha256", "sha-512": "sha512"}
 
 _NO_TYPES = frozenset({"", PARTIAL_UPLOAD, "application/offset+octet-stream"})  # what says nothing about the file
 _STATE_FIELDS = ("Upload-Offset", "Upload-Complete", "Upload-Incomplete", "Upload-Length")
@@ -149,6 +147,7 @@ def _parse_create(request: Request, profile: Profile, options: Options) -> Creat
     if complete is None:
         raise BadRequest(f"{profile.complete_field} must be ?1 or ?0.")
     length = structured.parse_count(request.headers.get("Upload-Length"))
+    _check_size(length, options)
     body = _parse_body(request)
     if body.length is not None:
         if length is not None and (body.length > length or (complete and body.length < length)):
@@ -175,9 +174,7 @@ def _parse_append(request: Request, profile: Profile, upload_id: str) -> Append:
 
 
 def _parse_body(request: Request) -> Body:
-    digests = structured.parse_bytes(request.headers.get("Content-Digest"))
-    known = tuple((DIGESTS[name], digest) for name, digest in digests.items() if name in DIGESTS)
-    return Body(body_length(request), known)
+    return Body(body_length(request), digests.parse_digest(request.headers.get("Content-Digest")))
 
 
 def _parse_metadata(request: Request, options: Options) -> str:
@@ -264,9 +261,9 @@ def decide_append(command: Append, upload: Upload, profile: Profile, options: Op
         raise Forbidden("This upload belongs to a concatenation, which is of another protocol.")
     if command.offset != upload.offset:
         raise OffsetMismatch(upload.offset, command.offset)
+    _check_append_size(command.body, bool(command.complete), options)  # first, because its client can mend it
     length = _decide_length(command, upload)
     _check_size(length, options)
-    _check_append_size(command.body, bool(command.complete), options)
     completes = command.complete is not False or profile.completes_at_length
     settles = length if upload.length is None or (completes and length == upload.offset) else None
     limit = _limit(upload.offset, length, command.body, options)

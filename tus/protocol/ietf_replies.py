@@ -10,6 +10,7 @@ import json
 from typing import Final
 
 from tus import structured
+from tus.digests import described
 from tus.errors import (
     ChecksumMismatch,
     InconsistentLength,
@@ -113,9 +114,8 @@ def inspected(upload: Upload, profile: Profile, options: Options, now: float) ->
     headers = [*_state(profile, is_told_complete(upload, options)), ("Upload-Offset", str(upload.offset))]
     if upload.length is not None and (profile.tells_length or not _is_taken_for_success(upload, options)):
         headers.append(("Upload-Length", str(upload.length)))
-    return Response(
-        204, "No Content", [*headers, *limits(options, profile, upload, now), ("Cache-Control", "no-store")]
-    )
+    headers += [*limits(options, profile, upload, now), ("Cache-Control", "no-store")]
+    return described(Response(204, "No Content", headers), upload.digests)
 
 
 def _is_taken_for_success(upload: Upload, options: Options) -> bool:
@@ -133,7 +133,7 @@ def completed(answer: Response, upload: Upload, location: str | None, profile: P
         is_last_word: whether the application has accepted or rejected the file; else it can be asked again.
     """
     ours = [*_state(profile, is_last_word), ("Upload-Offset", str(upload.offset))]
-    dropped = {name.lower() for name, _ in ours} | {"tus-resumable"}
+    dropped = {name.lower() for name, _ in ours} | {"repr-digest", "tus-resumable"}
     theirs = [(name, value) for name, value in answer.headers if name.lower() not in dropped]
     if location is not None:
         if profile.keeps_location or not is_last_word:

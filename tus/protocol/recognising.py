@@ -24,6 +24,19 @@ def named_profile(request: Request) -> Profile | None:
     return None if version is None else PROFILES.get(version)
 
 
+def profile_of(request: Request) -> Profile | None:
+    """The profile of a request that is of the IETF protocol by itself, whatever it is about; None for any other."""
+    profile = named_profile(request)
+    if profile is not None:
+        return profile
+    if request.headers.get("Tus-Resumable") is not None:
+        return None
+    if any(request.headers.get(name) is not None for name in _COMPLETE_FIELDS):
+        return UNVERSIONED
+    is_partial = headers.media_type(request.headers.get("Content-Type") or "") == PARTIAL_UPLOAD
+    return UNVERSIONED if request.method == "PATCH" and is_partial else None
+
+
 def marks_ietf(request: Request) -> bool:
     """Whether the request has a field of the IETF protocol, so that it is no form's."""
     names = (*_COMPLETE_FIELDS, VERSION_FIELD)
@@ -47,15 +60,10 @@ def recognise(request: Request, options: Options) -> Profile | str | None:
     """
     if IETF not in options.protocols:
         return TUS
-    profile = named_profile(request)
+    profile = profile_of(request)
     if profile is not None:
         return profile
     if TUS not in options.protocols:
         return None if request.method == "GET" and options.download else UNVERSIONED
-    if request.headers.get("Tus-Resumable") is not None:
-        return TUS
-    if any(request.headers.get(name) is not None for name in _COMPLETE_FIELDS):
-        return UNVERSIONED
-    if request.method == "PATCH" and headers.media_type(request.headers.get("Content-Type") or "") == PARTIAL_UPLOAD:
-        return UNVERSIONED
-    return None if request.method in _BARE else TUS
+    is_bare = request.method in _BARE and request.headers.get("Tus-Resumable") is None
+    return None if is_bare else TUS

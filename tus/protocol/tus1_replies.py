@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Final
 
 from tus.checksums import DIGEST_SIZES
+from tus.digests import described
 from tus.errors import RequestError
 from tus.headers import http_date
 from tus.models import Response, Upload
@@ -68,14 +69,15 @@ def inspected(upload: Upload, options: Options) -> Response:
     if upload.concat is not None:
         response.headers.append(("Upload-Concat", upload.concat))
     response.headers.extend(_expiry(upload))
-    return response
+    return described(response, upload.digests)
 
 
 def downloaded(upload: Upload, response: Response, options: Options) -> Response:
     """The reply to GET, which a client of the protocol can read as one to HEAD too."""
     field = ("Upload-Offset", str(told_offset(upload, options))), ("Upload-Length", str(upload.offset))
     headers = [("Tus-Resumable", VERSION), *response.headers, *field]
-    return Response(response.status, response.reason, headers, response.body)
+    reply = Response(response.status, response.reason, headers, response.body)
+    return described(reply, upload.digests) if response.status < 300 else reply  # an error is no part of the file
 
 
 def created(upload: Upload, creation_url: str, with_offset: bool, offset: int | None = None) -> Response:
@@ -120,7 +122,7 @@ def _expiry(upload: Upload) -> list[tuple[str, str]]:
 # What describes the application's body, which is dropped, and what the protocol says itself.
 _NOT_KEPT = frozenset(
     {"content-type", "content-length", "content-encoding", "content-range", "transfer-encoding"}
-    | {"upload-offset", "upload-expires", "tus-resumable"}
+    | {"content-digest", "repr-digest", "upload-offset", "upload-expires", "tus-resumable"}
 )
 
 

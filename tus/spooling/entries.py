@@ -37,6 +37,7 @@ class SpooledUpload:
         handed_over_at: when it came into the spool.
         attempts: how often a worker has failed with it, or died over it.
         error: of the last of them.
+        digests: of the whole file, by algorithm, see the option ``digest``.
     """
 
     key: str
@@ -49,6 +50,7 @@ class SpooledUpload:
     handed_over_at: float
     attempts: int = 0
     error: str | None = None
+    digests: Mapping[str, bytes] = field(default_factory=dict, repr=False)
 
     @property
     def text_metadata(self) -> dict[str, str]:
@@ -152,6 +154,7 @@ def read_upload(entry: str) -> SpooledUpload:
         handed_over_at=record["handed_over_at"],
         attempts=record["attempts"],
         error=record["error"],
+        digests={name: base64.b64decode(value) for name, value in record.get("digests", {}).items()},
     )
 
 
@@ -163,6 +166,7 @@ def new_record(upload: Upload, key: str, now: float) -> dict[str, object]:
         "length": upload.length,
         "metadata": {name: base64.b64encode(value).decode() for name, value in upload.metadata.items()},
         "principal": upload.principal,
+        "digests": {name: base64.b64encode(value).decode() for name, value in upload.digests},
         "created_at": upload.created_at,
         "handed_over_at": now,
         "attempts": 0,

@@ -9,6 +9,7 @@ from typing import Any, BinaryIO
 
 from tus.errors import RequestError, StorageFull, UploadGone
 from tus.models import Response, State, Upload
+from tus.stores.digesting import finished
 from tus.stores.files import Policy, SideCar, open_reading, read_upload, sync, sync_directory, unlink
 from tus.stores.leases import lock_data, unlock_data
 
@@ -63,6 +64,11 @@ class DirectoryClaim:
 
     def open(self) -> BinaryIO:
         return open_reading(self._car.path)
+
+    def digest(self) -> Upload:
+        if self.upload.hashes and self.upload.state in _PENDING:
+            self.upload = finished(self._car, self.upload)
+        return self.upload
 
     def begin(self, is_last: bool = False) -> Upload:
         slot = self._car.slot

@@ -165,7 +165,7 @@ def _foreign(evidence: Evidence) -> Diagnosis | None:
     if evidence.car.st_size > LARGEST_SIDECAR:
         return Diagnosis("not-ours", Severity.NOTICE, "It is larger than any side-car.", reason="tus did not write it")
     content = evidence.content  # zeros are what a file system may leave of one that was not on the disk
-    if content.strip(b"\0") and not any(magic in content for magic in (b"tus1", b"rec1")):
+    if content.strip(b"\0") and not any(magic in content for magic in sidecar.MAGICS):
         return Diagnosis(
             "not-ours",
             Severity.NOTICE,

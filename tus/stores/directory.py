@@ -43,6 +43,7 @@ from tus.events import TakenOver, emit
 from tus.models import State, Upload, is_upload_id
 from tus.stores import expiry, sidecar
 from tus.stores.claims import DirectoryClaim
+from tus.stores.digesting import Digesting
 from tus.stores.files import (
     FLAGS,
     Policy,
@@ -326,7 +327,9 @@ class DirectoryStore(Joining):
         with SideCar(self._path(upload.id), self._policy) as car:
             is_takeover = car.slot.writing
             data_fd = car.open_data(upload, offset, length)
+            digests: tuple[tuple[str, bytes], ...] = ()
             try:
+                digesting = Digesting(car, upload, offset) if upload.hashes else None
                 written = write_at(data_fd, block, offset)
                 settled = car.slot.length if length is None else length
                 car.count(
@@ -337,11 +340,14 @@ class DirectoryStore(Joining):
                     is_known=upload.is_known,
                     completes=completes,
                 )
+                if digesting is not None:
+                    digesting.update(block, written)
+                    digests = digesting.keep()
             finally:
                 os.close(data_fd)
             if written < len(block):
                 raise StorageFull()
-        appended = car.upload(upload)
+        appended = car.upload(replace(upload, digests=digests) if digests else upload)
         if is_takeover:
             emit(TakenOver(appended))
         return appended

@@ -74,7 +74,7 @@ class Policy:
         never = upload.is_final or upload.state == State.REJECTED or upload.protocol == IETF
         if self.fsync == "always" or never:
             raise UploadGone("Data of this upload was lost; create a new one.")
-        return replace(upload, offset=size, state=State.RECEIVING)
+        return replace(upload, offset=size, state=State.RECEIVING, digests=())
 
 
 class SideCar:
@@ -323,7 +323,10 @@ def read_upload(fd: int, path: str) -> Upload:
         try:
             data = read_all(fd)
             upload = sidecar.with_slot(sidecar.unpack_record(data), sidecar.unpack_slots(data), path)
-            return sidecar.with_outcome(upload, data) if upload.attempts else upload
+            if upload.hashes:
+                upload = sidecar.with_digests(upload, data)
+            is_decided = upload.attempts or upload.state == State.REJECTED  # perhaps before anybody was asked
+            return sidecar.with_outcome(upload, data) if is_decided else upload
         except Damaged:
             time.sleep(0.001)
     raise UploadGone("The record of this upload is damaged; create a new one.")

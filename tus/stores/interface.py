@@ -63,6 +63,12 @@ class Claim(Protocol):
     def open(self) -> BinaryIO:
         """The data, opened for reading."""
 
+    def digest(self) -> Upload:
+        """The upload with the digests of its ``hashes``. What is not known of them yet is read from the data, once.
+
+        They are kept as long as the record. It is called before :meth:`begin`.
+        """
+
     def begin(self, is_last: bool = False) -> Upload:
         """The application is asked now: one more attempt, which is taken down first. Returns the upload with it.
 

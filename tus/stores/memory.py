@@ -6,6 +6,7 @@ Everything happens under one lock, so what it does is what :mod:`tus.stores.inte
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import io
 import secrets
 import time
@@ -262,6 +263,12 @@ class _Claim:
 
     def open(self) -> BinaryIO:
         return io.BytesIO(self._entry.data)
+
+    def digest(self) -> Upload:
+        with self._store._lock:
+            digests = tuple((name, hashlib.new(name, self._entry.data).digest()) for name in self.upload.hashes)
+            self.upload = self._entry.upload = replace(self._entry.upload, digests=digests)
+            return self.upload
 
     def begin(self, is_last: bool = False) -> Upload:
         with self._store._lock:

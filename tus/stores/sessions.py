@@ -5,12 +5,14 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from types import TracebackType
 from typing import Self
 
 from tus.errors import StorageFull, UploadGone, UploadLocked, UploadReplaced
 from tus.events import Fenced, TakenOver, emit
 from tus.models import Upload
+from tus.stores.digesting import CATCH_UP, Digesting
 from tus.stores.files import Policy, SideCar, write_at
 from tus.stores.interface import Block
 
@@ -52,9 +54,13 @@ class DirectorySession:
                     is_known=record.is_known,
                     completes=completes,
                 )
+                self._digesting = Digesting(car, record, offset, CATCH_UP) if record.hashes else None
             finally:
                 car.unlock()
             self.upload = car.upload(record)
+            if self._digesting is not None and self._digesting.is_behind(offset):
+                self._digesting.catch_up(offset)
+                self._keep_digests()  # so that nobody reads that again
             undo.pop_all()
         if is_takeover:
             emit(TakenOver(self.upload))
@@ -68,8 +74,12 @@ class DirectorySession:
             self._offset += written
             if not self._staged:
                 self._count(writing=True)
+                if self._digesting is not None:
+                    self._digesting.keep_now_and_then()
         finally:
             car.unlock()
+        if self._digesting is not None:
+            self._digesting.update(block, written)
         if written < len(block):
             raise StorageFull()
 
@@ -110,7 +120,21 @@ class DirectorySession:
                 self._car.unlock()
             self._staged = False
         self.upload = self._car.upload(self.upload)
+        self._keep_digests()
+        self._digesting = None
         return self.upload
+
+    def _keep_digests(self) -> None:
+        """What happened before is not to fail because this does."""
+        if self._digesting is None:
+            return
+        with contextlib.suppress(UploadGone, UploadLocked, OSError):
+            self._car.lock()
+            try:
+                if self._car.slot.generation == self._generation:
+                    self.upload = replace(self.upload, digests=self._digesting.keep())
+            finally:
+                self._car.unlock()
 
     def __enter__(self) -> Self:
         return self
@@ -119,6 +143,7 @@ class DirectorySession:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         try:
+            self._keep_digests()
             if self._staged or self._car.slot.writing:
                 self._leave()
         finally:

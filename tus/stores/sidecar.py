@@ -2,6 +2,8 @@
 
 Two slots of 64 bytes, written in turn, say where the upload stands; the valid slot with the higher sequence is the
 truth, so a torn write leaves the state before it. Behind them is the record that creation wrote and nobody changes.
+Where digests of the whole file are wanted there is room for them behind it, for what is known while it grows, and for
+what came of that; it may be torn, because the file itself can be read.
 Behind that a part has the ids of the final uploads that wait for it, one after the other; any other upload has the
 outcome of its hand-over, which may be torn, because nothing but words depends on it. The file is created once and never
 renamed or replaced: locks are taken on it, and a lock on a file that was replaced guards nothing.
@@ -14,6 +16,7 @@ from dataclasses import dataclass, replace
 from struct import Struct
 from zlib import crc32
 
+from tus.checksums import RUNNING, Hashed
 from tus.models import Response, State, Upload
 
 SLOT_SIZE = 64
@@ -28,7 +31,12 @@ _RECORD_HEAD = Struct("<4sII")  # magic, size, CRC-32
 _STATES = {int(state): state for state in State}
 _SLOT_MAGIC = b"tus1"
 _RECORD_MAGIC = b"rec1"
+_ROOMY_MAGIC = b"rec2"  # a record with room for digests behind it
+_DIGESTS_MAGIC = b"dig1"
 _OUTCOME_MAGIC = b"out1"
+MAGICS = (_SLOT_MAGIC, _RECORD_MAGIC, _ROOMY_MAGIC)
+_ROOM = 512  # bytes
+_HASHED = Struct("<QB")  # offset, whether it is the whole
 LARGEST_ANSWER = 64 << 10  # bytes of an answer's body that are kept
 RECORD_HEAD_END = SLOTS_SIZE + _RECORD_HEAD.size
 
@@ -145,24 +153,28 @@ def unpack_slots(data: bytes) -> Slot:
 
 def pack(upload: Upload, slot: Slot) -> bytes:
     """A whole new side-car."""
-    record = json.dumps(
-        {
-            "id": upload.id,
-            "created_at": upload.created_at,
-            "metadata": upload.raw_metadata,
-            "concat": upload.concat,
-            "parts": upload.parts,
-            "principal": upload.principal,
-            "upload_path": upload.upload_path,
-            "protocol": upload.protocol,
-        }
-    ).encode()
+    fields = {
+        "id": upload.id,
+        "created_at": upload.created_at,
+        "metadata": upload.raw_metadata,
+        "concat": upload.concat,
+        "parts": upload.parts,
+        "principal": upload.principal,
+        "upload_path": upload.upload_path,
+        "protocol": upload.protocol,
+    }
+    magic, room = _RECORD_MAGIC, b""
+    if upload.hashes:
+        magic, room = _ROOMY_MAGIC, bytes(_ROOM)
+        fields["hashes"] = upload.hashes
+        fields["announced"] = [(algorithm, digest.hex()) for algorithm, digest in upload.announced]
+    record = json.dumps(fields).encode()
     slots = slot.pack() + bytes(SLOT_SIZE) if slot.position == 0 else bytes(SLOT_SIZE) + slot.pack()
-    return slots + _RECORD_HEAD.pack(_RECORD_MAGIC, len(record), crc32(record)) + record
+    return slots + _RECORD_HEAD.pack(magic, len(record), crc32(record)) + record + room
 
 
 def record_end(data: bytes) -> int:
-    """Where the creation record ends, in bytes from the start of the file, read from the first 140 bytes.
+    """Where the creation record and the room behind it end, in bytes from the start, read from the first 140 bytes.
 
     Raises:
         Damaged: there is no record.
@@ -170,9 +182,9 @@ def record_end(data: bytes) -> int:
     if len(data) < RECORD_HEAD_END:
         raise Damaged("the side-car is too short")
     magic, size, _ = _RECORD_HEAD.unpack_from(data, SLOTS_SIZE)
-    if magic != _RECORD_MAGIC:
+    if magic not in (_RECORD_MAGIC, _ROOMY_MAGIC):
         raise Damaged("the side-car has no creation record")
-    return RECORD_HEAD_END + int(size)
+    return RECORD_HEAD_END + int(size) + (_ROOM if magic == _ROOMY_MAGIC else 0)
 
 
 def unpack_record(data: bytes) -> Upload:
@@ -181,12 +193,16 @@ def unpack_record(data: bytes) -> Upload:
     Raises:
         Damaged: it is not whole.
     """
-    end = record_end(data)
-    record = data[RECORD_HEAD_END:end]
-    if len(data) < end or crc32(record) != _RECORD_HEAD.unpack_from(data, SLOTS_SIZE)[2]:
+    record_end(data)
+    magic, size, crc = _RECORD_HEAD.unpack_from(data, SLOTS_SIZE)
+    record = data[RECORD_HEAD_END : RECORD_HEAD_END + size]
+    if len(record) < size or crc32(record) != crc:
         raise Damaged("the creation record is not whole")
     try:
         fields = json.loads(record.decode())
+        hashes = tuple(fields["hashes"]) if magic == _ROOMY_MAGIC else ()
+        if not RUNNING.keys() >= set(hashes):
+            raise Damaged("the creation record asks for digests that this version does not know")
         return Upload(
             id=fields["id"],
             created_at=fields["created_at"],
@@ -196,6 +212,8 @@ def unpack_record(data: bytes) -> Upload:
             principal=fields["principal"],
             upload_path=fields.get("upload_path"),
             protocol=fields.get("protocol", "tus"),
+            hashes=hashes,
+            announced=tuple((name, bytes.fromhex(digest)) for name, digest in fields["announced"]) if hashes else (),
         )
     except (ValueError, KeyError, TypeError):
         raise Damaged("the creation record is not one of this version") from None
@@ -223,7 +241,45 @@ def with_slot(upload: Upload, slot: Slot, path: str | None) -> Upload:
         upload.answer,
         upload.upload_path,
         upload.protocol,
+        upload.hashes,
+        upload.announced,
+        upload.digests,
     )
+
+
+def room_start(data: bytes) -> int:
+    """Where :func:`pack_hashed` belongs, in a side-car that has room for it."""
+    return record_end(data) - _ROOM
+
+
+def pack_hashed(hashed: Hashed | None) -> bytes:
+    """What is written behind the creation record about digests; None covers what is there."""
+    if hashed is None:
+        return bytes(_RECORD_HEAD.size)
+    packed = _HASHED.pack(hashed.offset, hashed.is_whole) + hashed.values
+    return _RECORD_HEAD.pack(_DIGESTS_MAGIC, len(packed), crc32(packed)) + packed
+
+
+def unpack_hashed(data: bytes) -> Hashed | None:
+    """What is known about digests, None where nothing is."""
+    start = room_start(data)
+    room = data[start : start + _ROOM]
+    if len(room) < _ROOM:
+        return None
+    magic, size, crc = _RECORD_HEAD.unpack_from(room)
+    packed = room[_RECORD_HEAD.size : _RECORD_HEAD.size + size]
+    if magic != _DIGESTS_MAGIC or crc32(packed) != crc:
+        return None
+    offset, is_whole = _HASHED.unpack_from(packed)
+    return Hashed(offset, bool(is_whole), packed[_HASHED.size :])
+
+
+def with_digests(upload: Upload, data: bytes) -> Upload:
+    """A complete upload with its digests, as far as they are known."""
+    hashed = unpack_hashed(data)
+    if hashed is None or not hashed.is_whole or not upload.is_complete or hashed.offset != upload.offset:
+        return upload
+    return replace(upload, digests=hashed.digests(upload.hashes))
 
 
 def pack_outcome(error: str | None, answer: Response | None) -> bytes:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import pytest
 
 from tus.errors import UploadGone
@@ -37,6 +39,14 @@ class Concatenation(Base):
         assert filled.parts == tuple(part.id for part in parts)
         assert self.read(store, filled) == b"three" * 100_000 + b"one" + b"one"
         assert self.read(store, one) == b"one"
+
+    def test_what_was_joined_has_a_digest_of_its_own(self, store: Store) -> None:
+        assert isinstance(store, Concatenates)
+        parts = self.parts(store, b"one", b"two")
+        final = store.create(Upload("", concat="final;...", parts=tuple(part.id for part in parts), hashes=("sha256",)))
+        claim = store.claim(store.concatenate(final.id, parts))
+        assert claim.digest().digest("sha256") == hashlib.sha256(b"onetwo").digest()
+        claim.release()
 
     def test_joining_again_changes_nothing(self, store: Store) -> None:
         assert isinstance(store, Concatenates)

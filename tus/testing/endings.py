@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import replace
 
 import pytest
 
-from tus.errors import OffsetMismatch, UploadGone, UploadLocked, UploadNotFound
+from tus.errors import OffsetMismatch, UploadGone, UploadLocked, UploadNotFound, UploadReplaced
 from tus.models import Response, State, Upload
 from tus.stores.interface import Expires, Reads, Store
 from tus.testing.base import Base, Clock
@@ -150,6 +151,67 @@ class Endings(Base):
         claim = store.claim(upload)
         with pytest.raises(UploadLocked):
             store.promise(upload)
+        claim.release()
+
+    # -- Digests --
+
+    def test_digests_are_kept_as_long_as_the_record(self, store: Store) -> None:
+        announced = (("sha512", b"?" * 64),)
+        draft = Upload("", length=6, hashes=("sha256", "sha512"), announced=announced)
+        upload = store.create(draft)
+        store.append(upload, 0, b"abc")
+        with store.open(upload, 3) as session:
+            session.write(b"def")
+            session.commit()
+        digests = tuple((name, hashlib.new(name, b"abcdef").digest()) for name in ("sha256", "sha512"))
+        claim = store.claim(store.load(upload.id))
+        assert claim.digest().digests == digests
+        assert claim.begin().digests == digests
+        claim.release("not now")
+        assert store.load(upload.id).digests == digests
+        claim = store.claim(store.load(upload.id))
+        claim.begin()
+        claim.accept(Response(204, "No Content", [("X-App", "a")], ()))
+        accepted = store.load(upload.id)
+        assert (accepted.hashes, accepted.announced, accepted.digests) == (draft.hashes, announced, digests)
+        assert accepted.digest("sha256") == digests[0][1]
+        assert accepted.digest("md5") is None
+        assert accepted.answer is not None
+        assert accepted.answer.headers == [("X-App", "a")]
+
+    def test_digests_of_what_is_rejected_unseen(self, store: Store) -> None:
+        upload = store.append(store.create(Upload("", length=3, hashes=("sha256",))), 0, b"abc")
+        claim = store.claim(upload)
+        digests = claim.digest().digests
+        claim.reject(Response(422, "Unprocessable Content", [], (b"another",)))
+        rejected = store.load(upload.id)
+        assert (rejected.state, rejected.attempts, rejected.digests) == (State.REJECTED, 0, digests)
+        assert rejected.answer is not None
+        assert rejected.answer.status == 422
+
+    def test_a_digest_is_that_of_what_was_counted(self, store: Store) -> None:
+        upload = store.create(Upload("", length=9, hashes=("sha256",)))
+        with store.open(upload, 0) as session:
+            session.write(b"abc")
+            with store.open(upload, 3, staged=True) as unverified:
+                unverified.write(b"xyz")
+            with store.open(upload, 3) as newer:
+                with pytest.raises(UploadReplaced):
+                    session.write(b"XYZ")
+                newer.write(b"def")
+        with store.open(upload, 6, staged=True) as verified:
+            verified.write(b"ghi")
+            verified.commit()
+        claim = store.claim(upload)
+        assert claim.digest().digest("sha256") == hashlib.sha256(b"abcdefghi").digest()
+        claim.release()
+
+    def test_digests_where_none_are_wanted(self, store: Store) -> None:
+        claim = store.claim(store.append(store.create(Upload("", length=3)), 0, b"abc"))
+        assert claim.digest().digests == ()
+        claim.release()
+        claim = store.claim(store.create(Upload("", length=0, hashes=("sha256",))))
+        assert claim.digest().digest("sha256") == hashlib.sha256().digest()
         claim.release()
 
     # -- Expiry --

@@ -1,0 +1,382 @@
+"""Plain ASGI 3: a server's request as the exchange sees it, and an application called in the server's place."""
+
+from __future__ import annotations
+
+import io
+import tempfile
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, MutableMapping
+from functools import lru_cache, partial
+from http import HTTPStatus
+from typing import Any, BinaryIO
+from urllib.parse import quote
+
+try:
+    from anyio import Event, from_thread, move_on_after, to_thread
+except ImportError as missing:
+    raise ImportError("ASGI needs anyio, which is installed by: pip install 'tus[asgi]'") from missing
+
+from tus.filebody import BLOCK, FileBody
+from tus.models import IETF, Request, Response, Upload
+from tus.protocol.tus1 import MEDIA_TYPE, effective_method
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
+RawHeaders = list[tuple[bytes, bytes]]
+
+LONGEST_HELD = 1 << 20  # bytes of an application's answer that are held in memory
+
+DRAINED = 8 << 20  # bytes of a body that nobody wanted, and that are read so that the client can read the response
+_DRAINING = 5.0  # seconds that this may take
+
+_SAFE = "/~:@!$&'()*+,;="
+_FRAMING = frozenset({b"content-length", b"transfer-encoding", b"content-type", b"expect", b"x-http-method-override"})
+
+
+@lru_cache(maxsize=256)
+def _lowered(name: str) -> str:
+    return name.lower()
+
+
+class ScopeHeaders(Mapping[str, str]):
+    """The header fields of a scope, by their usual names; a field that is there twice is one list."""
+
+    def __init__(self, raw: RawHeaders) -> None:
+        self._fields: dict[str, str] = {}
+        for key, value in raw:
+            name, text = key.decode("latin-1").lower(), value.decode("latin-1")
+            earlier = self._fields.get(name)
+            separator = "; " if name == "cookie" else ", "
+            self._fields[name] = text if earlier is None else f"{earlier}{separator}{text}"
+
+    def __getitem__(self, name: str) -> str:
+        return self._fields[_lowered(name)]
+
+    def get(self, name: str, default: Any = None) -> Any:
+        return self._fields.get(_lowered(name), default)
+
+    def __iter__(self) -> Iterator[str]:
+        return (name.title() for name in self._fields)
+
+    def __len__(self) -> int:
+        return len(self._fields)
+
+
+def full_path(scope: Scope) -> str:
+    """The decoded path from the root of the site.
+
+    Servers and frameworks put ``root_path`` in front of ``path``, as the specification has it, or leave it out.
+    """
+    path, root = str(scope["path"]), str(scope.get("root_path") or "").rstrip("/")
+    return path if not root or path == root or path.startswith(root + "/") else root + path
+
+
+def request_url(scope: Scope, headers: Mapping[str, str]) -> str:
+    """The URL as the client knows it, without its query."""
+    scheme = scope.get("scheme") or "http"
+    host = headers.get("Host")
+    if not host:
+        name, port = scope.get("server") or ("localhost", None)
+        host = name if port in (None, 443 if scheme == "https" else 80) else f"{name}:{port}"
+    return f"{scheme}://{host}{quote(full_path(scope), safe=_SAFE, errors='surrogateescape')}"
+
+
+class AsgiAdapter:
+    """An :class:`~tus.adapters.interface.AsyncAdapter` over what a server calls an application with.
+
+    Args:
+        scope: of type ``http``.
+        receive: the server's.
+        send: the server's.
+        informs: whether the server takes interim responses; None means that this is looked for.
+    """
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send, informs: bool | None = None) -> None:
+        self.scope = scope
+        self._receive = receive
+        self._send = send
+        self._informs = informs
+        self._received = 0
+        self._is_read = self._is_cut = False
+        self.response: Response | None = None
+        headers = ScopeHeaders(scope["headers"])
+        self.request = Request(
+            method=scope["method"],
+            url=request_url(scope, headers),
+            headers=headers,
+            # Without a length there is a body in HTTP/1 only where it is chunked; later versions mark the end of each.
+            input_terminated=not scope["http_version"].startswith("1") or headers.get("Transfer-Encoding") is not None,
+            peer=(scope.get("client") or ("",))[0] or "",
+            native=scope,
+        )
+
+    @property
+    def method(self) -> str:
+        """The method that was meant, where the request was tunnelled through POST."""
+        return effective_method(self.request)
+
+    async def receive(self) -> bytes | None:
+        if self._is_cut:
+            raise ConnectionResetError("the client is gone")
+        if self._is_read:
+            return None
+        message = await self._receive()
+        if message["type"] != "http.request":
+            self._is_cut = self._is_read = True
+            return _left_behind(self._receive)
+        self._is_read = not message.get("more_body", False)
+        body: bytes = message.get("body", b"")
+        self._received += len(body)
+        return body
+
+    def respond(self, response: Response) -> None:
+        self.response = response
+
+    def inform(self, response: Response) -> bool:
+        if not self._takes_interim_responses():
+            return False
+        headers = _raw(response.headers)
+        message = {"type": "http.response.informational", "status": response.status, "headers": headers}
+        from_thread.run(self._send_message, message)
+        return True
+
+    async def _send_message(self, message: Message) -> None:
+        await self._send(message)
+
+    def _takes_interim_responses(self) -> bool:
+        if self._informs is not None:
+            return self._informs
+        if self.scope["http_version"] == "1.0":
+            return False
+        if "http.response.informational" in (self.scope.get("extensions") or {}):
+            return True
+        # gunicorn, from 25, takes the message and does not say so. Elsewhere, in uvicorn say, an unknown one is fatal.
+        return (getattr(self._send, "__module__", None) or "").startswith("gunicorn.asgi.")
+
+    def _is_body_left(self) -> bool:
+        """Whether a client of HTTP/1 is sending something that nobody has read."""
+        headers = self.request.headers
+        if self._is_read or not self.scope["http_version"].startswith("1") or headers.get("Expect") is not None:
+            return False
+        length = headers.get("Content-Length") or "0"
+        return headers.get("Transfer-Encoding") is not None or (length.isdecimal() and int(length) > self._received)
+
+    async def _drain(self) -> None:
+        """Take what is left of the body, once the client can see the response and before that is at its end.
+
+        After that, servers go on to hold the rest of the body back, or end the connection over it.
+        """
+        left = DRAINED
+        with move_on_after(_DRAINING):
+            while left > 0 and self._is_body_left():
+                block = await self.receive()
+                left -= len(block or b"")
+
+    async def send_response(self) -> None:
+        """Send the response that was made."""
+        response = self.response
+        assert response is not None, "the request was handled"
+        headers = _raw(response.headers)
+        body = response.body
+        try:
+            if isinstance(body, tuple | list):
+                whole = b"" if self.method == "HEAD" else b"".join(body)
+                has_length = any(name == b"content-length" for name, _ in headers)
+                if not has_length and self.method != "HEAD" and response.status not in (204, 304):
+                    headers.append((b"content-length", b"%d" % len(whole)))
+                await self._start(response.status, headers)
+                if self._is_body_left():
+                    await self._send({"type": "http.response.body", "body": whole, "more_body": True})
+                    await self._drain()
+                    whole = b""
+                await self._send({"type": "http.response.body", "body": whole})
+                return
+            await self._start(response.status, headers)
+            blocks = iter(() if self.method == "HEAD" else body)
+            while block := await to_thread.run_sync(next, blocks, None):
+                await self._send({"type": "http.response.body", "body": block, "more_body": True})
+            await self._send({"type": "http.response.body", "body": b""})
+        finally:
+            close = getattr(body, "close", None)
+            if close is not None:
+                close()
+
+    async def _start(self, status: int, headers: RawHeaders) -> None:
+        await self._send({"type": "http.response.start", "status": status, "headers": headers})
+
+
+def _left_behind(receive: Receive) -> bytes:
+    """What a server has received of a body, and does not give out any more once the client is gone.
+
+    It rests on names that uvicorn and gunicorn do not promise; where they are missing, those bytes are.
+    """
+    server: Any = getattr(receive, "__self__", None)
+    module = type(server).__module__
+    if module.startswith("uvicorn.") and isinstance(body := getattr(server, "body", None), bytearray):
+        return bytes(body)
+    if module.startswith("gunicorn.") and (chunks := getattr(server, "_chunks", None)) is not None:
+        return b"".join(chunks)
+    return b""
+
+
+def _raw(headers: list[tuple[str, str]]) -> RawHeaders:
+    return [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers]
+
+
+# -- Applications -------------------------------------------------------------------------------------------------
+
+#: What is the same for every request to an application at one place.
+SURROUNDINGS = ("root_path", "server", "scheme", "state", "app")
+
+
+def scope_without_client(path: str, base_url: str, surroundings: Scope) -> Scope:
+    """A scope for an application that is asked although no client asks anything.
+
+    It is that of a PATCH. There are no cookies, no credentials and no address of a client in it; who has created an
+    upload is known to the upload.
+
+    Args:
+        path: of the URL, from the root of the site, decoded.
+        base_url: the option of that name; may be empty.
+        surroundings: what is known of :data:`SURROUNDINGS` from requests.
+    """
+    scheme, _, rest = (base_url or "http://localhost").partition("://")
+    host = rest.partition("/")[0]
+    scope: Scope = {
+        "type": "http",
+        "asgi": {"version": "3.0", "spec_version": "2.3"},
+        "http_version": "1.1",
+        "method": "PATCH",
+        "scheme": scheme,
+        "root_path": "",
+        "query_string": b"",
+        "server": (host, None),
+        "client": None,
+        **surroundings,
+    }
+    if not base_url and scope["server"]:
+        name, port = scope["server"]
+        host = name if port in (None, 443 if scope["scheme"] == "https" else 80) else f"{name}:{port}"
+    scope["headers"] = [(b"host", host.encode("latin-1"))]
+    return _at(scope, path)
+
+
+def _at(scope: Scope, path: str) -> Scope:
+    """The scope at another path of the same site."""
+    scope["path"] = path
+    scope["raw_path"] = quote(path, safe=_SAFE).encode()
+    return scope
+
+
+class Call:
+    """One call of an application, in the server's place: its request, and its answer as a whole.
+
+    Args:
+        scope: of the request that is passed on; it is copied, because applications change what they are given.
+        more: keys that are added.
+        method: the method that is meant: a framework would not know what an override was about.
+        path: where it is not the scope's.
+    """
+
+    def __init__(self, scope: Scope, more: Scope, method: str, path: str | None = None) -> None:
+        self.scope: Scope = {**scope, **more, "method": method, "extensions": {}}
+        if "state" in scope:
+            self.scope["state"] = dict(scope["state"])
+        if path is not None:
+            _at(self.scope, path)
+        self.scope["headers"] = [field for field in scope["headers"] if field[0].lower() not in _FRAMING]
+        self.scope["headers"].append((b"content-length", b"0"))
+        self._file: BinaryIO = io.BytesIO()
+        self._left = 0
+        self._is_read = False
+        self._end = Event()
+        self._status = 0
+        self._headers: list[tuple[str, str]] = []
+        self._body: list[bytes] = []
+        self._rest: BinaryIO | None = None  # what is too long to be held
+        self._size = 0
+        self._is_complete = False
+        self._keeps = False
+
+    def replace_body(self, file: BinaryIO, size: int, upload: Upload) -> None:
+        """Have the application read a file."""
+        self._file, self._left = file, size
+        self._keeps = upload.protocol == IETF  # whose client gets to see the answer to a success
+        headers: RawHeaders = [
+            field for field in self.scope["headers"] if field[0].lower() not in (b"content-length", b"upload-metadata")
+        ]
+        headers.append((b"content-length", b"%d" % size))
+        headers.append((b"content-type", MEDIA_TYPE.encode()))  # not that of a form, which it would try to parse
+        headers.append((b"upload-metadata", upload.raw_metadata.encode("latin-1")))
+        self.scope["headers"] = headers
+
+    async def run(self, app: App, longest_kept: int) -> Response:
+        """Call it; returns once it has returned.
+
+        A success is one at its end only, and its body is not wanted.
+
+        Args:
+            app: the application.
+            longest_kept: bytes of a body that may have to be kept; a longer one is no tuple.
+        """
+        try:
+            await app(self.scope, self._receive, self._send)
+            if not self._is_complete:
+                raise AssertionError("the application ended without sending the whole of a response")
+        except BaseException:
+            if self._rest is not None:
+                self._rest.close()
+            raise
+        try:
+            reason = HTTPStatus(self._status).phrase
+        except ValueError:
+            reason = ""
+        body: Iterable[bytes] = tuple(self._body)
+        if self._rest is not None:
+            body = FileBody(self._rest, 0, self._size, reaches_end=True)
+        elif self._size > longest_kept:
+            body = list(body)
+        return Response(self._status, reason, self._headers, body)
+
+    async def _receive(self) -> Message:
+        if self._is_read:
+            await self._end.wait()  # it may be listening for a client that leaves; ours waits
+            return {"type": "http.disconnect"}
+        if isinstance(self._file, io.BytesIO):
+            block = self._file.read()
+        else:
+            block = await to_thread.run_sync(partial(self._file.read, BLOCK))
+        self._left -= len(block)
+        self._is_read = self._left <= 0 or not block
+        return {"type": "http.request", "body": block, "more_body": not self._is_read}
+
+    async def _keep(self, block: bytes) -> None:
+        self._body.append(block)
+        self._size += len(block)
+        if self._rest is not None or self._size > LONGEST_HELD:
+            await to_thread.run_sync(self._set_aside)
+
+    def _set_aside(self) -> None:
+        if self._rest is None:
+            self._rest = tempfile.TemporaryFile()  # noqa: SIM115 - the response closes it
+        self._rest.writelines(self._body)
+        self._body.clear()
+
+    async def _send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            if self._status:
+                raise AssertionError("the application started its response twice")
+            self._status = message["status"]
+            pairs = message.get("headers", ())
+            self._headers = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in pairs]
+        elif message["type"] == "http.response.body":
+            if not self._status or self._is_complete:
+                raise AssertionError("the application sent a body before its response, or after the end of it")
+            body = message.get("body", b"")
+            if body and (self._keeps or not 200 <= self._status < 300):
+                await self._keep(bytes(body))
+            if not message.get("more_body", False):
+                self._is_complete = True
+                self._end.set()

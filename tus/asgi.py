@@ -1,0 +1,234 @@
+"""``TusMiddleware`` around any ASGI application, and ``TusApp``, an application to mount. They need ``tus[asgi]``.
+
+They take the options of :class:`tus.Filter`; ``authorize``, ``on_finished`` and the methods of hooks may be ``async``
+here. Those that are not are called in worker threads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+from tus.adapters.asgi import (
+    SURROUNDINGS,
+    App,
+    AsgiAdapter,
+    Call,
+    Receive,
+    Scope,
+    Send,
+    full_path,
+    scope_without_client,
+)
+from tus.aio import AsyncTus, Loop, in_thread
+from tus.backlog import Backlog
+from tus.converters import is_async
+from tus.errors import OptionError
+from tus.handover import (
+    ABOUT_KEY,
+    HANDOVER_KEY,
+    INTENT_KEY,
+    LONGEST_ANSWER,
+    UPLOAD_KEY,
+    Receiver,
+    offer,
+    verdict_of,
+)
+from tus.models import Intent, Response, Upload
+from tus.options import Options
+from tus.protocol.routing import is_under
+from tus.receivers import hooks_of, receiver_of
+from tus.stores import open_store
+from tus.stores.interface import Claim
+
+__all__ = ["TusApp", "TusMiddleware"]
+
+
+class _Uploads:
+    """What the two have in common: one place for uploads, and whoever takes them.
+
+    Args:
+        options: all of them.
+        app: takes finished uploads, if the options name nobody.
+        informs: see :class:`TusMiddleware`.
+    """
+
+    def __init__(self, options: Options, app: App | None, informs: bool | None) -> None:
+        self._loop = Loop()
+        options = replace(options, hooks=self._loop.hooks(options.hooks))
+        self.options = options
+        self._app = app
+        self._informs = informs
+        self._store = open_store(options)
+        self._surroundings: Scope = {}
+        self._is_awake = False
+        self._receiver: Receiver | None = None
+        self._taker: Callable[[AsgiAdapter | None, Claim], Awaitable[Response]] | None = None
+        if is_async(options.on_finished):
+            self._taker = self._call_function
+        elif options.on_finished is not None or options.spool:
+            self._receiver = receiver_of(options)
+        else:
+            self._taker = self._call_application
+        alone = self._receiver or partial(self._loop.run, self._take_alone)
+        self.backlog = Backlog(self._store, options, alone, hooks_of(options, self._store))
+
+    async def wake(self) -> None:
+        """Know the loop, and begin with what waits here since the last restart."""
+        self._loop.remember()
+        if not self._is_awake:
+            self._is_awake = True
+            await in_thread(self.backlog.start)
+
+    async def handle(self, scope: Scope, receive: Receive, send: Send) -> bool:
+        """Answer a request; False where it is not for the uploads."""
+        adapter = AsgiAdapter(scope, receive, send, self._informs)
+        self._surroundings.update((key, scope[key]) for key in SURROUNDINGS if key in scope)
+        tus = AsyncTus(
+            adapter,
+            self.options,
+            self._store,
+            receiver=self._receiver,
+            async_receiver=None if self._taker is None else partial(self._taker, adapter),
+            backlog=self.backlog,
+            asker=partial(self._ask, adapter) if self.options.ask_app else None,
+        )
+        if not tus.valid:
+            return False
+        await tus.handle()
+        await adapter.send_response()
+        return True
+
+    # -- Who takes finished uploads --
+
+    async def _take_alone(self, claim: Claim) -> Response:
+        assert self._taker is not None, "or the thread does it itself"
+        return await self._taker(None, claim)
+
+    async def _call_function(self, adapter: AsgiAdapter | None, claim: Claim) -> Response:
+        function: Callable[[Upload], Any] | None = self.options.on_finished
+        assert function is not None, "looked at when this was made"
+        await function(claim.upload)
+        return Response(204, "No Content")
+
+    async def _call_application(self, adapter: AsgiAdapter | None, claim: Claim) -> Response:
+        assert self._app is not None, "or somebody else takes uploads"
+        more: Scope = {UPLOAD_KEY: claim.upload, HANDOVER_KEY: "background" if adapter is None else "request"}
+        if adapter is None:
+            path = f"{self.options.upload_path}/{claim.upload.id}"
+            scope = scope_without_client(path, self.options.base_url, self._surroundings)
+            call = Call(scope, more, "PATCH")
+        else:
+            call = Call(adapter.scope, more, adapter.method)
+        file = await in_thread(partial(offer, call, claim, self.options.send_file))
+        try:
+            return await call.run(self._app, LONGEST_ANSWER)
+        finally:
+            file.close()
+
+    async def _ask(self, adapter: AsgiAdapter, intent: Intent, upload: Upload) -> str | Response | None:
+        assert self._app is not None, "looked at when this was made"
+        more: Scope = {INTENT_KEY: str(intent), ABOUT_KEY: upload}
+        answer = await Call(adapter.scope, more, "POST", self.options.upload_path).run(self._app, LONGEST_ANSWER)
+        return verdict_of(replace(answer, body=()) if adapter.method == "HEAD" else answer)
+
+
+class TusMiddleware:
+    """Receives uploads under one path, and lets the wrapped application have each finished file.
+
+    It is for ASGI what :class:`tus.Filter` is for WSGI. Requests elsewhere, web sockets and the lifespan pass
+    untouched. On the request that completes an upload the application is called with ``scope["tus.upload"]`` set, and
+    the file, or its path, as the request's body. If it answers 2xx, and returns, it has accepted the file. What else it
+    can do is told there.
+
+    Args:
+        app: the wrapped application.
+        options: all of them at once, built by :meth:`tus.Options.build_async`; then none of the others is given.
+        informs: whether the server takes interim responses (``http.response.informational``). By default they are sent
+            where it says so, and under gunicorn, which takes them without saying so.
+        **others: see :class:`tus.options.Options`; ``upload_path`` and ``tmp_file_dir`` are required.
+
+    Raises:
+        OptionError: an option is unknown, missing or has a bad value, or the directory does not serve.
+    """
+
+    def __init__(
+        self, app: App, *, options: Options | None = None, informs: bool | None = None, **others: object
+    ) -> None:
+        options = _built(options, others)
+        if options.upload_path is None:
+            raise OptionError("upload_path", "is required")
+        self._app = app
+        self._upload_path = options.upload_path
+        self._uploads = _Uploads(options, app, informs)
+
+    @property
+    def backlog(self) -> Backlog:
+        """Whoever hands over without a client."""
+        return self._uploads.backlog
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] in ("http", "lifespan"):
+            await self._uploads.wake()
+        is_upload = scope["type"] == "http" and is_under(full_path(scope), self._upload_path)
+        if not is_upload or not await self._uploads.handle(scope, receive, send):
+            await self._app(scope, receive, send)
+
+
+class TusApp:
+    """An application that receives uploads wherever it is mounted.
+
+    Each finished one goes to ``on_finished(upload)``, which may be async, or into the ``spool``.
+
+    Args:
+        options: all of them at once, built by :meth:`tus.Options.build_async`; then none of the others is given.
+        informs: see :class:`TusMiddleware`.
+        **others: see :class:`tus.options.Options`; ``tmp_file_dir`` is required, and ``upload_path`` is not given.
+
+    Raises:
+        OptionError: an option is unknown, missing or has a bad value, or the directory does not serve.
+    """
+
+    def __init__(self, *, options: Options | None = None, informs: bool | None = None, **others: object) -> None:
+        options = _built(options, others)
+        if options.upload_path is not None:
+            raise OptionError("upload_path", "is where this application is mounted; it cannot be given")
+        if options.on_finished is None and not options.spool:
+            raise OptionError("on_finished", "or spool is required; there is no application behind this one")
+        if options.ask_app:
+            raise OptionError("ask_app", "is for a TusMiddleware, which has an application to ask")
+        self._uploads = _Uploads(options, None, informs)
+
+    @property
+    def backlog(self) -> Backlog:
+        """Whoever hands over without a client."""
+        return self._uploads.backlog
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] in ("http", "lifespan"):
+            await self._uploads.wake()
+        if scope["type"] == "lifespan":
+            await _live(receive, send)
+        elif scope["type"] == "websocket":
+            await send({"type": "websocket.close"})
+        elif not await self._uploads.handle(scope, receive, send):
+            text = b"Use a tus client.\n"
+            headers = [(b"content-type", b"text/plain"), (b"content-length", b"%d" % len(text))]
+            await send({"type": "http.response.start", "status": 404, "headers": headers})
+            await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else text})
+
+
+def _built(options: Options | None, others: dict[str, object]) -> Options:
+    if options is None:
+        return Options.build_async(**others)
+    if others:
+        raise OptionError(next(iter(others)), "cannot be given beside options=")
+    return options
+
+
+async def _live(receive: Receive, send: Send) -> None:
+    while (await receive())["type"] == "lifespan.startup":
+        await send({"type": "lifespan.startup.complete"})
+    await send({"type": "lifespan.shutdown.complete"})
