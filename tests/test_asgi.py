@@ -257,7 +257,7 @@ def test_memory_is_bounded_where_the_disk_is_slower_than_the_network(backend, tm
     body = bytes(16 << 20)
     url = subject.url(len(body))
     written = []
-    monkeypatch.setattr("tus.stores.sessions.write_at", slowly(0.02, written))
+    monkeypatch.setattr("tus.stores.sessions.write_at", slowly(0.05, written))
     request = None
     held = []
 

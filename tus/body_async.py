@@ -1,13 +1,14 @@
 """The request's body on an event loop: read as it comes, and held until somebody takes it; never more than a little.
 
 Law of this room: what arrived before a cut is given out before the cut is told, also where the reading was cancelled.
-Reading goes on while what was taken is written. Once :data:`BATCH` is held it waits, so that the server stops to read
-from the connection, and the client to send.
+Where it takes long to write what was taken, reading goes on meanwhile. Once :data:`BATCH` is held it waits, so that the
+server stops to read from the connection, and the client to send.
 """
 
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Awaitable, Callable
 
 import anyio
@@ -15,6 +16,7 @@ import anyio
 log = logging.getLogger(__name__)
 
 BATCH = 1024 * 1024  # bytes; a message may come on top of them
+QUICK = 0.02  # seconds that reading waits for a write; where disks are fast, two threads only get into each other's way
 LINGER = 0.05  # seconds that less than a batch may be held, for more to come
 
 
@@ -36,6 +38,7 @@ class AsyncBody:
         self._length = length
         self._blocks: list[bytes] = []
         self._size = 0
+        self._is_held = False  # whether what was taken is not yet dealt with
         self._is_read = length == 0
         self._taken: anyio.Event | None = None  # where reading waits until somebody has taken something
         self._came: anyio.Event | None = None  # where somebody waits for ``_wanted`` bytes
@@ -51,9 +54,8 @@ class AsyncBody:
         """Read to the end. Runs beside :meth:`take`."""
         try:
             while not self._is_read:
-                if self._size >= BATCH:
-                    self._taken = anyio.Event()
-                    await self._taken.wait()
+                while self._is_held or self._size >= BATCH:
+                    await self._changed()
                 block = await self._receive()
                 if block is None:
                     break
@@ -76,6 +78,7 @@ class AsyncBody:
 
     async def take(self, seconds: float) -> list[bytes]:
         """What has come; nothing where it is over, or where nothing has come for so many seconds."""
+        self._hold(False)
         if not self._size:
             await self._until(1, seconds)
         if self._size and self._size < BATCH:
@@ -85,16 +88,28 @@ class AsyncBody:
     def rest(self) -> list[bytes]:
         """What has come, without waiting."""
         blocks, self._blocks, self._size = self._blocks, [], 0
+        self._hold(True)
+        return blocks
+
+    def _hold(self, is_held: bool) -> None:
+        self._is_held = is_held
         if self._taken is not None:
             self._taken.set()
-            self._taken = None
-        return blocks
 
     def give_up(self) -> None:
         """Let it end here, as a cut."""
         log.debug("the body was given up after %d bytes", self.received)
         self._is_read = True
         self.cut = True
+
+    async def _changed(self) -> None:
+        """Wait until somebody takes something, or comes back for more; for the latter not long."""
+        self._taken = anyio.Event()
+        with anyio.move_on_after(QUICK if self._is_held else math.inf) as scope:
+            await self._taken.wait()
+        self._taken = None
+        if scope.cancelled_caught:
+            self._is_held = False
 
     async def _until(self, size: int, seconds: float) -> None:
         if self._is_read:
