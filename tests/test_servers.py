@@ -52,7 +52,8 @@ class Row:
         answers_half_closed: whether a client that has sent FIN, but still listens, hears how far it came.
         keeps_alive: whether a connection goes on after a 204. waitress ends it, as it does with every reply that has
             no Content-Length, and a 204 must not have one.
-        drains: whether a connection goes on after a refusal whose body, of 5 MB, was not read.
+        drains: whether a connection goes on after a refusal whose body, of 5 MB, was not read; None where that is a
+            matter of moments.
         continues: whether ``Expect: 100-continue`` is answered.
     """
 
@@ -64,7 +65,7 @@ class Row:
     broken_chunks: int
     answers_half_closed: bool
     keeps_alive: bool
-    drains: bool
+    drains: bool | None
     continues: bool
 
 
@@ -80,7 +81,7 @@ TABLE = {
     "uvicorn-h11": Row(1_000_000, 1_000_000, 10_000, 100_000, 204, 350_000, False, True, True, True),
     "hypercorn": Row(1_000_000, 1_000_000, 10_000, 100_000, 204, 350_000, False, True, True, True),
     "hypercorn-trio": Row(1_000_000, 1_000_000, 10_000, 100_000, 204, 350_000, False, True, True, True),
-    "granian": Row(1_000_000, 1_000_000, 10_000, 100_000, 204, 350_000, True, True, True, True),
+    "granian": Row(1_000_000, 1_000_000, 10_000, 100_000, 204, 350_000, True, True, None, True),
     "gunicorn-asgi": Row(1_000_000, 1_000_000, 10_000, 100_000, 204, 350_000, False, True, True, True),
 }
 GUNICORNS = [server for server in WSGI_SERVERS if server.startswith("gunicorn")]
@@ -492,7 +493,7 @@ def test_early_refusal_can_be_read(served, row):
         if row.drains:
             connection.send(head_of("HEAD", path))
             assert connection.reply("HEAD").headers["upload-offset"] == "0"
-        else:
+        elif row.drains is False:
             assert connection.ends(PATIENCE)
     finish(served, path, 0, data)
 
