@@ -76,7 +76,10 @@ class Node:
             if run.returncode:
                 shutil.rmtree(fresh)
                 return f"npm could not install tus-js-client:\n{run.stdout}{run.stderr}"
-            fresh.rename(self.directory)  # only once it is whole, so that half of it is never taken for good
+            try:
+                fresh.rename(self.directory)  # only once it is whole, so that half of it is never taken for good
+            except OSError:
+                shutil.rmtree(fresh)  # another process was quicker
         shutil.copy(HERE / DRIVER, self.directory / DRIVER)
         return None
 

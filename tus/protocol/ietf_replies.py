@@ -22,7 +22,7 @@ from tus.errors import (
     UploadGone,
     UploadLocked,
 )
-from tus.models import Response, Upload
+from tus.models import Response, State, Upload
 from tus.options import Options
 from tus.protocol.ietf import is_told_complete
 from tus.protocol.profiles import Profile
@@ -119,7 +119,8 @@ def inspected(upload: Upload, profile: Profile, options: Options, now: float) ->
 
 
 def _is_taken_for_success(upload: Upload, options: Options) -> bool:
-    return upload.offset == upload.length and not is_told_complete(upload, options)
+    is_success = is_told_complete(upload, options) and upload.state != State.REJECTED
+    return upload.offset == upload.length and not is_success
 
 
 def completed(answer: Response, upload: Upload, location: str | None, profile: Profile, is_last_word: bool) -> Response:
