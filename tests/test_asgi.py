@@ -202,9 +202,9 @@ def test_patience_has_an_end(backend, tmp_path, monkeypatch, sent):
 def slowly(seconds, written=None):
     from tus.stores.files import write_at
 
-    def write(fd, block, offset):
+    def write(fd, offset, *blocks):
         time.sleep(seconds)
-        count = write_at(fd, block, offset)
+        count = write_at(fd, offset, *blocks)
         if written is not None:
             written.append(count)
         return count

@@ -1076,7 +1076,8 @@ def a_full_disk_answers_507_and_goes_on_later(s):
     for size in (100, 200_000):
         s.landed.clear()
         url = s.url(size)
-        with mock.patch("tus.stores.files.os.pwrite", full_disk(size // 2)):
+        disk = full_disk(size // 2)
+        with mock.patch("tus.stores.files.os.pwrite", disk), mock.patch("tus.stores.files.os.pwritev", disk):
             reply = s.patch(url, 0, b"x" * size)
         assert (reply.status, reply.get("Upload-Offset")) == (507, None)
         assert s.offset(url) == size // 2

@@ -348,7 +348,7 @@ def test_a_body_that_overruns(store, read):
 def test_a_block_for_which_there_was_no_room(store, read):
     upload = made(store)
 
-    def half(fd, block, offset):
+    def half(fd, offset, block):
         return os.pwrite(fd, block[: len(block) // 2], offset)
 
     with mock.patch("tus.stores.sessions.write_at", half), pytest.raises(StorageFull), store.open(upload, 0) as session:
@@ -550,7 +550,7 @@ def test_whatever_happens_on_the_way(steps, keep_every, gap):
                 left.append(session)
                 session.write(data[:middle])
                 if how == "full":
-                    with mock.patch("tus.stores.sessions.write_at", lambda fd, block, at: os.pwrite(fd, block[:7], at)):
+                    with mock.patch("tus.stores.sessions.write_at", lambda fd, at, block: os.pwrite(fd, block[:7], at)):
                         if size - middle > 7:
                             with pytest.raises(StorageFull):
                                 session.write(data[middle:])

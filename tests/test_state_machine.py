@@ -178,8 +178,10 @@ class Uploads(RuleBasedStateMachine):
             broken = mock.patch.object(files, "FLAGS", files.FLAGS)
         else:
             how = {}
-            target, name = (files.SideCar, "write_slot") if where == "slot" else (files.os, "pwrite")
-            broken = mock.patch.object(target, name, side_effect=Crash)
+            dying = mock.Mock(side_effect=Crash)
+            broken = mock.patch.multiple(files.os, pwrite=dying, pwritev=dying)
+            if where == "slot":
+                broken = mock.patch.object(files.SideCar, "write_slot", dying)
         # A body that is longer than the smallest block takes the way of sessions instead of the short one.
         small = mock.patch("tus.receiving.SMALL", 0 if large else 64 * 1024)
         with broken, small, pytest.raises(Crash):

@@ -292,7 +292,7 @@ def test_every_field_of_a_slot_survives_packing():
 
 
 class FullDisk:
-    """``os.pwrite`` on a disk with so many bytes left."""
+    """``os.pwrite``, or ``os.pwritev``, on a disk with so many bytes left."""
 
     def __init__(self, room, data_fd_of):
         self.room = room
@@ -302,6 +302,8 @@ class FullDisk:
     def __call__(self, fd, block, offset):
         if not self._is_data(fd):
             return self._pwrite(fd, block, offset)
+        if isinstance(block, tuple):
+            block = b"".join(block)
         if self.room == 0:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         block = memoryview(block)[: self.room]
@@ -313,14 +315,16 @@ def full_disk(room):
     return FullDisk(room, lambda fd: not os.readlink(f"/proc/self/fd/{fd}").endswith(".tus"))
 
 
-def test_a_disk_that_fills_keeps_and_counts_what_fitted(store, monkeypatch, tmp_path):
+@pytest.mark.parametrize("blocks", [(b"cdef",), (b"c", b"def"), (b"cd", b"", b"ef")])
+def test_a_disk_that_fills_keeps_and_counts_what_fitted(store, monkeypatch, tmp_path, blocks):
     upload = store.create(Upload("", length=10))
     disk = full_disk(4)
     monkeypatch.setattr(files.os, "pwrite", disk)
+    monkeypatch.setattr(files.os, "pwritev", disk)
     with store.open(upload, 0) as session:
         session.write(b"ab")
         with pytest.raises(StorageFull):
-            session.write(b"cdef")
+            session.write(*blocks)
     assert store.load(upload.id).offset == 4
     with pytest.raises(StorageFull):
         store.append(upload, 4, b"ef")

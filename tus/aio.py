@@ -236,7 +236,6 @@ class _Pouring:
         self._effect = effect
         self._sink: Sink = driver.sink(effect)
         self._blocks: list[bytes] = []
-        self._written = 0
         self._is_wanted = True
         self._has_ended = False
         self._failure: Exception | None = None
@@ -254,21 +253,11 @@ class _Pouring:
         """Write what was added; False where no more is wanted."""
         blocks, self._blocks = self._blocks, []
         try:
-            for block in self._joined(blocks):
-                if not self._is_wanted:
-                    break
-                self._is_wanted = self._sink.write(block)
+            if blocks and self._is_wanted:
+                self._is_wanted = self._sink.write(*blocks)
         except Exception as error:
             self._is_wanted, self._failure = False, error
         return self._is_wanted
-
-    def _joined(self, blocks: list[bytes]) -> list[bytes]:
-        """Fewer blocks; as many where the last is one too many, because those before it are kept."""
-        self._written += sum(map(len, blocks))
-        limit = self._effect.intake.limit
-        if len(blocks) < 2 or (limit is not None and self._written > limit):
-            return blocks
-        return [b"".join(blocks)]
 
     def is_wanted(self) -> bool:
         """Whether there is a point in waiting for more."""

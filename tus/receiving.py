@@ -29,8 +29,8 @@ _FENCE_ATTEMPTS = 100
 class Sink(Protocol):
     """Where a body goes."""
 
-    def write(self, block: Block, /) -> bool:
-        """Take the next block, which is not kept; False where no more is wanted."""
+    def write(self, *blocks: Block) -> bool:
+        """Take the next blocks, which are not kept; False where no more is wanted."""
 
     def is_wanted(self) -> bool:
         """Whether there is a point in waiting for more."""
@@ -75,29 +75,49 @@ class Reception:
         self._held = b""
         self._came: Received | None = None  # once that is known before the end
 
-    def write(self, block: Block) -> bool:
-        self._received += len(block)
-        limit = self._intake.limit
-        if self._came is not None or (limit is not None and self._received > limit):
+    def write(self, *blocks: Block) -> bool:
+        fitting = self._fitting(blocks)
+        if fitting and not self._take(fitting):
+            return False
+        if len(fitting) < len(blocks):
             self._came = Received(self._standing(), overran=True)
             return False
-        for hasher, _ in self._hashers:
-            hasher.update(block)
-        length = self._intake.body.length
-        if self._session is None and length is not None and len(block) == length <= SMALL:
-            self._verify()
-            self._came = self._append(block)
-            return True
-        return self._write(block)
+        return True
 
-    def _write(self, block: Block) -> bool:
+    def _fitting(self, blocks: tuple[Block, ...]) -> tuple[Block, ...]:
+        """The blocks before the one that is too much."""
+        limit = self._intake.limit
+        if self._came is not None:
+            return ()
+        if limit is None:
+            return blocks
+        end = self._received
+        for count, block in enumerate(blocks):
+            end += len(block)
+            if end > limit:
+                return blocks[:count]
+        return blocks
+
+    def _take(self, blocks: tuple[Block, ...]) -> bool:
+        size = sum(map(len, blocks))
+        self._received += size
+        for hasher, _ in self._hashers:
+            for block in blocks:
+                hasher.update(block)
+        if self._session is None and self._intake.body.length == size <= SMALL:
+            self._verify()
+            self._came = self._append(blocks[0] if len(blocks) == 1 else b"".join(blocks))
+            return True
+        return self._write(blocks)
+
+    def _write(self, blocks: tuple[Block, ...]) -> bool:
         session = self._open()
         try:
             if self._received == self._intake.limit and self._intake.body.length is None:
-                self._held = bytes(block[-1:])  # it would complete the upload, and more may follow
-                block = block[:-1]
-            if block:
-                session.write(block)
+                self._held = bytes(blocks[-1][-1:])  # it would complete the upload, and more may follow
+                blocks = (*blocks[:-1], blocks[-1][:-1])
+            if any(map(len, blocks)):
+                session.write(*blocks)
         except StorageFull as error:
             if self._hashers:
                 raise
@@ -189,8 +209,9 @@ class Peek:
         self._limit = limit
         self._data = b""
 
-    def write(self, block: Block) -> bool:
-        self._data += bytes(block[: self._limit + 1 - len(self._data)])
+    def write(self, *blocks: Block) -> bool:
+        for block in blocks:
+            self._data += bytes(block[: self._limit + 1 - len(self._data)])
         return len(self._data) <= self._limit
 
     def is_wanted(self) -> bool:

@@ -156,7 +156,7 @@ def _write_sidecar(directory: str, target: str, upload: Upload, owner: tuple[int
     """Make the side-car appear, whole; False if there is one."""
     packed = sidecar.pack(upload, Slot(0, 0, upload.offset, upload.length, upload.state, upload.expires_at))
     with _draft(directory) as (fd, draft):
-        if write_at(fd, packed, 0) < len(packed):
+        if write_at(fd, 0, packed) < len(packed):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         _give(fd, owner)
         os.fsync(fd)

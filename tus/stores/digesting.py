@@ -12,6 +12,7 @@ Laws of this room:
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import replace
 from typing import Final
@@ -69,10 +70,12 @@ class Digesting:
         if self._hashing.offset < offset:
             self._hashing = None
 
-    def update(self, block: Block, size: int) -> None:
-        """Take the next bytes, the first ones of a block. The caller need not hold the lock."""
-        if self._hashing is not None and size:
-            self._hashing.update(block if size == len(block) else memoryview(block)[:size])
+    def update(self, blocks: Iterable[Block], size: int) -> None:
+        """Take the next bytes, the first ones of some blocks. The caller need not hold the lock."""
+        for block in blocks:
+            if self._hashing is not None and size > 0:
+                self._hashing.update(block if size >= len(block) else memoryview(block)[:size])
+            size -= len(block)
 
     def keep_now_and_then(self) -> None:
         """Keep what is known, if that is due. The caller holds the lock, and has seen that the upload is his."""

@@ -219,7 +219,7 @@ class DirectoryStore(Joining):
             raise translated(error) from error
         try:
             packed = sidecar.pack(upload, slot)
-            if write_at(fd, packed, 0) < len(packed):
+            if write_at(fd, 0, packed) < len(packed):
                 raise StorageFull()
             data_fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | FLAGS, 0o600)
             has_data = True
@@ -330,7 +330,7 @@ class DirectoryStore(Joining):
             digests: tuple[tuple[str, bytes], ...] = ()
             try:
                 digesting = Digesting(car, upload, offset) if upload.hashes else None
-                written = write_at(data_fd, block, offset)
+                written = write_at(data_fd, offset, block)
                 settled = car.slot.length if length is None else length
                 car.count(
                     data_fd,
@@ -341,7 +341,7 @@ class DirectoryStore(Joining):
                     completes=completes,
                 )
                 if digesting is not None:
-                    digesting.update(block, written)
+                    digesting.update((block,), written)
                     digests = digesting.keep()
             finally:
                 os.close(data_fd)

@@ -14,7 +14,7 @@ import errno
 import os
 import stat
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, BinaryIO, Self
 
@@ -33,6 +33,7 @@ _fdatasync: Callable[[int], None] = getattr(os, "fdatasync", os.fsync)
 
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _LARGEST = 16 << 20  # bytes; more is no side-car, whatever it is called
+_LONGEST_VECTOR = 1024  # blocks, what POSIX systems take in one call
 _FIRST_READ = 4096  # bytes; nearly every side-car in one system call
 
 
@@ -258,7 +259,7 @@ class SideCar:
         """Take down what came of a hand-over. The caller holds the lock."""
         end = sidecar.record_end(os.pread(self.fd, RECORD_HEAD_END, 0))
         packed = sidecar.pack_outcome(error, answer)
-        if write_at(self.fd, packed, end) < len(packed):
+        if write_at(self.fd, end, packed) < len(packed):
             raise StorageFull()
 
     def change(self, slot: Slot) -> None:
@@ -340,18 +341,25 @@ def read_all(fd: int) -> bytes:
     return data + os.pread(fd, min(os.fstat(fd).st_size, _LARGEST), _FIRST_READ)
 
 
-def write_at(fd: int, block: Block, offset: int) -> int:
-    """Write to an offset as much as there is room for; returns how many bytes that were."""
-    size = len(block)
+def write_at(fd: int, offset: int, *blocks: Block) -> int:
+    """Write blocks to an offset, as much as there is room for; returns how many bytes that were."""
+    size = sum(map(len, blocks))
     written = 0
     try:
-        written = os.pwrite(fd, block, offset)
+        written = os.pwrite(fd, blocks[0], offset) if len(blocks) == 1 else _write_vector(fd, blocks, offset)
         while written < size:
-            written += os.pwrite(fd, memoryview(block)[written:], offset + written)
+            written += os.pwrite(fd, memoryview(b"".join(blocks))[written:], offset + written)
     except OSError as error:
         if error.errno not in _FULL:
             raise
     return written
+
+
+def _write_vector(fd: int, blocks: Sequence[Block], offset: int) -> int:
+    """Blocks in one system call, without copying them into one, where that is possible."""
+    if len(blocks) > _LONGEST_VECTOR or not hasattr(os, "pwritev"):
+        return os.pwrite(fd, b"".join(blocks), offset)
+    return os.pwritev(fd, blocks, offset)
 
 
 def open_reading(path: str) -> BinaryIO:

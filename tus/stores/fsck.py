@@ -276,7 +276,7 @@ class _Examined:
             else:
                 watchers = good_watchers(evidence.content)
                 end = record_end(evidence.content)
-                write_at(fd, watchers, end)  # first, so that who reads without the lock misses none
+                write_at(fd, end, watchers)  # first, so that who reads without the lock misses none
                 os.ftruncate(fd, end + len(watchers))
         return True
 

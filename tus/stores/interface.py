@@ -30,8 +30,8 @@ class AppendSession(Protocol):
 
     upload: Upload
 
-    def write(self, block: Block, /) -> None:
-        """Store a block at the end, and count it unless the session is staged.
+    def write(self, *blocks: Block) -> None:
+        """Store blocks at the end, and count them unless the session is staged.
 
         Raises:
             UploadReplaced: a newer session was opened, or the upload was removed; nothing was written.

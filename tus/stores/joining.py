@@ -35,7 +35,7 @@ class Joining:
                 if len(watchers) >= MAX_WATCHERS:
                     raise BadRequest(TOO_MANY_WATCHERS)
                 end = sidecar.record_end(data) + len(watchers) * sidecar.WATCHER_SIZE
-                if write_at(car.fd, final_id.encode(), end) < sidecar.WATCHER_SIZE:
+                if write_at(car.fd, end, final_id.encode()) < sidecar.WATCHER_SIZE:
                     raise StorageFull()
         return self.load(part_id)
 

@@ -207,13 +207,13 @@ class _Session:
     def upload(self) -> Upload:
         return self._entry.upload
 
-    def write(self, block: Block) -> None:
+    def write(self, *blocks: Block) -> None:
         with self._store._lock:
             self._check()
             if self._staged is not None:
-                self._staged += block
+                self._staged += b"".join(blocks)
                 return
-            self._entry.data += block
+            self._entry.data += b"".join(blocks)
             self._count()
 
     def _count(self) -> None:

@@ -65,12 +65,12 @@ class DirectorySession:
         if is_takeover:
             emit(TakenOver(self.upload))
 
-    def write(self, block: Block) -> None:
+    def write(self, *blocks: Block) -> None:
         car = self._car
         car.lock()
         try:
             self._check_generation()
-            written = write_at(self._data_fd, block, self._offset)
+            written = write_at(self._data_fd, self._offset, *blocks)
             self._offset += written
             if not self._staged:
                 self._count(writing=True)
@@ -79,8 +79,8 @@ class DirectorySession:
         finally:
             car.unlock()
         if self._digesting is not None:
-            self._digesting.update(block, written)
-        if written < len(block):
+            self._digesting.update(blocks, written)
+        if written < sum(map(len, blocks)):
             raise StorageFull()
 
     def _check_generation(self) -> None:

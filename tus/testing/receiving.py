@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import threading
 
 import pytest
@@ -79,6 +80,20 @@ class Receiving(Base):
             session.write(b"abc")
             raise RuntimeError
         assert store.load(upload.id).offset == 3
+
+    @pytest.mark.parametrize("staged", [True, False])
+    def test_many_blocks_at_once(self, store: Store, staged: bool) -> None:
+        blocks = [bytes([i % 251]) * (i % 7) for i in range(3000)]  # more than a system call takes, and empty ones
+        whole = b"".join(blocks)
+        upload = store.create(Upload("", length=len(whole), hashes=("sha256",)))
+        with store.open(upload, 0, staged=staged) as session:
+            session.write(*blocks[:10], memoryview(b"".join(blocks[10:20])))
+            session.write(*blocks[20:])
+            assert session.commit().state == State.COMPLETE
+        assert self.read(store, upload) == whole
+        claim = store.claim(store.load(upload.id))
+        assert claim.digest().digest("sha256") == hashlib.sha256(whole).digest()
+        claim.release()
 
     def test_append_is_one_step(self, store: Store) -> None:
         upload = store.create(Upload("", length=6))
