@@ -4,6 +4,7 @@ A row's ids are the requirement's; TRAP ids are mistakes that other servers make
 99 stands for a version that nobody knows, none for a client that names none.
 """
 
+import functools
 import json
 import re
 from unittest import mock
@@ -491,6 +492,7 @@ def a_hostile_name_is_never_a_path(c):
         'inline; filename="C:\\\\autoexec.bat"',
         "inline; filename*=nonsense''x",
         "inline; filename*0*=UTF-8''a; filename*1=../b",
+        "inline; filename*=UTF-8''a; filename*0=b",
     ):
         assert c.create(b"x", True, {"Content-Disposition": disposition}).status in (200, 201, 204), disposition
         name = c.s.landed.pop()[0].filename
@@ -872,6 +874,23 @@ def of_two_appends_at_one_offset_one_counts(c):
     assert (old.status, c.told(old), seen) == (409, False, [201 if c.like <= 6 else 204])
     assert c.append(url, 7, b"!", True).status in (200, 204)
     assert data_of(c) == b"abother!"
+
+
+@row("RUFH-LEN-04", "RUFH-CONC-02", subjects=WSGI_SUBJECTS)
+def a_replaced_append_that_overruns_ends_nothing(c):
+    """It may not write any more, and so it may not take away either what a newer one has completed."""
+    for first in ((), (b"c" * 65536,)):
+        url = c.url(b"ab", headers={"Upload-Length": "131074"})
+        newer = functools.partial(replace_and_complete, c, url, 131074)
+        old = c.append(url, 2, b"", True, chunked=True, environ={"wsgi.input": Blocks(*first, newer, b"d" * 262144)})
+        assert (old.status, c.told(old)) == (409, False)
+        assert c.told(c.head(url)) is True
+        assert c.s.landed.pop()[1].endswith(b"e")
+
+
+def replace_and_complete(c, url, length):
+    offset = c.offset(url)
+    accepted(c, c.append(url, offset, b"e" * (length - offset), True))
 
 
 @row("RUFH-APPEND-06", versions=REPLAYING)
