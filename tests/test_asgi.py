@@ -561,6 +561,7 @@ def test_paths_with_and_without_their_root():
         ({}, "1.1", None, 0),
         ({}, "2", None, 0),
         (None, "1.1", True, 1),
+        (None, "1.0", True, 0),
     ],
 )
 def test_interim_responses_where_the_server_takes_them(backend, extensions, version, informs, expected):
@@ -579,6 +580,39 @@ def test_interim_responses_where_the_server_takes_them(backend, extensions, vers
     portal(backend).call(run)
     message = {"type": "http.response.informational", "status": 104, "headers": [(b"location", b"/files/1")]}
     assert sent == [message] * expected
+
+
+def test_a_client_that_is_gone_is_not_informed(backend):
+    """As the specification has it, ``send`` raises then; it is nothing that has gone wrong with the upload."""
+
+    async def send(message):
+        raise ConnectionResetError
+
+    adapter = AsgiAdapter(a_scope("PATCH", PATH), None, send, True)
+
+    async def run():
+        return await anyio.to_thread.run_sync(adapter.inform, Response(104, "Upload Resumption Supported"))
+
+    assert portal(backend).call(run) is False
+
+
+def test_an_override_does_not_change_how_a_response_ends(tmp_path):
+    """For the server it is the response to a POST, whose body is as long as it says."""
+    subject = AsgiSubject(tmp_file_dir=str(tmp_path), download=True, keep_finished=True)
+    url = subject.url(LENGTH, body=DATA)
+    override = {"X-HTTP-Method-Override": "HEAD"}
+    assert call(subject.app, "POST", url, override).body == DATA
+    assert call(subject.app, "POST", url, override | {"Upload-Draft-Interop-Version": "8"}).status == 405
+
+
+def test_what_an_answer_says_of_its_connection_stays_there(tmp_path):
+    subject = AsgiSubject(tmp_file_dir=str(tmp_path))
+    subject.fields += [("Transfer-Encoding", "chunked"), ("Connection", "close")]
+    subject.fail = "422 Unprocessable Content"
+    reply = subject.create(LENGTH, body=DATA)
+    assert (reply.status, reply["X-App"]) == (422, "was here")
+    assert reply["Content-Length"] == str(len(reply.body))
+    assert {"transfer-encoding", "connection"}.isdisjoint(reply.headers)
 
 
 def test_a_field_that_is_there_twice_is_one():
