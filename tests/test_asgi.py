@@ -131,6 +131,29 @@ def test_a_task_that_asyncio_cancels_keeps_it_too(tmp_path, monkeypatch, seconds
     assert subject.landed[0][1] == data + b"0123456789"
 
 
+def test_a_task_that_asyncio_cancels_twice_keeps_it_too(tmp_path):
+    """As at the end of a server whose time to end gracefully was over; the second comes before anything was kept."""
+    subject = AsgiSubject(tmp_file_dir=str(tmp_path))
+    data = random.Random(1).randbytes(500_000)
+    url = subject.url(len(data) + 10)
+
+    async def run():
+        request = appending(subject.app, url, 0, data, len(data) + 10)
+        task = asyncio.ensure_future(request.run(subject.app))
+        await request.silent.wait()
+        while not task.done():
+            task.cancel()
+            await asyncio.sleep(0)
+
+    portal().call(run)
+    deadline = time.monotonic() + 5
+    while record(subject.options, url).offset < len(data):
+        assert time.monotonic() < deadline, "what was received is lost"
+        time.sleep(0.01)
+    assert subject.patch(url, len(data), b"0123456789").status == 204
+    assert subject.landed[0][1] == data + b"0123456789"
+
+
 def test_a_cancelled_hand_over_is_done_again(subject):
     url = subject.url(LENGTH)
     asked = None

@@ -137,9 +137,11 @@ class AsyncTus:
         raise AssertionError("a shield lets every exception through")
 
     async def _surely(self, function: Callable[[], object]) -> None:
-        """Do what must be done although this task is cancelled."""
+        """Do what must be done although this task is cancelled, be it once more before a thread has begun with it."""
+        work = threading.Thread(target=self._locked, args=(function,), name="tus-breaking-off")
+        work.start()
         with CancelScope(shield=True):
-            await to_thread.run_sync(self._locked, function, limiter=CapacityLimiter(math.inf))
+            await to_thread.run_sync(work.join, limiter=CapacityLimiter(math.inf))
 
     def _locked(self, function: Callable[[], _T]) -> _T:
         with self._lock:
