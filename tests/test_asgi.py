@@ -6,6 +6,7 @@ import random
 import statistics
 import subprocess
 import sys
+import threading
 import time
 
 import anyio
@@ -17,6 +18,7 @@ from tests.subjects import PATH, AsgiSubject, OnLoop, TrioSubject
 from tests.wsgi import OCTETS, TUS, call
 from tus import HookReply, Options, Rejected
 from tus.adapters.asgi import LONGEST_HELD, AsgiAdapter, full_path
+from tus.aio import THREADS
 from tus.asgi import TusApp, TusMiddleware
 from tus.errors import Forbidden, OptionError
 from tus.models import Response, State
@@ -273,6 +275,35 @@ def test_nobody_waits_for_the_disk_of_another(backend, tmp_path, monkeypatch):
     assert statistics.median(latencies) < 0.05, "a HEAD waited for a write"
     assert statistics.median(lags) < 0.02
     assert len(subject.landed) == 16
+
+
+@pytest.mark.parametrize("way", ["on_finished", "hooks"])
+def test_nobody_waits_for_what_another_calls(backend, tmp_path, way):
+    """More of them at once than there are threads; each is done once another request was answered."""
+    answered = threading.Event()
+
+    def waits(*_):
+        answered.wait(3)
+
+    class Waits:
+        pre_finish = staticmethod(waits)
+
+    subject = made(tmp_path, backend, **{way: {"on_finished": waits, "hooks": Waits()}[way]})
+    url = subject.url(LENGTH)
+    slow = {"Upload-Length": str(LENGTH)} | OCTETS
+
+    async def run():
+        async with anyio.create_task_group() as group:
+            for _ in range(THREADS + 1):
+                group.start_soon(Exchange(a_scope("POST", PATH, slow, LENGTH), DATA).run, subject.app)
+            await anyio.sleep(0.2)
+            began = time.monotonic()
+            await Exchange(a_scope("HEAD", url), b"").run(subject.app)
+            seconds = time.monotonic() - began
+            answered.set()
+        return seconds
+
+    assert portal(backend).call(run) < 2
 
 
 def test_memory_is_bounded_where_the_disk_is_slower_than_the_network(backend, tmp_path, monkeypatch):
