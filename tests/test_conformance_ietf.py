@@ -798,6 +798,24 @@ def what_head_tells_stays_true(c):
     assert c.append(url, 65538, b"e").status in (201, 204)
 
 
+@row("RUFH-HEAD-02")
+def asking_needs_no_room(c):
+    url = c.url(b"ab")
+    full = type(c)(type(c.s)(**c.s.options, keep_free=10**15), c.version)
+    assert full.append(url, 2, b"c").status == 507
+    assert full.offset(url) == 2
+
+
+@row("RUFH-LIMIT-01", upload_valid_duration=1000)
+def asking_prolongs_nothing(c):
+    with mock.patch("time.time", lambda: 1e9):
+        url = c.url(b"ab")
+    with mock.patch("time.time", lambda: 1e9 + 900):
+        assert c.offset(url) == 2
+    with mock.patch("time.time", lambda: 1e9 + 1001):
+        assert c.is_gone(url)
+
+
 @row("RUFH-STATE-01", "RUFH-STATE-02", "TRAP-9")
 def an_upload_that_has_lost_bytes_is_gone(c):
     url = c.url(b"abcd")
