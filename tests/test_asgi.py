@@ -6,6 +6,7 @@ import random
 import statistics
 import subprocess
 import sys
+import threading
 import time
 
 import anyio
@@ -17,6 +18,7 @@ from tests.subjects import PATH, AsgiSubject, OnLoop, TrioSubject
 from tests.wsgi import OCTETS, TUS, call
 from tus import HookReply, Options, Rejected
 from tus.adapters.asgi import LONGEST_HELD, AsgiAdapter, full_path
+from tus.aio import THREADS
 from tus.asgi import TusApp, TusMiddleware
 from tus.errors import Forbidden, OptionError
 from tus.models import Response, State
@@ -128,6 +130,29 @@ def test_a_task_that_asyncio_cancels_keeps_it_too(tmp_path, monkeypatch, seconds
     portal().call(run)
     assert subject.offset(url) == size
     assert subject.patch(url, size, b"0123456789").status == 204
+    assert subject.landed[0][1] == data + b"0123456789"
+
+
+def test_a_task_that_asyncio_cancels_twice_keeps_it_too(tmp_path):
+    """As at the end of a server whose time to end gracefully was over; the second comes before anything was kept."""
+    subject = AsgiSubject(tmp_file_dir=str(tmp_path))
+    data = random.Random(1).randbytes(500_000)
+    url = subject.url(len(data) + 10)
+
+    async def run():
+        request = appending(subject.app, url, 0, data, len(data) + 10)
+        task = asyncio.ensure_future(request.run(subject.app))
+        await request.silent.wait()
+        while not task.done():
+            task.cancel()
+            await asyncio.sleep(0)
+
+    portal().call(run)
+    deadline = time.monotonic() + 5
+    while record(subject.options, url).offset < len(data):
+        assert time.monotonic() < deadline, "what was received is lost"
+        time.sleep(0.01)
+    assert subject.patch(url, len(data), b"0123456789").status == 204
     assert subject.landed[0][1] == data + b"0123456789"
 
 
@@ -250,6 +275,35 @@ def test_nobody_waits_for_the_disk_of_another(backend, tmp_path, monkeypatch):
     assert statistics.median(latencies) < 0.05, "a HEAD waited for a write"
     assert statistics.median(lags) < 0.02
     assert len(subject.landed) == 16
+
+
+@pytest.mark.parametrize("way", ["on_finished", "hooks"])
+def test_nobody_waits_for_what_another_calls(backend, tmp_path, way):
+    """More of them at once than there are threads; each is done once another request was answered."""
+    answered = threading.Event()
+
+    def waits(*_):
+        answered.wait(3)
+
+    class Waits:
+        pre_finish = staticmethod(waits)
+
+    subject = made(tmp_path, backend, **{way: {"on_finished": waits, "hooks": Waits()}[way]})
+    url = subject.url(LENGTH)
+    slow = {"Upload-Length": str(LENGTH)} | OCTETS
+
+    async def run():
+        async with anyio.create_task_group() as group:
+            for _ in range(THREADS + 1):
+                group.start_soon(Exchange(a_scope("POST", PATH, slow, LENGTH), DATA).run, subject.app)
+            await anyio.sleep(0.2)
+            began = time.monotonic()
+            await Exchange(a_scope("HEAD", url), b"").run(subject.app)
+            seconds = time.monotonic() - began
+            answered.set()
+        return seconds
+
+    assert portal(backend).call(run) < 2
 
 
 def test_memory_is_bounded_where_the_disk_is_slower_than_the_network(backend, tmp_path, monkeypatch):
@@ -561,6 +615,7 @@ def test_paths_with_and_without_their_root():
         ({}, "1.1", None, 0),
         ({}, "2", None, 0),
         (None, "1.1", True, 1),
+        (None, "1.0", True, 0),
     ],
 )
 def test_interim_responses_where_the_server_takes_them(backend, extensions, version, informs, expected):
@@ -579,6 +634,39 @@ def test_interim_responses_where_the_server_takes_them(backend, extensions, vers
     portal(backend).call(run)
     message = {"type": "http.response.informational", "status": 104, "headers": [(b"location", b"/files/1")]}
     assert sent == [message] * expected
+
+
+def test_a_client_that_is_gone_is_not_informed(backend):
+    """As the specification has it, ``send`` raises then; it is nothing that has gone wrong with the upload."""
+
+    async def send(message):
+        raise ConnectionResetError
+
+    adapter = AsgiAdapter(a_scope("PATCH", PATH), None, send, True)
+
+    async def run():
+        return await anyio.to_thread.run_sync(adapter.inform, Response(104, "Upload Resumption Supported"))
+
+    assert portal(backend).call(run) is False
+
+
+def test_an_override_does_not_change_how_a_response_ends(tmp_path):
+    """For the server it is the response to a POST, whose body is as long as it says."""
+    subject = AsgiSubject(tmp_file_dir=str(tmp_path), download=True, keep_finished=True)
+    url = subject.url(LENGTH, body=DATA)
+    override = {"X-HTTP-Method-Override": "HEAD"}
+    assert call(subject.app, "POST", url, override).body == DATA
+    assert call(subject.app, "POST", url, override | {"Upload-Draft-Interop-Version": "8"}).status == 405
+
+
+def test_what_an_answer_says_of_its_connection_stays_there(tmp_path):
+    subject = AsgiSubject(tmp_file_dir=str(tmp_path))
+    subject.fields += [("Transfer-Encoding", "chunked"), ("Connection", "close")]
+    subject.fail = "422 Unprocessable Content"
+    reply = subject.create(LENGTH, body=DATA)
+    assert (reply.status, reply["X-App"]) == (422, "was here")
+    assert reply["Content-Length"] == str(len(reply.body))
+    assert {"transfer-encoding", "connection"}.isdisjoint(reply.headers)
 
 
 def test_a_field_that_is_there_twice_is_one():

@@ -4,6 +4,7 @@ A row's ids are the requirement's; TRAP ids are mistakes that other servers make
 99 stands for a version that nobody knows, none for a client that names none.
 """
 
+import functools
 import json
 import re
 from unittest import mock
@@ -491,6 +492,7 @@ def a_hostile_name_is_never_a_path(c):
         'inline; filename="C:\\\\autoexec.bat"',
         "inline; filename*=nonsense''x",
         "inline; filename*0*=UTF-8''a; filename*1=../b",
+        "inline; filename*=UTF-8''a; filename*0=b",
     ):
         assert c.create(b"x", True, {"Content-Disposition": disposition}).status in (200, 201, 204), disposition
         name = c.s.landed.pop()[0].filename
@@ -796,6 +798,24 @@ def what_head_tells_stays_true(c):
     assert c.append(url, 65538, b"e").status in (201, 204)
 
 
+@row("RUFH-HEAD-02")
+def asking_needs_no_room(c):
+    url = c.url(b"ab")
+    full = type(c)(type(c.s)(**c.s.options, keep_free=10**15), c.version)
+    assert full.append(url, 2, b"c").status == 507
+    assert full.offset(url) == 2
+
+
+@row("RUFH-LIMIT-01", upload_valid_duration=1000)
+def asking_prolongs_nothing(c):
+    with mock.patch("time.time", lambda: 1e9):
+        url = c.url(b"ab")
+    with mock.patch("time.time", lambda: 1e9 + 900):
+        assert c.offset(url) == 2
+    with mock.patch("time.time", lambda: 1e9 + 1001):
+        assert c.is_gone(url)
+
+
 @row("RUFH-STATE-01", "RUFH-STATE-02", "TRAP-9")
 def an_upload_that_has_lost_bytes_is_gone(c):
     url = c.url(b"abcd")
@@ -872,6 +892,23 @@ def of_two_appends_at_one_offset_one_counts(c):
     assert (old.status, c.told(old), seen) == (409, False, [201 if c.like <= 6 else 204])
     assert c.append(url, 7, b"!", True).status in (200, 204)
     assert data_of(c) == b"abother!"
+
+
+@row("RUFH-LEN-04", "RUFH-CONC-02", subjects=WSGI_SUBJECTS)
+def a_replaced_append_that_overruns_ends_nothing(c):
+    """It may not write any more, and so it may not take away either what a newer one has completed."""
+    for first in ((), (b"c" * 65536,)):
+        url = c.url(b"ab", headers={"Upload-Length": "131074"})
+        newer = functools.partial(replace_and_complete, c, url, 131074)
+        old = c.append(url, 2, b"", True, chunked=True, environ={"wsgi.input": Blocks(*first, newer, b"d" * 262144)})
+        assert (old.status, c.told(old)) == (409, False)
+        assert c.told(c.head(url)) is True
+        assert c.s.landed.pop()[1].endswith(b"e")
+
+
+def replace_and_complete(c, url, length):
+    offset = c.offset(url)
+    accepted(c, c.append(url, offset, b"e" * (length - offset), True))
 
 
 @row("RUFH-APPEND-06", versions=REPLAYING)

@@ -26,7 +26,7 @@ from tus.converters import is_async
 from tus.course import Course
 from tus.driver import Asker, Driver
 from tus.errors import StorageUnavailable
-from tus.exchange.effects import Authorize, Effect, Offer, Offered, Peek, Peeked, Receive, Received, Wait
+from tus.exchange.effects import Ask, Authorize, Effect, Offer, Offered, Peek, Peeked, Receive, Received, Tell, Wait
 from tus.handover import Receiver
 from tus.models import Response
 from tus.options import Options
@@ -35,7 +35,9 @@ from tus.stores.interface import Claim, Store
 
 log = logging.getLogger(__name__)
 
-THREADS = 32  # of each kind: those that write bodies, and those that do the rest, so that these do not wait for a disk
+#: Of each kind: those that write bodies, those that call what is the application's, and those that do the rest, so that
+#: these wait neither for a disk nor for somebody who may in turn wait for a request.
+THREADS = 32
 LOOK = 0.5  # seconds without a byte until the first look at whether there is a reason to wait on
 _LONGEST_LOOK = 4.0
 
@@ -45,6 +47,7 @@ AsyncReceiver = Callable[[Claim], Awaitable[Response]]
 _T = TypeVar("_T")
 _hands: RunVar[CapacityLimiter] = RunVar("tus_hands")
 _writers: RunVar[CapacityLimiter] = RunVar("tus_writers")
+_callers: RunVar[CapacityLimiter] = RunVar("tus_callers")
 
 
 def _limiter(variable: RunVar[CapacityLimiter]) -> CapacityLimiter:
@@ -87,9 +90,9 @@ class AsyncTus:
         self._adapter = adapter
         self._receiver = async_receiver
         self._course = Course(adapter, options, store, receiver, backlog, asker, None)
-        self._course.left += (Wait,)
-        if async_receiver is not None:
-            self._course.left += (Offer,)
+        self._course.left += (Wait, Offer)
+        if options.has_hooks:
+            self._course.left += (Ask, Tell)
         if asker is not None or is_async(options.authorize):
             self._course.left += (Authorize,)
         # A task can be cancelled while its thread is at work; what follows then must not begin beside that.
@@ -137,9 +140,11 @@ class AsyncTus:
         raise AssertionError("a shield lets every exception through")
 
     async def _surely(self, function: Callable[[], object]) -> None:
-        """Do what must be done although this task is cancelled."""
+        """Do what must be done although this task is cancelled, be it once more before a thread has begun with it."""
+        work = threading.Thread(target=self._locked, args=(function,), name="tus-breaking-off")
+        work.start()
         with CancelScope(shield=True):
-            await to_thread.run_sync(self._locked, function, limiter=CapacityLimiter(math.inf))
+            await to_thread.run_sync(work.join, limiter=CapacityLimiter(math.inf))
 
     def _locked(self, function: Callable[[], _T]) -> _T:
         with self._lock:
@@ -153,8 +158,14 @@ class AsyncTus:
             case Wait(seconds):
                 await anyio.sleep(seconds)
                 return lambda: None
+        result: object
         try:
-            result = await (self._authorize(effect) if isinstance(effect, Authorize) else self._offer())
+            if isinstance(effect, Authorize):
+                result = await self._authorize(effect)
+            elif isinstance(effect, Offer) and self._receiver is not None:
+                result = await self._offer(self._receiver)
+            else:
+                result = await self._hop(partial(self._course.driver.perform, effect), _callers)
         except Exception as error:
             return partial(_throw, error)
         return lambda: result
@@ -167,19 +178,18 @@ class AsyncTus:
         try:
             while True:
                 call = calls.send(answer)
-                answer = call() if is_async(call) else await in_thread(call)
+                answer = call() if is_async(call) else await to_thread.run_sync(call, limiter=_limiter(_callers))
                 if inspect.isawaitable(answer):
                     answer = await answer
         except StopIteration as stop:
             verdict: str | Response | None = stop.value
             return verdict
 
-    async def _offer(self) -> Offered:
+    async def _offer(self, receiver: AsyncReceiver) -> Offered:
         handing = self._course.handing
         assert handing.claim is not None, "an Offer follows a Claim"
-        assert self._receiver is not None, "or it is not left to this driver"
         try:
-            return handing.took(await self._receiver(handing.claim))
+            return handing.took(await receiver(handing.claim))
         except BaseException as error:
             return handing.failed(error)
 

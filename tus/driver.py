@@ -45,7 +45,7 @@ from tus.options import Options
 from tus.patience import Patience
 from tus.protocol import tus1
 from tus.receiving import Peek as PeekSink
-from tus.receiving import Reception, Sink, Watcher, fence
+from tus.receiving import Reception, Sink, Watcher
 from tus.stores.interface import Concatenates, Reads, Store
 from tus.sweeper import keep_swept
 
@@ -123,7 +123,7 @@ class Driver:
             case Inform(response):
                 return self._inform(response)
             case Fence(upload):
-                return fence(store, upload)
+                return store.fence(upload)
             case End(upload):
                 self.upload = store.append(upload, upload.offset, b"", upload.length)
                 emit(Finished(self.upload))

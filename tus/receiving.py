@@ -11,10 +11,10 @@ from types import TracebackType
 from typing import Protocol, Self
 
 from tus.checksums import ALGORITHMS
-from tus.errors import ChecksumMismatch, OffsetMismatch, RequestError, StorageFull
+from tus.errors import ChecksumMismatch, RequestError, StorageFull
 from tus.exchange.effects import Peeked, Received
 from tus.hooks.events import HookReply
-from tus.models import State, Upload
+from tus.models import Upload
 from tus.protocol.intake import Intake
 from tus.stores.interface import AppendSession, Block, Store
 
@@ -23,7 +23,6 @@ Watcher = Callable[[int], HookReply | None]
 
 SMALL = 64 * 1024  # bytes; a body of at most so many that is there already is one step in the store instead of three
 _TELL_EVERY = 1.0  # seconds
-_FENCE_ATTEMPTS = 100
 
 
 class Sink(Protocol):
@@ -227,16 +226,3 @@ class Peek:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         pass
-
-
-def fence(store: Store, upload: Upload) -> Upload:
-    """End the append that may be running on an upload, and return it as it stands then."""
-    for _ in range(_FENCE_ATTEMPTS):
-        if upload.state != State.RECEIVING:
-            break
-        try:
-            with store.open(upload, upload.offset, completes=False) as session:
-                return session.commit()
-        except OffsetMismatch:  # a block came in meanwhile
-            upload = store.load(upload.id)
-    return upload

@@ -32,6 +32,10 @@ DRAINED = 8 << 20  # bytes of a body that nobody wanted, and that are read so th
 _DRAINING = 5.0  # seconds that this may take
 
 _SAFE = "/~:@!$&'()*+,;="
+#: What an answer says of the connection that it was for, which is another one than the client's.
+_OF_CONNECTION = frozenset(
+    {b"connection", b"keep-alive", b"proxy-connection", b"te", b"trailer", b"transfer-encoding", b"upgrade"}
+)
 _FRAMING = frozenset({b"content-length", b"transfer-encoding", b"content-type", b"expect", b"x-http-method-override"})
 
 
@@ -139,17 +143,20 @@ class AsgiAdapter:
             return False
         headers = _raw(response.headers)
         message = {"type": "http.response.informational", "status": response.status, "headers": headers}
-        from_thread.run(self._send_message, message)
+        try:
+            from_thread.run(self._send_message, message)
+        except OSError:  # the client is gone, which is no reason not to take what it has sent
+            return False
         return True
 
     async def _send_message(self, message: Message) -> None:
         await self._send(message)
 
     def _takes_interim_responses(self) -> bool:
+        if self.scope["http_version"] == "1.0":  # whose clients take it for the response
+            return False
         if self._informs is not None:
             return self._informs
-        if self.scope["http_version"] == "1.0":
-            return False
         if "http.response.informational" in (self.scope.get("extensions") or {}):
             return True
         # gunicorn, from 25, takes the message and does not say so. Elsewhere, in uvicorn say, an unknown one is fatal.
@@ -180,11 +187,12 @@ class AsgiAdapter:
         assert response is not None, "the request was handled"
         headers = _raw(response.headers)
         body = response.body
+        is_head = self.scope["method"] == "HEAD"  # to the server, which does not know of an override
         try:
             if isinstance(body, tuple | list):
-                whole = b"" if self.method == "HEAD" else b"".join(body)
+                whole = b"" if is_head else b"".join(body)
                 has_length = any(name == b"content-length" for name, _ in headers)
-                if not has_length and self.method != "HEAD" and response.status not in (204, 304):
+                if not has_length and not is_head and response.status not in (204, 304):
                     headers.append((b"content-length", b"%d" % len(whole)))
                 await self._start(response.status, headers)
                 if self._is_body_left():
@@ -194,7 +202,7 @@ class AsgiAdapter:
                 await self._send({"type": "http.response.body", "body": whole})
                 return
             await self._start(response.status, headers)
-            blocks = iter(() if self.method == "HEAD" else body)
+            blocks = iter(() if is_head else body)
             while block := await to_thread.run_sync(next, blocks, None):
                 await self._send({"type": "http.response.body", "body": block, "more_body": True})
             await self._send({"type": "http.response.body", "body": b""})
@@ -369,7 +377,7 @@ class Call:
             if self._status:
                 raise AssertionError("the application started its response twice")
             self._status = message["status"]
-            pairs = message.get("headers", ())
+            pairs = [pair for pair in message.get("headers", ()) if pair[0].lower() not in _OF_CONNECTION]
             self._headers = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in pairs]
         elif message["type"] == "http.response.body":
             if not self._status or self._is_complete:

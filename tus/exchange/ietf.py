@@ -18,6 +18,7 @@ from tus.errors import (
     UploadGone,
     UploadLocked,
     UploadNotFound,
+    UploadReplaced,
 )
 from tus.exchange.admission import Refused, admitted, authorized, check_new, made, received_upload, removed, terminated
 from tus.exchange.completion import Handed, decided, hand_over, promised
@@ -176,6 +177,9 @@ class Conversation:
         except TooLarge:
             if not ietf.is_overrun(received.upload, intake):
                 raise
+            standing: Upload = yield Load(upload.id)
+            if (standing.offset, standing.state) != (received.upload.offset, State.RECEIVING):
+                raise UploadReplaced() from None  # what a newer request has done since is not this one's to end
             if profile.overrun_invalidates:
                 yield from removed(received.upload, self._options)
             raise InconsistentLength("The body has more bytes than the upload's length leaves room for.") from None

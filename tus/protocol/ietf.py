@@ -215,7 +215,7 @@ def _parse_filename(disposition: str) -> str:
             if isinstance(name, tuple):
                 return collapse_rfc2231_value(name)
         name = names[0] if names else ""
-    except (LookupError, ValueError):  # a character set that nobody knows
+    except (LookupError, ValueError, TypeError):  # an unknown character set, or parts of which one has no number
         return ""
     try:
         return str(name).encode("latin-1").decode()  # what is not escaped is mostly UTF-8

@@ -352,6 +352,15 @@ class DirectoryStore(Joining):
             emit(TakenOver(appended))
         return appended
 
+    def fence(self, upload: Upload) -> Upload:
+        with SideCar(self._path(upload.id), self._policy) as car:
+            is_takeover = car.slot.writing
+            if car.slot.state == State.RECEIVING:
+                car.end_session()
+        if is_takeover:
+            emit(TakenOver(car.upload(upload)))
+        return self.load(upload.id)
+
     # -- Hand-over; for concatenation see Joining --
 
     def promise(self, upload: Upload) -> Upload:

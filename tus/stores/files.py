@@ -178,7 +178,7 @@ class SideCar:
             if size > offset:
                 # Bytes that were never counted. A staged session that is still open means to count them: it is ended
                 # first, because whoever overwrites them may die before anything else tells it.
-                self._end_session()
+                self.end_session()
                 self.truncate(fd)
             self._make_room(fd, length)
         except BaseException:
@@ -239,7 +239,8 @@ class SideCar:
         if self.slot.writing:
             self.change(replace(self.slot, sequence=self.slot.sequence + 1, writing=False))
 
-    def _end_session(self) -> None:
+    def end_session(self) -> None:
+        """End the session that may be open. The caller holds the lock."""
         self.end(self.slot.state, self.slot.expires_at)
 
     def prolong(self) -> None:

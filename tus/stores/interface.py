@@ -138,6 +138,12 @@ class Store(Protocol):
     ) -> Upload:
         """What :meth:`open`, one ``write`` and ``commit`` do, in one step."""
 
+    def fence(self, upload: Upload) -> Upload:
+        """End the session that may be open on an upload; returns the upload as it stands after that.
+
+        Nothing else changes: it needs no room, and the upload lives no longer for it.
+        """
+
     def claim(self, upload: Upload) -> Claim:
         """Take the right to hand a complete upload over. It may turn out to be accepted or rejected already.
 

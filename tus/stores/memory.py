@@ -122,6 +122,12 @@ class MemoryStore:
             session.write(block)
             return session.commit()
 
+    def fence(self, upload: Upload) -> Upload:
+        with self._lock:
+            entry = self._entry(upload.id)
+            entry.generation += 1
+            return entry.upload
+
     def _count(self, entry: _Entry, offset: int, length: int | None, completes: bool = True) -> None:
         length = entry.upload.length if length is None else length
         done = completes and offset == length

@@ -176,6 +176,20 @@ class Receiving(Base):
                 old.write(b"XXX")
         assert store.load(upload.id).offset == 3
 
+    def test_a_fence_ends_a_session_and_nothing_else(self, store: Store, clock: Clock) -> None:
+        upload = store.create(Upload("", length=10))
+        with store.open(upload, 0) as session:
+            session.write(b"abc")
+            before = store.load(upload.id)
+            clock.now += 1
+            assert store.fence(upload) == before
+            assert not session.is_current()
+            with pytest.raises(UploadReplaced):
+                session.write(b"d")
+        assert store.load(upload.id).offset == 3
+        assert store.append(upload, 3, b"defghij").is_complete
+        assert store.fence(upload).is_complete
+
     def test_one_of_many_wins_each_offset(self, store: Store) -> None:
         upload = store.create(Upload("", length=None))
         wins: list[bytes] = []
