@@ -225,7 +225,7 @@ def test_patience_has_an_end(backend, tmp_path, monkeypatch, sent):
 
 
 def slowly(seconds, written=None):
-    from tus.stores.files import write_at
+    from tus.stores.writing import write_at
 
     def write(fd, offset, *blocks):
         time.sleep(seconds)
@@ -694,3 +694,30 @@ def test_it_says_what_is_missing():
     code = "import sys; sys.modules['anyio'] = None; import tus; import tus.asgi"
     result = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True)
     assert "pip install 'tus[asgi]'" in result.stderr
+
+
+# -- Interim responses ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("informs", [True, False])
+def test_whose_url_was_told_early_is_handed_over_without_its_client(tmp_path, backend, informs):
+    """An upload that one request creates and completes counts as known only if its client has heard of it before."""
+
+    async def application(scope, receive, send):
+        while (await receive())["more_body"]:
+            pass
+        await send({"type": "http.response.start", "status": 401, "headers": []})
+        await send({"type": "http.response.body"})
+
+    store = tmp_path / "store"
+    app = TusMiddleware(application, upload_path=PATH, tmp_file_dir=str(store))
+    fields = {"Upload-Draft-Interop-Version": "9", "Upload-Complete": "?1"}
+
+    async def server(scope, receive, send):
+        scope["extensions"] |= {"http.response.informational": {}} if informs else {}
+        await app(scope, receive, send)
+
+    reply = call(OnLoop(server, backend), "POST", PATH, fields, DATA)
+    assert (reply.status, reply["Upload-Complete"]) == (401, "?0")
+    upload = open_store(Options.build(tmp_file_dir=str(store))).load(reply["Location"].rpartition("/")[2])
+    assert (upload.state, upload.is_known, upload.can_expire) == (State.COMPLETE, informs, not informs)

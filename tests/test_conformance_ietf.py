@@ -391,6 +391,31 @@ def put_creates_too(c):
     accepted(c, c.create(b"ab", True, method="PUT"))
 
 
+def whoever_says_so(request, intent, upload):
+    return request.headers.get("Authorization")
+
+
+@row("RUFH-STATE-05", "RUFH-VER-06", authorize=whoever_says_so)
+def what_is_somebody_elses_is_refused_like_what_is_not(c):
+    url = c.url(b"ab", headers={"Authorization": "ann"})
+    nowhere = url[:-1] + ("0" if url[-1] != "0" else "1")
+    for method in ("HEAD", "GET", "DELETE"):
+        theirs, none = (call(c.s.app, method, one, {"Authorization": "ben"}) for one in (url, nowhere))
+        assert (theirs.status, theirs.headers, theirs.body) == (404, none.headers, none.body)
+
+
+@row("RUFH-CREATE-01", subjects=APPLICATIONS)
+def an_application_sees_a_post_or_a_patch(c):
+    def seen():
+        return c.s.scope["method"] if hasattr(c.s, "scope") else c.s.environ["REQUEST_METHOD"]
+
+    for method in ("POST", "PUT", "PATCH"):
+        accepted(c, c.create(b"ab", True, method=method))
+        assert seen() == "POST"
+    accepted(c, c.append(c.url(b"ab"), 2, b"cd", True))
+    assert seen() == "PATCH"
+
+
 @row("RUFH-CREATE-01", subjects=APPLICATIONS)
 def patch_creates_too(c):
     reply = c.create(b"ab", False, method="PATCH")

@@ -794,3 +794,30 @@ def test_ietf_a_file_that_is_another_is_rejected_unseen(tmp_path, make, handover
     assert (reply.status, reply["Upload-Complete"]) == (422, "?1"), "resuming would not mend it"
     assert subject.landed == []
     assert call(subject.app, "HEAD", reply["Location"], IETF)["Upload-Complete"] == "?1"
+
+
+# -- After the machine was down ------------------------------------------------------------------------------------
+
+
+@needs_states
+@pytest.mark.parametrize("fsync", ["none", "finish", "always"])
+@pytest.mark.parametrize("at", ["half", "end"])
+def test_what_was_kept_is_not_trusted_after_the_machine_was_down(tmp_path, fsync, at):
+    """A file can have its size and have lost its bytes, unless each of them was forced to the disk."""
+    store = DirectoryStore(str(tmp_path), fsync=fsync)
+    upload = store.create(Upload("", length=20_000_000, hashes=("sha256",)))
+    data = random.Random(0).randbytes(20_000_000)
+    half = 10_000_000 if at == "half" else len(data)
+    with store.open(upload, 0) as session:
+        session.write(data[:half])
+    with open(tmp_path / upload.id, "r+b") as file:
+        file.write(bytes(1000))
+    with mock.patch.object(digesting, "_boot", lambda: b"another".ljust(16)):
+        if half < len(data):
+            with store.open(store.load(upload.id), half) as session:
+                session.write(data[half:])
+        claim = store.claim(store.load(upload.id))
+        found = claim.digest().digest("sha256")
+        claim.release()
+    lost = hashlib.sha256(bytes(1000) + data[1000:]).digest()
+    assert found == (hashlib.sha256(data).digest() if fsync == "always" else lost)

@@ -38,6 +38,7 @@ from tus.handover import (
 )
 from tus.models import Intent, Response, Upload
 from tus.options import Options
+from tus.protocol.handing import offered_method
 from tus.protocol.routing import is_under
 from tus.receivers import hooks_of, receiver_of
 from tus.stores import open_store
@@ -121,7 +122,7 @@ class _Uploads:
             scope = scope_without_client(path, self.options.base_url, self._surroundings)
             call = Call(scope, more, "PATCH")
         else:
-            call = Call(adapter.scope, more, adapter.method)
+            call = Call(adapter.scope, more, offered_method(adapter.request, self.options))
         file = await in_thread(partial(offer, call, claim, self.options.send_file))
         try:
             return await call.run(self._app, LONGEST_ANSWER)

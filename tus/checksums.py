@@ -71,11 +71,13 @@ class Hashed:
         offset: the bytes that went in.
         is_whole: whether these are the digests of the whole file, else the states of hashes that are to go on.
         values: one after the other, in the order of the upload's ``hashes``.
+        boot: what tells the run of the machine in which it was kept from any other, 16 bytes.
     """
 
     offset: int
     is_whole: bool
     values: bytes
+    boot: bytes = bytes(16)
 
     def digests(self, algorithms: Iterable[str]) -> tuple[tuple[str, bytes], ...]:
         """The digests by algorithm, where this is the whole."""

@@ -25,6 +25,7 @@ from tus.handover import (
 )
 from tus.models import IETF, Intent, Response, Upload
 from tus.options import Options
+from tus.protocol.handing import offered_method
 from tus.protocol.routing import is_under
 from tus.receivers import hooks_of, receiver_of
 from tus.server import Tus
@@ -90,7 +91,7 @@ class Filter:
         if not is_under(full_path(environ), self._upload_path):
             return self._app(environ, start_response)
         adapter = WsgiAdapter(environ)
-        receiver = receiver_of(self._options) or _Receiver(self._app, adapter, self._options.send_file)
+        receiver = receiver_of(self._options) or _Receiver(self._app, adapter, self._options)
         asker = _Asker(self._app, adapter, self._upload_path) if self._options.ask_app else None
         self._surroundings.update((key, environ[key]) for key in SURROUNDINGS if key in environ)
         tus = Tus(
@@ -118,20 +119,19 @@ def filters_over(directory: str | None) -> list[Filter]:
 class _Receiver:
     """Calls the wrapped application with a finished upload."""
 
-    def __init__(self, app: WsgiApp, adapter: WsgiAdapter, send_file: bool) -> None:
+    def __init__(self, app: WsgiApp, adapter: WsgiAdapter, options: Options) -> None:
         self._app = app
         self._adapter = adapter
-        self._send_file = send_file
+        self._options = options
 
     def __call__(self, claim: Claim) -> Response:
         # Of its own, because one request can complete several uploads, and applications change what they are given.
         environ = dict(self._adapter.environ)
-        # The method that was meant: a framework would not know what the override was about.
-        environ["REQUEST_METHOD"] = self._adapter.method
+        environ["REQUEST_METHOD"] = offered_method(self._adapter.request, self._options)
         environ.pop("HTTP_X_HTTP_METHOD_OVERRIDE", None)
         environ["HTTP_UPLOAD_METADATA"] = claim.upload.raw_metadata
         environ[HANDOVER_KEY] = "request"
-        return _call(self._app, environ, claim, self._send_file)
+        return _call(self._app, environ, claim, self._options.send_file)
 
 
 class _LoneReceiver:

@@ -11,7 +11,7 @@ from collections.abc import Generator
 from typing import Any
 
 from tus import cors
-from tus.errors import RequestError
+from tus.errors import RequestError, UploadNotFound
 from tus.exchange import ietf, tus1
 from tus.exchange.effects import Effect, Load, Steps
 from tus.models import IETF, TUS, Request, Response, State, Upload
@@ -40,13 +40,14 @@ def exchange(request: Request, options: Options, extensions: frozenset[str], now
     if request.method == "OPTIONS":
         response = _discovered(request, options, extensions)
     else:
-        spoken = recognise(request, options)
-        if spoken is None:
-            spoken = yield from _spoken_to(request, options)
+        named = recognise(request, options)
+        spoken = (yield from _spoken_to(request, options)) if named is None else named
         if isinstance(spoken, Profile):
             response = yield from ietf.Conversation(request, spoken, options, now).steps()
         else:
             response = yield from tus1.steps(request, options, extensions, now)
+        if named is None and response.status == 404:  # which must not tell that there is one, of somebody else's
+            response = tus1_replies.refused(UploadNotFound(), request.method == "HEAD")
     cors.apply(request, response, options)
     return response
 

@@ -44,7 +44,7 @@ from tus.protocol.intake import Intake
 from tus.protocol.profiles import Profile
 from tus.protocol.recognising import takes_interim
 
-LONGEST_JOIN = 20.0  # seconds that a request waits for a hand-over which another one has begun
+LONGEST_JOIN = 10.0  # seconds that a request waits for a hand-over which another one has begun
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 1.0
 
 
@@ -127,7 +127,8 @@ class Conversation:
             if command.body.length != 0 and self._interim and (command.length or 0) >= options.min_size:
                 is_told = yield Inform(ietf_replies.announced(upload, location, profile, options, self._now))
             if intake is not None:
-                upload = yield from self._receive(upload, intake, command.complete, is_told)
+                known = replace(upload, is_known=upload.is_known or is_told)
+                upload = yield from self._receive(known, intake, command.complete, is_told)
         except (RequestError, Refused):
             if not is_told:  # so its client cannot reach it
                 with suppress(UploadNotFound, UploadGone):  # a hook has ended it, or it was overrun

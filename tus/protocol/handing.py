@@ -6,10 +6,10 @@ from enum import StrEnum
 from typing import Final
 
 from tus.errors import BadRequest, Forbidden, OffsetMismatch, TooLarge, UploadLocked
-from tus.models import State, Upload
+from tus.models import Request, State, Upload
 from tus.options import Options
 from tus.protocol.intake import Intake, overrun_message
-from tus.protocol.tus1 import Append
+from tus.protocol.tus1 import Append, target
 
 FIRST_DELAY: Final = 10.0  # seconds; a client that comes back does so sooner
 LONGEST_DELAY: Final = 3600.0
@@ -28,6 +28,14 @@ def outcome_of(status: int, options: Options) -> Outcome:
     if 200 <= status < 300:
         return Outcome.ACCEPTED
     return Outcome.REJECTED if status in options.reject_statuses else Outcome.POSTPONED
+
+
+def offered_method(request: Request, options: Options) -> str:
+    """The method with which an application sees the request that completes an upload.
+
+    It is POST where that has created the upload, by whatever method, and else PATCH, whatever tunnel it came through.
+    """
+    return "POST" if target(request, options).upload_id is None else "PATCH"
 
 
 # -- What the client is told --------------------------------------------------------------------------------------

@@ -31,6 +31,9 @@ from tus.protocol.recognising import PARTIAL_UPLOAD, VERSION_FIELD
 Fields = list[tuple[str, str]]
 
 _EMPTY = (("Content-Type", "text/plain; charset=utf-8"), ("Content-Length", "0"))  # what servers and validators want
+_OURS = frozenset(
+    {"upload-complete", "upload-incomplete", "upload-offset", VERSION_FIELD.lower(), "repr-digest", "tus-resumable"}
+)
 _INTERIM = "Upload Resumption Supported"
 _LARGEST: Final = 10**15 - 1  # that a structured field can hold
 _TYPES: Final = "https://iana.org/assignments/http-problem-types#"
@@ -134,8 +137,7 @@ def completed(answer: Response, upload: Upload, location: str | None, profile: P
         is_last_word: whether the application has accepted or rejected the file; else it can be asked again.
     """
     ours = [*_state(profile, is_last_word), ("Upload-Offset", str(upload.offset))]
-    dropped = {name.lower() for name, _ in ours} | {"repr-digest", "tus-resumable"}
-    theirs = [(name, value) for name, value in answer.headers if name.lower() not in dropped]
+    theirs = _without_ours(answer)
     if location is not None:
         if profile.keeps_location or not is_last_word:
             theirs = [(name, value) for name, value in theirs if name.lower() != "location"]
@@ -155,6 +157,11 @@ def not_taken() -> Response:
     return Response.of_text(error.status, str(error), error.reason, error.headers)
 
 
+def _without_ours(answer: Response) -> Fields:
+    """The fields of somebody else's answer, without those that the protocols say themselves."""
+    return [(name, value) for name, value in answer.headers if name.lower() not in _OURS]
+
+
 def cancelled(profile: Profile) -> Response:
     """The reply to a cancellation: 204."""
     return Response(204, "No Content", _version(profile))
@@ -162,8 +169,7 @@ def cancelled(profile: Profile) -> Response:
 
 def relayed(answer: Response, profile: Profile, is_head: bool) -> Response:
     """The answer of whoever was asked whether a request is allowed, and said no."""
-    dropped = {"upload-offset", "tus-resumable", profile.complete_field.lower()}
-    theirs = [(name, value) for name, value in answer.headers if name.lower() not in dropped]
+    theirs = _without_ours(answer)
     return Response(answer.status, answer.reason, [*_state(profile, False), *theirs], () if is_head else answer.body)
 
 

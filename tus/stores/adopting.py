@@ -23,8 +23,9 @@ from tus.errors import TusException
 from tus.models import Upload
 from tus.stores import sidecar
 from tus.stores.copying import copy_file
-from tus.stores.files import FLAGS, sync_directory, unlink, write_at
+from tus.stores.files import FLAGS, sync_directory, unlink
 from tus.stores.sidecar import Slot
+from tus.stores.writing import write_at
 
 _CANNOT_LINK = frozenset({errno.EXDEV, errno.EMLINK, errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS})
 _PREFIX = ".tus-adopting-"

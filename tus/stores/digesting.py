@@ -4,9 +4,11 @@ Laws of this room:
 
 1. What is kept is true of the bytes before its offset, which are counted. Nobody writes there again, unless the data
    was cut, and whoever goes on from such a place drops what is kept before he writes.
-2. A byte is read back once at most: to catch up with the little that had come since something was kept, or when the
+2. After the machine was down it is not trusted, unless each block was forced to the disk: data that was counted may be
+   lost, although the file has its size.
+3. A byte is read back once at most: to catch up with the little that had come since something was kept, or when the
    upload is complete.
-3. Nothing else depends on it; where it cannot be kept the file is read.
+4. Nothing else depends on it; where it cannot be kept the file is read.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ import os
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import replace
+from functools import cache
 from typing import Final
 
 from tus.checksums import Hashed
@@ -45,7 +48,7 @@ class Digesting:
         self._hashes = upload.hashes
         content = read_all(car.fd)
         self._position = sidecar.room_start(content)
-        kept = sidecar.unpack_hashed(content)
+        kept = _trusted(sidecar.unpack_hashed(content), car)
         if kept is not None and kept.offset > offset:
             self._write(None)
             kept = None
@@ -102,7 +105,25 @@ class Digesting:
             self._kept_at = hashed.offset
 
     def _write(self, hashed: Hashed | None) -> None:
-        os.pwrite(self._car.fd, sidecar.pack_hashed(hashed), self._position)
+        os.pwrite(self._car.fd, _packed(hashed), self._position)
+
+
+@cache
+def _boot() -> bytes:
+    """The run of the machine, or where that cannot be told, of this process."""
+    try:
+        with open("/proc/sys/kernel/random/boot_id") as file:
+            return bytes.fromhex(file.read().replace("-", ""))
+    except (OSError, ValueError):
+        return os.urandom(16)
+
+
+def _trusted(kept: Hashed | None, car: SideCar) -> Hashed | None:
+    return kept if kept is not None and (car.is_synced or kept.boot == _boot()) else None
+
+
+def _packed(hashed: Hashed | None) -> bytes:
+    return sidecar.pack_hashed(None if hashed is None else replace(hashed, boot=_boot()))
 
 
 def finished(car: SideCar, upload: Upload) -> Upload:
@@ -116,7 +137,7 @@ def finished(car: SideCar, upload: Upload) -> Upload:
         UploadGone: its data is not whole.
     """
     content = read_all(car.fd)
-    kept = sidecar.unpack_hashed(content)
+    kept = _trusted(sidecar.unpack_hashed(content), car)
     if kept is None or not kept.is_whole or kept.offset != upload.offset:
         goes_on = kept is not None and kept.offset <= upload.offset and Hashing.can_go_on(upload.hashes, kept)
         hashing = Hashing(upload.hashes, kept if goes_on else None)
@@ -138,6 +159,6 @@ def _keep(car: SideCar, hashed: Hashed, position: int) -> None:
     car.lock()
     try:
         with suppress(OSError):
-            os.pwrite(car.fd, sidecar.pack_hashed(hashed), position)
+            os.pwrite(car.fd, _packed(hashed), position)
     finally:
         car.unlock()

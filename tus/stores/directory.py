@@ -52,8 +52,6 @@ from tus.stores.files import (
     open_sidecar,
     read_upload,
     sync_directory,
-    translated,
-    write_at,
 )
 from tus.stores.interface import Block, Statistics
 from tus.stores.joining import Joining
@@ -63,6 +61,7 @@ from tus.stores.quota import Limits, Quota, counted_size
 from tus.stores.sessions import DirectorySession
 from tus.stores.sidecar import Slot
 from tus.stores.space import Space
+from tus.stores.writing import translated, write_at
 
 _COUNTS = f".tus-counts-{os.geteuid()}"  # a directory can be shared by several users
 _CREATION = 1.0  # seconds that making an upload's two files may take

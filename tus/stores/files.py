@@ -10,11 +10,10 @@ Laws of this room:
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import stat
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, BinaryIO, Self
 
@@ -23,17 +22,15 @@ from tus.errors import OffsetMismatch, StorageFull, UploadGone, UploadNotFound
 from tus.events import Synced, emit
 from tus.models import IETF, Response, State, Upload
 from tus.stores import sidecar
-from tus.stores.interface import Block
 from tus.stores.locks import lock, unlock
 from tus.stores.sidecar import RECORD_HEAD_END, SLOT_SIZE, SLOTS_SIZE, Damaged, Slot
 from tus.stores.space import Space
+from tus.stores.writing import translated, write_at
 
 FLAGS = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK  # whatever lies there must not hold us up
 _fdatasync: Callable[[int], None] = getattr(os, "fdatasync", os.fsync)
 
-_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _LARGEST = 16 << 20  # bytes; more is no side-car, whatever it is called
-_LONGEST_VECTOR = 1024  # blocks, what POSIX systems take in one call
 _FIRST_READ = 4096  # bytes; nearly every side-car in one system call
 
 
@@ -96,6 +93,11 @@ class SideCar:
         self.slot: Slot
         self._policy = policy
         self._slots = b""
+
+    @property
+    def is_synced(self) -> bool:
+        """Whether what is counted is on the disk."""
+        return self._policy.fsync == "always"
 
     def __enter__(self) -> Self:
         try:
@@ -342,27 +344,6 @@ def read_all(fd: int) -> bytes:
     return data + os.pread(fd, min(os.fstat(fd).st_size, _LARGEST), _FIRST_READ)
 
 
-def write_at(fd: int, offset: int, *blocks: Block) -> int:
-    """Write blocks to an offset, as much as there is room for; returns how many bytes that were."""
-    size = sum(map(len, blocks))
-    written = 0
-    try:
-        written = os.pwrite(fd, blocks[0], offset) if len(blocks) == 1 else _write_vector(fd, blocks, offset)
-        while written < size:
-            written += os.pwrite(fd, memoryview(b"".join(blocks))[written:], offset + written)
-    except OSError as error:
-        if error.errno not in _FULL:
-            raise
-    return written
-
-
-def _write_vector(fd: int, blocks: Sequence[Block], offset: int) -> int:
-    """Blocks in one system call, without copying them into one, where that is possible."""
-    if len(blocks) > _LONGEST_VECTOR or not hasattr(os, "pwritev"):
-        return os.pwrite(fd, b"".join(blocks), offset)
-    return os.pwritev(fd, blocks, offset)
-
-
 def open_reading(path: str) -> BinaryIO:
     """Open data for reading, as an ordinary file that knows its path: plone.namedfile asks for that."""
     return open(path, "rb", opener=lambda name, flags: os.open(name, flags | FLAGS))
@@ -390,8 +371,3 @@ def unlink(path: str) -> None:
     """Remove a file that may be gone already."""
     with contextlib.suppress(FileNotFoundError):
         os.unlink(path)
-
-
-def translated(error: BaseException) -> BaseException:
-    """The error in this package's terms, where it has one for it."""
-    return StorageFull() if isinstance(error, OSError) and error.errno in _FULL else error

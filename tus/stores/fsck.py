@@ -28,11 +28,12 @@ from tus.stores.diagnosis import (
     good_watchers,
 )
 from tus.stores.expiry import is_lost
-from tus.stores.files import FLAGS, open_sidecar, read_upload, unlink, write_at
+from tus.stores.files import FLAGS, open_sidecar, read_upload, unlink
 from tus.stores.findings import Finding, Repair, Severity
 from tus.stores.leases import LONGEST_HAND_OVER, lock_data, unlock_data
 from tus.stores.locks import lock, unlock
 from tus.stores.sidecar import Slot, record_end
+from tus.stores.writing import write_at
 
 __all__ = ["Finding", "Repair", "Severity", "check", "examine", "expired", "names"]
 

@@ -10,9 +10,10 @@ from tus.errors import BadRequest, StorageFull, UploadGone, UploadNotFound
 from tus.models import State, Upload
 from tus.stores import sidecar
 from tus.stores.copying import copy_file
-from tus.stores.files import Policy, SideCar, open_sidecar, read_all, translated, write_at
+from tus.stores.files import Policy, SideCar, open_sidecar, read_all
 from tus.stores.interface import MAX_WATCHERS, TOO_MANY_WATCHERS
 from tus.stores.leases import lock_data, unlock_data
+from tus.stores.writing import translated, write_at
 
 
 class Joining:

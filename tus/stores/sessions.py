@@ -13,8 +13,9 @@ from tus.errors import StorageFull, UploadGone, UploadLocked, UploadReplaced
 from tus.events import Fenced, TakenOver, emit
 from tus.models import Upload
 from tus.stores.digesting import CATCH_UP, Digesting
-from tus.stores.files import Policy, SideCar, write_at
+from tus.stores.files import Policy, SideCar
 from tus.stores.interface import Block
+from tus.stores.writing import write_at
 
 
 class DirectorySession:

@@ -36,7 +36,7 @@ _DIGESTS_MAGIC = b"dig1"
 _OUTCOME_MAGIC = b"out1"
 MAGICS = (_SLOT_MAGIC, _RECORD_MAGIC, _ROOMY_MAGIC)
 _ROOM = 512  # bytes
-_HASHED = Struct("<QB")  # offset, whether it is the whole
+_HASHED = Struct("<QB16s")  # offset, whether it is the whole, boot
 LARGEST_ANSWER = 64 << 10  # bytes of an answer's body that are kept
 RECORD_HEAD_END = SLOTS_SIZE + _RECORD_HEAD.size
 
@@ -256,7 +256,7 @@ def pack_hashed(hashed: Hashed | None) -> bytes:
     """What is written behind the creation record about digests; None covers what is there."""
     if hashed is None:
         return bytes(_RECORD_HEAD.size)
-    packed = _HASHED.pack(hashed.offset, hashed.is_whole) + hashed.values
+    packed = _HASHED.pack(hashed.offset, hashed.is_whole, hashed.boot) + hashed.values
     return _RECORD_HEAD.pack(_DIGESTS_MAGIC, len(packed), crc32(packed)) + packed
 
 
@@ -270,8 +270,8 @@ def unpack_hashed(data: bytes) -> Hashed | None:
     packed = room[_RECORD_HEAD.size : _RECORD_HEAD.size + size]
     if magic != _DIGESTS_MAGIC or crc32(packed) != crc:
         return None
-    offset, is_whole = _HASHED.unpack_from(packed)
-    return Hashed(offset, bool(is_whole), packed[_HASHED.size :])
+    offset, is_whole, boot = _HASHED.unpack_from(packed)
+    return Hashed(offset, bool(is_whole), packed[_HASHED.size :], boot)
 
 
 def with_digests(upload: Upload, data: bytes) -> Upload:
