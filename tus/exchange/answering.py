@@ -19,7 +19,7 @@ from tus.options import Options
 from tus.protocol import ietf_replies, tus1_replies
 from tus.protocol.profiles import UNVERSIONED, Profile
 from tus.protocol.recognising import named_profile, recognise
-from tus.protocol.tus1 import target
+from tus.protocol.tus1 import VERSION, target
 
 
 def exchange(request: Request, options: Options, extensions: frozenset[str], now: float) -> Steps:
@@ -47,7 +47,8 @@ def exchange(request: Request, options: Options, extensions: frozenset[str], now
         else:
             response = yield from tus1.steps(request, options, extensions, now)
         if named is None and response.status == 404:  # which must not tell that there is one, of somebody else's
-            response = tus1_replies.refused(UploadNotFound(), request.method == "HEAD")
+            response = ietf_replies.refused(UploadNotFound(), UNVERSIONED, options, request.method == "HEAD")
+            response.headers.append(("Tus-Resumable", VERSION))
     cors.apply(request, response, options)
     return response
 
