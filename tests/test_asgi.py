@@ -20,6 +20,7 @@ from tus import HookReply, Options, Rejected
 from tus.adapters.asgi import LONGEST_HELD, AsgiAdapter, full_path
 from tus.aio import THREADS
 from tus.asgi import TusApp, TusMiddleware
+from tus.body_async import BATCH
 from tus.errors import Forbidden, OptionError
 from tus.models import Response, State
 from tus.stores import open_store
@@ -308,7 +309,7 @@ def test_nobody_waits_for_what_another_calls(backend, tmp_path, way):
 
 def test_memory_is_bounded_where_the_disk_is_slower_than_the_network(backend, tmp_path, monkeypatch):
     subject = {"asyncio": AsgiSubject, "trio": TrioSubject}[backend](tmp_file_dir=str(tmp_path))
-    body = bytes(16 << 20)
+    body = bytes(8 * BATCH)
     url = subject.url(len(body))
     written = []
     monkeypatch.setattr("tus.stores.sessions.write_at", slowly(0.05, written))
@@ -327,8 +328,8 @@ def test_memory_is_bounded_where_the_disk_is_slower_than_the_network(backend, tm
         assert (await request.run(subject.app))[0] == 204
 
     portal(backend).call(run)
-    assert max(held) <= (2 << 20) + (256 << 10), "one batch is written, and the next is read"
-    assert max(held) > 1 << 20, "one is read while the other is written"
+    assert max(held) <= 2 * BATCH + (256 << 10), "one batch is written, and the next is read"
+    assert max(held) > BATCH, "one is read while the other is written"
 
 
 # -- Functions that are async -------------------------------------------------------------------------------------

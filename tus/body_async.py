@@ -15,9 +15,13 @@ import anyio
 
 log = logging.getLogger(__name__)
 
-BATCH = 1024 * 1024  # bytes; a message may come on top of them
+BATCH = 4 * 1024 * 1024  # bytes; a message may come on top of them. Each costs a way to a thread and back
 QUICK = 0.02  # seconds that reading waits for a write; where disks are fast, two threads only get into each other's way
 LINGER = 0.05  # seconds that less than a batch may be held, for more to come
+
+# glibc has the system map new pages for each block that is larger than any which was freed so far (mallopt(3),
+# M_MMAP_THRESHOLD), and for a server's messages that costs more than to write them. This block is larger than they are.
+bytes(2 * BATCH)
 
 
 class AsyncBody:
