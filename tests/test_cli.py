@@ -148,6 +148,7 @@ def test_ls_json(kept, command):
         "is_final": True,
         "parts": [part.id],
         "principal": "ann\n",
+        "protocol": "tus",
         "digests": {},
         "key": final.key,
         "attempts": 0,
@@ -248,7 +249,13 @@ def test_ls_holds_no_metadata(store, directory, command):
 def test_show(kept):
     directory, inner = kept
     upload = store_in(inner, ago=100).create(
-        Upload("", length=4096, raw_metadata=metadata(filename=EVIL, **{"x-y": "\x1b[2J"}), principal="a\x07nn")
+        Upload(
+            "",
+            length=4096,
+            raw_metadata=metadata(filename=EVIL, **{"x-y": "\x1b[2J"}),
+            principal="a\x07nn",
+            protocol="ietf",
+        )
     )
     store_in(inner).append(upload, 0, b"x" * 2048)
     done = run("show", upload.id, "--dir", directory)
@@ -263,6 +270,7 @@ def test_show(kept):
     assert lines["created:"].endswith("Z, 1m ago")
     assert lines["expires:"].endswith("Z, in 23h")
     assert lines["principal:"] == r"a\x07nn"
+    assert lines["protocol:"] == "ietf"
     assert lines["metadata:"] == r"filename = naïve\n\x1b[31m\u202e file.bin"
     assert r"            x-y = \x1b[2J" in done.stdout.splitlines()
     assert lines["data:"] == str(inner / upload.id)

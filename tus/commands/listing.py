@@ -11,7 +11,7 @@ from typing import Any
 
 from tus.commands import directories, text
 from tus.errors import TusException, UploadGone, UploadLocked, UploadNotFound
-from tus.models import State, Upload
+from tus.models import TUS, State, Upload
 from tus.stores import Store
 
 _HEADING = ("ID", "STATE", "OFFSET", "LENGTH", "%", "AGE", "EXPIRES", "NAME")
@@ -157,6 +157,8 @@ def _about(upload: Upload, now: float) -> Iterator[tuple[str, str]]:
         yield "expires", f"{text.iso_text(upload.expires_at)}, in {expiry}"
     if upload.is_complete and not upload.is_partial:
         yield from _about_hand_over(upload, now)
+    if upload.protocol != TUS:
+        yield "protocol", upload.protocol
     if upload.principal is not None:
         yield "principal", text.printable(upload.principal)
     for number, (key, value) in enumerate(text.metadata_of(upload).items()):

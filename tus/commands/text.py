@@ -101,6 +101,7 @@ def as_json(upload: Upload, now: float) -> dict[str, object]:
         "is_final": upload.is_final,
         "parts": list(upload.parts),
         "principal": upload.principal,
+        "protocol": upload.protocol,
         "digests": {name: digest.hex() for name, digest in upload.digests},
         "key": upload.key,
         "attempts": upload.attempts,
