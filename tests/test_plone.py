@@ -21,7 +21,7 @@ REQUIREMENTS = [
     "plone.app.layout<7",
     "Products.CMFPlone",
 ]
-REQUIREMENTS += ["zope.testrunner", "requests", "tuspy"]
+REQUIREMENTS += ["zope.testrunner", "requests", "tuspy", "http-sf"]
 
 
 @pytest.mark.plone
