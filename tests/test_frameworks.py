@@ -69,7 +69,7 @@ class Applications:
         return b'{"id": 1}'
 
     def flask(self):
-        app = Flask("uploads")
+        app = Flask(__name__)
 
         @app.route("/", defaults={"path": ""}, methods=["GET", "POST", "PATCH", "PUT"])
         @app.route("/<path:path>", methods=["GET", "POST", "PATCH", "PUT"])
@@ -349,7 +349,7 @@ def test_django_streams_its_answer(tmp_path):
 
 
 def test_cookies_stay_one_by_one(tmp_path):
-    flask = Flask("cookies")
+    flask = Flask(__name__)
 
     @flask.route("/<path:path>", methods=["PATCH", "POST"])
     def view(path):

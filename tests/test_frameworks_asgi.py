@@ -104,7 +104,7 @@ class Framework(Subject):
         return TusMiddleware(Litestar([view], request_max_body_size=None), **options)
 
     def quart(self, options):
-        app = Quart("uploads")
+        app = Quart(__name__)
 
         @app.route("/", defaults={"path": ""}, methods=METHODS)
         @app.route("/<path:path>", methods=METHODS)
