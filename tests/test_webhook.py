@@ -330,7 +330,7 @@ def test_an_endpoint_that_is_down_hears_it_later(site, endpoint, caplog):
 
 def test_what_was_queued_and_then_did_not_happen_is_not_told(site, endpoint, monkeypatch):
     """As after a death in between: of an acceptance, which may be repeated, and of a termination."""
-    subject = site("post-finish", "post-terminate")
+    subject = site("post-finish", "post-terminate", handover_attempts=0)  # nobody asks the application by himself
     subject.fail = "503 Busy"
     taken, removed, left, kept, gone = urls = [subject.url(5) for _ in range(5)]
     for url in urls[:3]:
