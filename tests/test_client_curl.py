@@ -14,7 +14,6 @@ from pathlib import Path
 import pytest
 
 from tests.clients import UNUSUAL_NAME, Landing, head, offset_of, sample, settled_offset, wait_for_offset
-from tests.cutting_proxy import CuttingProxy
 from tests.serving import UPLOAD_PATH, serving
 
 SIZE = 3 * 1024 * 1024 + 17
@@ -85,17 +84,6 @@ class Curl:
 def server(request, tmp_path_factory):
     with serving(request.param, tmp_path_factory.mktemp("curl")) as running:
         yield running
-
-
-@pytest.fixture
-def landing(server):
-    return Landing(server)
-
-
-@pytest.fixture
-def proxy(server):
-    with CuttingProxy(server.port) as proxy:
-        yield proxy
 
 
 @pytest.fixture

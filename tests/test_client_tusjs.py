@@ -13,9 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.clients import UNUSUAL_NAME, Landing, head, offset_of, sample
-from tests.cutting_proxy import CuttingProxy
-from tests.serving import UPLOAD_PATH, serving
+from tests.clients import UNUSUAL_NAME, head, offset_of, sample
+from tests.serving import serving
 
 pytestmark = pytest.mark.node
 
@@ -100,22 +99,6 @@ def node(request, packages):
 def server(tmp_path_factory):
     with serving("gunicorn-gthread", tmp_path_factory.mktemp("tusjs")) as running:
         yield running
-
-
-@pytest.fixture
-def landing(server):
-    return Landing(server)
-
-
-@pytest.fixture
-def proxy(server):
-    with CuttingProxy(server.port) as proxy:
-        yield proxy
-
-
-@pytest.fixture
-def endpoint(proxy):
-    return proxy.origin + UPLOAD_PATH
 
 
 @pytest.fixture

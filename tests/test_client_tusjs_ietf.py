@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.clients import Landing, sample
-from tests.cutting_proxy import CuttingProxy
-from tests.serving import UPLOAD_PATH, serving
+from tests.clients import sample
+from tests.serving import serving
 from tests.test_client_tusjs import (
     CHUNK,
     CUT,
@@ -30,22 +29,6 @@ VERSIONS = {"ietf-draft-03": "5", "ietf-draft-05": "6"}
 def server(request, tmp_path_factory):
     with serving(request.param, tmp_path_factory.mktemp("tusjs-ietf")) as running:
         yield running
-
-
-@pytest.fixture
-def landing(server):
-    return Landing(server)
-
-
-@pytest.fixture
-def proxy(server):
-    with CuttingProxy(server.port) as proxy:
-        yield proxy
-
-
-@pytest.fixture
-def endpoint(proxy):
-    return proxy.origin + UPLOAD_PATH
 
 
 @pytest.fixture

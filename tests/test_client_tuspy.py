@@ -12,8 +12,7 @@ from tusclient.exceptions import TusUploadFailed
 from tusclient.storage.filestorage import FileStorage
 from tusclient.uploader import Uploader
 
-from tests.clients import UNUSUAL_NAME, Landing, offset_of, sample, settled_offset, wait_for_offset
-from tests.cutting_proxy import CuttingProxy
+from tests.clients import UNUSUAL_NAME, offset_of, sample, settled_offset, wait_for_offset
 from tests.serving import UPLOAD_PATH, serving
 
 # tuspy never closes the files that it opens, and gives aiohttp more bytes at once than that likes.
@@ -43,19 +42,8 @@ def _direct(monkeypatch):
 
 
 @pytest.fixture
-def landing(server):
-    return Landing(server)
-
-
-@pytest.fixture
 def client(server):
     return TusClient(server.url)
-
-
-@pytest.fixture
-def proxy(server):
-    with CuttingProxy(server.port) as proxy:
-        yield proxy
 
 
 @pytest.fixture
