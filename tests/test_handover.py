@@ -467,6 +467,30 @@ def test_in_the_background(tmp_path):
     assert subject.environ["tus.handover"] == "background"
 
 
+def test_over_ietf_a_hand_over_is_joined_but_not_for_ever(tmp_path, monkeypatch):
+    monkeypatch.setattr("tus.exchange.ietf.LONGEST_JOIN", 0.2)
+    subject = FilterSubject(tmp_file_dir=str(tmp_path))
+    hold = threading.Event()
+    subject.land = lambda upload, data: (hold.wait(10), subject.landed.append((upload, data)))
+    spoken = {"Upload-Draft-Interop-Version": "9", "Upload-Complete": "?1"}
+    url = call(subject.app, "POST", PATH, spoken | {"Upload-Complete": "?0"}, DATA)["Location"]
+    end = spoken | {"Upload-Offset": str(LENGTH), "Content-Type": "application/partial-upload"}
+    replies = []
+    first = threading.Thread(target=lambda: replies.append(call(subject.app, "PATCH", url, end, b"")))
+    first.start()
+    wait_for(lambda: record(subject, url).state == State.HANDING_OVER)
+    late = call(subject.app, "PATCH", url, end, b"")
+    assert (late.status, late["Upload-Complete"], late["Retry-After"]) == (503, "?0", "1")
+    monkeypatch.undo()
+    second = threading.Thread(target=lambda: replies.append(call(subject.app, "PATCH", url, end, b"")))
+    second.start()
+    hold.set()
+    first.join()
+    second.join()
+    assert [(reply.status, reply["Upload-Complete"]) for reply in replies] == [(200, "?1")] * 2
+    assert len(subject.landed) == 1
+
+
 def test_in_the_background_a_failure_is_the_servers_business(tmp_path, monkeypatch):
     monkeypatch.setattr("tus.protocol.handing.FIRST_DELAY", 0.05)
     subject = FilterSubject(tmp_file_dir=str(tmp_path), handover="background")

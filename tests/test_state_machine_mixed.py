@@ -305,3 +305,4 @@ def machine(subject):
 
 TestFilter = machine(SUBJECTS[0])
 TestView = machine(SUBJECTS[1])
+TestAsgi = machine(SUBJECTS[2])

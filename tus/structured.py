@@ -29,9 +29,7 @@ def parse_boolean(value: str | None) -> bool | None:
 def parse_count(value: str | None) -> int | None:
     """An Item whose value is an Integer that is not negative; its parameters do not matter."""
     item = _parse(value, "item")
-    if item is None or not isinstance(item[0], int) or isinstance(item[0], bool) or item[0] < 0:
-        return None
-    return item[0]
+    return item[0] if item is not None and _is_count(item[0]) else None
 
 
 def parse_bytes(value: str | None) -> dict[str, bytes]:
@@ -43,8 +41,11 @@ def parse_bytes(value: str | None) -> dict[str, bytes]:
 def parse_counts(value: str | None) -> dict[str, int]:
     """A Dictionary; those of its members whose value is an Integer that is not negative."""
     members = _parse(value, "dictionary") or {}
-    pairs = ((key, member[0]) for key, member in members.items())
-    return {key: number for key, number in pairs if type(number) is int and number >= 0}
+    return {key: member[0] for key, member in members.items() if _is_count(member[0])}
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
 
 def format_boolean(value: bool) -> str:

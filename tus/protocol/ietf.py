@@ -28,7 +28,7 @@ from tus.errors import (
 )
 from tus.models import Request, State, Upload
 from tus.options import Options
-from tus.protocol.intake import Body, Intake, body_length
+from tus.protocol.intake import Body, Intake, body_length, check_size
 from tus.protocol.profiles import Missing, Profile
 from tus.protocol.recognising import PARTIAL_UPLOAD
 from tus.protocol.routing import Target, target_of
@@ -147,7 +147,7 @@ def _parse_create(request: Request, profile: Profile, options: Options) -> Creat
     if complete is None:
         raise BadRequest(f"{profile.complete_field} must be ?1 or ?0.")
     length = structured.parse_count(request.headers.get("Upload-Length"))
-    _check_size(length, options)
+    check_size(length, options)
     body = _parse_body(request)
     if body.length is not None:
         if length is not None and (body.length > length or (complete and body.length < length)):
@@ -232,7 +232,7 @@ def decide_first_bytes(command: Create, profile: Profile, options: Options) -> I
     Raises:
         TooLarge: it is larger, or the upload would be, than is allowed.
     """
-    _check_size(command.length, options)
+    check_size(command.length, options)
     completes = command.complete or profile.completes_at_length
     if command.body.length == 0 and (completes or command.length != 0):
         return None
@@ -263,7 +263,7 @@ def decide_append(command: Append, upload: Upload, profile: Profile, options: Op
         raise OffsetMismatch(upload.offset, command.offset)
     _check_append_size(command.body, bool(command.complete), options)  # first, because its client can mend it
     length = _decide_length(command, upload)
-    _check_size(length, options)
+    check_size(length, options)
     completes = command.complete is not False or profile.completes_at_length
     settles = length if upload.length is None or (completes and length == upload.offset) else None
     limit = _limit(upload.offset, length, command.body, options)
@@ -318,11 +318,6 @@ def is_overrun(upload: Upload, intake: Intake) -> bool:
     """Whether a body that had more bytes than it may have was longer than the upload, and not only than one body."""
     length = upload.length if intake.length is None else intake.length
     return length is not None and intake.limit == length - intake.offset
-
-
-def _check_size(length: int | None, options: Options) -> None:
-    if options.max_size and length is not None and length > options.max_size:
-        raise TooLarge(f"An upload may have at most {options.max_size} bytes.")
 
 
 def _check_append_size(body: Body, complete: bool, options: Options) -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from tus import headers
-from tus.errors import LengthRequired
+from tus.errors import LengthRequired, TooLarge
 from tus.models import Request
+from tus.options import Options
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +59,16 @@ def body_length(request: Request) -> int | None:
     if chunked:
         raise LengthRequired()
     return 0
+
+
+def check_size(length: int | None, options: Options) -> None:
+    """Refuse an upload that is larger than is allowed, as far as its length is known.
+
+    Raises:
+        TooLarge: it is.
+    """
+    if options.max_size and length is not None and length > options.max_size:
+        raise TooLarge(f"An upload may have at most {options.max_size} bytes.")
 
 
 def overrun_message(limit: int) -> str:

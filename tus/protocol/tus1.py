@@ -25,7 +25,7 @@ from tus.errors import (
 )
 from tus.models import IETF, Request, State, Upload
 from tus.options import Options
-from tus.protocol.intake import Body, Intake, body_length, overrun_message
+from tus.protocol.intake import Body, Intake, body_length, check_size, overrun_message
 from tus.protocol.recognising import marks_ietf
 from tus.protocol.routing import Target, target_of, upload_id_of
 
@@ -204,7 +204,7 @@ def _parse_create(request: Request, options: Options, extensions: frozenset[str]
         return Create(None, raw_metadata, concat, parts, None)
     if (length is None) != deferred:
         raise BadRequest("Send exactly one of Upload-Length and 'Upload-Defer-Length: 1'.")
-    _check_size(length, options)
+    check_size(length, options)
     if body is not None and length is not None and (body.length or 0) > length:
         raise TooLarge(f"The body is longer than the {length} bytes of Upload-Length.")
     return Create(length, raw_metadata, concat, parts, body)
@@ -292,7 +292,7 @@ def decide_append(command: Append, upload: Upload, options: Options) -> Intake:
             raise BadRequest(f"The upload's length is {length} already; it cannot change.")
         if command.length < upload.offset:
             raise BadRequest(f"The upload has {upload.offset} bytes already; its length cannot be less.")
-        _check_size(command.length, options)
+        check_size(command.length, options)
         settles = command.length if length is None else None
         length = command.length
     return _intake(upload.offset, settles, length, command.body, options)
@@ -333,15 +333,10 @@ def check_total(parts: list[Upload], options: Options) -> None:
     total = sum(part.offset if part.length is None else part.length for part in parts)
     if total > headers.MAX_INTEGER:
         raise TooLarge("The parts are larger together than any upload can be.")
-    _check_size(total, options)
+    check_size(total, options)
 
 
 def total_length(parts: list[Upload]) -> int | None:
     """The sum of the parts' lengths, None while one is not known."""
     lengths = [part.length for part in parts]
     return None if None in lengths else sum(filter(None, lengths))
-
-
-def _check_size(length: int | None, options: Options) -> None:
-    if options.max_size and length is not None and length > options.max_size:
-        raise TooLarge(f"An upload may have at most {options.max_size} bytes.")
