@@ -11,7 +11,7 @@ from enum import Enum
 from tests import test_conformance, test_conformance_ietf
 from tests.ietf import ALL, VERSIONS
 from tests.serving import ROOT
-from tus.protocol.profiles import PROFILES, Profile
+from tus.protocols.ietf.profiles import PROFILES, Profile
 
 DOCUMENT = ROOT / "docs" / "conformance.rst"
 

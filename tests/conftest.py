@@ -9,7 +9,7 @@ from tests.serving import UPLOAD_PATH
 def _no_sweeper(request, monkeypatch):
     """Expiry beside the requests is tested where it is meant; elsewhere its threads would outlive their directories."""
     if "sweeper" not in request.module.__name__:
-        monkeypatch.setattr("tus.driver.keep_swept", lambda store, lifetime: None)
+        monkeypatch.setattr("tus.server.runner.keep_swept", lambda store, lifetime: None)
 
 
 # -- For the tests with other people's clients, which say what the ``server`` is -----------------------------------

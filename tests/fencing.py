@@ -24,8 +24,9 @@ from pathlib import Path
 
 from tus.errors import OffsetMismatch, UploadGone, UploadLocked, UploadNotFound, UploadReplaced
 from tus.models import State, Upload
-from tus.stores import files, sessions
-from tus.stores.directory import DirectoryStore
+from tus.stores.directory import record as files
+from tus.stores.directory import sessions
+from tus.stores.directory.store import DirectoryStore
 
 HEAD = struct.Struct("<4sQQI")  # magic, tag of the session, offset of the block, bytes of payload
 ACK = struct.Struct("<32sQQ")  # upload, offset, tag

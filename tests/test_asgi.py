@@ -18,11 +18,11 @@ from tests.subjects import PATH, AsgiSubject, OnLoop, TrioSubject
 from tests.wsgi import OCTETS, TUS, call
 from tus import HookReply, Options, Rejected
 from tus.adapters.asgi import LONGEST_HELD, AsgiAdapter, full_path
-from tus.aio import THREADS
 from tus.asgi import TusApp, TusMiddleware
-from tus.body_async import BATCH
 from tus.errors import Forbidden, OptionError
 from tus.models import Response, State
+from tus.server.aio import THREADS
+from tus.server.body_async import BATCH
 from tus.stores import open_store
 
 DATA = b"hello world"
@@ -113,7 +113,7 @@ def test_a_cancelled_request_keeps_what_it_has_received(subject, size):
 @pytest.mark.parametrize("seconds", [0.0, 0.2])
 def test_a_task_that_asyncio_cancels_keeps_it_too(tmp_path, monkeypatch, seconds):
     """No shield of anyio's stops ``Task.cancel()``, and a thread may be writing just then."""
-    monkeypatch.setattr("tus.stores.sessions.write_at", slowly(seconds))
+    monkeypatch.setattr("tus.stores.directory.sessions.write_at", slowly(seconds))
     subject = AsgiSubject(tmp_file_dir=str(tmp_path))
     size = 3_000_000
     data = random.Random(1).randbytes(size)
@@ -187,7 +187,7 @@ def test_a_cancelled_hand_over_is_done_again(subject):
 
 
 def test_a_newer_request_takes_over_from_a_silent_one(subject, monkeypatch):
-    monkeypatch.setattr("tus.aio.LOOK", 0.02)
+    monkeypatch.setattr("tus.server.aio.LOOK", 0.02)
     url = subject.url(LENGTH)
     reply = []
 
@@ -226,7 +226,7 @@ def test_patience_has_an_end(backend, tmp_path, monkeypatch, sent):
 
 
 def slowly(seconds, written=None):
-    from tus.stores.writing import write_at
+    from tus.filesystem.io import write_at
 
     def write(fd, offset, *blocks):
         time.sleep(seconds)
@@ -245,7 +245,7 @@ def test_nobody_waits_for_the_disk_of_another(backend, tmp_path, monkeypatch):
     body = bytes(3_000_000)
     urls = [subject.url(len(body)) for _ in range(16)]
     other = subject.url(5)
-    monkeypatch.setattr("tus.stores.sessions.write_at", slowly(0.2))
+    monkeypatch.setattr("tus.stores.directory.sessions.write_at", slowly(0.2))
     latencies, lags = [], []
 
     async def upload(url):
@@ -312,7 +312,7 @@ def test_memory_is_bounded_where_the_disk_is_slower_than_the_network(backend, tm
     body = bytes(8 * BATCH)
     url = subject.url(len(body))
     written = []
-    monkeypatch.setattr("tus.stores.sessions.write_at", slowly(0.05, written))
+    monkeypatch.setattr("tus.stores.directory.sessions.write_at", slowly(0.05, written))
     request = None
     held = []
 
@@ -476,7 +476,7 @@ def test_in_the_background_it_is_called_on_the_loop(tmp_path, backend, taker):
     async def application(scope, receive, send):
         await anyio.sleep(0.01)
         taken.append(scope["tus.upload"].id)
-        assert scope["tus.handover"] == "background"
+        assert scope["tus.handover.attempt"] == "background"
         assert scope["path"] == f"{PATH}/{scope['tus.upload'].id}"
         assert (await receive())["body"].endswith(scope["tus.upload"].id.encode())
         await send({"type": "http.response.start", "status": 204, "headers": []})

@@ -11,11 +11,11 @@ from gunicorn.http.body import ChunkedReader, LengthReader
 from gunicorn.http.unreader import SocketUnreader
 
 from tests.wsgi import Stream
-from tus import body as body_module
-from tus import body_gunicorn
-from tus.body import LARGEST, SMALLEST, Body
-from tus.body_gunicorn import GunicornInput
-from tus.patience import Patience
+from tus.server import body as body_module
+from tus.server import body_gunicorn
+from tus.server.body import LARGEST, SMALLEST, Body
+from tus.server.body_gunicorn import GunicornInput
+from tus.server.pace import Patience
 
 
 def whole(body):

@@ -17,11 +17,12 @@ import pytest
 import tus
 from tests.serving import ROOT
 from tests.test_serve import TUS_COMMAND, assert_refused, filled, run, store_in
-from tus import Upload, cli
-from tus.commands import text
+from tus import Upload
+from tus.cli import main as cli
+from tus.cli import text
 from tus.errors import UploadNotFound
 from tus.models import State
-from tus.stores.directory import DirectoryStore
+from tus.stores.directory.store import DirectoryStore
 
 HEADING = ["ID", "STATE", "OFFSET", "LENGTH", "%", "AGE", "EXPIRES", "NAME"]
 EVIL = "naïve\n\x1b[31m\u202e file.bin"

@@ -23,7 +23,7 @@ from tests.clients import head, sample
 from tests.wsgi import OCTETS, TUS, call
 from tus.compat import TusMiddleware
 from tus.errors import OptionError
-from tus.stores.directory import DirectoryStore
+from tus.stores.directory.store import DirectoryStore
 
 # tuspy never closes the files that it opens.
 pytestmark = pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")

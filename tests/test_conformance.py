@@ -1062,7 +1062,9 @@ def a_damaged_record_is_gone(s):
 @row("REGRESSION-12")
 def trouble_that_may_pass_is_no_reason_to_begin_again(s):
     url = s.url(4)
-    with mock.patch("tus.stores.files.os.pread", side_effect=OSError(5, "Input/output error", "/secret/path")):
+    with mock.patch(
+        "tus.stores.directory.record.os.pread", side_effect=OSError(5, "Input/output error", "/secret/path")
+    ):
         head, patch = s.head(url), s.patch(url, 0, b"ab")
     assert (head.status, head.get("Upload-Offset")) == (423, None)
     assert head.get("Retry-After")
@@ -1077,7 +1079,10 @@ def a_full_disk_answers_507_and_goes_on_later(s):
         s.landed.clear()
         url = s.url(size)
         disk = full_disk(size // 2)
-        with mock.patch("tus.stores.files.os.pwrite", disk), mock.patch("tus.stores.files.os.pwritev", disk):
+        with (
+            mock.patch("tus.stores.directory.record.os.pwrite", disk),
+            mock.patch("tus.stores.directory.record.os.pwritev", disk),
+        ):
             reply = s.patch(url, 0, b"x" * size)
         assert (reply.status, reply.get("Upload-Offset")) == (507, None)
         assert s.offset(url) == size // 2

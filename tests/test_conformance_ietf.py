@@ -19,8 +19,8 @@ from tus import HookReply
 from tus.errors import Forbidden, Unauthorized
 from tus.models import Request, Response
 from tus.options import Options
-from tus.protocol.profiles import PROFILES, UNVERSIONED
 from tus.protocol.recognising import takes_interim
+from tus.protocols.ietf.profiles import PROFILES, UNVERSIONED
 from tus.stores import open_store
 
 ROWS = []
@@ -1213,7 +1213,7 @@ def no_other_request_is_answered_by_an_announcement(c):
 def what_is_too_small_is_not_announced(c):
     for body, announced in ((b"abc", 0), (b"abcd", 1)):
         socket = Socket()
-        with mock.patch("tus.receiving._TELL_EVERY", 0), mock.patch("tus.receiving.SMALL", 0):
+        with mock.patch("tus.server.reception._TELL_EVERY", 0), mock.patch("tus.server.reception.SMALL", 0):
             accepted(c, c.create(body, True, environ={"gunicorn.socket": socket}))
         assert len([fields for _, fields in socket.heads if "Location" in fields]) == announced
         assert announced or not socket.heads
@@ -1246,7 +1246,7 @@ def what_was_announced_and_overruns(c):
 def progress_is_told_as_far_as_it_is_kept(c):
     socket = Socket()
     body = Blocks(*[b"a" * 65536] * 3)
-    with mock.patch("tus.receiving._TELL_EVERY", 0):
+    with mock.patch("tus.server.reception._TELL_EVERY", 0):
         environ = {"gunicorn.socket": socket, "wsgi.input": body}
         assert c.create(b"", False, chunked=True, environ=environ, validate=False).status == 201
     url = next(fields["Location"] for _, fields in socket.heads if "Location" in fields)
@@ -1267,7 +1267,7 @@ def progress_is_told_as_far_as_it_is_kept(c):
 def no_progress_is_told_of_what_a_digest_may_take_back(c):
     socket, url = Socket(), c.url()
     environ = {"gunicorn.socket": socket, "wsgi.input": Blocks(*[b"a" * 65536] * 3)}
-    with mock.patch("tus.receiving._TELL_EVERY", 0):
+    with mock.patch("tus.server.reception._TELL_EVERY", 0):
         wrong = {"Content-Digest": digest(b"x")}
         assert c.append(url, 0, b"", True, wrong, chunked=True, environ=environ, validate=False).status == 400
     assert (socket.sent, c.offset(url)) == (b"", 0)
@@ -1279,7 +1279,7 @@ def no_progress_is_told_of_a_byte_that_is_held_back(c):
     socket, stood = Socket(), []
     url = c.url(b"", False, {"Upload-Length": "131072"})
     body = Blocks(b"a" * 65536, b"a" * 65536, lambda: stood.append(standing(c, url)))
-    with mock.patch("tus.receiving._TELL_EVERY", 0):
+    with mock.patch("tus.server.reception._TELL_EVERY", 0):
         how = {"environ": {"gunicorn.socket": socket, "wsgi.input": body}, "validate": False}
         accepted(c, c.append(url, 0, b"", True, chunked=True, **how))
     assert [int(fields["Upload-Offset"]) for _, fields in socket.heads] == [65536, 131071]
@@ -1341,7 +1341,7 @@ def a_hook_may_stop_an_upload(c):
     hooks = Recorder(post_receive=HookReply(stop=True))
     s = type(c.s)(**c.s.options | {"hooks": hooks})
     client = Client(s, c.version)
-    with mock.patch("tus.receiving._TELL_EVERY", 0), mock.patch("tus.receiving.SMALL", 0):
+    with mock.patch("tus.server.reception._TELL_EVERY", 0), mock.patch("tus.server.reception.SMALL", 0):
         reply = client.create(b"abcd", True)
     assert (reply.status, c.told(reply), s.landed) == (400, False, [])
     assert b"stopped" in reply.body
@@ -1379,7 +1379,7 @@ def a_page_can_read_every_reply(c):
 
 @row("RUFH-STATE-04", subjects=(FilterSubject,), handover="background")
 def in_background_mode_what_is_durable_is_complete(c):
-    with mock.patch("tus.backlog.Backlog.start"):
+    with mock.patch("tus.handover.backlog.Backlog.start"):
         reply = c.create(b"abcd", True)
         assert (reply.status, c.told(reply), reply["Upload-Offset"], reply.body) == (201, True, "4", b"")
         assert "/files/" in reply["Location"]

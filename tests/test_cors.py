@@ -4,7 +4,7 @@ import pytest
 
 from tests.subjects import SUBJECTS
 from tests.wsgi import call
-from tus import cors
+from tus.protocols import cors
 
 PAGE = {"Origin": "https://page.example"}
 PREFLIGHT = PAGE | {"Access-Control-Request-Method": "PATCH", "Access-Control-Request-Headers": "upload-offset"}

@@ -17,19 +17,21 @@ from hypothesis import strategies as st
 
 from tests.subjects import PATH, SUBJECTS, FilterSubject, ViewSubject
 from tests.wsgi import call
-from tus import Options, hashing
+from tus import Options
 from tus.checksums import Hashed
-from tus.cli import main
-from tus.digests import format_digest, parse_digest
+from tus.cli.main import main
 from tus.errors import ChecksumMismatch, OptionError, RequestError, StorageFull
-from tus.hashing import Hashing, Resumable
 from tus.models import State, Upload
-from tus.protocol.intake import Body, Intake
-from tus.receiving import Reception
-from tus.stores import digesting, open_store, sidecar
-from tus.stores.directory import DirectoryStore
-from tus.stores.files import SideCar
-from tus.stores.sidecar import MAGICS
+from tus.protocols.bodies import Body, Intake
+from tus.protocols.digests import format_digest, parse_digest
+from tus.server.reception import Reception
+from tus.stores import hashing, open_store
+from tus.stores.directory import digests as digesting
+from tus.stores.directory import record_format as sidecar
+from tus.stores.directory.record import SideCar
+from tus.stores.directory.record_format import MAGICS
+from tus.stores.directory.store import DirectoryStore
+from tus.stores.hashing import Hashing, Resumable
 
 DATA = random.Random(1).randbytes(300_000)
 LENGTH = len(DATA)
@@ -262,7 +264,7 @@ def test_who_died_had_kept_most(store, read, monkeypatch):
 
 @needs_states
 def test_who_had_not_kept_enough_leaves_the_rest_for_the_end(store, read, monkeypatch):
-    monkeypatch.setattr("tus.stores.sessions.CATCH_UP", 10_000)
+    monkeypatch.setattr("tus.stores.directory.sessions.CATCH_UP", 10_000)
     upload = made(store)
     send(store, upload, 0, 50_000)
     died = store.open(upload, 50_000)
@@ -351,9 +353,13 @@ def test_a_block_for_which_there_was_no_room(store, read):
     def half(fd, offset, block):
         return os.pwrite(fd, block[: len(block) // 2], offset)
 
-    with mock.patch("tus.stores.sessions.write_at", half), pytest.raises(StorageFull), store.open(upload, 0) as session:
+    with (
+        mock.patch("tus.stores.directory.sessions.write_at", half),
+        pytest.raises(StorageFull),
+        store.open(upload, 0) as session,
+    ):
         session.write(DATA[:10_000])
-    with mock.patch("tus.stores.directory.write_at", half), pytest.raises(StorageFull):
+    with mock.patch("tus.stores.directory.store.write_at", half), pytest.raises(StorageFull):
         store.append(upload, 5000, DATA[5000:6000])
     assert store.load(upload.id).offset == 5500
     assert send(store, upload, 5500, LENGTH).digests == digests_of(DATA)
@@ -456,8 +462,8 @@ def test_what_is_torn_is_not_believed(store, tmp_path):
 
 def test_without_digests_nothing_more_is_done(store, monkeypatch, tmp_path):
     monkeypatch.setattr(digesting, "Digesting", mock.Mock(side_effect=AssertionError))
-    monkeypatch.setattr("tus.stores.sessions.Digesting", mock.Mock(side_effect=AssertionError))
-    monkeypatch.setattr("tus.stores.directory.Digesting", mock.Mock(side_effect=AssertionError))
+    monkeypatch.setattr("tus.stores.directory.sessions.Digesting", mock.Mock(side_effect=AssertionError))
+    monkeypatch.setattr("tus.stores.directory.store.Digesting", mock.Mock(side_effect=AssertionError))
     upload = store.create(Upload("", length=LENGTH))
     locked = mock.Mock(side_effect=SideCar.lock, autospec=True)
     monkeypatch.setattr(SideCar, "lock", lambda car: locked(car))
@@ -527,7 +533,7 @@ def test_whatever_happens_on_the_way(steps, keep_every, gap):
     with (
         tempfile.TemporaryDirectory() as directory,
         mock.patch.object(digesting, "KEEP_EVERY", keep_every),
-        mock.patch("tus.stores.sessions.CATCH_UP", gap),
+        mock.patch("tus.stores.directory.sessions.CATCH_UP", gap),
     ):
         store = DirectoryStore(directory)
         upload = store.create(Upload("", hashes=BOTH))
@@ -550,7 +556,9 @@ def test_whatever_happens_on_the_way(steps, keep_every, gap):
                 left.append(session)
                 session.write(data[:middle])
                 if how == "full":
-                    with mock.patch("tus.stores.sessions.write_at", lambda fd, at, block: os.pwrite(fd, block[:7], at)):
+                    with mock.patch(
+                        "tus.stores.directory.sessions.write_at", lambda fd, at, block: os.pwrite(fd, block[:7], at)
+                    ):
                         if size - middle > 7:
                             with pytest.raises(StorageFull):
                                 session.write(data[middle:])
@@ -703,7 +711,7 @@ def test_a_concatenation_is_read_once(make, read):
 
 
 def test_in_the_background(tmp_path, monkeypatch):
-    monkeypatch.setattr("tus.backlog.Backlog.start", lambda backlog: None)
+    monkeypatch.setattr("tus.handover.backlog.Backlog.start", lambda backlog: None)
     subject = FilterSubject(tmp_file_dir=str(tmp_path), digest="sha-256", handover="background")
     url = subject.url(LENGTH, {"Repr-Digest": field_of(DATA)})
     assert subject.patch(url, 0, DATA)["Repr-Digest"] == field_of(DATA)

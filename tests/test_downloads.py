@@ -14,8 +14,8 @@ import pytest
 from tests.serving import SERVERS, serving
 from tests.subjects import PATH, SUBJECTS, AsgiSubject, FilterSubject
 from tests.wsgi import call
-from tus.downloads import MAX_RANGES, content_disposition, content_type, parse_ranges
 from tus.models import Upload
+from tus.server.downloads import MAX_RANGES, content_disposition, content_type, parse_ranges
 
 DATA = bytes(range(256)) * 40
 

@@ -24,12 +24,15 @@ from tests.clients import head
 from tests.serving import ROOT, serving
 from tests.subjects import PATH, FilterSubject
 from tests.wsgi import OCTETS
-from tus import Upload, cli
+from tus import Upload
+from tus.cli import main as cli
+from tus.filesystem import locks
 from tus.models import State
-from tus.stores import fsck, locks, sidecar
-from tus.stores.diagnosis import LARGEST_SIDECAR
-from tus.stores.directory import DirectoryStore
-from tus.stores.fsck import Severity
+from tus.stores.directory import record_format as sidecar
+from tus.stores.directory.fsck import check as fsck
+from tus.stores.directory.fsck.check import Severity
+from tus.stores.directory.fsck.diagnosis import LARGEST_SIDECAR
+from tus.stores.directory.store import DirectoryStore
 
 OLD = 3 * 3600  # seconds; longer than anything is taken for being under way
 FINAL = "f" * 32

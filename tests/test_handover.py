@@ -12,10 +12,10 @@ from tests.wsgi import OCTETS, TUS, call
 from tus import Filter, Options, Rejected, Tus, Upload, WebobAdapter
 from tus.errors import OptionError, UploadGone, UploadLocked, UploadNotFound
 from tus.models import State
-from tus.protocol.handing import Outcome, delay, due_at, goes_aside, outcome_of
+from tus.protocols.tus1.withholding import Outcome, delay, due_at, goes_aside, outcome_of
 from tus.stores import open_store
-from tus.stores.directory import DirectoryStore
-from tus.stores.quota import Limits
+from tus.stores.directory.quota import Limits
+from tus.stores.directory.store import DirectoryStore
 
 DATA = b"hello world"
 LENGTH = len(DATA)
@@ -218,7 +218,7 @@ def test_the_application_sees_the_request_that_asks_again(subject):
     subject.fail = None
     subject.patch(url, LENGTH - 1, b"d", environ={"HTTP_COOKIE": "session=new"})
     assert subject.environ["HTTP_COOKIE"] == "session=new"
-    assert subject.environ["tus.handover"] == "request"
+    assert subject.environ["tus.handover.attempt"] == "request"
 
 
 def test_while_the_application_has_it(subject):
@@ -372,7 +372,7 @@ def test_what_the_application_sees_without_a_client(tmp_path):
     crash(subject, lambda: subject.patch(url, 0, DATA, environ=secrets | {"SCRIPT_NAME": "", "SERVER_NAME": "host"}))
     list(backlog(subject).run(everything=True))
     environ = subject.environ
-    assert environ["tus.handover"] == "background"
+    assert environ["tus.handover.attempt"] == "background"
     assert not environ.keys() & secrets.keys()
     assert (environ["REQUEST_METHOD"], environ["PATH_INFO"]) == ("PATCH", url.removeprefix("http://localhost"))
     assert environ["SERVER_NAME"] == "host"
@@ -425,7 +425,7 @@ def wait_for(condition, seconds=10):
 
 def test_beside_the_requests(tmp_path, monkeypatch):
     """The thread of a process offers what has failed here, and what it finds."""
-    monkeypatch.setattr("tus.protocol.handing.FIRST_DELAY", 0.05)
+    monkeypatch.setattr("tus.protocols.tus1.withholding.FIRST_DELAY", 0.05)
     subject = FilterSubject(tmp_file_dir=str(tmp_path))
     left = subject.url(LENGTH)
     crash(subject, lambda: subject.patch(left, 0, DATA))
@@ -464,11 +464,11 @@ def test_in_the_background(tmp_path):
     hold.set()
     wait_for(lambda: len(subject.landed) == 3)
     wait_for(lambda: record(subject, url).state == State.ACCEPTED)
-    assert subject.environ["tus.handover"] == "background"
+    assert subject.environ["tus.handover.attempt"] == "background"
 
 
 def test_over_ietf_a_hand_over_is_joined_but_not_for_ever(tmp_path, monkeypatch):
-    monkeypatch.setattr("tus.exchange.ietf.LONGEST_JOIN", 0.2)
+    monkeypatch.setattr("tus.protocols.ietf.flow.LONGEST_JOIN", 0.2)
     subject = FilterSubject(tmp_file_dir=str(tmp_path))
     hold = threading.Event()
     subject.land = lambda upload, data: (hold.wait(10), subject.landed.append((upload, data)))
@@ -492,7 +492,7 @@ def test_over_ietf_a_hand_over_is_joined_but_not_for_ever(tmp_path, monkeypatch)
 
 
 def test_in_the_background_a_failure_is_the_servers_business(tmp_path, monkeypatch):
-    monkeypatch.setattr("tus.protocol.handing.FIRST_DELAY", 0.05)
+    monkeypatch.setattr("tus.protocols.tus1.withholding.FIRST_DELAY", 0.05)
     subject = FilterSubject(tmp_file_dir=str(tmp_path), handover="background")
     subject.fail = "503 Service Unavailable"
     url, reply = filled(subject)
@@ -662,7 +662,7 @@ def test_a_limit_on_attempts_that_kill_the_process(tmp_path):
 
 def test_one_file_that_cannot_be_handed_over_holds_up_no_other(tmp_path, monkeypatch):
     """Whatever it raises, and also where there is no more than a thread to raise it in."""
-    monkeypatch.setattr("tus.protocol.handing.FIRST_DELAY", 0.02)
+    monkeypatch.setattr("tus.protocols.tus1.withholding.FIRST_DELAY", 0.02)
     taken.clear()
 
     def take(upload):

@@ -5,8 +5,8 @@ from base64 import b64encode
 import pytest
 
 from tus.errors import BadRequest
-from tus.filenames import safe_filename
-from tus.headers import http_date, media_type, parse_checksum, parse_concat, parse_integer, parse_metadata
+from tus.http.filenames import safe_filename
+from tus.http.headers import http_date, media_type, parse_checksum, parse_concat, parse_integer, parse_metadata
 
 
 @pytest.mark.parametrize(

@@ -133,8 +133,8 @@ def test_an_id_that_is_there_is_not_taken_twice(hooked):
 
 
 def test_post_receive_stops(hooked, monkeypatch):
-    monkeypatch.setattr("tus.receiving._TELL_EVERY", 0.0)
-    monkeypatch.setattr("tus.body_async.BATCH", 1 << 20)  # so that a body is more than one
+    monkeypatch.setattr("tus.server.reception._TELL_EVERY", 0.0)
+    monkeypatch.setattr("tus.server.body_async.BATCH", 1 << 20)  # so that a body is more than one
     subject = hooked(post_receive=HookReply(stop=True, response=TEAPOT))
     data = bytes(3_000_000)
     url = subject.url(len(data))
@@ -148,8 +148,8 @@ def test_post_receive_stops(hooked, monkeypatch):
 
 
 def test_post_receive_tells_and_does_no_harm(hooked, monkeypatch):
-    monkeypatch.setattr("tus.receiving._TELL_EVERY", 0.0)
-    monkeypatch.setattr("tus.body_async.BATCH", 1 << 20)  # so that a body is more than one
+    monkeypatch.setattr("tus.server.reception._TELL_EVERY", 0.0)
+    monkeypatch.setattr("tus.server.body_async.BATCH", 1 << 20)  # so that a body is more than one
     subject = hooked(post_receive=RuntimeError("a bug"))
     data = bytes(3_000_000)
     assert subject.patch(subject.url(len(data)), 0, data).status == 204

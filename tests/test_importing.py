@@ -18,11 +18,11 @@ from pathlib import Path
 import pytest
 
 from tests.wsgi import OCTETS, TUS, call
-from tus import importing
+from tus.cli import import_ as importing
 from tus.errors import OptionError, TusException, UploadNotFound
 from tus.filter import Filter
 from tus.models import State
-from tus.stores.directory import DirectoryStore
+from tus.stores.directory.store import DirectoryStore
 
 FOREIGN = Path(__file__).parent / "foreign"
 BODY = b"resumable uploads"

@@ -14,9 +14,9 @@ from tests.serving import serving
 from tests.subjects import SUBJECTS, FilterSubject
 from tus.errors import QuotaExceeded, StorageFull, TooLarge, TooManyUploads
 from tus.models import Upload
-from tus.stores import space
-from tus.stores.directory import DirectoryStore
-from tus.stores.quota import Limits, Quota
+from tus.stores.directory import space
+from tus.stores.directory.quota import Limits, Quota
+from tus.stores.directory.store import DirectoryStore
 from tus.testing import Clock
 
 COUNTS = f".tus-counts-{os.geteuid()}"
@@ -233,7 +233,7 @@ def test_the_sweeper_corrects_what_a_crash_left_wrong(tmp_path):
 
 
 def test_what_changes_during_a_sweep_is_not_lost(tmp_path, monkeypatch):
-    from tus.stores import expiry
+    from tus.stores.directory import expiry
 
     store = stored(tmp_path, clock=time.time)
     first = store.create(Upload("", length=10, principal="ann"))

@@ -21,12 +21,12 @@ from tests.subjects import SUBJECTS, FilterSubject
 from tests.test_docs import blocks
 from tests.wsgi import OCTETS, TUS, call
 from tus import events
+from tus.apps.operations import Operations, filter_app_factory
 from tus.errors import Forbidden, OptionError
 from tus.events import Answered, Begun, Created, Ended, Fenced, Finished, HandedOver, Synced, TakenOver
 from tus.models import Upload
-from tus.operations import Operations, filter_app_factory
 from tus.options import Options
-from tus.stores.directory import DirectoryStore
+from tus.stores.directory.store import DirectoryStore
 
 
 @pytest.fixture
@@ -423,7 +423,7 @@ def test_a_refusal_is_an_error_in_the_metrics_too(tmp_path, heard):
 
 
 def test_the_document_names_every_metric(tmp_path):
-    script = "import sys; from tus import metrics; from tus.stores.directory import DirectoryStore; "
+    script = "import sys; from tus import metrics; from tus.stores.directory.store import DirectoryStore; "
     script += "store = DirectoryStore(sys.argv[1]); store.sweep(); sys.stdout.buffer.write(metrics.expose(store))"
     command = [sys.executable, "-c", script, str(tmp_path)]
     text = subprocess.run(command, check=True, capture_output=True, cwd=ROOT, timeout=60).stdout.decode()

@@ -9,8 +9,8 @@ from urllib.parse import unquote, urljoin
 import pytest
 
 from tests.wsgi import OCTETS, TUS, call
-from tus import serve
-from tus.page import Page
+from tus.apps.page import Page
+from tus.cli import serve
 
 
 class Looking(HTMLParser):

@@ -22,9 +22,10 @@ import pytest
 from tests.clients import sample, settled_offset
 from tests.cutting_proxy import CuttingProxy
 from tests.serving import command, free_port, wait_for_port
-from tus import Filter, serve
-from tus.filenames import safe_filename
-from tus.page import Page
+from tus import Filter
+from tus.apps.page import Page
+from tus.cli import serve
+from tus.http.filenames import safe_filename
 
 pytestmark = pytest.mark.browser
 

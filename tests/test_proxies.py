@@ -5,7 +5,7 @@ import pytest
 from tests.subjects import PATH, SUBJECTS, FilterSubject
 from tus.models import Request
 from tus.options import Options
-from tus.proxies import Forwarded, forwarded, is_trusted, public_url
+from tus.protocols.forwarded import Forwarded, forwarded, is_trusted, public_url
 
 TRUSTED = ("10.0.0.0/8", "::1/128")
 

@@ -27,10 +27,12 @@ from tusclient.client import TusClient
 from tests.clients import head, offset_of, wait_for_offset
 from tests.serving import ROOT, command, free_port
 from tests.wsgi import OCTETS, TUS, call
-from tus import Filter, Upload, cli, serve
+from tus import Filter, Upload
+from tus.apps.files import Files
+from tus.cli import main as cli
+from tus.cli import serve
 from tus.errors import OptionError
-from tus.files import Files
-from tus.stores.directory import DirectoryStore
+from tus.stores.directory.store import DirectoryStore
 
 TUS_COMMAND = os.path.join(sysconfig.get_path("scripts"), "tus")
 PROMPT = 5  # seconds in which a server has ended
@@ -860,7 +862,7 @@ CRASH = """
 import os, sys
 import tests.wsgi
 from tus import Filter
-from tus.files import Files
+from tus.apps.files import Files
 
 store, landed, url = sys.argv[1:]
 link = os.link
@@ -908,7 +910,7 @@ def _refuse(environ, start_response):
 
 def test_an_acceptance_that_failed_is_made_up_for(tmp_path, landed, monkeypatch):
     """The same within one process: the record could not be written, and then it can."""
-    from tus.stores.claims import DirectoryClaim
+    from tus.stores.directory.claims import DirectoryClaim
 
     def fail(claim, answer):
         raise OSError(5, "Input/output error")

@@ -17,8 +17,8 @@ import tus
 from tests.test_docs import blocks
 from tests.wsgi import OCTETS, TUS, call
 from tus.errors import OptionError
+from tus.handover.spool import Spool, SpoolEmpty
 from tus.models import State, Upload
-from tus.spooling import Spool, SpoolEmpty
 
 ROOT = Path(__file__).parents[1]
 

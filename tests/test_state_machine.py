@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, multiple, rule
 
 from tests.subjects import SUBJECTS
-from tus.stores import files, open_store
+from tus.stores import open_store
+from tus.stores.directory import record as files
 
 MAX_SIZE = 3000
 
@@ -183,7 +184,7 @@ class Uploads(RuleBasedStateMachine):
             if where == "slot":
                 broken = mock.patch.object(files.SideCar, "write_slot", dying)
         # A body that is longer than the smallest block takes the way of sessions instead of the short one.
-        small = mock.patch("tus.receiving.SMALL", 0 if large else 64 * 1024)
+        small = mock.patch("tus.server.reception.SMALL", 0 if large else 64 * 1024)
         with broken, small, pytest.raises(Crash):
             self.subject.patch(model.url, len(model.data), data, headers, **how)
         self.restart()

@@ -16,9 +16,13 @@ from unittest import mock
 import pytest
 
 from tus.errors import OptionError, StorageFull, UploadGone, UploadLocked, UploadReplaced
+from tus.filesystem import locks
 from tus.models import Response, State, Upload
-from tus.stores import copying, expiry, files, locks, sidecar
-from tus.stores.directory import DirectoryStore, prepare_directory
+from tus.stores import copying
+from tus.stores.directory import expiry
+from tus.stores.directory import record as files
+from tus.stores.directory import record_format as sidecar
+from tus.stores.directory.store import DirectoryStore, prepare_directory
 from tus.stores.memory import MemoryStore
 from tus.testing import Clock, StoreSuite
 
@@ -519,7 +523,7 @@ import resource, sys
 resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, resource.RLIM_INFINITY))
 from tus.errors import StorageFull
 from tus.models import Upload
-from tus.stores.directory import DirectoryStore
+from tus.stores.directory.store import DirectoryStore
 store = DirectoryStore(sys.argv[1])
 upload = store.create(Upload("", length=300_000))
 try:

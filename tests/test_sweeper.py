@@ -8,7 +8,7 @@ import time
 
 from tests.serving import ROOT
 from tests.subjects import FilterSubject
-from tus import sweeper
+from tus.stores import sweeper
 from tus.stores.memory import MemoryStore
 
 

@@ -6,7 +6,10 @@ import pytest
 
 from tus.errors import RequestError
 from tus.exchange import exchange
-from tus.exchange.effects import (
+from tus.models import Intent, Request, Response, State, Upload
+from tus.options import Options
+from tus.protocols.bodies import Body, Intake, body_length
+from tus.protocols.effects import (
     Authorize,
     Begin,
     Claim,
@@ -19,12 +22,10 @@ from tus.exchange.effects import (
     Remove,
     Settle,
 )
-from tus.models import Intent, Request, Response, State, Upload
-from tus.options import Options
-from tus.protocol import tus1, tus1_replies
-from tus.protocol.handing import Outcome
-from tus.protocol.intake import Body, Intake, body_length
-from tus.protocol.routing import Target, is_under, route, upload_id_of
+from tus.protocols.routing import Target, is_under, route, upload_id_of
+from tus.protocols.tus1 import replies as tus1_replies
+from tus.protocols.tus1 import requests as tus1
+from tus.protocols.tus1.withholding import Outcome
 
 ID, OTHER = "a" * 32, "b" * 32
 SITE = "http://example.org"

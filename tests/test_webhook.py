@@ -108,7 +108,7 @@ def id_of(url):
 
 
 def test_every_event_as_tusd_has_it(site, endpoint, tmp_path, monkeypatch):
-    monkeypatch.setattr("tus.receiving._TELL_EVERY", 0)
+    monkeypatch.setattr("tus.server.reception._TELL_EVERY", 0)
     subject, data = site(*ALL, keep_finished="true"), b"x" * 300_000
     url = subject.url(len(data), NAMED | {"X-Thing": "1"}, environ={"REMOTE_ADDR": "192.0.2.1"})
     endpoint.wait(2)  # one of the outbox is not in order with what is asked at once
@@ -271,7 +271,7 @@ def test_pre_finish_and_pre_terminate_reject(site, endpoint):
 
 
 def test_post_receive_stops_an_upload(site, endpoint, monkeypatch):
-    monkeypatch.setattr("tus.receiving._TELL_EVERY", 0)
+    monkeypatch.setattr("tus.server.reception._TELL_EVERY", 0)
     subject = site("post-receive", "post-terminate")
     endpoint.answers["post-receive"] = [500, b"{", {"StopUpload": True, "HTTPResponse": TEAPOT}]
     url = subject.url(10**6)

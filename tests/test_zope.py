@@ -22,7 +22,7 @@ from tests.test_docs import blocks
 from tests.wsgi import OCTETS, TUS, call
 from tus import Tus, Zope2RequestAdapter, errors
 from tus.models import State, Upload
-from tus.stores.directory import DirectoryStore
+from tus.stores.directory.store import DirectoryStore
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
@@ -476,7 +476,7 @@ ERRORS = [
 @pytest.mark.parametrize("method", ["PATCH", "HEAD"])
 @pytest.mark.parametrize("error", ERRORS, ids=lambda error: f"{error.status}-{error.__name__}")
 def test_every_status_reaches_the_client(tmp_path, error, method):
-    from tus.protocol import tus1_replies
+    from tus.protocols.tus1 import replies as tus1_replies
 
     try:
         refusal = error()

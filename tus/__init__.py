@@ -4,11 +4,11 @@ from tus.adapters.webob import WebobAdapter
 from tus.adapters.zope import Zope2RequestAdapter
 from tus.errors import Rejected, TusException
 from tus.filter import Filter
+from tus.handover.spool import spool
 from tus.hooks.events import HookEvent, HookReply
 from tus.models import Upload
 from tus.options import Options
-from tus.server import Tus
-from tus.spooling import spool
+from tus.server.sync import Tus
 
 __all__ = [
     "Filter",

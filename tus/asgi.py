@@ -22,11 +22,9 @@ from tus.adapters.asgi import (
     full_path,
     scope_without_client,
 )
-from tus.aio import AsyncTus, Loop, in_thread
-from tus.backlog import Backlog
 from tus.converters import is_async
 from tus.errors import OptionError
-from tus.handover import (
+from tus.handover.attempt import (
     ABOUT_KEY,
     HANDOVER_KEY,
     INTENT_KEY,
@@ -36,11 +34,13 @@ from tus.handover import (
     offer,
     verdict_of,
 )
+from tus.handover.backlog import Backlog
+from tus.handover.receivers import hooks_of, receiver_of
 from tus.models import Intent, Response, Upload
 from tus.options import Options
-from tus.protocol.handing import offered_method
-from tus.protocol.routing import is_under
-from tus.receivers import hooks_of, receiver_of
+from tus.protocols.routing import is_under
+from tus.protocols.tus1.withholding import offered_method
+from tus.server.aio import AsyncTus, Loop, in_thread
 from tus.stores import open_store
 from tus.stores.interface import Claim
 

@@ -14,9 +14,9 @@ from urllib.parse import unquote
 from tus.adapters.wsgi import Environ
 from tus.errors import OptionError
 from tus.filter import Filter, StartResponse, WsgiApp
-from tus.handover import UPLOAD_KEY
+from tus.handover.attempt import UPLOAD_KEY
 from tus.models import Upload
-from tus.protocol.routing import is_under
+from tus.protocols.routing import is_under
 
 _DEFAULT_EXPIRE = 30 * 86400  # seconds
 _FOR_EVER = 100 * 365 * 86400  # seconds; a record has to expire at some time

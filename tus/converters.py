@@ -15,9 +15,9 @@ from functools import partial
 from typing import Any, Literal, TypeVar
 from urllib.parse import urlsplit
 
-from tus.digests import NAMES
 from tus.hooks.events import HookType
 from tus.models import Intent
+from tus.protocols.digests import NAMES
 
 Fsync = Literal["none", "finish", "always"]
 Handover = Literal["request", "background"]

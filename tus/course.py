@@ -17,18 +17,18 @@ from functools import partial
 from typing import Any
 
 from tus.adapters.interface import Face
-from tus.backlog import Backlog
-from tus.driver import Asker, Driver
 from tus.errors import OptionError, RequestError, StorageUnavailable
 from tus.events import Answered, Begun, emit, listen
 from tus.exchange import exchange
-from tus.exchange.effects import Effect, Peek, Receive, Steps
-from tus.handover import Handing, Receiver
-from tus.logs import log_events
+from tus.handover.attempt import Handing, Receiver
+from tus.handover.backlog import Backlog
+from tus.handover.receivers import hooks_of
 from tus.models import Response, Upload
+from tus.monitoring.logs import log_events
 from tus.options import Options
-from tus.protocol import tus1
-from tus.receivers import hooks_of
+from tus.protocols.effects import Effect, Peek, Receive, Steps
+from tus.protocols.tus1 import requests as tus1
+from tus.server.runner import Asker, Driver
 from tus.stores.interface import Reads, Store, extensions_of
 
 log = logging.getLogger(__name__)

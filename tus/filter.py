@@ -10,25 +10,17 @@ from types import TracebackType
 from typing import Any, BinaryIO
 from weakref import WeakSet
 
+from tus.adapters.filebody import FileBody
 from tus.adapters.wsgi import SURROUNDINGS, Environ, WsgiAdapter, environ_without_client, full_path
-from tus.backlog import Backlog
 from tus.errors import OptionError
-from tus.filebody import FileBody
-from tus.handover import (
-    ABOUT_KEY,
-    HANDOVER_KEY,
-    INTENT_KEY,
-    LONGEST_ANSWER,
-    UPLOAD_KEY,
-    offer,
-    verdict_of,
-)
+from tus.handover.attempt import ABOUT_KEY, HANDOVER_KEY, INTENT_KEY, LONGEST_ANSWER, UPLOAD_KEY, offer, verdict_of
+from tus.handover.backlog import Backlog
+from tus.handover.receivers import hooks_of, receiver_of
 from tus.models import IETF, Intent, Response, Upload
 from tus.options import Options
-from tus.protocol.handing import offered_method
-from tus.protocol.routing import is_under
-from tus.receivers import hooks_of, receiver_of
-from tus.server import Tus
+from tus.protocols.routing import is_under
+from tus.protocols.tus1.withholding import offered_method
+from tus.server.sync import Tus
 from tus.stores import open_store
 from tus.stores.interface import Claim
 

@@ -10,8 +10,8 @@ from enum import IntEnum, StrEnum
 from http import HTTPStatus
 from typing import Protocol
 
-from tus.filenames import safe_filename
-from tus.headers import parse_metadata
+from tus.http.filenames import safe_filename
+from tus.http.headers import parse_metadata
 
 #: The protocols, as the option ``protocols`` and the records of uploads name them: tus 1.0.0, and Resumable Uploads for
 #: HTTP.

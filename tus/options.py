@@ -68,7 +68,7 @@ class Options:
         max_size: the largest upload, in bytes; 0 means no limit.
         max_metadata_size: the longest ``Upload-Metadata`` field, in bytes; 0 means no limit.
         digest: the algorithms of the digests that are computed of each whole file.
-        fsync: when data is forced to the disk, see :mod:`tus.stores.directory`.
+        fsync: when data is forced to the disk, see :mod:`tus.stores.directory.store`.
         cors_allow_origin: the origins whose pages may upload; none but the same origin by default, ``*`` for any.
         cors_allow_credentials: whether those pages may send cookies.
         protocols: those that are spoken, ``tus`` for tus 1.0.0 and ``ietf`` for Resumable Uploads for HTTP.

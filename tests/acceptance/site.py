@@ -178,7 +178,7 @@ def _directory():
 @functools.cache
 def _options():
     """What the filter, or the middleware, is made with; everything else is prepared."""
-    from tus.protocol import handing
+    from tus.protocols.tus1 import withholding as handing
 
     settings = json.loads(os.environ[_SETTINGS])
     handing.FIRST_DELAY = settings["first_delay"]
@@ -208,14 +208,14 @@ def _middleware():
 
 
 def _tell_the_whole_offset():
-    from tus.protocol import handing
+    from tus.protocols.tus1 import withholding as handing
 
     handing.is_told_complete = lambda upload, options: True
 
 
 def _accept_before_asking():
-    from tus.exchange import completion
-    from tus.protocol import handing
+    from tus.protocols import handover as completion
+    from tus.protocols.tus1 import withholding as handing
 
     completion.outcome_of = lambda status, options: handing.Outcome.ACCEPTED
 

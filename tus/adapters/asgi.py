@@ -15,9 +15,9 @@ try:
 except ImportError as missing:
     raise ImportError("ASGI needs anyio, which is installed by: pip install 'tus[asgi]'") from missing
 
-from tus.filebody import BLOCK, FileBody
+from tus.adapters.filebody import BLOCK, FileBody
 from tus.models import IETF, Request, Response, Upload
-from tus.protocol.tus1 import MEDIA_TYPE, effective_method
+from tus.protocols.tus1.requests import MEDIA_TYPE, effective_method
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]

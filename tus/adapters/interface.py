@@ -34,7 +34,7 @@ class Adapter(Face, Replaces, Protocol):
 
     Attributes:
         stream: the raw body, unread. It must not be the framework's own wrapper where that reads ahead, keeps a copy
-            or drops bytes at a disconnect; :class:`~tus.body.Body` does the bounding.
+            or drops bytes at a disconnect; :class:`~tus.server.body.Body` does the bounding.
     """
 
     @property

@@ -10,9 +10,9 @@ from functools import lru_cache
 from typing import Any, BinaryIO, cast
 from urllib.parse import quote, urlsplit
 
-from tus.filebody import BLOCK, FileBody
+from tus.adapters.filebody import BLOCK, FileBody
 from tus.models import Readable, Request, Response, Upload
-from tus.protocol.tus1 import MEDIA_TYPE, effective_method
+from tus.protocols.tus1.requests import MEDIA_TYPE, effective_method
 
 Environ = dict[str, Any]
 

@@ -15,9 +15,9 @@ from typing import Any, BinaryIO, cast
 
 from tus.adapters.wsgi import EnvironHeaders
 from tus.models import Readable, Request, Response, Upload
-from tus.protocol import tus1_replies
 from tus.protocol.recognising import PARTIAL_UPLOAD, profile_of
-from tus.protocol.tus1 import MEDIA_TYPE, effective_method
+from tus.protocols.tus1 import replies as tus1_replies
+from tus.protocols.tus1.requests import MEDIA_TYPE, effective_method
 
 #: What an empty PATCH says in place of the request that is run again.
 _EMPTY_PATCH = {

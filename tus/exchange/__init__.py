@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tus.exchange.answering import exchange
-from tus.exchange.completion import hand_over_alone
+from tus.protocols.exchange import exchange
+from tus.protocols.handover import hand_over_alone
 
 __all__ = ["exchange", "hand_over_alone"]

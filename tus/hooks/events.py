@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
-from tus.headers import format_metadata
+from tus.http.headers import format_metadata
 from tus.models import Request, Response, Upload, is_upload_id
 
 

@@ -23,8 +23,8 @@ from typing import Final
 from weakref import ref
 
 from tus.errors import UploadLocked
-from tus.stores.files import sync_directory
-from tus.stores.locks import lock, unlock
+from tus.filesystem.locks import lock, unlock
+from tus.stores.directory.record import sync_directory
 
 log = logging.getLogger(__name__)
 

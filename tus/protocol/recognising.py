@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from tus import headers, structured
+from tus.http import headers, structured
 from tus.models import IETF, TUS, Request
 from tus.options import Options
-from tus.protocol.profiles import PROFILES, UNVERSIONED, Profile
+from tus.protocols.ietf.profiles import PROFILES, UNVERSIONED, Profile
 
 VERSION_FIELD = "Upload-Draft-Interop-Version"
 PARTIAL_UPLOAD = "application/partial-upload"

@@ -18,8 +18,8 @@ def open_store(options: Options) -> Store:
     Raises:
         OptionError: the directory does not serve.
     """
-    from tus.stores.directory import DirectoryStore, prepare_directory
-    from tus.stores.quota import Limits
+    from tus.stores.directory.quota import Limits
+    from tus.stores.directory.store import DirectoryStore, prepare_directory
 
     return DirectoryStore(
         prepare_directory(options.tmp_file_dir),

@@ -14,8 +14,8 @@ from zope.publisher.interfaces import IPublishTraverse
 from tus.adapters.zope import Zope2RequestAdapter
 from tus.errors import OptionError, StorageUnavailable
 from tus.models import is_upload_id
-from tus.protocol import tus1_replies
-from tus.server import Tus
+from tus.protocols.tus1 import replies as tus1_replies
+from tus.server.sync import Tus
 from tus.zope import settings
 from tus.zope.interfaces import IUploadReceiver
 from tus.zope.permission import CONTEXT_KEY

@@ -1,0 +1,151 @@
+"""``tus fsck``: what is wrong, and what can be done about it."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from textwrap import wrap
+from typing import Any
+
+from tus.cli import arguments as directories
+from tus.cli import text
+from tus.filesystem.locks import check_locks_work
+from tus.stores.directory.fsck import check as fsck
+from tus.stores.directory.fsck.check import Finding, Severity
+
+_WIDTH = 100  # characters of a line, where words allow it
+
+
+def add_commands(commands: Any) -> None:
+    """Add ``fsck`` to the subparsers of the command line."""
+    check: argparse.ArgumentParser = commands.add_parser(
+        "fsck",
+        help="look for damage, and repair it",
+        description="Look for damage among the uploads of a directory; servers may run meanwhile. The exit status is 0 "
+        "where there is none, or none any more, and 1 where there is.",
+    )
+    directories.add_positional(check)
+    check.add_argument(
+        "--repair",
+        action="store_true",
+        help="repair what is safe to; no received bytes are removed, what cannot be trusted is set aside",
+    )
+    check.add_argument("--verbose", action="store_true", help="tell what is normal beside running servers, too")
+    check.add_argument("--json", action="store_true", help="a JSON object")
+    check.set_defaults(run=_fsck)
+
+
+@dataclass(slots=True)
+class _Totals:
+    """What the findings add up to."""
+
+    damaged: int = 0
+    repaired: int = 0  # of the damaged
+    repairable: int = 0  # of those that are not repaired
+    notices: int = 0
+    expired: int = 0
+
+    def add(self, finding: Finding, outcome: str | None) -> None:
+        if finding.kind == "expired":
+            self.expired += 1
+        elif finding.severity == Severity.DAMAGE:
+            self.damaged += 1
+            self.repaired += outcome == ""
+        elif finding.severity == Severity.NOTICE:
+            self.notices += 1
+        if finding.repair and outcome is None:
+            self.repairable += 1
+
+    @property
+    def status(self) -> int:
+        """The exit status."""
+        return 0 if self.damaged == self.repaired else 1
+
+    def __str__(self) -> str:
+        parts = [f"{self.damaged} damaged" if self.damaged else "no damage"]
+        if self.repaired:
+            parts.append(f"{self.repaired} of them repaired")
+        if self.notices:
+            parts.append(text.count_text(self.notices, "notice"))
+        if self.expired:
+            parts.append(f"{self.expired} expired, which tus clean removes")
+        return ", ".join(parts)
+
+
+def _fsck(options: argparse.Namespace) -> int:
+    directory = directories.find(options.dir)
+    if options.repair:
+        check_locks_work(directory)
+    totals = _Totals()
+    findings = _counted(_checked(options.dir, directory, options.repair), totals)
+    shown = ((finding, outcome) for finding, outcome in findings if options.verbose or _matters(finding))
+    if options.json:
+        print('{"findings":')
+        for line in text.json_array(_as_json(finding, outcome) for finding, outcome in shown):
+            print(line)
+        rest = {"damaged": totals.damaged, "repaired": totals.repaired, "expired": totals.expired}
+        print(f", {json.dumps(rest)[1:]}")
+        return totals.status
+    for finding, outcome in shown:
+        for line in _lines(finding, outcome):
+            print(line)
+    print(totals)
+    if totals.repairable and not options.repair:
+        print(f"{totals.repairable} can be repaired, by tus fsck --repair")
+    return totals.status
+
+
+def _checked(given: str, directory: str, repair: bool) -> Iterator[tuple[Finding, str | None]]:
+    yield from fsck.check(directory, repair)
+    if not os.path.samefile(given, directory):  # tus serve tries whether finished files can be linked there
+        yield from fsck.check(given, repair, probes_only=True)
+
+
+def _counted(findings: Iterator[tuple[Finding, str | None]], totals: _Totals) -> Iterator[tuple[Finding, str | None]]:
+    for finding, outcome in findings:
+        totals.add(finding, outcome)
+        yield finding, outcome
+
+
+def _matters(finding: Finding) -> bool:
+    return finding.severity != Severity.NORMAL
+
+
+def _lines(finding: Finding, outcome: str | None) -> Iterator[str]:
+    yield f"{finding.severity}: {text.printable(finding.id)}: {finding.kind}"
+    yield from _wrapped(finding.explanation)
+    words = finding.repair.words if finding.repair else ""
+    if outcome == "":
+        yield from _wrapped(f"Repaired: {words}.")
+    elif outcome is not None:
+        yield from _wrapped(f"Not repaired: {outcome}.")
+    elif words:
+        yield from _wrapped(f"--repair would {words}.")
+    elif finding.reason:
+        yield from _wrapped(f"Left alone: {finding.reason}.")
+
+
+def _wrapped(sentence: str) -> list[str]:
+    return wrap(
+        sentence,
+        _WIDTH,
+        initial_indent="  ",
+        subsequent_indent="  ",
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+
+
+def _as_json(finding: Finding, outcome: str | None) -> dict[str, object]:
+    return {
+        "id": finding.id,
+        "kind": finding.kind,
+        "severity": str(finding.severity),
+        "explanation": finding.explanation,
+        "repair": finding.repair.words if finding.repair else None,
+        "repaired": None if outcome is None else outcome == "",
+        "reason": outcome or finding.reason or None,
+    }

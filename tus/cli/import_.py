@@ -1,0 +1,189 @@
+"""``tus import``: take over the uploads that another program has begun, so that their clients go on by HEAD and PATCH.
+
+What the readers of :mod:`tus.cli.import_formats` find becomes uploads of ours (see :mod:`tus.stores.directory.adopt`). After that the
+other program's record is given another name, so that it cannot write to the data any more. Finished uploads are left
+where they are, because they were handed over when their last byte came; finished parts still wait for the others, and
+are taken.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+from tus.cli.import_formats import READERS, Found, Left, names
+from tus.converters import as_duration
+from tus.errors import OptionError, TusException, UploadLocked
+from tus.filesystem.locks import lock, unlock
+from tus.models import State, Upload, is_upload_id
+from tus.stores.directory.adopt import CannotAdopt, How, adopt, check, clear, is_known
+from tus.stores.directory.store import prepare_directory
+
+_TAKEN = ".imported"  # behind the name of a record whose upload was taken
+
+
+def add_command(commands: Any) -> None:
+    """Add ``import`` to the subparsers of the command line."""
+    parser: argparse.ArgumentParser = commands.add_parser(
+        "import",
+        help="take over the unfinished uploads of another program",
+        description="Take over the unfinished uploads of another program, which must not run any more, so that their "
+        "clients go on at this one, under the same last segment of the URL.",
+        epilog=f"A record that was taken is renamed to end in {_TAKEN}. Where nothing has been sent since, renaming it "
+        "back gives the upload to the other program again, if its data is in place. Running this twice is harmless.",
+    )
+    parser.add_argument("dir", metavar="DIR", help="the other program's directory of uploads")
+    parser.add_argument("--from", dest="format", required=True, choices=list(READERS), help="the other program")
+    parser.add_argument(
+        "--into",
+        metavar="TMP_FILE_DIR",
+        help="a tmp_file_dir, or the --dir of tus serve (default: DIR, where data then need not move)",
+    )
+    parser.add_argument(
+        "--valid",
+        metavar="DURATION",
+        default="1d",
+        help="how long they are kept from now on if no byte comes, 0 for ever (default: %(default)s)",
+    )
+    parser.add_argument("--dry-run", action="store_true", help="say what would be done, and do nothing")
+    parser.add_argument("--force", action="store_true", help="go on although there are lock files of tusd")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Run ``tus import``.
+
+    Raises:
+        OptionError: an argument is wrong.
+        TusException: something could not be taken; what could be was.
+    """
+    source = os.path.abspath(arguments.dir)
+    if not os.path.isdir(source):
+        raise OptionError("DIR", f"there is no directory {arguments.dir!r}")
+    try:
+        valid = as_duration(arguments.valid)
+    except ValueError as error:
+        raise OptionError("--valid", f"{error}; it is {arguments.valid!r}") from None
+    directory = _target(arguments.into, arguments.dry_run) if arguments.into else source
+    if not arguments.force:
+        _check_stopped(source, arguments.format)
+    if directory == source and not arguments.dry_run:
+        prepare_directory(directory)
+    counts: Counter[str] = Counter()
+    size = 0
+    taken = "would be taken" if arguments.dry_run else "taken"
+    with contextlib.ExitStack() as alone:
+        for path in {source, directory} if not arguments.dry_run else {source}:
+            alone.enter_context(_alone(path))
+        if not arguments.dry_run:
+            clear(directory)
+        for found in READERS[arguments.format](source):
+            word, text = _take(found, source, directory, valid, arguments.dry_run)
+            counts[word] += 1
+            size += found.offset if word == taken else 0
+            print(f"{word}: {_shown(found.id)}: {text}", flush=True)
+            for warning in found.warnings:
+                print(f"warning: {_shown(found.id)}: {warning}", file=sys.stderr)
+    print(f"{counts[taken]} {taken} ({size} bytes), {counts['left']} left, {counts['FAILED']} failed")
+    if counts["FAILED"]:
+        raise TusException(f"{counts['FAILED']} of the uploads could not be taken")
+
+
+@contextlib.contextmanager
+def _alone(directory: str) -> Iterator[None]:
+    """Nobody else takes over uploads from this directory, or into it, meanwhile."""
+    fd = os.open(directory, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        try:
+            lock(fd, limit=0)
+        except UploadLocked:
+            raise TusException("somebody else is taking over uploads there just now; wait until that is done") from None
+        try:
+            yield
+        finally:
+            unlock(fd)
+    finally:
+        os.close(fd)
+
+
+def _target(into: str, is_dry_run: bool) -> str:
+    inner = os.path.join(into, ".tus")
+    if os.path.isdir(inner):
+        into = inner
+    if is_dry_run:
+        if not os.path.isdir(os.path.dirname(os.path.abspath(into))):
+            raise OptionError("--into", f"there is no directory to make {into!r} in")
+        return os.path.abspath(into)
+    return prepare_directory(into)
+
+
+def _check_stopped(directory: str, program: str) -> None:
+    locks = [name for name in names(directory, ".lock") if program == "tusd"]
+    locked = [name for name in locks if os.path.lexists(os.path.join(directory, name + ".info"))]
+    if locked:
+        raise TusException(
+            f"tusd has {len(locked)} of these uploads locked (the first is {_shown(locked[0])}.lock), so it seems to "
+            "run; stop it first, or say --force if these are left from a tusd that was killed"
+        )
+
+
+def _take(found: Found, source: str, directory: str, valid: int, is_dry_run: bool) -> tuple[str, str]:
+    """Returns in a word what became of it, and the rest of the line."""
+    if is_upload_id(found.id) and is_known(directory, found.id):
+        found_again = found.problem is None and not is_dry_run
+        return _attempt(found, source, directory, valid) if found_again else ("left", "it was taken before")
+    if found.problem is not None:
+        return ("left" if isinstance(found.problem, Left) else "FAILED"), str(found.problem)
+    if not is_dry_run:
+        return _attempt(found, source, directory, valid)
+    try:
+        check(directory, _upload(found, valid), found.data)
+    except CannotAdopt as error:
+        return "FAILED", str(error)
+    return "would be taken", _progress(found)
+
+
+def _attempt(found: Found, source: str, directory: str, valid: int) -> tuple[str, str]:
+    try:
+        owner = os.stat(found.record if directory == source else directory)
+        how = adopt(directory, _upload(found, valid), found.data, (owner.st_uid, owner.st_gid))
+        if not os.path.lexists(found.record + _TAKEN):
+            os.rename(found.record, found.record + _TAKEN)
+    except CannotAdopt as error:
+        return "FAILED", str(error)
+    except OSError as error:
+        return "FAILED", str(error.strerror)
+    if how is How.KNOWN:
+        return "left", "it was taken before"
+    where = {How.MOVED: ", moved", How.COPIED: f", copied; {_shown(found.data or '')} can go"}.get(how, "")
+    return "taken", _progress(found) + where
+
+
+def _upload(found: Found, valid: int) -> Upload:
+    now = time.time()
+    return Upload(
+        id=found.id,
+        offset=found.offset,
+        length=found.length,
+        raw_metadata=found.raw_metadata,
+        concat="partial" if found.is_partial else None,
+        state=State.COMPLETE if found.offset == found.length else State.RECEIVING,
+        created_at=min(found.changed_at, now),
+        expires_at=now + valid if valid else None,
+    )
+
+
+def _progress(found: Found) -> str:
+    announced = "an unknown number of" if found.length is None else str(found.length)
+    return f"{'a part, ' if found.is_partial else ''}{found.offset} of {announced} bytes"
+
+
+def _shown(name: str) -> str:
+    """A name that cannot tell a terminal anything."""
+    return name if name.isprintable() else repr(name)

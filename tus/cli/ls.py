@@ -1,0 +1,192 @@
+"""``tus ls`` and ``tus show``: what there is."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from tus.cli import arguments as directories
+from tus.cli import text
+from tus.errors import TusException, UploadGone, UploadLocked, UploadNotFound
+from tus.models import TUS, State, Upload
+from tus.stores import Store
+
+_HEADING = ("ID", "STATE", "OFFSET", "LENGTH", "%", "AGE", "EXPIRES", "NAME")
+_RIGHT = (2, 3, 4, 5, 6)  # columns of numbers
+
+
+def add_commands(commands: Any) -> None:
+    """Add ``ls`` and ``show`` to the subparsers of the command line."""
+    ls: argparse.ArgumentParser = commands.add_parser(
+        "ls", help="list the uploads of a directory", description=_ls.__doc__
+    )
+    directories.add_positional(ls)
+    which = ls.add_mutually_exclusive_group()
+    which.add_argument("--unfinished", action="store_true", help="only those that wait for bytes")
+    which.add_argument("--finished", action="store_true", help="only those of which every byte has come")
+    which.add_argument("--pending", action="store_true", help="only those that the application is still to take")
+    ls.add_argument("--bytes", action="store_true", help="exact sizes, in bytes")
+    ls.add_argument("--json", action="store_true", help="a JSON array of objects, one for each upload")
+    ls.set_defaults(run=_ls)
+
+    show: argparse.ArgumentParser = commands.add_parser(
+        "show", help="tell all about one upload", description=_show.__doc__
+    )
+    show.add_argument("id", metavar="ID", help="the upload's id, or enough of its beginning")
+    directories.add_option(show)
+    show.add_argument("--json", action="store_true", help="a JSON object, the same as in tus ls --json")
+    show.set_defaults(run=_show)
+
+
+def _ls(options: argparse.Namespace) -> None:
+    """List the uploads of a directory, the oldest first."""
+    store = directories.open_directory(options.dir)
+    now = time.time()
+    order: list[tuple[float, bytes]] = []  # not the uploads, whose metadata can be long
+    widths = [len(heading) for heading in _HEADING]
+    finished = pinned = 0
+    for upload in directories.uploads_in(store):
+        if not _is_wanted(upload, options):
+            continue
+        order.append((upload.created_at, bytes.fromhex(upload.id)))
+        finished += upload.is_complete
+        pinned += _pinned(upload)
+        if not options.json:
+            widths = list(map(max, widths, map(len, _row(upload, now, options.bytes))))
+    uploads = _in_order(store, sorted(order))
+    if options.json:
+        for line in text.json_array(text.as_json(upload, now) for upload in uploads):
+            print(line)
+        return
+    if not order:
+        kinds = [f"{kind} " for kind in ("unfinished", "finished", "pending") if getattr(options, kind)]
+        print(f"no {''.join(kinds)}uploads in {text.printable(options.dir)}")
+        return
+    _print_row(_HEADING, widths)
+    for upload in uploads:
+        _print_row(_row(upload, now, options.bytes), widths)
+    held = f"{pinned} bytes" if options.bytes else text.size_text(pinned)
+    unfinished = len(order) - finished
+    print(f"{text.count_text(len(order), 'upload')}, {unfinished} unfinished and {finished} finished, holding {held}")
+
+
+def _is_wanted(upload: Upload, options: argparse.Namespace) -> bool:
+    if options.pending:
+        return upload.is_pending
+    return not (upload.is_complete if options.unfinished else options.finished and not upload.is_complete)
+
+
+def _in_order(store: Store, order: list[tuple[float, bytes]]) -> Iterator[Upload]:
+    for _, upload_id in order:
+        try:
+            yield store.load(upload_id.hex())
+        except (UploadNotFound, UploadGone, UploadLocked, OSError):
+            continue  # a server is at work beside us
+
+
+def _pinned(upload: Upload) -> int:
+    try:
+        return os.lstat(upload.path).st_size if upload.path else upload.offset
+    except OSError:
+        return 0
+
+
+def _row(upload: Upload, now: float, exact: bool) -> tuple[str, ...]:
+    size_text = str if exact else text.size_text
+    return (
+        upload.id,
+        text.state_text(upload),
+        size_text(upload.offset),
+        "?" if upload.length is None else size_text(upload.length),
+        text.percent_text(upload),
+        text.duration_text(now - upload.created_at),
+        text.expiry_text(upload, now),
+        text.printable(text.name_of(upload)),
+    )
+
+
+def _print_row(row: tuple[str, ...], widths: list[int]) -> None:
+    cells = [
+        cell.rjust(width) if column in _RIGHT else cell.ljust(width)
+        for column, (cell, width) in enumerate(zip(row[:-1], widths, strict=False))
+    ]
+    print("  ".join([*cells, row[-1]]).rstrip())
+
+
+def _show(options: argparse.Namespace) -> None:
+    """Tell all about one upload."""
+    store = directories.open_directory(options.dir)
+    try:
+        upload = store.load(directories.whole_id(store, options.id))
+    except UploadNotFound:
+        raise TusException(f"{text.printable(options.id)}: there is no upload of this id") from None
+    except UploadLocked:
+        raise TusException(f"{text.printable(options.id)}: an application is taking it just now; try again") from None
+    except UploadGone as error:
+        raise TusException(f"{text.printable(options.id)}: {_lost(error)}") from None
+    except TusException as error:
+        raise TusException(f"{text.printable(options.id)}: {error}") from None
+    now = time.time()
+    if options.json:
+        print(json.dumps(text.as_json(upload, now), indent=2))
+        return
+    for name, value in _about(upload, now):
+        print(f"{name + ':' if name else '':11} {value}")
+
+
+def _lost(error: UploadGone) -> str:
+    return f"it cannot go on, and clients hear: {error} tus fsck tells more"
+
+
+def _about(upload: Upload, now: float) -> Iterator[tuple[str, str]]:
+    yield "id", upload.id
+    yield "state", text.state_text(upload)
+    if name := text.name_of(upload):
+        yield "name", text.printable(name)
+    yield "offset", _exactly(upload.offset)
+    yield "length", "not told yet" if upload.length is None else _exactly(upload.length)
+    yield "received", text.percent_text(upload)
+    yield "created", f"{text.iso_text(upload.created_at)}, {text.duration_text(now - upload.created_at)} ago"
+    expiry = text.expiry_text(upload, now)
+    if expiry in ("never", "expired"):
+        yield "expires", "has expired; the next sweep removes it" if expiry == "expired" else "never by itself"
+    else:
+        yield "expires", f"{text.iso_text(upload.expires_at)}, in {expiry}"
+    if upload.is_complete and not upload.is_partial:
+        yield from _about_hand_over(upload, now)
+    if upload.protocol != TUS:
+        yield "protocol", upload.protocol
+    if upload.principal is not None:
+        yield "principal", text.printable(upload.principal)
+    for number, (key, value) in enumerate(text.metadata_of(upload).items()):
+        yield "" if number else "metadata", f"{text.printable(key)} = {text.printable(value)}"
+    for name, digest in upload.digests:
+        yield name, digest.hex()
+    for number, part in enumerate(upload.parts):
+        yield "" if number else "parts", part
+    if upload.path is not None:
+        kept = os.path.lexists(upload.path)
+        gone = "the application has it" if upload.state == State.ACCEPTED else "not there"
+        yield "data", text.printable(upload.path) if kept else gone
+
+
+def _about_hand_over(upload: Upload, now: float) -> Iterator[tuple[str, str]]:
+    if upload.since:
+        yield "since", f"{text.iso_text(upload.since)}, {text.duration_text(now - upload.since)} ago"
+    asked = (
+        "the application was not asked" if not upload.attempts else f"asked {text.count_text(upload.attempts, 'time')}"
+    )
+    yield "attempts", asked + ("" if not upload.is_pending or upload.is_known else "; no client knows of it")
+    if upload.error:
+        yield "error", text.printable(upload.error)
+    if upload.answer is not None:
+        yield "answer", f"{upload.answer.status} {text.printable(upload.answer.reason)}"
+    yield "key", upload.key
+
+
+def _exactly(size: int) -> str:
+    return f"{size} bytes" if size < 1024 else f"{size} bytes ({text.size_text(size)})"

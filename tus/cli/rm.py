@@ -1,0 +1,74 @@
+"""``tus rm`` and ``tus clean``: what is to go."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import Any
+
+from tus.cli import arguments as directories
+from tus.cli import text
+from tus.errors import TusException, UploadGone, UploadLocked, UploadNotFound
+from tus.stores import Store
+from tus.stores.directory.fsck import check as fsck
+from tus.stores.interface import Expires
+
+
+def add_commands(commands: Any) -> None:
+    """Add ``rm`` and ``clean`` to the subparsers of the command line."""
+    remove: argparse.ArgumentParser = commands.add_parser("rm", help="remove uploads", description=_remove.__doc__)
+    remove.add_argument("ids", metavar="ID", nargs="+", help="an upload's id, or enough of its beginning")
+    directories.add_option(remove)
+    remove.set_defaults(run=_remove)
+
+    clean: argparse.ArgumentParser = commands.add_parser(
+        "clean", help="remove expired uploads", description=_clean.__doc__
+    )
+    directories.add_positional(clean)
+    clean.add_argument("--dry-run", action="store_true", help="say what would go, and remove nothing")
+    clean.set_defaults(run=_clean)
+
+
+def _remove(options: argparse.Namespace) -> int:
+    """Remove uploads with all that has come of them, finished ones too. Their clients are told to begin again."""
+    store = directories.open_directory(options.dir)
+    failed = 0
+    for given in options.ids:
+        problem = _remove_one(store, given)
+        if problem:
+            failed = 1
+            print(f"tus: {text.printable(given)}: {problem}", file=sys.stderr)
+    return failed
+
+
+def _remove_one(store: Store, given: str) -> str:
+    """Remove an upload; returns what is in the way of that."""
+    try:
+        upload_id = directories.whole_id(store, given)
+        store.remove(upload_id)
+    except UploadNotFound:
+        return "there is no upload of this id"
+    except UploadLocked:
+        return "it is being handed over to the application, or joined with others, just now; try again after that"
+    except UploadGone as error:
+        return f"{error} tus fsck tells more"
+    except TusException as error:
+        return str(error)
+    print(f"{upload_id} removed")
+    return ""
+
+
+def _clean(options: argparse.Namespace) -> None:
+    """Remove the uploads of a directory that have expired, and the records that were kept long enough."""
+    store = directories.open_directory(options.dir)
+    if not options.dry_run:
+        assert isinstance(store, Expires)
+        print(f"{store.sweep()} removed")
+        return
+    count = size = 0
+    for upload in fsck.expired(directories.find(options.dir)):
+        name = text.printable(text.name_of(upload))
+        print(f"{upload.id}  {text.state_text(upload)}, {text.size_text(upload.offset)}{name and '  ' + name}")
+        count += 1
+        size += upload.offset if not upload.is_complete or upload.is_partial else 0
+    print(f"{count} would be removed, holding {text.size_text(size)}")

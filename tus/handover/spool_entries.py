@@ -1,0 +1,175 @@
+"""An entry of the spool: its record, its lock, and how it moves from one state to the next."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import shutil
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from tus.filesystem.locks import unlock
+from tus.models import Upload
+from tus.stores.directory.record import sync_directory
+
+State = Literal["new", "claimed", "done", "failed"]
+STATES: tuple[State, ...] = ("new", "claimed", "done", "failed")
+
+REMOVED = "removed-"  #: what the names of entries begin with that are on their way out, in ``tmp``
+_LONGEST_ERROR = 500  # characters
+
+
+@dataclass(frozen=True, slots=True)
+class SpooledUpload:
+    """A finished upload, for a worker.
+
+    Attributes:
+        key: the same for every attempt at this upload; 32 hexadecimal digits, not a secret.
+        path: of the data. It may be moved away.
+        filename: the client's name of it, made safe; ``"unnamed"`` where there is none.
+        length: in bytes.
+        metadata: the client's, as it came.
+        principal: who has sent it, None where nobody knows.
+        created_at: when the upload was begun, in seconds since 1970.
+        handed_over_at: when it came into the spool.
+        attempts: how often a worker has failed with it, or died over it.
+        error: of the last of them.
+        digests: of the whole file, by algorithm, see the option ``digest``.
+    """
+
+    key: str
+    path: str
+    filename: str
+    length: int
+    metadata: Mapping[str, bytes] = field(repr=False)
+    principal: str | None
+    created_at: float
+    handed_over_at: float
+    attempts: int = 0
+    error: str | None = None
+    digests: Mapping[str, bytes] = field(default_factory=dict, repr=False)
+
+    @property
+    def text_metadata(self) -> dict[str, str]:
+        """The metadata as text; bytes that are not UTF-8 are replaced."""
+        return {name: value.decode("utf-8", "replace") for name, value in self.metadata.items()}
+
+
+class Entry:
+    """An entry whose lock is ours."""
+
+    def __init__(self, directory: str, state: State, key: str, fd: int, attempts: int, delay: float) -> None:
+        self._directory = directory
+        self._state: State = state
+        self._key = key
+        self._fd = fd
+        self._attempts = attempts
+        self._delay = delay
+        self._process = os.getpid()
+        self._record = _read(self._path)
+
+    @property
+    def _path(self) -> str:
+        return os.path.join(self._directory, self._state, self._key)
+
+    @property
+    def upload(self) -> SpooledUpload:
+        return read_upload(self._path)
+
+    @property
+    def not_before(self) -> float:
+        return float(self._record["not_before"])
+
+    @property
+    def done_at(self) -> float:
+        return float(self._record.get("done_at") or 0)
+
+    def change(self, **values: object) -> None:
+        self._record |= values
+        write_record(self._path, self._record)
+
+    def move(self, state: State) -> None:
+        if self._process != os.getpid():
+            return  # a forked child, which has left the block as its parent will
+        old, self._state = self._path, state
+        os.rename(old, self._path)
+        sync_directory(os.path.dirname(self._path))
+        sync_directory(os.path.dirname(old))
+
+    def finish(self) -> None:
+        if self._process == os.getpid():
+            self.change(done_at=time.time())
+            self.move("done")
+
+    def fail(self, error: str) -> None:
+        if self._process != os.getpid():
+            return
+        failures = int(self._record["attempts"]) + 1
+        pause = min(self._delay * 2 ** min(failures - 1, 30), 300.0)
+        self.change(attempts=failures, error=error[:_LONGEST_ERROR], not_before=time.time() + pause)
+        self.move("failed" if 0 < self._attempts <= failures else "new")
+
+    def remove(self) -> None:
+        grave = os.path.join(self._directory, "tmp", REMOVED + self._key)
+        os.rename(self._path, grave)
+        shutil.rmtree(grave)
+
+    def unlock(self) -> None:
+        if self._process == os.getpid():
+            unlock(self._fd)
+        os.close(self._fd)
+
+
+def _read(entry: str) -> dict[str, Any]:
+    with open(os.path.join(entry, "upload.json"), "rb") as file:
+        record: dict[str, Any] = json.load(file)
+        return record
+
+
+def write_record(entry: str, record: Mapping[str, object]) -> None:
+    """Write an entry's record, on the disk, in the place of the one that is there."""
+    path = os.path.join(entry, "upload.json")
+    with open(path + ".new", "w") as file:
+        json.dump(record, file, indent=1)
+        file.flush()
+        os.fsync(file.fileno())
+    os.rename(path + ".new", path)
+    sync_directory(entry)
+
+
+def read_upload(entry: str) -> SpooledUpload:
+    """What a worker gets of an entry, by its path."""
+    record = _read(entry)
+    return SpooledUpload(
+        key=record["key"],
+        path=os.path.join(entry, "data"),
+        filename=record["filename"],
+        length=record["length"],
+        metadata={name: base64.b64decode(value) for name, value in record["metadata"].items()},
+        principal=record["principal"],
+        created_at=record["created_at"],
+        handed_over_at=record["handed_over_at"],
+        attempts=record["attempts"],
+        error=record["error"],
+        digests={name: base64.b64decode(value) for name, value in record.get("digests", {}).items()},
+    )
+
+
+def new_record(upload: Upload, key: str, now: float) -> dict[str, object]:
+    """What is written down of an upload: everything but its id, by which anybody could get at it."""
+    return {
+        "key": key,
+        "filename": upload.filename if upload.filename != upload.id else key,
+        "length": upload.length,
+        "metadata": {name: base64.b64encode(value).decode() for name, value in upload.metadata.items()},
+        "principal": upload.principal,
+        "digests": {name: base64.b64encode(value).decode() for name, value in upload.digests},
+        "created_at": upload.created_at,
+        "handed_over_at": now,
+        "attempts": 0,
+        "error": None,
+        "not_before": 0,
+    }

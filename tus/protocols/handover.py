@@ -1,0 +1,202 @@
+"""Once every byte is there: the finished upload's way into the application, written once for every driver.
+
+Like :mod:`tus.exchange`, whose parts these generators are, they decide and yield effects, and do nothing themselves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from dataclasses import dataclass
+from typing import Any
+
+from tus.errors import BadRequest, NotTaken, RequestError
+from tus.hooks.events import HookReply, HookType
+from tus.models import IETF, Request, Response, State, Upload
+from tus.options import Options
+from tus.protocols import cors, digests
+from tus.protocols import hook_replies as hooking
+from tus.protocols.effects import (
+    Ask,
+    Begin,
+    Claim,
+    Digest,
+    Effect,
+    HandingEffect,
+    Offer,
+    Offered,
+    Promise,
+    Queue,
+    ReadBack,
+    Settle,
+    Steps,
+    Tell,
+    Unqueue,
+)
+from tus.protocols.tus1 import replies as tus1_replies
+from tus.protocols.tus1.withholding import Outcome, goes_aside, outcome_of
+
+
+@dataclass(frozen=True, slots=True)
+class Handed:
+    """What came of a hand-over.
+
+    Attributes:
+        outcome: of the attempt, or of an earlier one.
+        answer: the application's, with what pre-finish adds to a success.
+        digests: those of the file that are known.
+    """
+
+    outcome: Outcome
+    answer: Response
+    digests: digests.Digests = ()
+
+
+def hand_over(
+    upload: Upload, options: Options, pending: Response, last_bytes: bytes = b""
+) -> Generator[HandingEffect, Any, Handed]:
+    """Ask the application to take an upload.
+
+    Args:
+        upload: a complete one, known if a client's request names it.
+        options: the operator's choices.
+        pending: what the client hears where the caller takes the upload by itself, and has not said what it does.
+        last_bytes: bytes that a client has sent once more, which must be the last of those that are stored.
+
+    Raises:
+        BadRequest: they are not.
+        UploadLocked: somebody else is at it.
+    """
+    upload = yield Claim(upload)
+    if not upload.is_pending:
+        return decided(upload)  # by another request, while this one was on its way
+    if last_bytes and (yield ReadBack(len(last_bytes))) != last_bytes:
+        raise BadRequest("The last byte is not the one that is stored, so this is another file; create a new upload.")
+    if upload.hashes:
+        upload = yield Digest()
+        if digests.differs(upload):
+            answer = digests.rejection()
+            yield Settle(Outcome.REJECTED, answer, None)
+            return Handed(Outcome.REJECTED, answer, upload.digests)
+    upload = yield Begin(goes_aside(upload.attempts + 1, options))
+    if options.has_hooks:
+        yield Queue(HookType.POST_FINISH, upload)  # before the application is asked: its yes must not be lost over this
+    offered, added = yield from _offer(upload, options, pending)
+    outcome = offered.outcome or outcome_of(offered.answer.status, options)
+    answer = offered.answer
+    if options.has_hooks and outcome != Outcome.ACCEPTED:
+        yield Unqueue(HookType.POST_FINISH, upload)
+    if outcome == Outcome.POSTPONED:
+        yield Settle(outcome, None, offered.error or f"the answer was {answer.status} {answer.reason}")
+        return Handed(outcome, answer, upload.digests)
+    if outcome == Outcome.ACCEPTED:
+        answer = hooking.merged(answer, added)
+    yield Settle(outcome, _kept(answer, outcome, upload), None)
+    if options.has_hooks and outcome == Outcome.ACCEPTED:
+        yield Tell(HookType.POST_FINISH, upload)
+    return Handed(outcome, answer, upload.digests)
+
+
+def _offer(
+    upload: Upload, options: Options, pending: Response
+) -> Generator[HandingEffect, Any, tuple[Offered, HookReply | None]]:
+    reply: HookReply | None = None
+    if options.has_hooks:
+        try:
+            reply = yield Ask(HookType.PRE_FINISH, upload)
+        except RequestError as error:
+            return Offered(tus1_replies.refused(error, is_head=False), f"a hook failed: {error}"), None
+        if reply is not None and reply.reject:
+            return Offered(hooking.rejection(reply), outcome=Outcome.REJECTED), None
+        if reply is not None and (objection := hooking.objection(reply)) is not None:
+            return Offered(objection), None
+    offered: Offered = yield Offer(pending)
+    return offered, reply
+
+
+#: What an application says to one client, and to no other that asks the same later.
+_PERSONAL = frozenset({"set-cookie", "set-cookie2", "www-authenticate", "proxy-authenticate", "authentication-info"})
+
+
+def _kept(answer: Response, outcome: Outcome, upload: Upload) -> Response:
+    """What is written down of an answer: what a client gets to hear of it.
+
+    That is all of a rejection, and of a success to a client of the IETF protocol; and the header fields of another.
+    """
+    lends = outcome == Outcome.ACCEPTED and upload.protocol != IETF
+    headers = tus1_replies.lent_headers(answer) if lends else answer.headers
+    headers = [(name, value) for name, value in headers if name.lower() not in _PERSONAL]
+    if lends:
+        return Response(answer.status, answer.reason, headers)
+    if isinstance(answer.body, tuple):
+        return Response(answer.status, answer.reason, headers, answer.body)
+    kept = [(name, value) for name, value in headers if name.lower() != "content-length"]
+    return Response(answer.status, answer.reason, kept)  # too long
+
+
+def decided(upload: Upload) -> Handed:
+    """What came of the hand-over of an upload that is accepted or rejected."""
+    if upload.state == State.REJECTED:
+        return Handed(Outcome.REJECTED, upload.answer or hooking.rejection(HookReply()), upload.digests)
+    return Handed(Outcome.ACCEPTED, upload.answer or Response(204, "No Content"), upload.digests)
+
+
+def hand_over_alone(upload: Upload, options: Options) -> Generator[HandingEffect, Any, Handed]:
+    """Ask the application to take an upload of which no client asks.
+
+    Raises:
+        UploadLocked: somebody else is at it.
+    """
+    return (yield from hand_over(upload, options, Response(503, "Service Unavailable")))
+
+
+def completed(
+    upload: Upload,
+    response: Response,
+    request: Request,
+    options: Options,
+    unfinished: Response | None = None,
+    last_bytes: bytes = b"",
+) -> Steps:
+    """Hand a complete upload over.
+
+    Args:
+        upload: see :func:`hand_over`.
+        response: what the client hears once the application has it.
+        request: the head.
+        options: the operator's choices.
+        unfinished: what it hears if the application is to be asked again; that one's own answer by default.
+        last_bytes: see there.
+    """
+    handed = yield from handed_over(upload, request, options, unfinished, last_bytes)
+    if handed is None:
+        return digests.described(response, upload.digests)
+    if handed.outcome == Outcome.POSTPONED and unfinished is not None:
+        return unfinished
+    return reply_to(response, handed)
+
+
+def handed_over(
+    upload: Upload, request: Request, options: Options, unfinished: Response | None = None, last_bytes: bytes = b""
+) -> Generator[Effect, Any, Handed | None]:
+    """Hand over now, or None where that happens in the background."""
+    if (yield from promised(upload, options)):
+        return None
+    pending = unfinished or tus1_replies.refused(NotTaken(), is_head=False)
+    cors.apply(request, pending, options)
+    return (yield from hand_over(upload, options, pending, last_bytes))
+
+
+def promised(upload: Upload, options: Options) -> Generator[Effect, Any, bool]:
+    """Leave the hand-over to whoever does it in the background, if that is the way; returns whether it is."""
+    is_rejected = bool(upload.digests) and digests.differs(upload)  # which its client can as well hear at once
+    if options.handover != "background" or is_rejected:
+        return False
+    yield Promise(upload)
+    return True
+
+
+def reply_to(response: Response, handed: Handed) -> Response:
+    """What the client hears of a hand-over; the response is what it hears where the application has the upload."""
+    if handed.outcome == Outcome.ACCEPTED:
+        return digests.described(tus1_replies.answered(response, handed.answer), handed.digests)
+    return tus1_replies.relayed(handed.answer, "POST" if response.status == 201 else "PATCH")

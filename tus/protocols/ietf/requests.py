@@ -1,0 +1,340 @@
+"""Resumable Uploads for HTTP (draft-ietf-httpbis-resumable-upload) as pure decisions.
+
+What the drafts do differently is in :mod:`tus.protocols.ietf.profiles`; a request's head becomes a command by :func:`parse`,
+and a command and the stored upload become an :class:`~tus.protocols.bodies.Intake` by :func:`decide_append`. What was
+then done becomes a response in :mod:`tus.protocols.ietf.replies`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from email.message import Message
+from email.utils import collapse_rfc2231_value
+from typing import Any, Final
+
+from tus.errors import (
+    BadRequest,
+    Forbidden,
+    HeaderTooLarge,
+    InconsistentLength,
+    MethodNotAllowed,
+    OffsetMismatch,
+    TooLarge,
+    TooSmall,
+    UnsupportedMediaType,
+    UploadCompleted,
+    UploadNotFound,
+)
+from tus.http import headers, structured
+from tus.models import Request, State, Upload
+from tus.options import Options
+from tus.protocol.recognising import PARTIAL_UPLOAD
+from tus.protocols import digests
+from tus.protocols.bodies import Body, Intake, body_length, check_size
+from tus.protocols.ietf.profiles import Missing, Profile
+from tus.protocols.routing import Target, target_of
+
+CREATION_METHODS: Final = ("POST", "PUT", "PATCH")
+
+_NO_TYPES = frozenset({"", PARTIAL_UPLOAD, "application/offset+octet-stream"})  # what says nothing about the file
+_STATE_FIELDS = ("Upload-Offset", "Upload-Complete", "Upload-Incomplete", "Upload-Length")
+
+
+@dataclass(frozen=True, slots=True)
+class Create:
+    """A new upload, with its first bytes or all of them in the body (section "Upload Creation").
+
+    Attributes:
+        complete: whether the body is the whole representation.
+        length: its bytes, None where that is not known.
+        raw_metadata: what the request says of it, as an ``Upload-Metadata`` field.
+        body: what the request announces.
+    """
+
+    complete: bool
+    length: int | None
+    raw_metadata: str
+    body: Body
+
+
+@dataclass(frozen=True, slots=True)
+class Append:
+    """Bytes for an upload, perhaps the last ones (section "Upload Append").
+
+    Attributes:
+        upload_id: the upload.
+        offset: where the body belongs.
+        complete: whether it ends the upload; None where this version has that depend on the length.
+        length: the whole upload's bytes, None where the request does not tell.
+        body: what the request announces.
+    """
+
+    upload_id: str
+    offset: int
+    complete: bool | None
+    length: int | None
+    body: Body
+
+
+@dataclass(frozen=True, slots=True)
+class Inspect:
+    """Where does the upload stand? (section "Offset Retrieval")"""
+
+    upload_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Cancel:
+    """Forget the upload (section "Upload Cancellation")."""
+
+    upload_id: str
+
+
+Command = Create | Append | Inspect | Cancel
+
+
+# -- From the request's head to a command -------------------------------------------------------------------------
+
+
+def target(request: Request, options: Options) -> Target:
+    """Which upload the request is about."""
+    return target_of(request, request.method, options)
+
+
+def parse(request: Request, profile: Profile, options: Options) -> Command:
+    """What a request asks for.
+
+    Args:
+        request: the head, of any method but OPTIONS.
+        profile: the version that it speaks.
+        options: the operator's choices.
+
+    Raises:
+        RequestError: the request contradicts the protocol or itself.
+    """
+    where = target(request, options)
+    if where.upload_id is None:
+        if request.method not in CREATION_METHODS:
+            raise MethodNotAllowed(", ".join((*CREATION_METHODS, "OPTIONS")))
+        return _parse_create(request, profile, options)
+    if not where.upload_id:
+        raise UploadNotFound()
+    match request.method:
+        case "PATCH":
+            return _parse_append(request, profile, where.upload_id)
+        case "HEAD" | "GET":
+            _check_stateless(request, profile)
+            return Inspect(where.upload_id)
+        case "DELETE":
+            _check_stateless(request, profile)
+            return Cancel(where.upload_id)
+    raise MethodNotAllowed("HEAD, GET, PATCH, DELETE, OPTIONS")
+
+
+def _check_stateless(request: Request, profile: Profile) -> None:
+    if profile.forbids_state:
+        for name in _STATE_FIELDS:
+            if request.headers.get(name) is not None:
+                raise BadRequest(f"{request.method} must not have {name} in this version of the protocol.")
+
+
+def _parse_complete(request: Request, profile: Profile) -> bool | None:
+    value = structured.parse_boolean(request.headers.get(profile.complete_field))
+    return value if value is None or not profile.is_inverted else not value
+
+
+def _parse_create(request: Request, profile: Profile, options: Options) -> Create:
+    complete = _parse_complete(request, profile)
+    if complete is None:
+        raise BadRequest(f"{profile.complete_field} must be ?1 or ?0.")
+    length = structured.parse_count(request.headers.get("Upload-Length"))
+    check_size(length, options)
+    body = _parse_body(request)
+    if body.length is not None:
+        if length is not None and (body.length > length or (complete and body.length < length)):
+            raise InconsistentLength(f"Upload-Length is {length}, but the body has {body.length} bytes.")
+        length = body.length if complete else length
+    return Create(complete, length, _parse_metadata(request, options), body)
+
+
+def _parse_append(request: Request, profile: Profile, upload_id: str) -> Append:
+    media_type = headers.media_type(request.headers.get("Content-Type") or "")
+    if profile.needs_media_type and media_type != PARTIAL_UPLOAD:
+        accepted = [("Accept-Patch", PARTIAL_UPLOAD)]
+        raise UnsupportedMediaType(f"Content-Type must be {PARTIAL_UPLOAD}.", accepted)
+    offset = structured.parse_count(request.headers.get("Upload-Offset"))
+    if offset is None:
+        raise BadRequest("Upload-Offset must be a whole number.")
+    complete = _parse_complete(request, profile)
+    if complete is None:
+        if profile.missing == Missing.REFUSED:
+            raise BadRequest(f"{profile.complete_field} must be ?1 or ?0.")
+        complete = True if profile.missing == Missing.COMPLETES else None
+    length = structured.parse_count(request.headers.get("Upload-Length"))
+    return Append(upload_id, offset, complete, length, _parse_body(request))
+
+
+def _parse_body(request: Request) -> Body:
+    return Body(body_length(request), digests.parse_digest(request.headers.get("Content-Digest")))
+
+
+def _parse_metadata(request: Request, options: Options) -> str:
+    """The file's name and type in the form that both protocols keep; clients that came from tus send that field too."""
+    raw_metadata = request.headers.get("Upload-Metadata") or ""
+    if len(raw_metadata) > options.max_metadata_size > 0:
+        raise HeaderTooLarge(f"Upload-Metadata may have at most {options.max_metadata_size} bytes.")
+    metadata = headers.parse_metadata(raw_metadata)
+    content_type = (request.headers.get("Content-Type") or "").strip()
+    added = {}
+    if "filetype" not in metadata and headers.media_type(content_type) not in _NO_TYPES:
+        added["filetype"] = content_type
+    filename = _parse_filename(request.headers.get("Content-Disposition") or "")
+    if filename and "filename" not in metadata:
+        added["filename"] = filename
+    if not added:
+        return raw_metadata
+    # What the client has written stays as it is: it may have keys that the package would not write.
+    formatted = ",".join(filter(None, (raw_metadata.strip(" \t"), headers.format_metadata(added))))
+    if len(formatted) > options.max_metadata_size > 0:
+        raise HeaderTooLarge("Content-Type and Content-Disposition are too long.")
+    return formatted
+
+
+def _parse_filename(disposition: str) -> str:
+    """The file name in a ``Content-Disposition`` (RFC 6266), empty where there is none.
+
+    Where it is there twice, the one that says its character set is meant.
+    """
+    if not disposition:
+        return ""
+    message = Message()
+    message["Content-Disposition"] = disposition.replace("\r", "").replace("\n", "")
+    try:
+        parameters: list[Any] = message.get_params([], "content-disposition")
+        names = [value for key, value in parameters[1:] if key.lower() == "filename"]
+        for name in names:
+            if isinstance(name, tuple):
+                return collapse_rfc2231_value(name)
+        name = names[0] if names else ""
+    except (LookupError, ValueError, TypeError):  # an unknown character set, or parts of which one has no number
+        return ""
+    try:
+        return str(name).encode("latin-1").decode()  # what is not escaped is mostly UTF-8
+    except ValueError:
+        return str(name)
+
+
+# -- From a command and the stored upload to a decision -----------------------------------------------------------
+
+
+def decide_first_bytes(command: Create, profile: Profile, options: Options) -> Intake | None:
+    """How the body of a creation is taken in; None where there is none.
+
+    Raises:
+        TooLarge: it is larger, or the upload would be, than is allowed.
+    """
+    check_size(command.length, options)
+    completes = command.complete or profile.completes_at_length
+    if command.body.length == 0 and (completes or command.length != 0):
+        return None
+    _check_append_size(command.body, command.complete, options)
+    settles = 0 if command.length == 0 else None  # an empty upload that is yet to be completed
+    limit = _limit(0, command.length, command.body, options)
+    return Intake(0, settles, limit, command.body, completes, command.complete)
+
+
+def draft_length(command: Create, profile: Profile) -> int | None:
+    """The length with which the upload is made. One of 0 bytes is complete at once, so it may have to come later."""
+    stays_open = not command.complete and not profile.completes_at_length
+    return None if command.length == 0 and stays_open else command.length
+
+
+def decide_append(command: Append, upload: Upload, profile: Profile, options: Options) -> Intake:
+    """Whether, and how far, the body of an append may be taken in.
+
+    Raises:
+        Forbidden: the upload belongs to a concatenation.
+        OffsetMismatch: the bytes do not continue the upload.
+        InconsistentLength: the lengths contradict each other.
+        TooLarge: there are too many bytes.
+    """
+    if upload.concat is not None:
+        raise Forbidden("This upload belongs to a concatenation, which is of another protocol.")
+    if command.offset != upload.offset:
+        raise OffsetMismatch(upload.offset, command.offset)
+    _check_append_size(command.body, bool(command.complete), options)  # first, because its client can mend it
+    length = _decide_length(command, upload)
+    check_size(length, options)
+    completes = command.complete is not False or profile.completes_at_length
+    settles = length if upload.length is None or (completes and length == upload.offset) else None
+    limit = _limit(upload.offset, length, command.body, options)
+    return Intake(upload.offset, settles, limit, command.body, completes, bool(command.complete))
+
+
+def _decide_length(command: Append, upload: Upload) -> int | None:
+    """The upload's length, as far as it is known now (section "Length")."""
+    length = upload.length if command.length is None else command.length
+    if upload.length is not None and length != upload.length:
+        raise InconsistentLength(f"The upload's length is {upload.length} already; it cannot change.")
+    if length is not None and length < upload.offset:
+        raise InconsistentLength(f"The upload has {upload.offset} bytes already; its length cannot be less.")
+    if command.body.length is None:
+        return length
+    end = upload.offset + command.body.length
+    if length is not None and (end > length or (command.complete and end < length)):
+        raise InconsistentLength(f"The upload would have {end} bytes, but its length is {length}.", end > length)
+    return end if command.complete else length
+
+
+def is_asking_again(command: Append, upload: Upload) -> bool:
+    """Whether an append to an upload of which every byte is there asks for what came of it.
+
+    Raises:
+        OffsetMismatch: it takes the upload for one that goes on elsewhere.
+        UploadCompleted: it has more bytes.
+        InconsistentLength: it names another length.
+    """
+    if command.offset != upload.offset:
+        raise OffsetMismatch(upload.offset, command.offset)
+    if command.length is not None and command.length != upload.offset:
+        raise InconsistentLength(f"The upload's length is {upload.offset} already; it cannot change.")
+    if command.body.length:
+        raise UploadCompleted()
+    return command.complete is not False
+
+
+def _limit(offset: int, length: int | None, body: Body, options: Options) -> int | None:
+    """The most bytes that a body may have; what is known to be longer was refused before."""
+    limits = [options.max_append_size] if options.max_append_size else []
+    if length is not None:
+        limits.append(length - offset)
+    elif options.max_size:
+        limits.append(options.max_size - offset)
+    if limits and body.length is not None and body.length > min(limits):
+        raise TooLarge(f"The upload may have at most {options.max_size} bytes.")
+    return min(limits, default=None)
+
+
+def is_overrun(upload: Upload, intake: Intake) -> bool:
+    """Whether a body that had more bytes than it may have was longer than the upload, and not only than one body."""
+    length = upload.length if intake.length is None else intake.length
+    return length is not None and intake.limit == length - intake.offset
+
+
+def _check_append_size(body: Body, complete: bool, options: Options) -> None:
+    if body.length is None:
+        return
+    if options.max_append_size and body.length > options.max_append_size:
+        raise TooLarge(f"One request may have at most {options.max_append_size} bytes; send more of them.")
+    if body.length < options.min_append_size and not complete:
+        raise TooSmall(f"One request must have at least {options.min_append_size} bytes, except for the last.")
+
+
+# -- What a client is told ----------------------------------------------------------------------------------------
+
+
+def is_told_complete(upload: Upload, options: Options) -> bool:
+    """Whether a final response was made of the upload, so that there is nothing to ask for any more."""
+    if upload.is_pending:
+        return options.handover == "background"
+    return upload.state in (State.ACCEPTED, State.REJECTED)

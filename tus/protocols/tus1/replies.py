@@ -1,0 +1,164 @@
+"""tus 1.0.0: from what was done to a response. Pure.
+
+Law of this room: every reply to a client, refusals too, is built here, so every one carries ``Tus-Resumable``; and
+nothing is advertised that the given extensions do not contain.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from tus.checksums import DIGEST_SIZES
+from tus.errors import RequestError
+from tus.http.headers import http_date
+from tus.models import Response, Upload
+from tus.options import Options
+from tus.protocols.digests import described
+from tus.protocols.tus1.requests import VERSION
+from tus.protocols.tus1.withholding import is_length_withheld, is_told_complete, told_offset
+
+#: Every extension, in the order in which it is advertised.
+EXTENSIONS: Final = (
+    "creation",
+    "creation-with-upload",
+    "creation-defer-length",
+    "expiration",
+    "checksum",
+    "termination",
+    "concatenation",
+    "concatenation-unfinished",
+)
+
+# WSGI's own validator wants a Content-Type on every reply but a 204. Replies to HEAD need a Content-Length too: without
+# one waitress announces chunks and sends them, and cheroot hangs up.
+_TYPE = ("Content-Type", "text/plain; charset=utf-8")
+_EMPTY = (_TYPE, ("Content-Length", "0"))
+
+
+def discovered(options: Options, extensions: frozenset[str] | None) -> Response:
+    """The reply to OPTIONS (Core, OPTIONS): 200, because some browsers do not take a 204 for a preflight.
+
+    Args:
+        options: the operator's choices.
+        extensions: those that work; None where tus is not spoken.
+    """
+    if extensions is None:
+        return Response(200, "OK", [*_EMPTY])
+    response = Response(200, "OK", [("Tus-Resumable", VERSION), ("Tus-Version", VERSION)])
+    if extensions:
+        response.headers.append(("Tus-Extension", ",".join(name for name in EXTENSIONS if name in extensions)))
+    if options.max_size:
+        response.headers.append(("Tus-Max-Size", str(options.max_size)))
+    if "checksum" in extensions:
+        response.headers.append(("Tus-Checksum-Algorithm", ",".join(DIGEST_SIZES)))
+    response.headers.extend(_EMPTY)
+    return response
+
+
+def inspected(upload: Upload, options: Options) -> Response:
+    """The reply to HEAD (Core, HEAD; Concatenation for final uploads)."""
+    response = Response(200, "OK", [("Tus-Resumable", VERSION), ("Cache-Control", "no-store"), *_EMPTY])
+    if not upload.is_final or (upload.is_complete and is_told_complete(upload, options)):
+        response.headers.append(("Upload-Offset", str(told_offset(upload, options))))
+    if upload.length is not None and not is_length_withheld(upload, options):
+        response.headers.append(("Upload-Length", str(upload.length)))
+    elif not upload.is_final:
+        response.headers.append(("Upload-Defer-Length", "1"))
+    if upload.raw_metadata:
+        response.headers.append(("Upload-Metadata", upload.raw_metadata))
+    if upload.concat is not None:
+        response.headers.append(("Upload-Concat", upload.concat))
+    response.headers.extend(_expiry(upload))
+    return described(response, upload.digests)
+
+
+def downloaded(upload: Upload, response: Response, options: Options) -> Response:
+    """The reply to GET, which a client of the protocol can read as one to HEAD too."""
+    field = ("Upload-Offset", str(told_offset(upload, options))), ("Upload-Length", str(upload.offset))
+    headers = [("Tus-Resumable", VERSION), *response.headers, *field]
+    reply = Response(response.status, response.reason, headers, response.body)
+    return described(reply, upload.digests) if response.status < 300 else reply  # an error is no part of the file
+
+
+def created(upload: Upload, creation_url: str, with_offset: bool, offset: int | None = None) -> Response:
+    """The reply to a POST: 201 and where the upload is (Creation).
+
+    Args:
+        upload: as it stands.
+        creation_url: the URL that creates uploads.
+        with_offset: whether the request had bytes.
+        offset: what is told in place of the upload's.
+    """
+    response = Response(201, "Created", [("Tus-Resumable", VERSION), ("Location", upload_url(creation_url, upload.id))])
+    if with_offset or upload.is_complete:
+        response.headers.append(("Upload-Offset", str(upload.offset if offset is None else offset)))
+    response.headers.extend(_expiry(upload))
+    response.headers.extend(_EMPTY)
+    return response
+
+
+def upload_url(creation_url: str, upload_id: str) -> str:
+    """Where an upload is."""
+    return f"{creation_url}/{upload_id}"
+
+
+def appended(upload: Upload, offset: int | None = None) -> Response:
+    """The reply to a PATCH: 204 and how far the upload has come, or the offset given (Core, PATCH; Expiration)."""
+    told = upload.offset if offset is None else offset
+    return Response(204, "No Content", [("Tus-Resumable", VERSION), ("Upload-Offset", str(told)), *_expiry(upload)])
+
+
+def terminated() -> Response:
+    """The reply to a DELETE (Termination)."""
+    return Response(204, "No Content", [("Tus-Resumable", VERSION)])
+
+
+def _expiry(upload: Upload) -> list[tuple[str, str]]:
+    if upload.expires_at is None or (upload.is_complete and not upload.is_partial):
+        return []
+    return [("Upload-Expires", http_date(upload.expires_at))]
+
+
+# What describes the application's body, which is dropped, and what the protocol says itself.
+_NOT_KEPT = frozenset(
+    {"content-type", "content-length", "content-encoding", "content-range", "transfer-encoding"}
+    | {"content-digest", "repr-digest", "upload-offset", "upload-expires", "tus-resumable"}
+)
+
+
+def answered(ours: Response, theirs: Response) -> Response:
+    """What the client hears once the application has seen the finished file.
+
+    Args:
+        ours: what the protocol would have answered: a 204, or a 201 for a POST.
+        theirs: what the application answered. A 2xx lends its headers to ours, except Location on a POST, which is
+            the upload's; any other answer goes to the client as it is.
+    """
+    if not 200 <= theirs.status < 300:
+        return relayed(theirs, "POST" if ours.status == 201 else "PATCH")
+    kept = [pair for pair in lent_headers(theirs) if ours.status != 201 or pair[0].lower() != "location"]
+    return Response(ours.status, ours.reason, ours.headers + kept)
+
+
+def lent_headers(theirs: Response) -> list[tuple[str, str]]:
+    """The header fields of an application's success that the client gets."""
+    return [(name, value) for name, value in theirs.headers if name.lower() not in _NOT_KEPT]
+
+
+def relayed(answer: Response, method: str) -> Response:
+    """An application's own answer, which is no success, for the client."""
+    left_out = {"upload-offset", "tus-resumable"}
+    if method == "POST" and answer.status >= 400:
+        left_out.add("location")  # tuspy takes whatever has one for success
+    kept = [(name, value) for name, value in answer.headers if name.lower() not in left_out]
+    return Response(answer.status, answer.reason, [("Tus-Resumable", VERSION), *kept], answer.body)
+
+
+def refused(error: RequestError, is_head: bool) -> Response:
+    """The reply to a request that cannot be carried out."""
+    headers = [("Tus-Resumable", VERSION), *error.headers, _TYPE]
+    if is_head:
+        return Response(error.status, error.reason, [*headers, ("Content-Length", "0"), ("Cache-Control", "no-store")])
+    text = f"{error}\n".encode()
+    headers += [("X-Content-Type-Options", "nosniff"), ("Content-Length", str(len(text)))]
+    return Response(error.status, error.reason, headers, (text,))

@@ -1,0 +1,88 @@
+"""The body of a request: read within its bounds, on the fastest path that the server allows, and cut or not.
+
+Law of this room: what arrived before a cut is given out before the cut is told. Servers show a cut as a short read or
+as an exception of any kind (OSError, but ValueError under cheroot), and all of them block in ``read(n)`` until n bytes
+or the end have come. So a block is small enough that a reset or a death costs little, and grows only while the bytes
+come fast.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator
+
+from tus.models import Readable
+from tus.server.body_gunicorn import LARGEST, GunicornInput
+from tus.server.pace import Patience
+from tus.stores.interface import Block
+
+log = logging.getLogger(__name__)
+
+SMALLEST = 64 * 1024
+_WARM_UP = 16  # blocks of the smallest size before the first larger one
+_QUICK = 0.005  # seconds; a block that came faster lets the next one be twice as large
+
+
+class Body:
+    """A body that is read once, block by block.
+
+    Args:
+        stream: where the bytes come from; ``read`` may block.
+        length: the bytes announced, or None where the stream ends by itself.
+        patience: how long a client may be silent, or slow.
+
+    Attributes:
+        is_wanted: asked now and then while nothing comes, where the socket is known; False ends the body as a cut.
+        received: bytes given out so far.
+        cut: whether the connection ended early. Meaningful once :meth:`blocks` is exhausted.
+    """
+
+    def __init__(self, stream: Readable, length: int | None, patience: Patience | None = None) -> None:
+        self._stream = stream
+        self._length = length
+        self._patience = Patience() if patience is None else patience
+        self.is_wanted: Callable[[], bool] = lambda: True
+        self.received = 0
+        self.cut = False
+
+    def blocks(self) -> Iterator[Block]:
+        """The blocks of the body, none of them empty. A block is good until the next one is asked for."""
+        direct = GunicornInput.of(self._stream, self._length)
+        if direct is None:
+            return self._read()
+        return self._receive(direct)
+
+    def _read(self) -> Iterator[Block]:
+        size, count = SMALLEST, 0
+        pace = self._patience.pace()
+        while self._length is None or self.received < self._length:
+            wanted = size if self._length is None else min(size, self._length - self.received)
+            began = time.monotonic()
+            try:
+                block = self._stream.read(wanted)
+            except Exception as error:
+                log.debug("the body was cut after %d bytes: %r", self.received, error)
+                self.cut = True
+                return
+            if not block:
+                self.cut = self._length is not None
+                return
+            count += 1
+            quick = time.monotonic() - began < _QUICK
+            if count >= _WARM_UP and size < LARGEST and quick:
+                size *= 2
+            elif not quick:
+                size = SMALLEST
+            self.received += len(block)
+            yield block
+            if not pace.keeps_up(self.received) and self.received != self._length:
+                log.debug("the body was too slow, and given up after %d bytes", self.received)
+                self.cut = True
+                return
+
+    def _receive(self, direct: GunicornInput) -> Iterator[Block]:
+        for block in direct.blocks(lambda: self.is_wanted(), self._patience):
+            self.received += len(block)
+            yield block
+        self.cut = not direct.ended

@@ -1,0 +1,164 @@
+"""gunicorn's ``wsgi.input``, taken apart: blocks as they come, where its ``read`` would wait for full ones.
+
+What has come before a reset or a death is there to be kept, then; a body of known length is received straight into one
+buffer, which saves two copies of every byte; and a silent client does not hold its thread for ever. It rests on names
+that gunicorn does not promise, so each of them is looked for, and anything unfamiliar is read like any other stream.
+"""
+
+from __future__ import annotations
+
+import logging
+import select
+import ssl
+from collections.abc import Callable, Iterator
+from types import GeneratorType
+from typing import Any
+
+from tus.server.pace import Patience
+from tus.stores.interface import Block
+
+log = logging.getLogger(__name__)
+
+LARGEST = 1024 * 1024
+LOOK = 0.5  # seconds without a byte between two looks at whether there is a reason to wait on
+Wanted = Callable[[], bool]
+
+_interrupted = False
+
+
+def interrupt_all() -> None:
+    """Let every body of this process end as if its connection had been cut, so that what has come is kept.
+
+    For a server that is told to stop.
+    """
+    global _interrupted
+    _interrupted = True
+
+
+class GunicornInput:
+    """A body behind gunicorn.
+
+    Attributes:
+        ended: whether the body came to its end.
+    """
+
+    def __init__(self, body: Any, unreader: Any, chunked: bool) -> None:
+        self._body = body
+        self._reader = body.reader
+        self._unreader = unreader
+        self._chunked = chunked
+        self.ended = False
+
+    @classmethod
+    def of(cls, stream: Any, length: int | None) -> GunicornInput | None:
+        """The input, if the stream is gunicorn's and nothing of it was read."""
+        if type(stream).__module__ != "gunicorn.http.body" or not _is_empty(getattr(stream, "buf", None)):
+            return None
+        reader: Any = getattr(stream, "reader", None)
+        if length is None:
+            unreader = getattr(getattr(reader, "req", None), "unreader", None)
+            known = isinstance(getattr(reader, "parser", None), GeneratorType) and _is_empty(reader.buf)
+            known = known and hasattr(unreader, "chunk")
+        else:
+            unreader = getattr(reader, "unreader", None)
+            known = getattr(reader, "length", None) == length and type(reader).__name__ == "LengthReader"
+            known = known and hasattr(unreader, "take_buffered") and hasattr(unreader, "unread")
+        return cls(stream, unreader, length is None) if known and _can_wait(unreader) else None
+
+    def blocks(self, is_wanted: Wanted, patience: Patience) -> Iterator[Block]:
+        """The blocks; afterwards ``ended`` tells whether they are all.
+
+        Args:
+            is_wanted: asked while nothing comes; False ends the body.
+            patience: how long nothing, or little, may come.
+        """
+        wait = _Waiting(self._unreader.sock, is_wanted, patience)
+        for block in self._chunks(wait) if self._chunked else self._received(wait):
+            wait.received += len(block)
+            yield block
+        if not self.ended:
+            self._body.failed = True  # where the next request would begin on this connection is not known
+
+    def _chunks(self, wait: _Waiting) -> Iterator[Block]:
+        reader, unreader = self._reader, self._unreader
+        receive = unreader.chunk
+        unreader.chunk = lambda *hint, **hints: receive(*hint, **hints) if wait() else b""
+        try:
+            while True:
+                try:
+                    block = next(reader.parser, None)
+                except Exception as error:
+                    log.debug("a chunked body was cut: %r", error)
+                    return
+                if block is None:
+                    reader.parser = None
+                    self.ended = True
+                    return
+                if block:
+                    yield block
+        finally:
+            unreader.chunk = receive
+
+    def _received(self, wait: _Waiting) -> Iterator[Block]:
+        reader, unreader = self._reader, self._unreader
+        buffered = unreader.take_buffered()
+        if len(buffered) > reader.length:
+            unreader.unread(buffered[reader.length :])
+            buffered = buffered[: reader.length]
+        if buffered:
+            reader.length -= len(buffered)
+            yield buffered
+        if reader.length:
+            buffer = memoryview(bytearray(min(LARGEST, reader.length)))
+            while reader.length and (count := self._fill(wait, buffer[: reader.length])):
+                reader.length -= count
+                yield buffer[:count]
+        self.ended = not reader.length
+
+    def _fill(self, wait: _Waiting, buffer: memoryview) -> int:
+        """Wait for the first byte, then receive what there is; 0 where the connection ended."""
+        try:
+            return int(self._unreader.sock.recv_into(buffer)) if wait() else 0
+        except Exception as error:
+            log.debug("the body was cut with %d bytes to come: %r", self._reader.length, error)
+            return 0
+
+
+class _Waiting:
+    """Waits for a socket to have something; False where there is no reason to go on.
+
+    Attributes:
+        received: bytes that have come so far.
+    """
+
+    def __init__(self, socket: Any, is_wanted: Wanted, patience: Patience) -> None:
+        self._poll = select.poll()
+        self._poll.register(socket, select.POLLIN)
+        self._is_wanted = is_wanted
+        self._silence = patience.silence
+        self._pace = patience.pace()
+        self.received = 0
+
+    def __call__(self) -> bool:
+        silent = 0.0
+        while not _interrupted and self._pace.keeps_up(self.received):
+            if self._poll.poll(LOOK * 1000):
+                return True
+            silent += LOOK
+            if silent >= self._silence > 0 or not self._is_wanted():
+                log.debug("a body was given up after %.1f seconds without a byte", silent)
+                break
+        return False
+
+
+def _can_wait(unreader: Any) -> bool:
+    socket: Any = getattr(unreader, "sock", None)
+    return (
+        hasattr(socket, "recv_into")
+        and not isinstance(socket, ssl.SSLSocket)  # what it holds decrypted, poll() does not see
+        and socket.gettimeout() is None
+    )
+
+
+def _is_empty(buffer: Any) -> bool:
+    return buffer is not None and buffer.tell() == 0

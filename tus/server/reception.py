@@ -1,0 +1,228 @@
+"""From a request's body into an upload, block by block; whoever reads the body, synchronously or not, pours it in here.
+
+A driver does ``with sink: while ...: if not sink.write(block): break`` and then ``sink.end(cut)``.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from types import TracebackType
+from typing import Protocol, Self
+
+from tus.checksums import ALGORITHMS
+from tus.errors import ChecksumMismatch, RequestError, StorageFull
+from tus.hooks.events import HookReply
+from tus.models import Upload
+from tus.protocols.bodies import Intake
+from tus.protocols.effects import Peeked, Received
+from tus.stores.interface import AppendSession, Block, Store
+
+#: Is told how far an upload has come, and may have something to say about it.
+Watcher = Callable[[int], HookReply | None]
+
+SMALL = 64 * 1024  # bytes; a body of at most so many that is there already is one step in the store instead of three
+_TELL_EVERY = 1.0  # seconds
+
+
+class Sink(Protocol):
+    """Where a body goes."""
+
+    def write(self, *blocks: Block) -> bool:
+        """Take the next blocks, which are not kept; False where no more is wanted."""
+
+    def is_wanted(self) -> bool:
+        """Whether there is a point in waiting for more."""
+
+    def end(self, cut: bool) -> Received | Peeked:
+        """What came of it.
+
+        Args:
+            cut: whether the connection ended before the body did.
+        """
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
+    ) -> None: ...
+
+
+class Reception:
+    """Moves a body into an upload, as far as it comes.
+
+    Args:
+        store: where the upload is.
+        upload: as it was loaded.
+        intake: how the body is to be taken in.
+        watcher: told about once a second.
+
+    Raises:
+        ChecksumMismatch: from the last of its methods that is called; nothing of the body was kept.
+        RequestError: what the store raises.
+    """
+
+    def __init__(self, store: Store, upload: Upload, intake: Intake, watcher: Watcher | None = None) -> None:
+        self._store = store
+        self._upload = upload
+        self._intake = intake
+        self._watcher = watcher
+        self._told_at = time.monotonic()
+        self._hashers = [(ALGORITHMS[algorithm](), digest) for algorithm, digest in intake.body.checksums]
+        self._session: AppendSession | None = None
+        self._received = 0
+        self._held = b""
+        self._came: Received | None = None  # once that is known before the end
+
+    def write(self, *blocks: Block) -> bool:
+        fitting = self._fitting(blocks)
+        if fitting and not self._take(fitting):
+            return False
+        if len(fitting) < len(blocks):
+            self._came = Received(self._standing(), overran=True)
+            return False
+        return True
+
+    def _fitting(self, blocks: tuple[Block, ...]) -> tuple[Block, ...]:
+        """The blocks before the one that is too much."""
+        limit = self._intake.limit
+        if self._came is not None:
+            return ()
+        if limit is None:
+            return blocks
+        end = self._received
+        for count, block in enumerate(blocks):
+            end += len(block)
+            if end > limit:
+                return blocks[:count]
+        return blocks
+
+    def _take(self, blocks: tuple[Block, ...]) -> bool:
+        size = sum(map(len, blocks))
+        self._received += size
+        for hasher, _ in self._hashers:
+            for block in blocks:
+                hasher.update(block)
+        if self._session is None and self._intake.body.length == size <= SMALL:
+            self._verify()
+            self._came = self._append(blocks[0] if len(blocks) == 1 else b"".join(blocks))
+            return True
+        return self._write(blocks)
+
+    def _write(self, blocks: tuple[Block, ...]) -> bool:
+        session = self._open()
+        try:
+            if self._received == self._intake.limit and self._intake.body.length is None:
+                self._held = bytes(blocks[-1][-1:])  # it would complete the upload, and more may follow
+                blocks = (*blocks[:-1], blocks[-1][:-1])
+            if any(map(len, blocks)):
+                session.write(*blocks)
+        except StorageFull as error:
+            if self._hashers:
+                raise
+            self._came = Received(session.commit(), failure=error)
+            return False
+        return self._tell()
+
+    def _open(self) -> AppendSession:
+        if self._session is None:
+            intake = self._intake
+            session = self._store.open(
+                self._upload, intake.offset, intake.length, staged=bool(self._hashers), completes=intake.completes
+            )
+            self._session = session.__enter__()
+        return self._session
+
+    def _standing(self) -> Upload:
+        if self._session is None:
+            return self._upload
+        return self._session.upload if self._hashers else self._session.commit()
+
+    def _append(self, block: Block) -> Received:
+        intake = self._intake
+        if not block and intake.length is None and not intake.ends:
+            return Received(self._upload)
+        try:
+            settled = intake.length
+            if intake.ends and settled is None and self._upload.length is None:
+                settled = intake.offset + len(block)
+            return Received(self._store.append(self._upload, intake.offset, block, settled, intake.completes))
+        except StorageFull as error:
+            return Received(self._store.load(self._upload.id), failure=error)
+
+    def _tell(self) -> bool:
+        """Now and then a word on how far it has come; False where whoever hears it wants no more."""
+        if self._watcher is None or time.monotonic() - self._told_at < _TELL_EVERY:
+            return True
+        try:
+            reply = self._watcher(self._intake.offset + self._received - len(self._held))
+        except RequestError:
+            reply = None  # it is logged, and an upload does not suffer from it
+        self._told_at = time.monotonic()
+        if reply is None or not reply.stop:
+            return True
+        self._came = Received(self._standing(), stopped=reply)
+        return False
+
+    def _verify(self) -> None:
+        if any(hasher.digest() != digest for hasher, digest in self._hashers):
+            raise ChecksumMismatch()
+
+    def is_wanted(self) -> bool:
+        return self._session is None or self._session.is_current()
+
+    def end(self, cut: bool) -> Received:
+        if self._came is not None:
+            return self._came
+        if cut and self._hashers:
+            return Received(self._standing(), cut=True)
+        if self._session is None:  # not one byte came
+            if cut:
+                return Received(self._upload, cut=True)
+            self._verify()
+            return self._append(b"")
+        if self._held:
+            self._session.write(self._held)
+        if not cut:
+            self._verify()
+        return Received(self._session.commit(ends=self._intake.ends and not cut), cut=cut)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._session is not None:
+            self._session.__exit__(kind, error, trace)
+
+
+class Peek:
+    """Reads a body that is not to be longer than a few bytes.
+
+    Args:
+        limit: so many.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._data = b""
+
+    def write(self, *blocks: Block) -> bool:
+        for block in blocks:
+            self._data += bytes(block[: self._limit + 1 - len(self._data)])
+        return len(self._data) <= self._limit
+
+    def is_wanted(self) -> bool:
+        return True
+
+    def end(self, cut: bool) -> Peeked:
+        return Peeked(self._data, cut)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        pass

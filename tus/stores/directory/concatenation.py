@@ -1,0 +1,93 @@
+"""Concatenation in a directory: parts know who waits for them, and a final upload is filled with their data."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Sequence
+
+from tus.errors import BadRequest, StorageFull, UploadGone, UploadNotFound
+from tus.filesystem.io import translated, write_at
+from tus.models import State, Upload
+from tus.stores.copying import copy_file
+from tus.stores.directory import record_format as sidecar
+from tus.stores.directory.data_lock import lock_data, unlock_data
+from tus.stores.directory.record import Policy, SideCar, open_sidecar, read_all
+from tus.stores.interface import MAX_WATCHERS, TOO_MANY_WATCHERS
+
+
+class Joining:
+    """What makes a directory :class:`~tus.stores.interface.Concatenates`."""
+
+    _policy: Policy
+
+    def _path(self, upload_id: str) -> str:
+        raise NotImplementedError
+
+    def load(self, upload_id: str) -> Upload:
+        """See :class:`~tus.stores.interface.Store`."""
+        raise NotImplementedError
+
+    def watch(self, part_id: str, final_id: str) -> Upload:
+        with SideCar(self._path(part_id), self._policy) as car:
+            data = read_all(car.fd)
+            watchers = sidecar.unpack_watchers(data)
+            if final_id not in watchers:
+                if len(watchers) >= MAX_WATCHERS:
+                    raise BadRequest(TOO_MANY_WATCHERS)
+                end = sidecar.record_end(data) + len(watchers) * sidecar.WATCHER_SIZE
+                if write_at(car.fd, end, final_id.encode()) < sidecar.WATCHER_SIZE:
+                    raise StorageFull()
+        return self.load(part_id)
+
+    def touch(self, final_id: str) -> None:
+        final = self.load(final_id)
+        for upload_id in (final_id, *final.parts):
+            with contextlib.suppress(UploadNotFound, UploadGone), SideCar(self._path(upload_id), self._policy) as car:
+                if car.slot.state in (State.RECEIVING, State.COMPLETE):
+                    car.prolong()
+
+    def finals_of(self, part_id: str) -> Sequence[str]:
+        fd = open_sidecar(self._path(part_id), os.O_RDONLY)
+        try:
+            return sidecar.unpack_watchers(read_all(fd))
+        finally:
+            os.close(fd)
+
+    def concatenate(self, final_id: str, parts: Sequence[Upload]) -> Upload:
+        path = self._path(final_id)
+        final = self.load(final_id)
+        if final.state != State.RECEIVING:
+            return final
+        try:
+            data_fd = lock_data(path, os.O_RDWR)
+        except UploadGone:
+            return self.load(final_id)  # somebody else has filled it, and has handed it over already
+        try:
+            final = self.load(final_id)  # it may have been filled before the lock was ours
+            if final.state == State.RECEIVING:
+                self._fill(path, data_fd, parts)
+        finally:
+            unlock_data(data_fd)
+        return self.load(final_id)
+
+    def _fill(self, path: str, data_fd: int, parts: Sequence[Upload]) -> None:
+        car = SideCar(path, self._policy)  # this very upload's, should it be removed and made again while we copy
+        end = 0
+        try:
+            for part in parts:
+                copy_file(self._path(part.id), data_fd, end, part.offset)
+                end += part.offset
+            os.ftruncate(data_fd, end)
+        except FileNotFoundError:
+            raise UploadGone("A part of this upload is gone; create the parts again.") from None
+        except OSError as error:
+            raise translated(error) from error
+        else:
+            car.lock()
+            try:
+                car.count(data_fd, end, end, car.slot.generation + 1)
+            finally:
+                car.unlock()
+        finally:
+            car.close()

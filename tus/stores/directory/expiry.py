@@ -1,0 +1,178 @@
+"""Looking after a directory: what has expired is removed, what there is is counted. Never within a request.
+
+One file, ``.tus-sweeper-<user>``, sees to it that one process does this at a time and not too often: its lock and its
+time. What was found is in it, for whoever wants to know the state of the directory without looking at every upload.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+
+from tus.errors import UploadGone, UploadLocked, UploadNotFound
+from tus.events import Ended, emit
+from tus.filesystem.locks import lock, unlock
+from tus.models import State, Upload, is_upload_id
+from tus.stores.directory.data_lock import lock_data, unlock_data
+from tus.stores.directory.quota import Counts, Quota, counted_size
+from tus.stores.directory.record import FLAGS, Policy, SideCar, finish_removal, open_sidecar, read_upload
+from tus.stores.interface import Statistics
+
+log = logging.getLogger(__name__)
+
+LOST_KEPT = 86400.0  # seconds that the record of a finished upload is kept whose data is gone; it counts for the limits
+NAME = f".tus-sweeper-{os.geteuid()}"  # a directory can be shared by several users
+
+
+def ids_in(directory: str) -> Iterator[str]:
+    """The ids of the uploads that have a side-car."""
+    with os.scandir(directory) as entries:
+        for entry in entries:
+            stem, _, extension = entry.name.rpartition(".")
+            if extension == "tus" and is_upload_id(stem):
+                yield stem
+
+
+def is_lost(path: str, upload: Upload, now: float) -> bool:
+    """Whether an upload's data was moved away long ago, and nobody has said that the application has it."""
+    return upload.is_pending and now - upload.since >= LOST_KEPT and not os.path.lexists(path)
+
+
+@dataclass(slots=True)
+class Sweep:
+    """One look at every upload of a directory.
+
+    Attributes:
+        removed: how many uploads had expired.
+        counts: what the quota should be.
+        statistics: of the uploads that are left.
+    """
+
+    directory: str
+    policy: Policy
+    quota: Quota | None
+    removed: int
+    counts: Counts
+    statistics: Statistics
+
+    def look_at(self, upload_id: str, began: float) -> None:
+        """Remove an upload if it has expired, and count it if not."""
+        path = os.path.join(self.directory, upload_id)
+        try:
+            upload = self._read(path)
+            if upload.state == State.TERMINATED:
+                finish_removal(path)
+            elif upload.has_expired(self.policy.clock()) or is_lost(path, upload, self.policy.clock()):
+                self._expire(path, upload)
+            else:
+                self._count(path, upload, began)
+        except (UploadNotFound, UploadGone, UploadLocked):
+            pass  # others append and terminate beside us
+        except OSError as error:
+            log.debug("a side-car is not ours, or cannot be read: %s", error)
+
+    def _read(self, path: str) -> Upload:
+        fd = open_sidecar(path, os.O_RDONLY)
+        try:
+            return read_upload(fd, path)
+        finally:
+            os.close(fd)
+
+    def _expire(self, path: str, upload: Upload) -> None:
+        with ExitStack() as held:
+            if upload.is_pending and os.path.lexists(path):
+                held.callback(unlock_data, lock_data(path))  # somebody may be handing it over just now
+            car = held.enter_context(SideCar(path, self.policy))
+            upload = car.upload(upload)
+            lost = is_lost(path, upload, self.policy.clock())
+            if not lost and not upload.has_expired(self.policy.clock()):
+                return  # it has gone on while we looked
+            if not lost and upload.state == State.HANDING_OVER and not os.path.lexists(path):
+                return  # the application has moved it away just now
+            if lost:
+                log.warning("the data of upload %s was moved away, and nobody has said that it was taken", upload.id)
+            car.remove()
+        self.removed += 1
+        if upload.state in (State.ACCEPTED, State.REJECTED):
+            return  # its life had ended before
+        if self.quota is not None:
+            self.quota.release(upload)
+        emit(Ended(upload, "expired"))
+
+    def _count(self, path: str, upload: Upload, began: float) -> None:
+        seen = self.statistics
+        if upload.state == State.ACCEPTED:
+            seen.accepted += 1
+            return
+        if upload.state == State.REJECTED:
+            seen.rejected += 1
+            return
+        if upload.created_at < began:  # what is newer has been counted by whoever made it
+            self.counts.add(upload.principal, 1, counted_size(upload))
+        try:
+            status = os.stat(path, follow_symlinks=False)
+        except FileNotFoundError:
+            return
+        if upload.is_pending and upload.is_known:
+            seen.pending += 1
+            seen.aside += upload.is_aside
+            seen.pending_since = min(seen.pending_since or status.st_mtime, status.st_mtime)
+            return
+        seen.unfinished += 1
+        seen.unfinished_bytes += upload.offset
+        seen.reserved_bytes += max(status.st_blocks * 512 - status.st_size - 4096, 0)
+
+
+def sweep(directory: str, policy: Policy, quota: Quota | None, at_most_every: float) -> int:
+    """Look after a directory, unless somebody else is at it; returns how many uploads had expired."""
+    fd = os.open(os.path.join(directory, NAME), os.O_RDWR | os.O_CREAT | FLAGS, 0o600)
+    try:
+        lock(fd, limit=0)
+        swept_at = os.fstat(fd).st_mtime if os.fstat(fd).st_size else 0.0
+        if 0 <= time.time() - swept_at < at_most_every:  # a clock may have been set back
+            unlock(fd)
+            return 0
+        try:
+            if not os.fstat(fd).st_size:
+                os.pwrite(fd, b"{}\n", 0)
+            os.utime(fd)  # now, because one that fails is not to be repeated at once
+            done = _sweep(directory, policy, quota)
+            data = json.dumps(asdict(done.statistics)).encode() + b"\n"
+            os.pwrite(fd, data.ljust(os.fstat(fd).st_size), 0)
+            return done.removed
+        finally:
+            unlock(fd)
+    except UploadLocked:
+        return 0
+    finally:
+        os.close(fd)
+
+
+def _sweep(directory: str, policy: Policy, quota: Quota | None) -> Sweep:
+    began = policy.clock()
+    before = Counts() if quota is None else quota.read()
+    done = Sweep(directory, policy, quota, 0, Counts(), Statistics(swept_at=time.time()))
+    for upload_id in list(ids_in(directory)):
+        done.look_at(upload_id, began)
+    if quota is not None:
+        quota.correct(before, done.counts)
+    return done
+
+
+def read_statistics(directory: str) -> Statistics | None:
+    """What the last sweep has found, None where there was none yet."""
+    try:
+        fd = os.open(os.path.join(directory, NAME), os.O_RDONLY | FLAGS)
+    except FileNotFoundError:
+        return None
+    try:
+        return Statistics(**json.loads(os.pread(fd, 4096, 0)))
+    except (ValueError, TypeError):
+        return None
+    finally:
+        os.close(fd)

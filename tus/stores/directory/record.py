@@ -1,0 +1,373 @@
+"""One upload's two files, and every way in which they change.
+
+Laws of this room:
+
+1. Whatever changes an upload happens under the lock of its side-car, in microseconds, on the slot read under it.
+2. Data goes to its offset, and the slot that counts it is written after it.
+3. Reading takes no lock.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, BinaryIO, Self
+
+from tus.converters import Fsync
+from tus.errors import OffsetMismatch, StorageFull, UploadGone, UploadNotFound
+from tus.events import Synced, emit
+from tus.filesystem.io import translated, write_at
+from tus.filesystem.locks import lock, unlock
+from tus.models import IETF, Response, State, Upload
+from tus.stores.directory import record_format as sidecar
+from tus.stores.directory.record_format import RECORD_HEAD_END, SLOT_SIZE, SLOTS_SIZE, Damaged, Slot
+from tus.stores.directory.space import Space
+
+FLAGS = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK  # whatever lies there must not hold us up
+_fdatasync: Callable[[int], None] = getattr(os, "fdatasync", os.fsync)
+
+_LARGEST = 16 << 20  # bytes; more is no side-car, whatever it is called
+_FIRST_READ = 4096  # bytes; nearly every side-car in one system call
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What the operator decided for a directory.
+
+    Attributes:
+        fsync: see :mod:`tus.stores.directory.store`.
+        lifetime: seconds after its last byte that an unfinished upload is kept; 0 means for ever.
+        completed_keep: seconds that the record of an accepted upload is kept.
+        keep_finished: whether its data is kept as long.
+        rejected_keep: seconds that a rejected upload is kept.
+        clock: seconds since 1970.
+        space: the room that uploads may take; None where that is not looked at.
+    """
+
+    fsync: Fsync
+    lifetime: float
+    completed_keep: float
+    keep_finished: bool
+    rejected_keep: float
+    clock: Callable[[], float]
+    space: Space | None = None
+
+    def expiry(self, now: float) -> float | None:
+        """When an upload expires that gets a byte now."""
+        return now + self.lifetime if self.lifetime else None
+
+    def as_far_as_stored(self, upload: Upload, size: int) -> Upload:
+        """The upload, given the size of its data: after the machine died a file may be shorter than its record.
+
+        Raises:
+            UploadGone: that must not happen under this policy, or cannot be mended by sending the rest again.
+        """
+        if size >= upload.offset:
+            return upload
+        # An offset of the IETF protocol never decreases.
+        never = upload.is_final or upload.state == State.REJECTED or upload.protocol == IETF
+        if self.fsync == "always" or never:
+            raise UploadGone("Data of this upload was lost; create a new one.")
+        return replace(upload, offset=size, state=State.RECEIVING, digests=())
+
+
+class SideCar:
+    """An open side-car. As a context manager it holds the lock.
+
+    Args:
+        path: the path of the data; the side-car's has ``.tus`` behind it.
+        policy: the directory's.
+
+    Attributes:
+        fd: the file, -1 once it is closed.
+        slot: where the upload stands, as it was read last.
+    """
+
+    def __init__(self, path: str, policy: Policy) -> None:
+        self.path = path
+        self.fd = open_sidecar(path, os.O_RDWR)
+        self.slot: Slot
+        self._policy = policy
+        self._slots = b""
+
+    @property
+    def is_synced(self) -> bool:
+        """Whether what is counted is on the disk."""
+        return self._policy.fsync == "always"
+
+    def __enter__(self) -> Self:
+        try:
+            self.lock()
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.unlock()
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the file, once."""
+        if self.fd >= 0:
+            os.close(self.fd)
+            self.fd = -1
+
+    def lock(self) -> None:
+        """Take the lock and read the slots; after an error the lock is not held."""
+        lock(self.fd)
+        try:
+            self._read_slots()
+        except BaseException:
+            unlock(self.fd)
+            raise
+
+    def _read_slots(self) -> None:
+        slots = os.pread(self.fd, SLOTS_SIZE, 0)
+        if slots != self._slots:  # somebody else has written since we looked
+            try:
+                self.slot = sidecar.unpack_slots(slots)
+            except Damaged:
+                raise UploadGone("The record of this upload is damaged; create a new one.") from None
+            self._slots = slots
+        if self.slot.state == State.TERMINATED:
+            raise UploadGone()
+
+    def unlock(self) -> None:
+        """Give the lock back."""
+        unlock(self.fd)
+
+    def look(self, record: Upload) -> Upload:
+        """The upload as it stands, read without the lock."""
+        self._read_slots()
+        return self.upload(record)
+
+    def upload(self, record: Upload) -> Upload:
+        """The upload as it was read last, given what creation fixed."""
+        return sidecar.with_slot(record, self.slot, self.path)
+
+    def open_data(self, record: Upload, offset: int, length: int | None) -> int:
+        """Open the data for writing; the caller holds the lock.
+
+        Args:
+            record: what creation fixed.
+            offset: where the caller believes that the upload stands.
+            length: the upload's, if it is about to be settled.
+
+        Raises:
+            StorageFull: there is no room for it.
+            OffsetMismatch: the upload does not go on at this offset.
+            UploadGone: the data is lost.
+        """
+        if self.slot.state in (State.ACCEPTED, State.REJECTED):  # whose data may be gone because it was taken
+            raise OffsetMismatch(self.slot.offset)
+        try:
+            fd = os.open(self.path, os.O_WRONLY | FLAGS)
+        except FileNotFoundError:
+            raise UploadGone() from None
+        try:
+            status = os.fstat(fd)
+            if not stat.S_ISREG(status.st_mode):
+                raise UploadGone("The data of this upload is no file any more; create a new one.")
+            size = status.st_size
+            stands = self._policy.as_far_as_stored(self.upload(record), size)
+            if stands.offset != offset or stands.state != State.RECEIVING:
+                raise OffsetMismatch(stands.offset)
+            if size > offset:
+                # Bytes that were never counted. A staged session that is still open means to count them: it is ended
+                # first, because whoever overwrites them may die before anything else tells it.
+                self.end_session()
+                self.truncate(fd)
+            self._make_room(fd, length)
+        except BaseException:
+            os.close(fd)
+            raise
+        return fd
+
+    def _make_room(self, fd: int, length: int | None) -> None:
+        space = self._policy.space
+        if space is not None and self.slot.length is None:
+            if length is None:
+                space.check()  # all that can be said of an upload whose length is not known
+            else:
+                space.reserve(fd, length)
+
+    def truncate(self, data_fd: int) -> None:
+        """Take off what was stored and never counted. The caller holds the lock."""
+        os.ftruncate(data_fd, self.slot.offset)
+        if self._policy.space is not None:
+            self._policy.space.restore(data_fd, self.slot.length)
+
+    def count(
+        self,
+        data_fd: int,
+        offset: int,
+        length: int | None,
+        generation: int,
+        writing: bool = False,
+        is_known: bool = False,
+        completes: bool = True,
+    ) -> None:
+        """Take stored bytes down; the last byte and "complete" are one write. The caller holds the lock.
+
+        Args:
+            data_fd: the data, open for writing.
+            offset: bytes that are stored.
+            length: the upload's length, if known.
+            generation: the session that has stored them.
+            writing: whether that goes on.
+            is_known: whether that shows that a client knows of the upload.
+            completes: whether it is complete where they reach its length.
+        """
+        if self._policy.fsync == "always":
+            sync(data_fd)
+        now = self._policy.clock()
+        state, since = (State.COMPLETE, now) if completes and offset == length else (State.RECEIVING, 0.0)
+        writing = writing and state == State.RECEIVING
+        is_known = is_known or self.slot.is_known
+        expires_at = self._policy.expiry(now)
+        self.change(
+            Slot(self.slot.sequence + 1, generation, offset, length, state, expires_at, writing, is_known, 0, since)
+        )
+        if self._policy.fsync == "always":
+            sync(self.fd)
+
+    def stop_writing(self) -> None:
+        """Take down that the session has ended, if that is not known. The caller holds the lock."""
+        if self.slot.writing:
+            self.change(replace(self.slot, sequence=self.slot.sequence + 1, writing=False))
+
+    def end_session(self) -> None:
+        """End the session that may be open. The caller holds the lock."""
+        self.end(self.slot.state, self.slot.expires_at)
+
+    def prolong(self) -> None:
+        """Let the upload live as long as one that gets a byte now. The caller holds the lock."""
+        expires_at = self._policy.expiry(self._policy.clock())
+        self.change(replace(self.slot, sequence=self.slot.sequence + 1, expires_at=expires_at))
+
+    def tell(self) -> None:
+        """Take down that a client knows of the upload. The caller holds the lock."""
+        self.change(replace(self.slot, sequence=self.slot.sequence + 1, is_known=True))
+
+    def end(self, state: State, expires_at: float | None = None, **others: Any) -> None:
+        """Enter a state, and end the session that is open. The caller holds the lock."""
+        self.change(self.slot.entering(state, expires_at, **others))
+
+    def write_outcome(self, error: str | None, answer: Response | None) -> None:
+        """Take down what came of a hand-over. The caller holds the lock."""
+        end = sidecar.record_end(os.pread(self.fd, RECORD_HEAD_END, 0))
+        packed = sidecar.pack_outcome(error, answer)
+        if write_at(self.fd, end, packed) < len(packed):
+            raise StorageFull()
+
+    def change(self, slot: Slot) -> None:
+        """Write the next slot. The caller holds the lock."""
+        packed = slot.pack()
+        self.write_slot(packed, slot.position)
+        self._slots = packed + self._slots[SLOT_SIZE:] if slot.position == 0 else self._slots[:SLOT_SIZE] + packed
+        self.slot = slot
+
+    def write_slot(self, packed: bytes, position: int) -> None:
+        """Put a slot in its place."""
+        try:
+            os.pwrite(self.fd, packed, position)
+        except OSError as error:
+            raise translated(error) from error
+
+    def remove(self) -> None:
+        """End the upload. The caller holds the lock.
+
+        Whoever has the side-car open learns it from the slot. It is unlinked last, being what names the data ours.
+        """
+        self.end(State.TERMINATED)
+        unlink(self.path)
+        unlink(self.path + ".tus")
+
+
+def finish_removal(path: str) -> None:
+    """Remove the files of an upload whose end was written down by somebody who then died."""
+    fd = open_sidecar(path, os.O_RDWR)
+    try:
+        lock(fd)
+        try:
+            ended = sidecar.unpack_slots(os.pread(fd, SLOTS_SIZE, 0)).state == State.TERMINATED
+            if ended and os.path.samestat(os.fstat(fd), os.stat(path + ".tus")):
+                unlink(path)
+                unlink(path + ".tus")
+        finally:
+            unlock(fd)
+    finally:
+        os.close(fd)
+
+
+def open_sidecar(path: str, flags: int) -> int:
+    """Open the side-car of the data at a path.
+
+    Raises:
+        UploadNotFound: there is none.
+    """
+    try:
+        return os.open(path + ".tus", flags | FLAGS)
+    except FileNotFoundError:
+        raise UploadNotFound() from None
+
+
+def read_upload(fd: int, path: str) -> Upload:
+    """The upload that an open side-car describes, whose data is at a path.
+
+    Raises:
+        UploadGone: it describes none.
+    """
+    for _ in range(3):  # without a lock one can meet a side-car that is being created
+        try:
+            data = read_all(fd)
+            upload = sidecar.with_slot(sidecar.unpack_record(data), sidecar.unpack_slots(data), path)
+            if upload.hashes:
+                upload = sidecar.with_digests(upload, data)
+            is_decided = upload.attempts or upload.state == State.REJECTED  # perhaps before anybody was asked
+            return sidecar.with_outcome(upload, data) if is_decided else upload
+        except Damaged:
+            time.sleep(0.001)
+    raise UploadGone("The record of this upload is damaged; create a new one.")
+
+
+def read_all(fd: int) -> bytes:
+    """The bytes of a side-car."""
+    data = os.pread(fd, _FIRST_READ, 0)
+    if len(data) < _FIRST_READ:
+        return data
+    return data + os.pread(fd, min(os.fstat(fd).st_size, _LARGEST), _FIRST_READ)
+
+
+def open_reading(path: str) -> BinaryIO:
+    """Open data for reading, as an ordinary file that knows its path: plone.namedfile asks for that."""
+    return open(path, "rb", opener=lambda name, flags: os.open(name, flags | FLAGS))
+
+
+def sync(fd: int) -> None:
+    """Force a file's data to the disk."""
+    began = time.monotonic()
+    _fdatasync(fd)
+    emit(Synced(time.monotonic() - began))
+
+
+def sync_directory(directory: str) -> None:
+    """Force the names in a directory to the disk."""
+    fd = os.open(directory, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        began = time.monotonic()
+        os.fsync(fd)
+        emit(Synced(time.monotonic() - began))
+    finally:
+        os.close(fd)
+
+
+def unlink(path: str) -> None:
+    """Remove a file that may be gone already."""
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(path)

@@ -1,0 +1,168 @@
+"""Sessions: the long-lived hands that append to an upload in a directory."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable
+from dataclasses import replace
+from types import TracebackType
+from typing import Self
+
+from tus.errors import StorageFull, UploadGone, UploadLocked, UploadReplaced
+from tus.events import Fenced, TakenOver, emit
+from tus.filesystem.io import write_at
+from tus.models import Upload
+from tus.stores.directory.digests import CATCH_UP, Digesting
+from tus.stores.directory.record import Policy, SideCar
+from tus.stores.interface import Block
+
+
+class DirectorySession:
+    """An :class:`~tus.stores.interface.AppendSession`. It writes only while its generation is the upload's latest.
+
+    Attributes:
+        ended: called at the end with the upload and the bytes that it has gained.
+    """
+
+    def __init__(
+        self, record: Upload, path: str, policy: Policy, offset: int, length: int | None, staged: bool, completes: bool
+    ) -> None:
+        self._staged = staged
+        self._completes = completes
+        self._is_fenced = False
+        self.ended: Callable[[Upload, int], None] = lambda upload, gained: None
+        self._start = offset
+        self._offset = offset  # where the next byte goes; ahead of the slot's while blocks are staged
+        with contextlib.ExitStack() as undo:
+            self._car = car = SideCar(path, policy)
+            undo.callback(car.close)
+            car.lock()
+            try:
+                self._data_fd = car.open_data(record, offset, length)
+                undo.callback(os.close, self._data_fd)
+                is_takeover = car.slot.writing
+                self._length = car.slot.length if length is None else length
+                self._generation = car.slot.generation + 1
+                # A staged session changes nothing that a client can see, not even the length, until it is committed.
+                known = car.slot.length if staged else self._length
+                car.count(
+                    self._data_fd,
+                    offset,
+                    known,
+                    self._generation,
+                    writing=True,
+                    is_known=record.is_known,
+                    completes=completes,
+                )
+                self._digesting = Digesting(car, record, offset, CATCH_UP) if record.hashes else None
+            finally:
+                car.unlock()
+            self.upload = car.upload(record)
+            if self._digesting is not None and self._digesting.is_behind(offset):
+                self._digesting.catch_up(offset)
+                self._keep_digests()  # so that nobody reads that again
+            undo.pop_all()
+        if is_takeover:
+            emit(TakenOver(self.upload))
+
+    def write(self, *blocks: Block) -> None:
+        car = self._car
+        car.lock()
+        try:
+            self._check_generation()
+            written = write_at(self._data_fd, self._offset, *blocks)
+            self._offset += written
+            if not self._staged:
+                self._count(writing=True)
+                if self._digesting is not None:
+                    self._digesting.keep_now_and_then()
+        finally:
+            car.unlock()
+        if self._digesting is not None:
+            self._digesting.update(blocks, written)
+        if written < sum(map(len, blocks)):
+            raise StorageFull()
+
+    def _check_generation(self) -> None:
+        if not self._is_latest():
+            raise UploadReplaced()
+
+    def _is_latest(self) -> bool:
+        if self._car.slot.generation == self._generation:
+            return True
+        if not self._is_fenced:
+            self._is_fenced = True
+            emit(Fenced(self.upload))
+        return False
+
+    def is_current(self) -> bool:
+        try:
+            self._car.look(self.upload)
+        except UploadGone:
+            return False
+        return self._is_latest()
+
+    def _count(self, writing: bool) -> None:
+        self._car.count(
+            self._data_fd, self._offset, self._length, self._generation, writing=writing, completes=self._completes
+        )
+
+    def commit(self, ends: bool = False) -> Upload:
+        ends = ends and self._length is None
+        if ends:
+            self._length = self._offset
+        if self._staged or ends:
+            self._car.lock()
+            try:
+                self._check_generation()
+                self._count(writing=False)
+            finally:
+                self._car.unlock()
+            self._staged = False
+        self.upload = self._car.upload(self.upload)
+        self._keep_digests()
+        self._digesting = None
+        return self.upload
+
+    def _keep_digests(self) -> None:
+        """What happened before is not to fail because this does."""
+        if self._digesting is None:
+            return
+        with contextlib.suppress(UploadGone, UploadLocked, OSError):
+            self._car.lock()
+            try:
+                if self._car.slot.generation == self._generation:
+                    self.upload = replace(self.upload, digests=self._digesting.keep())
+            finally:
+                self._car.unlock()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            self._keep_digests()
+            if self._staged or self._car.slot.writing:
+                self._leave()
+        finally:
+            os.close(self._data_fd)
+            self._car.close()
+            self.ended(self.upload, self._offset - self._start if not self._staged else 0)
+
+    def _leave(self) -> None:
+        """Say that nobody writes any more, and give the room of staged blocks back.
+
+        Nothing depends on it, so what happened before is not to fail because this does.
+        """
+        with contextlib.suppress(UploadGone, UploadReplaced, UploadLocked, OSError):
+            self._car.lock()
+            try:
+                self._check_generation()
+                if self._staged:
+                    self._car.truncate(self._data_fd)
+                self._car.stop_writing()
+            finally:
+                self._car.unlock()

@@ -1,0 +1,381 @@
+"""Uploads as files of one directory: ``<id>`` is the data, ``<id>.tus`` the side-car.
+
+The format of a side-car is in :mod:`tus.stores.directory.record_format`.
+
+What holds an upload for longer than microseconds, a hand-over or a concatenation, holds the lock of its data file;
+everything else is in :mod:`tus.stores.directory.record`.
+
+What ``fsync`` promises. A process that dies loses nothing that was counted, under every policy. When the machine dies:
+
+``none``
+    everything since the kernel last wrote back may be lost. An upload goes on from the smaller of record and file.
+``finish`` (the default)
+    the same while an upload is being received; but a complete file, its record and its directory entry are on the
+    disk before the application hears of it.
+``always``
+    nothing that a client was told is lost: each block is on the disk before it is counted.
+
+"On the disk" means what ``fsync(2)`` means; on macOS the drive may hold it in its own cache for a while.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import BinaryIO
+
+if sys.platform == "win32":  # pragma: no cover
+    raise ImportError("tus.stores.directory needs a POSIX system such as Linux or macOS; Windows has no flock().")
+
+from tus.converters import Fsync
+from tus.errors import OptionError, StorageFull, StorageUnavailable, UploadGone, UploadLocked, UploadNotFound
+from tus.events import TakenOver, emit
+from tus.filesystem.io import translated, write_at
+from tus.filesystem.locks import LIMIT, check_locks_work
+from tus.models import State, Upload, is_upload_id
+from tus.stores.directory import expiry
+from tus.stores.directory import record_format as sidecar
+from tus.stores.directory.claims import DirectoryClaim
+from tus.stores.directory.concatenation import Joining
+from tus.stores.directory.data_lock import LONGEST_HAND_OVER, is_held, lock_data, unlock_data
+from tus.stores.directory.digests import Digesting
+from tus.stores.directory.quota import Limits, Quota, counted_size
+from tus.stores.directory.record import FLAGS, Policy, SideCar, open_reading, open_sidecar, read_upload, sync_directory
+from tus.stores.directory.record_format import Slot
+from tus.stores.directory.sessions import DirectorySession
+from tus.stores.directory.space import Space
+from tus.stores.interface import Block, Statistics
+
+_COUNTS = f".tus-counts-{os.geteuid()}"  # a directory can be shared by several users
+_CREATION = 1.0  # seconds that making an upload's two files may take
+
+
+def prepare_directory(path: str) -> str:
+    """Make the last level of a directory where it is missing, with mode 0700, and see that it serves.
+
+    Returns:
+        Its absolute path.
+
+    Raises:
+        OptionError: the parent is missing, it cannot be written, or its locks guard nothing.
+    """
+    path = os.path.abspath(path)
+    try:
+        os.mkdir(path, 0o700)
+    except FileExistsError:
+        pass
+    except OSError as error:
+        raise OptionError("tmp_file_dir", f"{path!r} cannot be created: {error.strerror}") from None
+    check_locks_work(path)
+    return path
+
+
+class DirectoryStore(Joining):
+    """A :class:`~tus.stores.interface.Store` in a directory that it may share with other programs.
+
+    Args:
+        directory: an existing directory.
+        fsync: see above.
+        lifetime: seconds after its last byte that an unfinished upload is kept; 0 means for ever.
+        completed_keep: seconds that the record of an accepted upload is kept.
+        keep_finished: whether its data is kept as long.
+        rejected_keep: seconds that a rejected upload is kept.
+        limits: how many uploads, and how large ones, there may be at a time.
+        keep_free: bytes of the disk that must stay free; 0 means that nobody looks.
+        clock: seconds since 1970.
+    """
+
+    def __init__(
+        self,
+        directory: str,
+        *,
+        fsync: Fsync = "finish",
+        lifetime: float = 86400,
+        completed_keep: float = 86400,
+        keep_finished: bool = False,
+        rejected_keep: float = 86400,
+        limits: Limits | None = None,
+        keep_free: int = 0,
+        clock: Callable[[], float] = lambda: time.time(),
+    ) -> None:
+        self.directory = directory
+        self._prefix = os.path.join(directory, "")
+        space = Space(directory, keep_free) if keep_free else None
+        self._policy = Policy(fsync, lifetime, completed_keep, keep_finished, rejected_keep, clock, space)
+        self._quota = Quota(self._prefix + _COUNTS, limits, self._counted) if limits else None
+
+    def _path(self, upload_id: str) -> str:
+        if not is_upload_id(upload_id):
+            raise UploadNotFound()
+        return self._prefix + upload_id
+
+    # -- Reading --
+
+    def load(self, upload_id: str) -> Upload:
+        path = self._path(upload_id)
+        upload = self._record(path)
+        if upload.state == State.TERMINATED:
+            raise UploadGone()
+        if upload.state == State.ACCEPTED:
+            return upload
+        try:
+            if upload.state == State.HANDING_OVER and not is_held(path):
+                upload = self._given_up(path)
+            size = os.stat(path, follow_symlinks=False).st_size
+        except FileNotFoundError:
+            return self._without_data(path)
+        return self._policy.as_far_as_stored(upload, size)
+
+    def _given_up(self, path: str) -> Upload:
+        """What an upload is that somebody has had the lock of: his last word, or that he has died."""
+        upload = self._record(path)
+        if upload.state != State.HANDING_OVER:
+            return upload
+        return replace(upload, state=State.COMPLETE, error="the process that handed it over has died")
+
+    def read(self, upload: Upload) -> tuple[BinaryIO, float]:
+        try:
+            file = open_reading(self._path(upload.id))
+        except FileNotFoundError:
+            raise UploadGone("The file of this upload is not kept here any more.") from None
+        return file, os.fstat(file.fileno()).st_mtime
+
+    def _without_data(self, path: str) -> Upload:
+        """What an upload is whose data is not there: accepted just now, being taken by a rename, or lost."""
+        upload = self._record(path)
+        if upload.state == State.ACCEPTED:
+            return upload
+        if upload.state == State.HANDING_OVER and self._policy.clock() - upload.since < LONGEST_HAND_OVER:
+            raise UploadLocked()
+        raise UploadGone()
+
+    def _record(self, path: str) -> Upload:
+        fd = open_sidecar(path, os.O_RDONLY)
+        try:
+            return read_upload(fd, path)
+        finally:
+            os.close(fd)
+
+    def list(self) -> Iterator[Upload]:
+        for upload_id in expiry.ids_in(self.directory):
+            with contextlib.suppress(UploadNotFound, UploadGone, UploadLocked, OSError):
+                yield self.load(upload_id)
+
+    def _counted(self) -> Iterator[Upload]:
+        """Every upload that the limits count."""
+        return (upload for upload in self.list() if upload.state not in (State.ACCEPTED, State.REJECTED))
+
+    # -- Creating and removing --
+
+    def create(self, draft: Upload) -> Upload:
+        quota = self._quota
+        if quota is None or (draft.id and os.path.exists(self._path(draft.id) + ".tus")):
+            return self._create(draft)[0]  # what exists is counted already
+        size = counted_size(draft)
+        quota.add(draft.principal, 1, size)
+        is_new = False
+        try:
+            upload, is_new = self._create(draft)
+        finally:
+            if not is_new:
+                quota.count(draft.principal, -1, -size)
+        return upload
+
+    def _create(self, draft: Upload) -> tuple[Upload, bool]:
+        """The upload, and whether it is new."""
+        upload_id = draft.id or secrets.token_hex(16)
+        path = self._path(upload_id)
+        done = draft.length == 0 and not draft.is_final
+        state = State.COMPLETE if done else State.RECEIVING
+        now = self._policy.clock()
+        since = now if done else 0.0
+        slot = Slot(0, 0, 0, draft.length, state, self._policy.expiry(now), is_known=draft.is_known, since=since)
+        upload = sidecar.with_slot(replace(draft, id=upload_id, created_at=now), slot, path)
+        has_data = False
+        # The side-car comes first: data without one would be a file that nobody knows to be ours.
+        try:
+            fd = os.open(path + ".tus", os.O_WRONLY | os.O_CREAT | os.O_EXCL | FLAGS, 0o600)
+        except FileExistsError:
+            return self._being_created(upload_id), False
+        except OSError as error:
+            raise translated(error) from error
+        try:
+            packed = sidecar.pack(upload, slot)
+            if write_at(fd, 0, packed) < len(packed):
+                raise StorageFull()
+            data_fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | FLAGS, 0o600)
+            has_data = True
+            try:
+                if self._policy.space is not None:
+                    self._policy.space.reserve(data_fd, draft.length or 0)
+            finally:
+                os.close(data_fd)
+            if self._policy.fsync == "always":
+                os.fsync(fd)
+                sync_directory(self.directory)
+        except BaseException as error:
+            if has_data:
+                os.unlink(path)
+            os.unlink(path + ".tus")
+            raise translated(error) from error
+        finally:
+            os.close(fd)
+        return upload, True
+
+    def _being_created(self, upload_id: str) -> Upload:
+        """An upload whose id was given, and which somebody else is making, or has made."""
+        deadline = time.monotonic() + _CREATION
+        while True:
+            try:
+                return self.load(upload_id)
+            except UploadNotFound:
+                raise UploadGone() from None
+            except UploadGone:
+                if time.monotonic() > deadline:
+                    raise
+            time.sleep(0.005)
+
+    def remove(self, upload_id: str) -> None:
+        path = self._path(upload_id)
+        try:
+            data_fd = lock_data(path)  # nobody may be handing it over
+        except UploadGone:
+            self._remove(path)  # accepted: there is only the record
+            return
+        try:
+            self._remove(path)
+        finally:
+            unlock_data(data_fd)
+
+    def _remove(self, path: str) -> None:
+        with SideCar(path, self._policy) as car:
+            upload = read_upload(car.fd, path) if self._quota is not None else None
+            car.remove()
+        if upload is not None and upload.state not in (State.ACCEPTED, State.REJECTED):
+            self._uncount(upload)
+
+    def _uncount(self, upload: Upload) -> None:
+        """The limits have nothing to do with it any more."""
+        if self._quota is not None:
+            self._quota.release(upload)
+
+    def _grown(self, upload: Upload, size: int) -> None:
+        """Count what has come of an upload that has still not told its length."""
+        if self._quota is not None and size:
+            self._quota.count(upload.principal, 0, size)
+
+    def sweep(self, at_most_every: float = 0) -> int:
+        return expiry.sweep(self.directory, self._policy, self._quota, at_most_every)
+
+    def check(self) -> None:
+        if not os.access(self.directory, os.W_OK | os.X_OK):
+            raise StorageUnavailable()
+        (self._policy.space or Space(self.directory, 1)).check()
+
+    def statistics(self) -> Statistics | None:
+        return expiry.read_statistics(self.directory)
+
+    # -- Appending --
+
+    def open(
+        self,
+        upload: Upload,
+        offset: int,
+        length: int | None = None,
+        staged: bool = False,
+        completes: bool = True,
+    ) -> DirectorySession:
+        path = self._path(upload.id)
+        if self._quota is None or upload.length is not None:
+            return DirectorySession(upload, path, self._policy, offset, length, staged, completes)
+        with self._quota.settling(upload, length):
+            session = DirectorySession(upload, path, self._policy, offset, length, staged, completes)
+        if length is None:
+            session.ended = self._grown
+        return session
+
+    def append(
+        self, upload: Upload, offset: int, block: Block, length: int | None = None, completes: bool = True
+    ) -> Upload:
+        if self._quota is None or upload.length is not None:
+            return self._append(upload, offset, block, length, completes)
+        with self._quota.settling(upload, length):
+            appended = self._append(upload, offset, block, length, completes)
+        if length is None:
+            self._grown(upload, len(block))
+        return appended
+
+    def _append(self, upload: Upload, offset: int, block: Block, length: int | None, completes: bool) -> Upload:
+        with SideCar(self._path(upload.id), self._policy) as car:
+            is_takeover = car.slot.writing
+            data_fd = car.open_data(upload, offset, length)
+            digests: tuple[tuple[str, bytes], ...] = ()
+            try:
+                digesting = Digesting(car, upload, offset) if upload.hashes else None
+                written = write_at(data_fd, offset, block)
+                settled = car.slot.length if length is None else length
+                car.count(
+                    data_fd,
+                    offset + written,
+                    settled,
+                    car.slot.generation + 1,
+                    is_known=upload.is_known,
+                    completes=completes,
+                )
+                if digesting is not None:
+                    digesting.update((block,), written)
+                    digests = digesting.keep()
+            finally:
+                os.close(data_fd)
+            if written < len(block):
+                raise StorageFull()
+        appended = car.upload(replace(upload, digests=digests) if digests else upload)
+        if is_takeover:
+            emit(TakenOver(appended))
+        return appended
+
+    def fence(self, upload: Upload) -> Upload:
+        with SideCar(self._path(upload.id), self._policy) as car:
+            is_takeover = car.slot.writing
+            if car.slot.state == State.RECEIVING:
+                car.end_session()
+        if is_takeover:
+            emit(TakenOver(car.upload(upload)))
+        return self.load(upload.id)
+
+    # -- Hand-over; for concatenation see Joining --
+
+    def promise(self, upload: Upload) -> Upload:
+        claim = self._claim_or_see_promised(upload)
+        if isinstance(claim, Upload):
+            return claim
+        try:
+            if claim.upload.state in (State.RECEIVING, State.COMPLETE) and not claim.upload.is_known:
+                with SideCar(self._path(upload.id), self._policy) as car:
+                    car.tell()
+                claim.make_durable()
+                return car.upload(claim.upload)
+            return claim.upload
+        finally:
+            claim.release()
+
+    def _claim_or_see_promised(self, upload: Upload) -> DirectoryClaim | Upload:
+        """The claim, or the upload whose hand-over has begun: it was known and made durable before that."""
+        deadline = time.monotonic() + LIMIT
+        while True:
+            try:
+                return self.claim(upload)
+            except UploadLocked:
+                standing = self.load(upload.id)
+                if standing.state == State.HANDING_OVER and standing.is_known:
+                    return standing
+                if not standing.is_known or time.monotonic() > deadline:
+                    raise
+
+    def claim(self, upload: Upload) -> DirectoryClaim:
+        return DirectoryClaim(upload, SideCar(self._path(upload.id), self._policy), self._policy, self._uncount)
