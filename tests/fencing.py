@@ -72,7 +72,7 @@ def write_for_ever(store: DirectoryStore, acks: Path) -> None:
     while True:
         growing = [upload for upload in store.list() if upload.state == State.RECEIVING]
         if len(growing) < UPLOADS:
-            store.create(Upload(""))
+            store.create(Upload())
             continue
         upload = random.choice(growing)
         with contextlib.suppress(OffsetMismatch, UploadReplaced, UploadLocked, UploadNotFound, UploadGone):
@@ -179,7 +179,7 @@ def run(base: Path, kills: int, patience: float) -> list[str]:
         (base / name).mkdir()
     store = DirectoryStore(str(base / "store"), fsync="none")
     for _ in range(UPLOADS):
-        store.create(Upload(""))
+        store.create(Upload())
     writers = [fork(write_for_ever, store, base / "acks") for _ in range(WRITERS)]
     readers = [fork(read_for_ever, store, base / "complaints") for _ in range(READERS)]
     killed = stopped = 0

@@ -72,7 +72,7 @@ def test_ls(kept):
     finished = filled(store_in(inner, ago=100), 5, b"12345", "../done.bin")
     deferred = filled(store_in(inner, ago=50, lifetime=0), None)
     expired = filled(store_in(inner, ago=200_000, lifetime=10), 7, b"1", "old")
-    part = store_in(inner, ago=5).create(Upload("", length=3 * 2**20, concat="partial"))
+    part = store_in(inner, ago=5).create(Upload(length=3 * 2**20, concat="partial"))
     accepted = filled(store_in(inner, ago=20), 2, b"ok", "taken")
     store_in(inner).claim(accepted).accept()
     (inner / "somebody-elses.tus").write_text("not ours")
@@ -98,7 +98,7 @@ def test_ls(kept):
 def test_ls_filtered(option, ids, store, directory, command):
     made = {
         "running": filled(store, 9, b"12"),
-        "part": store.create(Upload("", length=1, concat="partial")),
+        "part": store.create(Upload(length=1, concat="partial")),
         "finished": filled(store, 2, b"12"),
         "accepted": filled(store, 2, b"12"),
     }
@@ -118,9 +118,9 @@ def test_ls_bytes(store, directory, command):
 
 def test_ls_json(kept, command):
     directory, inner = kept
-    part = store_in(inner, ago=60).create(Upload("", length=3, concat="partial"))
+    part = store_in(inner, ago=60).create(Upload(length=3, concat="partial"))
     draft = Upload(
-        "f" * 32,
+        id="f" * 32,
         raw_metadata=metadata(filename=EVIL, note="\x1b]0;x\x07"),
         concat="final;x",
         parts=(part.id,),
@@ -206,7 +206,7 @@ def test_ls_for_a_terminal_that_knows_only_ascii(tmp_path):
 
 def test_ls_where_metadata_is_none(store, directory, command):
     """A record can be whole and yet have what no request can bring, after an import perhaps."""
-    upload = store.create(Upload("", raw_metadata="a !"))
+    upload = store.create(Upload(raw_metadata="a !"))
     status, table, _ = command("ls", directory)
     assert (status, table.splitlines()[1].split()[0]) == (0, upload.id)
     assert json.loads(command("ls", directory, "--json")[1])[0]["metadata"] == {}
@@ -233,7 +233,7 @@ def test_ls_while_uploads_come_and_go(store, directory, command, monkeypatch):
 def test_ls_holds_no_metadata(store, directory, command):
     long = metadata(filename="x" * 180, note="y" * 2500)
     for _ in range(1500):
-        store.create(Upload("", length=1, raw_metadata=long))
+        store.create(Upload(length=1, raw_metadata=long))
     tracemalloc.start()
     command("ls", directory)  # twice, because what is imported and cached first counts too
     tracemalloc.reset_peak()
@@ -251,7 +251,6 @@ def test_show(kept):
     directory, inner = kept
     upload = store_in(inner, ago=100).create(
         Upload(
-            "",
             length=4096,
             raw_metadata=metadata(filename=EVIL, **{"x-y": "\x1b[2J"}),
             principal="a\x07nn",
@@ -301,8 +300,8 @@ def test_show_what_was_accepted(store, directory, command):
 
 
 def test_show_parts(store, directory, command):
-    parts = [store.create(Upload("", length=1, concat="partial")).id for _ in range(2)]
-    store.create(Upload("f" * 32, concat="final;x", parts=tuple(parts)))
+    parts = [store.create(Upload(length=1, concat="partial")).id for _ in range(2)]
+    store.create(Upload(id="f" * 32, concat="final;x", parts=tuple(parts)))
     printed = command("show", "f" * 20, "--dir", directory)[1]
     assert "state:      receiving final\n" in printed
     assert f"parts:      {parts[0]}\n            {parts[1]}\n" in printed
@@ -310,7 +309,7 @@ def test_show_parts(store, directory, command):
 
 def test_a_beginning_of_an_id(store, directory, command):
     for number in range(7):
-        store.create(Upload(f"abc{number}" + "0" * 28))
+        store.create(Upload(id=f"abc{number}" + "0" * 28))
     assert command("show", "ABC3", "--dir", directory)[1].startswith(f"id:         abc3{'0' * 28}\n")
     status, out, err = command("show", "abc", "--dir", directory)
     assert (status, out) == (1, "")
@@ -463,7 +462,7 @@ def test_no_such_directory(arguments, tmp_path):
 @pytest.mark.parametrize("arguments", [["ls"], ["clean"], ["fsck"], ["show", "a"], ["rm", "a"]])
 def test_the_directory_that_serve_uses_is_the_default(arguments, tmp_path):
     (tmp_path / "uploads" / ".tus").mkdir(parents=True)
-    store_in(tmp_path / "uploads" / ".tus").create(Upload("a" * 32))
+    store_in(tmp_path / "uploads" / ".tus").create(Upload(id="a" * 32))
     done = run(*arguments, directory=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
 
@@ -500,7 +499,7 @@ def test_sizes(size, expected):
     ("offset", "length", "expected"), [(0, 0, "100%"), (999, 1000, "99%"), (1000, 1000, "100%"), (5, None, "?")]
 )
 def test_percentages(offset, length, expected):
-    assert text.percent_text(Upload("", offset=offset, length=length)) == expected
+    assert text.percent_text(Upload(offset=offset, length=length)) == expected
 
 
 @pytest.mark.parametrize("timestamp", [None, float("inf"), float("nan"), 1e300, -1e300])
@@ -543,7 +542,7 @@ def test_handover_to_where_tus_serve_puts_files(tmp_path, command):
     inner = tmp_path / "uploads" / ".tus"
     inner.mkdir(parents=True)
     ours = finished(store_in(inner, ago=60), EVIL)
-    part = store_in(inner, ago=60).create(Upload("", length=3, concat="partial"))
+    part = store_in(inner, ago=60).create(Upload(length=3, concat="partial"))
     store_in(inner, ago=60).append(part, 0, b"abc")
     filled(store_in(inner, ago=60), 9, b"some")
     status, printed, complaints = command("handover", tmp_path / "uploads")
@@ -658,7 +657,7 @@ def test_the_commands_of_the_document(tmp_path):
 
     def put(ago, upload_id, name, size, come, **options):
         made = store_in(store, ago=ago, **options).create(
-            Upload(upload_id, length=size, raw_metadata=metadata(filename=name), principal="ann")
+            Upload(id=upload_id, length=size, raw_metadata=metadata(filename=name), principal="ann")
         )
         return store_in(store, ago=ago, **options).append(made, 0, bytes(come))
 

@@ -19,8 +19,7 @@ from tus import HookReply
 from tus.errors import Forbidden, Unauthorized
 from tus.models import Request, Response
 from tus.options import Options
-from tus.protocol.recognising import takes_interim
-from tus.protocols.ietf.profiles import PROFILES, UNVERSIONED
+from tus.protocols.ietf.profiles import PROFILES, UNVERSIONED, takes_interim
 from tus.stores import open_store
 
 ROWS = []

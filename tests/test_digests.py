@@ -21,9 +21,9 @@ from tus import Options
 from tus.checksums import Hashed
 from tus.cli.main import main
 from tus.errors import ChecksumMismatch, OptionError, RequestError, StorageFull
+from tus.http.digests import format_digest, parse_digest
 from tus.models import State, Upload
 from tus.protocols.bodies import Body, Intake
-from tus.protocols.digests import format_digest, parse_digest
 from tus.server.reception import Reception
 from tus.stores import hashing, open_store
 from tus.stores.directory import digests as digesting
@@ -78,7 +78,7 @@ def store(tmp_path):
 
 
 def made(store, length=LENGTH, *hashes):
-    return store.create(Upload("", length=length, hashes=hashes or ("sha256",)))
+    return store.create(Upload(length=length, hashes=hashes or ("sha256",)))
 
 
 def send(store, upload, start, stop, block=10_000):
@@ -281,8 +281,8 @@ def test_who_had_not_kept_enough_leaves_the_rest_for_the_end(store, read, monkey
 @needs_states
 def test_who_dies_over_reading_a_file_has_not_done_it_in_vain(store, read, monkeypatch):
     monkeypatch.setattr(digesting, "READ_AT_ONCE", 100_000)
-    final = store.create(Upload("", parts=("a" * 32,), hashes=BOTH))
-    part = store.create(Upload("", length=LENGTH, concat="partial"))
+    final = store.create(Upload(parts=("a" * 32,), hashes=BOTH))
+    part = store.create(Upload(length=LENGTH, concat="partial"))
     final = store.concatenate(final.id, [store.append(part, 0, DATA)])
     counting, died = Hashing.read, iter((False, False, True))
 
@@ -299,7 +299,7 @@ def test_who_dies_over_reading_a_file_has_not_done_it_in_vain(store, read, monke
 
 
 def test_the_room_is_found_by_the_end_of_a_large_record(store):
-    upload = store.create(Upload("", length=4, hashes=("sha256",), raw_metadata="name " + "YQ" * 3000))
+    upload = store.create(Upload(length=4, hashes=("sha256",), raw_metadata="name " + "YQ" * 3000))
     store.append(upload, 0, b"ab")
     assert store.append(upload, 2, b"cd").digests == digests_of(b"abcd")
     assert store.load(upload.id).raw_metadata == upload.raw_metadata
@@ -464,7 +464,7 @@ def test_without_digests_nothing_more_is_done(store, monkeypatch, tmp_path):
     monkeypatch.setattr(digesting, "Digesting", mock.Mock(side_effect=AssertionError))
     monkeypatch.setattr("tus.stores.directory.sessions.Digesting", mock.Mock(side_effect=AssertionError))
     monkeypatch.setattr("tus.stores.directory.store.Digesting", mock.Mock(side_effect=AssertionError))
-    upload = store.create(Upload("", length=LENGTH))
+    upload = store.create(Upload(length=LENGTH))
     locked = mock.Mock(side_effect=SideCar.lock, autospec=True)
     monkeypatch.setattr(SideCar, "lock", lambda car: locked(car))
     send(store, upload, 0, LENGTH, block=100_000)
@@ -536,7 +536,7 @@ def test_whatever_happens_on_the_way(steps, keep_every, gap):
         mock.patch("tus.stores.directory.sessions.CATCH_UP", gap),
     ):
         store = DirectoryStore(directory)
-        upload = store.create(Upload("", hashes=BOTH))
+        upload = store.create(Upload(hashes=BOTH))
         content, left = b"", []
         for number, (size, how, other_process) in enumerate(steps):
             data = (b"%d " % number * 2000)[:size]  # what comes after a loss is never what was lost
@@ -813,7 +813,7 @@ def test_ietf_a_file_that_is_another_is_rejected_unseen(tmp_path, make, handover
 def test_what_was_kept_is_not_trusted_after_the_machine_was_down(tmp_path, fsync, at):
     """A file can have its size and have lost its bytes, unless each of them was forced to the disk."""
     store = DirectoryStore(str(tmp_path), fsync=fsync)
-    upload = store.create(Upload("", length=20_000_000, hashes=("sha256",)))
+    upload = store.create(Upload(length=20_000_000, hashes=("sha256",)))
     data = random.Random(0).randbytes(20_000_000)
     half = 10_000_000 if at == "half" else len(data)
     with store.open(upload, 0) as session:

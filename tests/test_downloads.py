@@ -256,7 +256,8 @@ def test_no_file_stays_open(subject, url):
 )
 def test_types(fields, expected):
     assert (
-        content_type(Upload("f" * 32, raw_metadata=metadata(**fields)["Upload-Metadata"] if fields else "")) == expected
+        content_type(Upload(id="f" * 32, raw_metadata=metadata(**fields)["Upload-Metadata"] if fields else ""))
+        == expected
     )
 
 
@@ -274,7 +275,7 @@ def test_types(fields, expected):
 )
 def test_names(name, kind, expected):
     field = content_disposition(
-        Upload("f" * 32, raw_metadata=metadata(filename=name, filetype=kind)["Upload-Metadata"])
+        Upload(id="f" * 32, raw_metadata=metadata(filename=name, filetype=kind)["Upload-Metadata"])
     )
     assert "\r" not in field
     assert "\n" not in field

@@ -76,7 +76,7 @@ def check(directory, capsys):
 
 def make(store, data=b"12345", length=10, concat=None):
     """An upload of which this much has come."""
-    upload = store.create(Upload("", length=length, raw_metadata="filename YS5iaW4=", concat=concat))
+    upload = store.create(Upload(length=length, raw_metadata="filename YS5iaW4=", concat=concat))
     return store.append(upload, 0, data) if data else upload
 
 
@@ -87,7 +87,7 @@ def accepted(store):
 
 
 def final_of(store, *parts):
-    return store.create(Upload(FINAL, concat="final;x", parts=tuple(part.id for part in parts)))
+    return store.create(Upload(id=FINAL, concat="final;x", parts=tuple(part.id for part in parts)))
 
 
 def car_of(upload):
@@ -546,7 +546,7 @@ def test_whoever_appends_writes_no_more_to_what_is_set_aside(store, check):
 
 def test_what_was_set_aside_before_is_not_replaced(store, directory, check):
     for number in ("", "2", "3"):
-        upload = store.create(Upload(FINAL, length=10))
+        upload = store.create(Upload(id=FINAL, length=10))
         store.append(upload, 0, f"bytes{number}".encode())
         flip(upload, 160)
         check("--repair")
@@ -614,7 +614,7 @@ def test_a_repair_looks_again(store, directory):
 @pytest.mark.parametrize("is_made_again", [False, True])
 def test_an_upload_that_is_removed_while_it_is_looked_at(is_made_again, store, check, monkeypatch):
     """The side-car that was opened may have been unlinked before its lock was had."""
-    upload = store.create(Upload(FINAL, length=10))
+    upload = store.create(Upload(id=FINAL, length=10))
     store.append(upload, 0, b"12345")
     real = fsck.lock
 
@@ -622,7 +622,7 @@ def test_an_upload_that_is_removed_while_it_is_looked_at(is_made_again, store, c
         monkeypatch.undo()
         store.remove(FINAL)
         if is_made_again:
-            store.create(Upload(FINAL, length=10))
+            store.create(Upload(id=FINAL, length=10))
         real(fd)
 
     os.truncate(upload.path, 3)
@@ -824,14 +824,14 @@ from tus import Upload
 from tus.stores import directory, files
 def die(*arguments, **options): os.kill(os.getpid(), signal.SIGKILL)
 store = directory.DirectoryStore(sys.argv[1])
-upload = store.append(store.create(Upload("", length=5)), 0, b"12345")
+upload = store.append(store.create(Upload(length=5)), 0, b"12345")
 {death}
 """
 DEATHS = [
     ("files.unlink = die; store.remove(upload.id)", "removal-unfinished"),
-    ("directory.write_at = die; store.create(Upload(''))", "creation-torn"),
+    ("directory.write_at = die; store.create(Upload())", "creation-torn"),
     (
-        "open_ = os.open; os.open = lambda p, *a: open_(p, *a) if p[-1] == 's' else die(); store.create(Upload(''))",
+        "open_ = os.open; os.open = lambda p, *a: open_(p, *a) if p[-1] == 's' else die(); store.create(Upload())",
         "creation-torn",
     ),
     ("from tus.stores import locks; locks.os.unlink = die; locks.check_locks_work(sys.argv[1])", "probe-left"),

@@ -11,8 +11,8 @@ from tests.test_docs import blocks
 from tests.wsgi import OCTETS, TUS, call
 from tus import Filter, Options, Rejected, Tus, Upload, WebobAdapter
 from tus.errors import OptionError, UploadGone, UploadLocked, UploadNotFound
-from tus.models import State
-from tus.protocols.tus1.withholding import Outcome, delay, due_at, goes_aside, outcome_of
+from tus.models import Outcome, State
+from tus.protocols.handover import delay, due_at, goes_aside, outcome_of
 from tus.stores import open_store
 from tus.stores.directory.quota import Limits
 from tus.stores.directory.store import DirectoryStore
@@ -404,16 +404,16 @@ def test_a_limit_and_then_aside(tmp_path):
 def test_delays():
     options = Options.build(tmp_file_dir="/tmp", handover_attempts=3)
     assert [delay(attempts) for attempts in (1, 2, 3, 9, 10, 1000)] == [10, 20, 40, 2560, 3600, 3600]
-    pending = Upload("0" * 32, 1, 1, state=State.COMPLETE, since=100.0)
+    pending = Upload(id="0" * 32, 1, 1, state=State.COMPLETE, since=100.0)
     assert due_at(pending, options) == 110
-    failed = Upload("0" * 32, 1, 1, state=State.COMPLETE, since=100.0, attempts=2)
+    failed = Upload(id="0" * 32, 1, 1, state=State.COMPLETE, since=100.0, attempts=2)
     assert due_at(failed, options) == 120
     background = Options.build(tmp_file_dir="/tmp", handover="background")
     assert due_at(pending, background) == 100
     assert due_at(pending, Options.build(tmp_file_dir="/tmp", handover_attempts=0)) is None
     assert [goes_aside(attempts, options) for attempts in (2, 3, 4)] == [False, True, True]
     for others in ({"state": State.ACCEPTED}, {"state": State.REJECTED}, {"concat": "partial"}, {"is_known": False}):
-        assert due_at(Upload("0" * 32, 1, 1, **{"state": State.COMPLETE, "since": 1.0} | others), options) is None
+        assert due_at(Upload(id="0" * 32, 1, 1, **{"state": State.COMPLETE, "since": 1.0} | others), options) is None
 
 
 def wait_for(condition, seconds=10):
@@ -425,7 +425,7 @@ def wait_for(condition, seconds=10):
 
 def test_beside_the_requests(tmp_path, monkeypatch):
     """The thread of a process offers what has failed here, and what it finds."""
-    monkeypatch.setattr("tus.protocols.tus1.withholding.FIRST_DELAY", 0.05)
+    monkeypatch.setattr("tus.protocols.handover.FIRST_DELAY", 0.05)
     subject = FilterSubject(tmp_file_dir=str(tmp_path))
     left = subject.url(LENGTH)
     crash(subject, lambda: subject.patch(left, 0, DATA))
@@ -492,7 +492,7 @@ def test_over_ietf_a_hand_over_is_joined_but_not_for_ever(tmp_path, monkeypatch)
 
 
 def test_in_the_background_a_failure_is_the_servers_business(tmp_path, monkeypatch):
-    monkeypatch.setattr("tus.protocols.tus1.withholding.FIRST_DELAY", 0.05)
+    monkeypatch.setattr("tus.protocols.handover.FIRST_DELAY", 0.05)
     subject = FilterSubject(tmp_file_dir=str(tmp_path), handover="background")
     subject.fail = "503 Service Unavailable"
     url, reply = filled(subject)
@@ -662,7 +662,7 @@ def test_a_limit_on_attempts_that_kill_the_process(tmp_path):
 
 def test_one_file_that_cannot_be_handed_over_holds_up_no_other(tmp_path, monkeypatch):
     """Whatever it raises, and also where there is no more than a thread to raise it in."""
-    monkeypatch.setattr("tus.protocols.tus1.withholding.FIRST_DELAY", 0.02)
+    monkeypatch.setattr("tus.protocols.handover.FIRST_DELAY", 0.02)
     taken.clear()
 
     def take(upload):
@@ -795,7 +795,7 @@ def test_data_that_is_moved_away_and_not_accepted(tmp_path):
     """Nothing is left that could be handed over; its client begins again, and the limits forget it in the end."""
     now = [time.time()]
     store = DirectoryStore(str(tmp_path), limits=Limits(uploads=1), clock=lambda: now[0])
-    upload = store.append(store.create(Upload("", length=3, is_known=False)), 0, b"abc")
+    upload = store.append(store.create(Upload(length=3, is_known=False)), 0, b"abc")
     claim = store.claim(upload)
     claim.begin()
     os.unlink(upload.path)
@@ -807,7 +807,7 @@ def test_data_that_is_moved_away_and_not_accepted(tmp_path):
     assert store.sweep() == 0, "a person may want to know"
     now[0] += 86401
     assert store.sweep() == 1
-    store.create(Upload("", length=3))
+    store.create(Upload(length=3))
 
 
 def test_async_functions_are_refused(tmp_path):

@@ -187,15 +187,15 @@ def test_expiry_makes_room(tmp_path):
     clock = Clock()
     store = stored(tmp_path, lifetime=60, completed_keep=10, clock=clock)
     for principal in ("ann", "bob", None):
-        store.create(Upload("", length=1, principal=principal))
+        store.create(Upload(length=1, principal=principal))
     with pytest.raises(TooManyUploads):
-        store.create(Upload("", length=1))
+        store.create(Upload(length=1))
     clock.now += 61
     with pytest.raises(TooManyUploads):  # nobody has looked yet
-        store.create(Upload("", length=1))
+        store.create(Upload(length=1))
     assert store.sweep() == 3
     assert counts(tmp_path) == {"uploads": 0, "size": 0, "each": {}}
-    upload = store.create(Upload("", length=1, principal="ann"))
+    upload = store.create(Upload(length=1, principal="ann"))
     store.append(upload, 0, b"a")
     store.claim(upload).accept()
     clock.now += 61
@@ -206,24 +206,24 @@ def test_expiry_makes_room(tmp_path):
 @pytest.mark.parametrize("damage", [None, b"", b"{", b"[]", b'{"uploads": 1}', b'{"uploads":"x","size":0,"each":{}}'])
 def test_a_counter_that_is_missing_or_damaged_is_made_anew(tmp_path, damage):
     store = stored(tmp_path)
-    store.create(Upload("", length=40, principal="ann"))
-    accepted = store.create(Upload("", length=1, principal="ann"))
+    store.create(Upload(length=40, principal="ann"))
+    accepted = store.create(Upload(length=1, principal="ann"))
     store.append(accepted, 0, b"a")
     store.claim(accepted).accept()
     path = tmp_path / COUNTS
     path.unlink() if damage is None else path.write_bytes(damage)
     with pytest.raises(QuotaExceeded):
-        store.create(Upload("", length=30, principal="ann"))
-    store.create(Upload("", length=20, principal="ann"))
+        store.create(Upload(length=30, principal="ann"))
+    store.create(Upload(length=20, principal="ann"))
     assert counts(tmp_path) == {"uploads": 2, "size": 60, "each": {"ann": [2, 60]}}
 
 
 def test_the_sweeper_corrects_what_a_crash_left_wrong(tmp_path):
     store = stored(tmp_path)
-    kept = store.create(Upload("", length=40, principal="ann"))
+    kept = store.create(Upload(length=40, principal="ann"))
     (tmp_path / COUNTS).write_text(json.dumps({"uploads": 3, "size": 99, "each": {"ann": [2, 60], "eve": [1, 7]}}))
     with pytest.raises(TooManyUploads):
-        store.create(Upload("", length=1))
+        store.create(Upload(length=1))
     store.sweep()
     assert counts(tmp_path) == {"uploads": 1, "size": 40, "each": {"ann": [1, 40]}}
     (tmp_path / COUNTS).write_text(json.dumps({"uploads": 0, "size": 0, "each": {}}))
@@ -236,12 +236,12 @@ def test_what_changes_during_a_sweep_is_not_lost(tmp_path, monkeypatch):
     from tus.stores.directory import expiry
 
     store = stored(tmp_path, clock=time.time)
-    first = store.create(Upload("", length=10, principal="ann"))
+    first = store.create(Upload(length=10, principal="ann"))
     ids_in = expiry.ids_in
 
     def meanwhile(directory):
         time.sleep(0.01)
-        store.create(Upload("", length=20, principal="bob"))
+        store.create(Upload(length=20, principal="bob"))
         ids = list(ids_in(directory))
         store.remove(first.id)
         return ids
@@ -270,7 +270,7 @@ def _create_many(directory, results):
     made = 0
     for number in range(40):
         try:
-            upload = store.create(Upload("", length=1, principal="ann"))
+            upload = store.create(Upload(length=1, principal="ann"))
         except TooManyUploads:
             continue
         made += 1
@@ -314,7 +314,7 @@ def disk(tmp_path, monkeypatch):
 
 def test_room_is_reserved_when_an_upload_is_created(tmp_path):
     store = DirectoryStore(str(tmp_path), keep_free=1)
-    upload = store.create(Upload("", length=64 << 20))
+    upload = store.create(Upload(length=64 << 20))
     status = os.stat(tmp_path / upload.id)
     assert status.st_size == 0  # the size says what has come
     assert status.st_blocks * 512 >= 64 << 20
@@ -339,7 +339,7 @@ def test_what_does_not_fit_is_refused_before_its_first_byte(make, tmp_path, disk
 
 def test_a_length_that_is_settled_later_is_reserved_then(tmp_path, disk):
     store = DirectoryStore(str(tmp_path), keep_free=1)
-    upload = store.create(Upload("", length=None))
+    upload = store.create(Upload(length=None))
     with pytest.raises(StorageFull):
         store.append(upload, 0, b"abc", 64 << 20)
     assert (store.load(upload.id).offset, store.load(upload.id).length) == (0, None)
@@ -349,7 +349,7 @@ def test_a_length_that_is_settled_later_is_reserved_then(tmp_path, disk):
 
 def test_without_a_length_the_room_is_looked_at(tmp_path):
     store = DirectoryStore(str(tmp_path), keep_free=1 << 60)
-    upload = store.create(Upload("", length=None))
+    upload = store.create(Upload(length=None))
     with pytest.raises(StorageFull):
         store.append(upload, 0, b"abc")
     with pytest.raises(StorageFull):
@@ -358,7 +358,7 @@ def test_without_a_length_the_room_is_looked_at(tmp_path):
 
 def test_bytes_that_were_not_counted_do_not_cost_the_reservation(tmp_path):
     store = DirectoryStore(str(tmp_path), keep_free=1)
-    upload = store.create(Upload("", length=8 << 20))
+    upload = store.create(Upload(length=8 << 20))
     with store.open(upload, 0, staged=True) as session:
         session.write(b"x" * 5000)
     assert os.stat(tmp_path / upload.id).st_size == 0
@@ -375,18 +375,18 @@ def test_where_nothing_can_be_reserved_the_room_is_looked_at(tmp_path, monkeypat
     monkeypatch.setattr(space.ctypes, "get_errno", lambda: space.errno.EOPNOTSUPP)
     store = DirectoryStore(str(tmp_path), keep_free=1)
     with pytest.raises(StorageFull):
-        store.create(Upload("", length=64 << 20))
+        store.create(Upload(length=64 << 20))
     assert list(tmp_path.iterdir()) == []
-    assert os.stat(tmp_path / store.create(Upload("", length=1 << 20)).id).st_blocks == 0
+    assert os.stat(tmp_path / store.create(Upload(length=1 << 20)).id).st_blocks == 0
 
 
 def test_a_limit_and_a_full_disk_together_count_nothing(tmp_path):
     store = DirectoryStore(str(tmp_path), keep_free=1 << 60, limits=LIMITS)
     with pytest.raises(StorageFull):
-        store.create(Upload("", length=50))
+        store.create(Upload(length=50))
     assert counts(tmp_path) == {"uploads": 0, "size": 0, "each": {}}
     with pytest.raises(TooLarge):
-        store.create(Upload("", length=101))
+        store.create(Upload(length=101))
 
 
 # -- Clients that stall --

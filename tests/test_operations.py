@@ -102,7 +102,7 @@ def test_other_ends(tmp_path, heard):
     assert [event.how for event in heard if isinstance(event, Ended)] == ["terminated"]
     del heard[:]
     store = DirectoryStore(str(tmp_path), lifetime=60, clock=lambda: 1000.0)
-    late = store.create(Upload("", length=1))
+    late = store.create(Upload(length=1))
     assert DirectoryStore(str(tmp_path), clock=lambda: 2000.0).sweep() == 1
     assert [(event.upload.id, event.how) for event in heard if isinstance(event, Ended)] == [(late.id, "expired")]
 
@@ -110,7 +110,7 @@ def test_other_ends(tmp_path, heard):
 @pytest.mark.parametrize("at_once", [True, False])
 def test_a_takeover_is_told_by_both_sides(tmp_path, heard, at_once):
     store = DirectoryStore(str(tmp_path))
-    upload = store.create(Upload("", length=9))
+    upload = store.create(Upload(length=9))
     with store.open(upload, 0) as session:
         session.write(b"abc")
         assert heard == []
@@ -130,7 +130,7 @@ def test_a_takeover_is_told_by_both_sides(tmp_path, heard, at_once):
 @pytest.mark.parametrize("staged", [True, False])
 def test_what_ended_by_itself_is_not_taken_over(tmp_path, heard, staged):
     store = DirectoryStore(str(tmp_path))
-    upload = store.create(Upload("", length=9))
+    upload = store.create(Upload(length=9))
     with store.open(upload, 0, staged=staged) as session:
         session.write(b"abc")
         session.commit()
@@ -276,7 +276,7 @@ url = subject.url(1)
 subject.patch(url, 0, b"a")
 subject.url(5)
 store = open_store(subject.app._options)
-other = store.create(__import__("tus").models.Upload("", length=3))
+other = store.create(__import__("tus").models.Upload(length=3))
 with store.open(other, 0):
     store.append(other, 0, b"a")
 store.sweep()

@@ -17,8 +17,7 @@ from paste.deploy import loadapp
 from tests.wsgi import OCTETS, TUS, call
 from tus import Filter, Options
 from tus.errors import OptionError
-from tus.hooks.events import HookType
-from tus.models import Intent
+from tus.models import HookType, Intent
 
 CONTENT = bytes(range(256)) * 300  # more than one block
 NAME = "a file.bin"

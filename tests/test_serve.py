@@ -745,7 +745,7 @@ def store_in(directory, ago=0.0, **options):
 
 
 def filled(store, size, data=b"", name=None):
-    draft = Upload("", length=size, raw_metadata="" if name is None else named(name)["Upload-Metadata"])
+    draft = Upload(length=size, raw_metadata="" if name is None else named(name)["Upload-Metadata"])
     made = store.create(draft)
     return store.append(made, 0, data) if data else made
 

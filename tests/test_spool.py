@@ -29,7 +29,7 @@ def uploaded(directory, number, data=b"data"):
     path = directory / f"{number:032x}"
     path.write_bytes(data)
     return Upload(
-        f"{number:032x}", offset=len(data), length=len(data), path=str(path), created_at=1.0, state=State.HANDING_OVER,
+        id=f"{number:032x}", offset=len(data), length=len(data), path=str(path), created_at=1.0, state=State.HANDING_OVER,
         principal="ann", raw_metadata="filename w7wudHh0,weird gIE=",
     )  # fmt: skip
 
@@ -77,7 +77,7 @@ def test_the_record_holds_no_id(directory):
     (key,) = put(directory, [1])
     assert f"{1:032x}" not in (directory / "new" / key / "upload.json").read_text()
     nameless = uploaded(directory.parent / "uploads", 2)
-    nameless = Upload(nameless.id, offset=4, length=4, path=nameless.path)
+    nameless = Upload(id=nameless.id, offset=4, length=4, path=nameless.path)
     Spool(str(directory)).put(nameless, nameless.key)
     assert nameless.id not in (directory / "new" / nameless.key / "upload.json").read_text()
 

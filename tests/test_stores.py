@@ -74,7 +74,7 @@ def store(tmp_path):
 
 
 def receive(store, data, length=None):
-    upload = store.create(Upload("", length=length))
+    upload = store.create(Upload(length=length))
     return store.append(upload, 0, data)
 
 
@@ -89,7 +89,7 @@ def test_the_data_is_named_after_the_id_and_beside_it_is_one_side_car(store, tmp
 
 
 def test_the_side_car_keeps_its_inode_for_life(store, tmp_path):
-    upload = store.create(Upload("", length=4))
+    upload = store.create(Upload(length=4))
     inode = (tmp_path / f"{upload.id}.tus").stat().st_ino
     store.append(upload, 0, b"ab")
     with store.open(upload, 2) as session:
@@ -101,7 +101,7 @@ def test_the_side_car_keeps_its_inode_for_life(store, tmp_path):
 def test_sweeping_leaves_what_others_wrote(tmp_path):
     clock = Clock()
     store = DirectoryStore(str(tmp_path), lifetime=10, clock=clock)
-    upload = store.create(Upload("", length=1))
+    upload = store.create(Upload(length=1))
     strangers = ["a" * 32, "b" * 32 + ".tus", "notes.tus", "x.txt", upload.id + ".tus.bak"]
     for name in strangers:
         (tmp_path / name).write_bytes(b"not ours")
@@ -120,7 +120,7 @@ def test_sweeping_leaves_what_others_wrote(tmp_path):
 def test_sweeping_tolerates_files_that_vanish(tmp_path, monkeypatch):
     clock = Clock()
     store = DirectoryStore(str(tmp_path), lifetime=10, clock=clock)
-    kept, gone = store.create(Upload("", length=1)), store.create(Upload("", length=1))
+    kept, gone = store.create(Upload(length=1)), store.create(Upload(length=1))
     ids = [gone.id, kept.id]
     monkeypatch.setattr(expiry, "ids_in", lambda directory: iter(ids))
     store.remove(gone.id)
@@ -142,7 +142,7 @@ def test_only_one_sweeps_and_not_too_often(tmp_path):
     clock = Clock()
     store = DirectoryStore(str(tmp_path), lifetime=10, clock=clock)
     assert store.sweep(at_most_every=60) == 0
-    store.create(Upload("", length=1))
+    store.create(Upload(length=1))
     clock.now += 11
     assert store.sweep(at_most_every=60) == 0  # somebody was here just now
     fd = os.open(tmp_path / SWEEPER, os.O_RDWR)
@@ -159,7 +159,7 @@ class Death(BaseException):
 @pytest.mark.parametrize("how", ["open", "append"])
 def test_who_dies_over_staged_bytes_has_ended_their_session(store, monkeypatch, tmp_path, how):
     """Else the session would count bytes that are no longer its own."""
-    upload = store.create(Upload("", length=9))
+    upload = store.create(Upload(length=9))
     with store.open(upload, 0, staged=True) as session:
         session.write(b"abc")
         with monkeypatch.context() as broken, pytest.raises(Death):
@@ -249,7 +249,7 @@ def test_a_side_car_cut_short_is_gone_and_not_an_accident(store, tmp_path, size)
 
 
 def test_a_torn_slot_leaves_the_state_before_it(store, tmp_path):
-    upload = store.create(Upload("", length=9))
+    upload = store.create(Upload(length=9))
     store.append(upload, 0, b"abc")
     path = tmp_path / f"{upload.id}.tus"
     before = path.read_bytes()
@@ -279,7 +279,7 @@ def test_both_slots_torn_is_gone(store, tmp_path):
 
 
 def test_a_long_record_is_read_whole(store):
-    upload = store.create(Upload("", length=1, raw_metadata="a " + "x" * 20_000, concat="partial"))
+    upload = store.create(Upload(length=1, raw_metadata="a " + "x" * 20_000, concat="partial"))
     store.watch(upload.id, "c" * 32)
     assert store.load(upload.id).raw_metadata == upload.raw_metadata
     assert store.finals_of(upload.id) == ("c" * 32,)
@@ -321,7 +321,7 @@ def full_disk(room):
 
 @pytest.mark.parametrize("blocks", [(b"cdef",), (b"c", b"def"), (b"cd", b"", b"ef")])
 def test_a_disk_that_fills_keeps_and_counts_what_fitted(store, monkeypatch, tmp_path, blocks):
-    upload = store.create(Upload("", length=10))
+    upload = store.create(Upload(length=10))
     disk = full_disk(4)
     monkeypatch.setattr(files.os, "pwrite", disk)
     monkeypatch.setattr(files.os, "pwritev", disk)
@@ -338,7 +338,7 @@ def test_a_disk_that_fills_keeps_and_counts_what_fitted(store, monkeypatch, tmp_
 
 
 def test_a_disk_that_fills_forgets_staged_blocks(store, monkeypatch):
-    upload = store.create(Upload("", length=10))
+    upload = store.create(Upload(length=10))
     monkeypatch.setattr(files.os, "pwrite", full_disk(4))
     with pytest.raises(StorageFull), store.open(upload, 0, staged=True) as session:
         session.write(b"abcdef")
@@ -351,7 +351,7 @@ def test_a_full_disk_creates_nothing(store, monkeypatch, tmp_path):
 
     monkeypatch.setattr(files.os, "pwrite", pwrite)
     with pytest.raises(StorageFull):
-        store.create(Upload("", length=10))
+        store.create(Upload(length=10))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -391,7 +391,7 @@ def test_nothing_is_left_open(store):
 
 
 def _claim_and_hang(directory, upload_id, ready):
-    claim = DirectoryStore(directory).claim(Upload(upload_id))
+    claim = DirectoryStore(directory).claim(Upload(id=upload_id))
     claim.begin()
     ready.set()
     claim.lock_forever = ready
@@ -454,7 +454,7 @@ def test_concatenation_copies_inside_the_kernel(store, monkeypatch):
     monkeypatch.setattr(copying.os, "copy_file_range", lambda *args: calls.append(args[2]) or copy(*args))
     monkeypatch.setattr(copying, "_BUFFER", None)  # what a copy through memory would need
     part = receive(store, b"abc", 3)
-    final = store.create(Upload("", concat="final;", parts=(part.id,)))
+    final = store.create(Upload(concat="final;", parts=(part.id,)))
     store.concatenate(final.id, [store.load(part.id)])
     assert sum(calls) == 3
 
@@ -501,7 +501,7 @@ def test_what_fsync_promises_is_what_is_synced(tmp_path, monkeypatch):
     for policy in ("none", "finish", "always"):
         store = DirectoryStore(str(tmp_path), fsync=policy)
         synced.clear()
-        upload = store.create(Upload("", length=4))
+        upload = store.create(Upload(length=4))
         data, car = tmp_path / upload.id, tmp_path / f"{upload.id}.tus"
         assert synced == {"none": [], "finish": [], "always": [car, tmp_path]}[policy]
         synced.clear()
@@ -525,7 +525,7 @@ from tus.errors import StorageFull
 from tus.models import Upload
 from tus.stores.directory.store import DirectoryStore
 store = DirectoryStore(sys.argv[1])
-upload = store.create(Upload("", length=300_000))
+upload = store.create(Upload(length=300_000))
 try:
     with store.open(upload, 0) as session:
         for number in range(10):
@@ -551,7 +551,7 @@ print(store.append(store.load(upload.id), 100_000, bytes(200_000)).id)
 
 def test_two_who_create_the_same_final_upload_at_once_find_one(store, monkeypatch):
     """The second comes between the first one's two files."""
-    draft = Upload("a" * 32, length=3, concat="final;x", parts=("b" * 32,))
+    draft = Upload(id="a" * 32, length=3, concat="final;x", parts=("b" * 32,))
     found = []
     opened = os.open
 
@@ -600,8 +600,8 @@ def test_a_child_that_was_forked_during_a_sweep_does_not_keep_its_lock(tmp_path,
 def test_a_record_of_another_version_stops_no_sweep(tmp_path):
     clock = Clock()
     store = DirectoryStore(str(tmp_path), lifetime=10, clock=clock)
-    expired = store.create(Upload("", length=1))
-    other = store.create(Upload("", length=1))
+    expired = store.create(Upload(length=1))
+    other = store.create(Upload(length=1))
     path = tmp_path / f"{other.id}.tus"
     data = path.read_bytes()
     record = b'{"format": 9}'
@@ -617,7 +617,7 @@ def test_a_record_of_another_version_stops_no_sweep(tmp_path):
 def test_a_sweep_in_the_future_stops_no_sweep(tmp_path):
     store = DirectoryStore(str(tmp_path), lifetime=1, clock=Clock())
     store.sweep()
-    late = store.create(Upload("", length=1))
+    late = store.create(Upload(length=1))
     os.utime(tmp_path / SWEEPER, (time.time() + 10_000,) * 2)
     store._policy.clock.now += 5
     assert store.sweep(at_most_every=600) == 1
@@ -634,7 +634,7 @@ def test_a_giant_side_car_is_not_read_whole(tmp_path):
 @pytest.mark.parametrize("put", [os.mkfifo, os.mkdir])
 def test_what_is_no_file_holds_nobody_up(tmp_path, put):
     store = DirectoryStore(str(tmp_path))
-    upload = store.create(Upload("", length=3))
+    upload = store.create(Upload(length=3))
     (tmp_path / upload.id).unlink()
     put(tmp_path / upload.id)
     with pytest.raises((UploadGone, OSError)):

@@ -5,8 +5,7 @@ from dataclasses import replace
 import pytest
 
 from tus.errors import RequestError
-from tus.exchange import exchange
-from tus.models import Intent, Request, Response, State, Upload
+from tus.models import Intent, Outcome, Request, Response, State, Upload
 from tus.options import Options
 from tus.protocols.bodies import Body, Intake, body_length
 from tus.protocols.effects import (
@@ -22,10 +21,10 @@ from tus.protocols.effects import (
     Remove,
     Settle,
 )
+from tus.protocols.exchange import exchange
 from tus.protocols.routing import Target, is_under, route, upload_id_of
 from tus.protocols.tus1 import replies as tus1_replies
 from tus.protocols.tus1 import requests as tus1
-from tus.protocols.tus1.withholding import Outcome
 
 ID, OTHER = "a" * 32, "b" * 32
 SITE = "http://example.org"
@@ -175,7 +174,7 @@ def test_what_is_not_offered_is_refused():
         with pytest.raises(RequestError) as refused:
             tus1.parse(Request(method, SITE + path, headers), options(), frozenset({"creation"}))
         assert refused.value.status == status
-    parts = [Upload(ID, length=4, concat="partial")]
+    parts = [Upload(id=ID, length=4, concat="partial")]
     with pytest.raises(RequestError, match="not finished"):
         tus1.decide_concatenation(parts, options(), ALL - {"concatenation-unfinished"})
 
@@ -201,14 +200,14 @@ def append(offset, length=None, body=4):
 @pytest.mark.parametrize(
     ("upload", "command", "settles", "limit"),
     [
-        (Upload(ID, 0, 4), append(0), None, 4),
-        (Upload(ID, 2, 6), append(2), None, 4),
-        (Upload(ID, 2, 6), append(2, 6), None, 4),
-        (Upload(ID, 2), append(2, 6), 6, 4),
-        (Upload(ID, 2), append(2), None, 998),
-        (Upload(ID, 2), append(2, 2, 0), 2, 0),
-        (Upload(ID, 4, 4, state=State.COMPLETE), append(4, body=0), None, 0),
-        (Upload(ID, 4, 4, state=State.COMPLETE), append(4, body=None), None, 0),
+        (Upload(id=ID, 0, 4), append(0), None, 4),
+        (Upload(id=ID, 2, 6), append(2), None, 4),
+        (Upload(id=ID, 2, 6), append(2, 6), None, 4),
+        (Upload(id=ID, 2), append(2, 6), 6, 4),
+        (Upload(id=ID, 2), append(2), None, 998),
+        (Upload(id=ID, 2), append(2, 2, 0), 2, 0),
+        (Upload(id=ID, 4, 4, state=State.COMPLETE), append(4, body=0), None, 0),
+        (Upload(id=ID, 4, 4, state=State.COMPLETE), append(4, body=None), None, 0),
     ],
 )
 def test_intakes(upload, command, settles, limit):
@@ -219,16 +218,16 @@ def test_intakes(upload, command, settles, limit):
 @pytest.mark.parametrize(
     ("upload", "command", "status"),
     [
-        (Upload(ID, 2, 6), append(0), 409),
-        (Upload(ID, 2, 6), append(99), 409),
-        (Upload(ID, 2, 5), append(2), 413),
-        (Upload(ID, 2, 6), append(2, 7), 400),
-        (Upload(ID, 2), append(2, 1), 400),
-        (Upload(ID, 2), append(2, 1001), 413),
-        (Upload(ID, 2), append(2, 5), 413),
-        (Upload(ID, 998), append(998), 413),
-        (Upload(ID, 4, 4, state=State.COMPLETE), append(4), 413),
-        (Upload(ID, 0, concat="final;x", parts=(OTHER,)), append(0), 403),
+        (Upload(id=ID, 2, 6), append(0), 409),
+        (Upload(id=ID, 2, 6), append(99), 409),
+        (Upload(id=ID, 2, 5), append(2), 413),
+        (Upload(id=ID, 2, 6), append(2, 7), 400),
+        (Upload(id=ID, 2), append(2, 1), 400),
+        (Upload(id=ID, 2), append(2, 1001), 413),
+        (Upload(id=ID, 2), append(2, 5), 413),
+        (Upload(id=ID, 998), append(998), 413),
+        (Upload(id=ID, 4, 4, state=State.COMPLETE), append(4), 413),
+        (Upload(id=ID, 0, concat="final;x", parts=(OTHER,)), append(0), 403),
     ],
 )
 def test_what_is_not_taken(upload, command, status):
@@ -238,7 +237,7 @@ def test_what_is_not_taken(upload, command, status):
 
 
 def test_without_a_limit_a_deferred_upload_takes_anything():
-    assert tus1.decide_append(append(0), Upload(ID), options()).limit is None
+    assert tus1.decide_append(append(0), Upload(id=ID), options()).limit is None
 
 
 # -- What the client hears --
@@ -254,7 +253,7 @@ def test_a_success_of_the_application_becomes_the_protocols(status):
         ("Set-Cookie", "b"),
     ]
     theirs = Response(status, "Whatever", headers, [b"abc"])
-    upload = Upload(ID, 4, 4, state=State.COMPLETE)
+    upload = Upload(id=ID, 4, 4, state=State.COMPLETE)
     patch = tus1_replies.answered(tus1_replies.appended(upload), theirs)
     assert (patch.status, patch.body) == (204, ())
     assert patch.headers[-3:] == [("Location", "/doc"), ("Set-Cookie", "a"), ("Set-Cookie", "b")]
@@ -268,7 +267,7 @@ def test_a_success_of_the_application_becomes_the_protocols(status):
 @pytest.mark.parametrize("status", [301, 302, 400, 401, 403, 404, 409, 413, 423, 500, 503])
 def test_any_other_answer_is_the_clients(status):
     theirs = Response(status, "Theirs", [("Location", "/login"), ("Upload-Offset", "7"), ("X", "y")], [b"abc"])
-    reply = tus1_replies.answered(tus1_replies.appended(Upload(ID, 4, 4)), theirs)
+    reply = tus1_replies.answered(tus1_replies.appended(Upload(id=ID, 4, 4)), theirs)
     assert (reply.status, reply.reason, reply.body) == (status, "Theirs", [b"abc"])
     assert reply.headers == [("Tus-Resumable", "1.0.0"), ("Location", "/login"), ("X", "y")]
 
@@ -277,13 +276,13 @@ def test_any_other_answer_is_the_clients(status):
 
 
 def test_a_patch_step_by_step():
-    upload = Upload(ID, 0, 4)
+    upload = Upload(id=ID, 0, 4)
     steps = exchange(Request("PATCH", f"{SITE}/files/{ID}", PATCH), options(), ALL, now=0)
     assert next(steps) == Load(ID)
     assert steps.send(upload) == Authorize(Intent.APPEND, upload)
     receive = steps.send(None)
     assert receive == Receive(upload, Intake(0, None, 4, Body(4)))
-    done = Upload(ID, 4, 4, state=State.COMPLETE)
+    done = Upload(id=ID, 4, 4, state=State.COMPLETE)
     assert steps.send(Received(done)) == Claim(done)
     assert steps.send(done) == Begin(is_last=False)
     offer = steps.send(replace(done, state=State.HANDING_OVER, attempts=1))
@@ -299,9 +298,9 @@ def test_a_patch_step_by_step():
 def test_nothing_is_read_before_it_is_wanted():
     """A refusal that the head or the record suffices for comes without a Receive."""
     for headers, upload, status in (
-        (PATCH | {"Upload-Offset": "3"}, Upload(ID, 0, 4), 409),
-        (PATCH | {"Content-Length": "5"}, Upload(ID, 0, 4), 413),
-        (PATCH, Upload(ID, 0, 4, expires_at=-1.0), 410),
+        (PATCH | {"Upload-Offset": "3"}, Upload(id=ID, 0, 4), 409),
+        (PATCH | {"Content-Length": "5"}, Upload(id=ID, 0, 4), 413),
+        (PATCH, Upload(id=ID, 0, 4, expires_at=-1.0), 410),
     ):
         steps = exchange(Request("PATCH", f"{SITE}/files/{ID}", headers), options(), ALL, now=0)
         assert next(steps) == Load(ID)
@@ -313,9 +312,9 @@ def test_nothing_is_read_before_it_is_wanted():
 
 def test_a_creation_whose_bytes_are_refused_leaves_nothing():
     steps = exchange(Request("POST", f"{SITE}/files", PATCH | {"Upload-Defer-Length": "1"}), options(), ALL, now=0)
-    assert next(steps) == Authorize(Intent.CREATE, Upload("", upload_path="/files"))
-    assert steps.send("ann") == Create(Upload("", principal="ann", is_known=False, upload_path="/files"))
-    assert isinstance(steps.send(Upload(ID)), Receive)
+    assert next(steps) == Authorize(Intent.CREATE, Upload(upload_path="/files"))
+    assert steps.send("ann") == Create(Upload(principal="ann", is_known=False, upload_path="/files"))
+    assert isinstance(steps.send(Upload(id=ID)), Receive)
     assert steps.throw(RequestError("no")) == Remove(ID)
     with pytest.raises(StopIteration) as end:
         steps.send(None)

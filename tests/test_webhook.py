@@ -24,9 +24,9 @@ from tests.subjects import PATH, FilterSubject
 from tests.test_docs import blocks
 from tus.errors import OptionError
 from tus.hooks import outbox, webhook
-from tus.hooks.events import HookType
 from tus.hooks.outbox import Event, Outbox
 from tus.hooks.webhook import LONGEST_REPLY, Webhook, WebhookError, verify
+from tus.models import HookType
 
 ALL = tuple(map(str, HookType))
 NAMED = {"Upload-Metadata": "filename w7wudHh0,note eA=="}

@@ -517,7 +517,7 @@ def test_the_examples_of_the_document(tmp_path):
     import Zope2
 
     root = Zope2.app()
-    upload = Upload("a" * 32, raw_metadata="filename eA==")
+    upload = Upload(id="a" * 32, raw_metadata="filename eA==")
     assert namespace["Receiver"](root["f"], None).receive(upload, io.BytesIO(b"abc")).endswith("f/x")
     assert bytes(root["f"]["x"].data) == b"abc"
     transaction.abort()

@@ -5,10 +5,10 @@ from tus.adapters.zope import Zope2RequestAdapter
 from tus.errors import Rejected, TusException
 from tus.filter import Filter
 from tus.handover.spool import spool
-from tus.hooks.events import HookEvent, HookReply
-from tus.models import Upload
+from tus.models import HookEvent, HookReply, Upload
 from tus.options import Options
 from tus.server.sync import Tus
+from tus.version import __version__
 
 __all__ = [
     "Filter",
@@ -21,6 +21,6 @@ __all__ = [
     "Upload",
     "WebobAdapter",
     "Zope2RequestAdapter",
+    "__version__",
     "spool",
 ]
-__version__ = "2.0.0.dev0"

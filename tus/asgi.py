@@ -22,24 +22,16 @@ from tus.adapters.asgi import (
     full_path,
     scope_without_client,
 )
+from tus.adapters.interface import ABOUT_KEY, HANDOVER_KEY, INTENT_KEY, LONGEST_ANSWER, UPLOAD_KEY, offer, verdict_of
 from tus.converters import is_async
 from tus.errors import OptionError
-from tus.handover.attempt import (
-    ABOUT_KEY,
-    HANDOVER_KEY,
-    INTENT_KEY,
-    LONGEST_ANSWER,
-    UPLOAD_KEY,
-    Receiver,
-    offer,
-    verdict_of,
-)
+from tus.handover.attempt import Receiver
 from tus.handover.backlog import Backlog
 from tus.handover.receivers import hooks_of, receiver_of
 from tus.models import Intent, Response, Upload
 from tus.options import Options
+from tus.protocols.handover import offered_method
 from tus.protocols.routing import is_under
-from tus.protocols.tus1.withholding import offered_method
 from tus.server.aio import AsyncTus, Loop, in_thread
 from tus.stores import open_store
 from tus.stores.interface import Claim

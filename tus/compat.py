@@ -11,10 +11,10 @@ from collections.abc import Callable, Iterable
 from typing import Any
 from urllib.parse import unquote
 
-from tus.adapters.wsgi import Environ
+from tus.adapters.interface import UPLOAD_KEY
+from tus.adapters.wsgi import Environ, StartResponse, WsgiApp
 from tus.errors import OptionError
-from tus.filter import Filter, StartResponse, WsgiApp
-from tus.handover.attempt import UPLOAD_KEY
+from tus.filter import Filter
 from tus.models import Upload
 from tus.protocols.routing import is_under
 

@@ -15,9 +15,8 @@ from functools import partial
 from typing import Any, Literal, TypeVar
 from urllib.parse import urlsplit
 
-from tus.hooks.events import HookType
-from tus.models import Intent
-from tus.protocols.digests import NAMES
+from tus.http.digests import NAMES
+from tus.models import HookType, Intent
 
 Fsync = Literal["none", "finish", "always"]
 Handover = Literal["request", "background"]

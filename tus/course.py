@@ -19,15 +19,14 @@ from typing import Any
 from tus.adapters.interface import Face
 from tus.errors import OptionError, RequestError, StorageUnavailable
 from tus.events import Answered, Begun, emit, listen
-from tus.exchange import exchange
 from tus.handover.attempt import Handing, Receiver
 from tus.handover.backlog import Backlog
 from tus.handover.receivers import hooks_of
-from tus.models import Response, Upload
+from tus.models import Response, Upload, effective_method
 from tus.monitoring.logs import log_events
 from tus.options import Options
 from tus.protocols.effects import Effect, Peek, Receive, Steps
-from tus.protocols.tus1 import requests as tus1
+from tus.protocols.exchange import exchange, is_ours
 from tus.server.runner import Asker, Driver
 from tus.stores.interface import Reads, Store, extensions_of
 
@@ -83,7 +82,7 @@ class Course:
     @property
     def is_ours(self) -> bool:
         """Whether the request speaks to the uploads; else it is for a page or a form at the same URL."""
-        return tus1.is_ours(self._adapter.request, self._options)
+        return is_ours(self._adapter.request, self._options)
 
     @property
     def upload(self) -> Upload | None:
@@ -93,7 +92,7 @@ class Course:
     def begin(self) -> Effect | None:
         """Go as far as the first effect that is left to the driver, or to the end: None."""
         self._began = time.monotonic()
-        emit(Begun(tus1.effective_method(self._adapter.request)))
+        emit(Begun(effective_method(self._adapter.request)))
         self._steps = exchange(self._adapter.request, self._options, self._extensions(), time.time())
         return self.go_on(lambda: None)
 
@@ -148,7 +147,7 @@ class Course:
         cut = body is not None and body.cut
         emit(
             Answered(
-                method=tus1.effective_method(self._adapter.request),
+                method=effective_method(self._adapter.request),
                 status=status,
                 reason=reason,
                 upload=self.driver.upload,

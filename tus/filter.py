@@ -4,29 +4,30 @@ from __future__ import annotations
 
 import io
 import os
-import tempfile
-from collections.abc import Callable, Iterable, Iterator
-from types import TracebackType
-from typing import Any, BinaryIO
+from collections.abc import Iterable
 from weakref import WeakSet
 
-from tus.adapters.filebody import FileBody
-from tus.adapters.wsgi import SURROUNDINGS, Environ, WsgiAdapter, environ_without_client, full_path
+from tus.adapters.interface import ABOUT_KEY, HANDOVER_KEY, INTENT_KEY, UPLOAD_KEY, offer, verdict_of
+from tus.adapters.wsgi import (
+    SURROUNDINGS,
+    Environ,
+    StartResponse,
+    WsgiAdapter,
+    WsgiApp,
+    _Answer,
+    environ_without_client,
+    full_path,
+)
 from tus.errors import OptionError
-from tus.handover.attempt import ABOUT_KEY, HANDOVER_KEY, INTENT_KEY, LONGEST_ANSWER, UPLOAD_KEY, offer, verdict_of
 from tus.handover.backlog import Backlog
 from tus.handover.receivers import hooks_of, receiver_of
 from tus.models import IETF, Intent, Response, Upload
 from tus.options import Options
+from tus.protocols.handover import offered_method
 from tus.protocols.routing import is_under
-from tus.protocols.tus1.withholding import offered_method
 from tus.server.sync import Tus
 from tus.stores import open_store
 from tus.stores.interface import Claim
-
-ExcInfo = tuple[type[BaseException], BaseException, TracebackType]
-StartResponse = Callable[..., Callable[[bytes], object]]
-WsgiApp = Callable[[Environ, StartResponse], Iterable[bytes]]
 
 
 class Filter:
@@ -178,111 +179,6 @@ class _Asker:
             answer.close()
             body = ()
         return verdict_of(Response(answer.status, answer.reason, answer.headers, body))
-
-
-class _Answer:
-    """An application's response: its head at once, its body as it is iterated."""
-
-    def __init__(self, app: WsgiApp, environ: Environ, file: BinaryIO) -> None:
-        self.status = 0
-        self.reason = ""
-        self.headers: list[tuple[str, str]] = []
-        self._file = file
-        self._blocks: list[bytes] = []  # produced, and not yet passed on
-        self._is_sent = False
-        self._is_closed = False
-        self._iterable = app(environ, self._start_response)
-        self._iterator = iter(self._iterable)
-        try:
-            # An application may start its response as late as with its first block.
-            while not self.status and self._produce():
-                pass
-            if not self.status:
-                raise AssertionError("the application ended without calling start_response()")
-        except BaseException:
-            self.close()
-            raise
-
-    def _start_response(
-        self, status: str, headers: list[tuple[str, str]], exc_info: ExcInfo | None = None
-    ) -> Callable[[bytes], Any]:
-        if exc_info is not None and self._is_sent:
-            raise exc_info[1].with_traceback(exc_info[2])
-        if exc_info is None and self.status:
-            raise AssertionError("the application called start_response() twice")
-        code, _, self.reason = status.partition(" ")
-        self.status, self.headers = int(code), list(headers)
-        self._blocks.clear()
-        return self._blocks.append
-
-    def _produce(self) -> bool:
-        """Have the application produce its next block; False at the end."""
-        try:
-            self._blocks.append(next(self._iterator))
-        except StopIteration:
-            return False
-        return True
-
-    def settle(self, keep: bool = False) -> Iterable[bytes]:
-        """Have it produced as far as it must be known, and return the body.
-
-        A success is one at its end only. Any other answer, if it is longer than what may have to be kept, is produced
-        as it is read; else it is bytes.
-
-        Args:
-            keep: whether the body of a success is wanted.
-        """
-        try:
-            while sum(map(len, self._blocks)) <= LONGEST_ANSWER or self._is_success:
-                if self._is_success and not keep:
-                    self._blocks.clear()
-                elif sum(map(len, self._blocks)) > LONGEST_ANSWER:
-                    return self._set_aside()
-                if not self._produce():
-                    blocks = tuple(self._blocks) if keep or not self._is_success else ()
-                    self.close()
-                    return blocks
-        except BaseException:
-            self.close()
-            raise
-        return self
-
-    def _set_aside(self) -> FileBody:
-        """A success to its end, which has more bytes than are kept in memory."""
-        file = tempfile.TemporaryFile()  # noqa: SIM115 - the response closes it
-        try:
-            while self._blocks or self._produce():
-                file.write(self._blocks.pop(0))
-            self.close()
-            return FileBody(file, 0, file.tell(), reaches_end=True)
-        except BaseException:
-            file.close()
-            raise
-
-    @property
-    def _is_success(self) -> bool:
-        return 200 <= self.status < 300
-
-    def __iter__(self) -> Iterator[bytes]:
-        self._is_sent = True
-        while True:
-            while self._blocks:
-                yield self._blocks.pop(0)
-            if not self._produce():
-                yield from self._blocks
-                return
-
-    def close(self) -> None:
-        """Let go, once, of the application's response and of the file that it was reading."""
-        if self._is_closed:
-            return
-        self._is_closed = True
-        try:
-            close = getattr(self._iterable, "close", None)
-            if close is not None:
-                close()
-        finally:
-            self._file.close()
 
 
 def filter_app_factory(app: WsgiApp, global_conf: dict[str, str], **options: str) -> Filter:

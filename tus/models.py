@@ -8,10 +8,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
 from http import HTTPStatus
-from typing import Protocol
+from typing import Final, Protocol
 
 from tus.http.filenames import safe_filename
-from tus.http.headers import parse_metadata
+from tus.http.headers import format_metadata, parse_metadata
 
 #: The protocols, as the option ``protocols`` and the records of uploads name them: tus 1.0.0, and Resumable Uploads for
 #: HTTP.
@@ -97,9 +97,12 @@ class State(IntEnum):
     REJECTED = 5  # the application does not want it, and is not asked again
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, kw_only=True)
 class Upload:
     """An upload as it stood when it was read.
+
+    It is a value: nothing reads back what is changed in it. It is not frozen, as other values here are, because that
+    would triple the cost of making one.
 
     Attributes:
         id: 32 hexadecimal digits.
@@ -127,7 +130,7 @@ class Upload:
         digests: those that were computed, by algorithm; empty before the upload is complete.
     """
 
-    id: str
+    id: str = ""
     offset: int = 0
     length: int | None = None
     raw_metadata: str = ""
@@ -217,3 +220,91 @@ class Readable(Protocol):
     """A source of bytes: ``read(n)`` gives at most n bytes, and none at the end."""
 
     def read(self, size: int, /) -> bytes: ...
+
+
+Block = bytes | bytearray | memoryview
+
+
+class Outcome(StrEnum):
+    """What came of an attempt."""
+
+    ACCEPTED = "accepted"
+    REJECTED = "rejected"
+    POSTPONED = "postponed"
+
+
+MEDIA_TYPE: Final = "application/offset+octet-stream"
+
+
+def effective_method(request: Request) -> str:
+    """The method, or what ``X-HTTP-Method-Override`` puts in its place (Core, Headers).
+
+    Only a POST can be overridden: a GET that deletes would be an invitation to cross-site requests.
+    """
+    if request.method == "POST":
+        return request.headers.get("X-HTTP-Method-Override", "").strip() or "POST"
+    return request.method
+
+
+class HookType(StrEnum):
+    """The hooks, in the order in which an upload comes to them."""
+
+    PRE_CREATE = "pre-create"
+    POST_CREATE = "post-create"
+    POST_RECEIVE = "post-receive"
+    PRE_FINISH = "pre-finish"
+    POST_FINISH = "post-finish"
+    PRE_TERMINATE = "pre-terminate"
+    POST_TERMINATE = "post-terminate"
+
+    @property
+    def method(self) -> str:
+        """The name of the method that is called, such as ``pre_create``."""
+        return self.value.replace("-", "_")
+
+
+@dataclass(frozen=True, slots=True)
+class HookEvent:
+    """One step of an upload's life.
+
+    Attributes:
+        type: which step.
+        id: stays the same when the event is told again, so that whoever hears it can tell.
+        upload: as it stands; a draft without an id before it is created.
+        request: the head of the request that caused it; None where there is none.
+    """
+
+    type: HookType
+    id: str
+    upload: Upload
+    request: Request | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class HookReply:
+    """What a hook can answer. What does not belong to its step is ignored.
+
+    Attributes:
+        reject: pre-create: the upload is not made. pre-finish: it is rejected. pre-terminate: it is kept.
+        stop: post-receive: the request ends, and the upload is terminated.
+        response: what the client hears where one of them is set; else its header fields are added to the reply.
+        metadata: pre-create: takes the place of the client's metadata as a whole.
+        id: pre-create: the upload's id, 32 lower-case hexadecimal digits that nobody can guess.
+        name: pre-create: the file's name.
+
+    Raises:
+        ValueError: the id is none, or the metadata or the name cannot be ``Upload-Metadata``.
+    """
+
+    reject: bool = False
+    stop: bool = False
+    response: Response | None = None
+    metadata: Mapping[str, str | bytes] | None = None
+    id: str | None = None
+    name: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.id is not None and not is_upload_id(self.id):
+            raise ValueError("the id of an upload must be 32 lower-case hexadecimal digits")
+        named = {} if self.name is None else {"filename": self.name}
+        format_metadata({**(self.metadata or {}), **named})

@@ -41,8 +41,7 @@ from tus.converters import (
     is_async,
 )
 from tus.errors import OptionError
-from tus.hooks.events import HookType
-from tus.models import Intent, Request, Upload
+from tus.models import HookType, Intent, Request, Upload
 
 #: Decides whether a request may do what it intends, and names its principal: ``authorize(request, intent, upload)``.
 Authorize = Callable[[Request, Intent, Upload], object]

@@ -16,8 +16,7 @@ except ImportError as missing:
     raise ImportError("ASGI needs anyio, which is installed by: pip install 'tus[asgi]'") from missing
 
 from tus.adapters.filebody import BLOCK, FileBody
-from tus.models import IETF, Request, Response, Upload
-from tus.protocols.tus1.requests import MEDIA_TYPE, effective_method
+from tus.models import IETF, MEDIA_TYPE, Request, Response, Upload, effective_method
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import io
+import os
 from collections.abc import Callable
 from typing import BinaryIO, Protocol, runtime_checkable
 
+from tus.errors import StorageUnavailable
 from tus.models import Readable, Request, Response, Upload
+from tus.stores.interface import Claim
 
 
 class Face(Protocol):
@@ -68,3 +72,60 @@ class Transactional(Protocol):
 
     def at_transaction_end(self, callback: Callable[[bool], None]) -> None:
         """Have a function called once, with True after a commit and False after an abort."""
+
+
+#: Where the wrapped application finds the :class:`~tus.models.Upload` that a request completed. A client cannot set
+#: it, so an application trusts this key, and never the path in a body by itself.
+UPLOAD_KEY = "tus.upload"
+
+
+#: Whose request it is: ``request`` where the client's own is passed on, ``background`` where there is none.
+HANDOVER_KEY = "tus.handover.attempt"
+
+
+#: Where an application that is asked (``ask_app``) finds what the request intends, a word, and with which upload.
+INTENT_KEY = "tus.intent"
+
+
+ABOUT_KEY = "tus.about"
+
+
+LONGEST_ANSWER = 64 << 10  # bytes of a body that may have to be kept
+
+
+#: A field of its 2xx answer names who asks; the client does not get to see it.
+PRINCIPAL_FIELD = "tus-principal"
+
+
+def offer(adapter: Replaces, claim: Claim, send_file: bool) -> BinaryIO:
+    """Put a finished upload in the place of the request's body.
+
+    Args:
+        adapter: the request that completed the upload.
+        claim: the right to hand it over.
+        send_file: whether the body becomes the file itself or its path.
+
+    Returns:
+        What is now the body; the caller closes it.
+    """
+    if send_file:
+        file = claim.open()
+        size = claim.upload.length or 0
+    else:
+        if claim.upload.path is None:
+            raise StorageUnavailable()
+        path = os.fsencode(claim.upload.path)
+        file, size = io.BytesIO(path), len(path)
+    try:
+        adapter.replace_body(file, size, claim.upload)
+    except BaseException:
+        file.close()
+        raise
+    return file
+
+
+def verdict_of(answer: Response) -> str | Response | None:
+    """What an application means that was asked (``ask_app``): the principal, or what the client hears instead."""
+    if not 200 <= answer.status < 300:
+        return answer
+    return next((value for name, value in answer.headers if name.lower() == PRINCIPAL_FIELD), None)

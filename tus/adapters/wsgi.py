@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import io
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from functools import lru_cache
+from types import TracebackType
 from typing import Any, BinaryIO, cast
 from urllib.parse import quote, urlsplit
 
 from tus.adapters.filebody import BLOCK, FileBody
-from tus.models import Readable, Request, Response, Upload
-from tus.protocols.tus1.requests import MEDIA_TYPE, effective_method
+from tus.adapters.interface import LONGEST_ANSWER
+from tus.models import MEDIA_TYPE, Readable, Request, Response, Upload, effective_method
 
 Environ = dict[str, Any]
 
@@ -172,3 +174,117 @@ class WsgiAdapter:
         environ.pop("HTTP_TRANSFER_ENCODING", None)
         for key in ("webob._body_file", "webob._parsed_post_vars", "webob.is_body_seekable"):
             environ.pop(key, None)
+
+
+ExcInfo = tuple[type[BaseException], BaseException, TracebackType]
+
+
+StartResponse = Callable[..., Callable[[bytes], object]]
+
+
+WsgiApp = Callable[[Environ, StartResponse], Iterable[bytes]]
+
+
+class _Answer:
+    """An application's response: its head at once, its body as it is iterated."""
+
+    def __init__(self, app: WsgiApp, environ: Environ, file: BinaryIO) -> None:
+        self.status = 0
+        self.reason = ""
+        self.headers: list[tuple[str, str]] = []
+        self._file = file
+        self._blocks: list[bytes] = []  # produced, and not yet passed on
+        self._is_sent = False
+        self._is_closed = False
+        self._iterable = app(environ, self._start_response)
+        self._iterator = iter(self._iterable)
+        try:
+            # An application may start its response as late as with its first block.
+            while not self.status and self._produce():
+                pass
+            if not self.status:
+                raise AssertionError("the application ended without calling start_response()")
+        except BaseException:
+            self.close()
+            raise
+
+    def _start_response(
+        self, status: str, headers: list[tuple[str, str]], exc_info: ExcInfo | None = None
+    ) -> Callable[[bytes], Any]:
+        if exc_info is not None and self._is_sent:
+            raise exc_info[1].with_traceback(exc_info[2])
+        if exc_info is None and self.status:
+            raise AssertionError("the application called start_response() twice")
+        code, _, self.reason = status.partition(" ")
+        self.status, self.headers = int(code), list(headers)
+        self._blocks.clear()
+        return self._blocks.append
+
+    def _produce(self) -> bool:
+        """Have the application produce its next block; False at the end."""
+        try:
+            self._blocks.append(next(self._iterator))
+        except StopIteration:
+            return False
+        return True
+
+    def settle(self, keep: bool = False) -> Iterable[bytes]:
+        """Have it produced as far as it must be known, and return the body.
+
+        A success is one at its end only. Any other answer, if it is longer than what may have to be kept, is produced
+        as it is read; else it is bytes.
+
+        Args:
+            keep: whether the body of a success is wanted.
+        """
+        try:
+            while sum(map(len, self._blocks)) <= LONGEST_ANSWER or self._is_success:
+                if self._is_success and not keep:
+                    self._blocks.clear()
+                elif sum(map(len, self._blocks)) > LONGEST_ANSWER:
+                    return self._set_aside()
+                if not self._produce():
+                    blocks = tuple(self._blocks) if keep or not self._is_success else ()
+                    self.close()
+                    return blocks
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def _set_aside(self) -> FileBody:
+        """A success to its end, which has more bytes than are kept in memory."""
+        file = tempfile.TemporaryFile()  # noqa: SIM115 - the response closes it
+        try:
+            while self._blocks or self._produce():
+                file.write(self._blocks.pop(0))
+            self.close()
+            return FileBody(file, 0, file.tell(), reaches_end=True)
+        except BaseException:
+            file.close()
+            raise
+
+    @property
+    def _is_success(self) -> bool:
+        return 200 <= self.status < 300
+
+    def __iter__(self) -> Iterator[bytes]:
+        self._is_sent = True
+        while True:
+            while self._blocks:
+                yield self._blocks.pop(0)
+            if not self._produce():
+                yield from self._blocks
+                return
+
+    def close(self) -> None:
+        """Let go, once, of the application's response and of the file that it was reading."""
+        if self._is_closed:
+            return
+        self._is_closed = True
+        try:
+            close = getattr(self._iterable, "close", None)
+            if close is not None:
+                close()
+        finally:
+            self._file.close()

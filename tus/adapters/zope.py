@@ -14,10 +14,10 @@ from dataclasses import replace
 from typing import Any, BinaryIO, cast
 
 from tus.adapters.wsgi import EnvironHeaders
-from tus.models import Readable, Request, Response, Upload
-from tus.protocol.recognising import PARTIAL_UPLOAD, profile_of
+from tus.models import MEDIA_TYPE, Readable, Request, Response, Upload, effective_method
+from tus.protocols.ietf.profiles import PARTIAL_UPLOAD, profile_of
+from tus.protocols.routing import upload_url
 from tus.protocols.tus1 import replies as tus1_replies
-from tus.protocols.tus1.requests import MEDIA_TYPE, effective_method
 
 #: What an empty PATCH says in place of the request that is run again.
 _EMPTY_PATCH = {
@@ -164,7 +164,7 @@ class Zope2RequestAdapter:
             return response
         if profile_of(self._seen) is not None:
             headers = [pair for pair in response.headers if pair[0] != "Location"]
-            location = tus1_replies.upload_url(self._seen.url.rstrip("/"), finished.id)
+            location = upload_url(self._seen.url.rstrip("/"), finished.id)
             return replace(response, headers=[*headers, ("Location", location)])
         created = tus1_replies.created(finished, self._seen.url.rstrip("/"), with_offset=True)
         ours = {name.lower() for name, _ in created.headers}
@@ -229,7 +229,7 @@ def _repeated(request: Request, answer: Response, finished: Upload | None) -> Re
     told: Mapping[str, str] = {name.lower(): value for name, value in answer.headers}
     method = effective_method(request)
     if finished is not None and not finished.is_final:
-        url = request.url if method == "PATCH" else tus1_replies.upload_url(request.url.rstrip("/"), finished.id)
+        url = request.url if method == "PATCH" else upload_url(request.url.rstrip("/"), finished.id)
         return _empty_patch(request, url, str(finished.length))
     if profile_of(request) is not None:
         return _only_answered(request)

@@ -1,0 +1,1 @@
+"""WSGI applications and filters of this package's own: downloads, the upload page, operations."""

@@ -12,10 +12,9 @@ import os
 import tempfile
 from collections.abc import Iterable
 
-from tus.adapters.wsgi import Environ
+from tus.adapters.interface import UPLOAD_KEY
+from tus.adapters.wsgi import Environ, StartResponse
 from tus.errors import OptionError
-from tus.filter import StartResponse
-from tus.handover.attempt import UPLOAD_KEY
 from tus.models import Upload
 
 

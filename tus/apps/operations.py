@@ -5,10 +5,9 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable
 
-from tus.adapters.wsgi import Environ, full_path
+from tus.adapters.wsgi import Environ, StartResponse, WsgiApp, full_path
 from tus.converters import as_url_path
 from tus.errors import OptionError, RequestError, TusException
-from tus.filter import StartResponse, WsgiApp
 from tus.options import Options
 from tus.stores import open_store
 from tus.stores.interface import Checks

@@ -13,8 +13,7 @@ from collections.abc import Iterable
 from importlib.resources import files
 from urllib.parse import quote
 
-from tus.adapters.wsgi import Environ, full_path
-from tus.filter import StartResponse, WsgiApp
+from tus.adapters.wsgi import Environ, StartResponse, WsgiApp, full_path
 
 _PLACE = "{{uploads}}"
 

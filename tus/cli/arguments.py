@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from tus.errors import OptionError, TusException
 from tus.models import Upload, is_upload_id
@@ -76,3 +76,35 @@ def whole_id(store: Store, given: str) -> str:
         more = f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
         raise TusException(f"that could be any of {', '.join(sorted(found)[:_SHOWN])}{more}; give more digits")
     return found[0]
+
+
+_OTHERWISE = ("upload_path", "tmp_file_dir", "cors_allow_origin")
+
+
+def add_named_options(parser: argparse.ArgumentParser) -> None:
+    """Take ``-o``, any number of times."""
+    parser.add_argument(
+        "-o",
+        "--option",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="an option of the uploads, such as max_size=10G or download=true; several times for several",
+    )
+
+
+def read_named_options(options: Sequence[str]) -> dict[str, str]:
+    """The options by name, the last one where a name is given twice.
+
+    Raises:
+        OptionError: one is no NAME=VALUE, or cannot be given so.
+    """
+    values = {}
+    for option in options:
+        name, equals, value = option.partition("=")
+        if not equals:
+            raise OptionError("--option", f"must be NAME=VALUE; it is {option!r}")
+        if name in _OTHERWISE:
+            raise OptionError("--option", f"cannot be {name}, which has an option of its own")
+        values[name] = value
+    return values

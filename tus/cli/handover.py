@@ -7,16 +7,16 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
+from tus.adapters.wsgi import WsgiApp
 from tus.apps.files import Files
 from tus.cli import arguments as directories
 from tus.cli import text
-from tus.commands import options as named
+from tus.cli.arguments import add_named_options, read_named_options
 from tus.errors import OptionError, TusException
-from tus.filter import Filter, WsgiApp, filters_over
+from tus.filter import Filter, filters_over
 from tus.handover.backlog import Backlog
-from tus.models import Upload
+from tus.models import Outcome, Upload
 from tus.options import Options
-from tus.protocols.tus1.withholding import Outcome
 
 
 def add_commands(commands: Any) -> None:
@@ -34,7 +34,7 @@ def add_commands(commands: Any) -> None:
     who.add_argument("--config", metavar="CONFIG.ini", help="the paste.deploy pipeline that takes them")
     who.add_argument("--on-finished", metavar="MODULE:FUNCTION", help="the Python function that takes them")
     parser.add_argument("--all", action="store_true", help="also what is not due yet, and what was put aside")
-    named.add_to(parser)
+    add_named_options(parser)
     parser.set_defaults(run=_hand_over)
 
 
@@ -72,7 +72,7 @@ def _backlogs(options: argparse.Namespace) -> Sequence[Backlog]:
         return [over.backlog for over in _filters_of(options)]
     directory = options.dir or directories.DEFAULT
     inner = directories.find(directory)
-    others = named.read(options.option)
+    others = read_named_options(options.option)
     app: WsgiApp
     if options.on_finished is not None:
         app, others["on_finished"] = _nobody, options.on_finished

@@ -1,9 +1,9 @@
 """``tus import``: take over the uploads that another program has begun, so that their clients go on by HEAD and PATCH.
 
-What the readers of :mod:`tus.cli.import_formats` find becomes uploads of ours (see :mod:`tus.stores.directory.adopt`). After that the
-other program's record is given another name, so that it cannot write to the data any more. Finished uploads are left
-where they are, because they were handed over when their last byte came; finished parts still wait for the others, and
-are taken.
+What the readers of :mod:`tus.cli.import_formats` find becomes uploads of ours (see
+:mod:`tus.stores.directory.adopt`). After that the other program's record is given another name, so that it cannot write
+to the data any more. Finished uploads are left where they are, because they were handed over when their last byte came;
+finished parts still wait for the others, and are taken.
 """
 
 from __future__ import annotations

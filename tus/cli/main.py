@@ -1,4 +1,4 @@
-"""The command line: ``tus serve`` is here, what looks after a directory is in :mod:`tus.commands`."""
+"""The command line: ``tus serve`` is here, what looks after a directory is in :mod:`tus.cli`."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import TypeVar
 
-import tus
 from tus.cli import fsck as checking
 from tus.cli import handover as handing_over
 from tus.cli import import_ as importing
 from tus.cli import ls as listing
 from tus.cli import rm as upkeep
+from tus.cli.arguments import add_named_options, read_named_options
 from tus.cli.text import printable
-from tus.commands import options as named
 from tus.converters import as_origins, as_url_path
 from tus.errors import OptionError, TusException
+from tus.version import __version__
 
 _T = TypeVar("_T")
 _DIR, _PATH = "./uploads", "/files/"
@@ -57,7 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="tus", description="Resumable uploads.")
-    parser.add_argument("--version", action="version", version=f"tus {tus.__version__}")
+    parser.add_argument("--version", action="version", version=f"tus {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     serve = commands.add_parser(
@@ -80,7 +80,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="ORIGIN",
         help="origins whose pages may upload, or * for any (default: none but the same)",
     )
-    named.add_to(serve)
+    add_named_options(serve)
     serve.add_argument(
         "--metrics",
         nargs="?",
@@ -117,7 +117,7 @@ def _serve(options: argparse.Namespace) -> None:
         path = _checked("--path", as_url_path, options.path or _PATH)
         origins = _checked("--cors-allow-origin", as_origins, options.cors_allow_origin or [])
         metrics = None if options.metrics is None else _checked("--metrics", as_url_path, options.metrics)
-        app = serve.build_pipeline(options.dir or _DIR, path, origins, metrics, named.read(options.option))
+        app = serve.build_pipeline(options.dir or _DIR, path, origins, metrics, read_named_options(options.option))
         serve.run(app, options.host, options.port, options.workers, options.threads, path)
     else:
         if options.option:

@@ -17,11 +17,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import quote
 
+from tus.adapters.wsgi import WsgiApp
 from tus.apps.files import Files
 from tus.apps.operations import Operations
 from tus.apps.page import Page
 from tus.errors import OptionError, TusException
-from tus.filter import Filter, WsgiApp, filters_over
+from tus.filter import Filter, filters_over
 from tus.options import Options
 from tus.server import body_gunicorn
 

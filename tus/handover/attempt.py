@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import io
 import logging
 import os
 import time
 from collections.abc import Callable
-from typing import Any, BinaryIO
+from typing import Any
 
-from tus.adapters.interface import Replaces
-from tus.errors import NotTaken, Rejected, RequestError, StorageUnavailable
+from tus.errors import NotTaken, Rejected, RequestError
 from tus.events import Ended, HandedOver, emit
 from tus.hooks.calling import Hooks
-from tus.models import Request, Response, Upload
+from tus.models import Outcome, Request, Response, Upload
 from tus.protocols import effects
 from tus.protocols.effects import (
     Ask,
@@ -28,26 +26,10 @@ from tus.protocols.effects import (
     Tell,
     Unqueue,
 )
-from tus.protocols.tus1.withholding import Outcome
 from tus.stores.interface import Claim, Store
 
 log = logging.getLogger(__name__)
 
-#: Where the wrapped application finds the :class:`~tus.models.Upload` that a request completed. A client cannot set
-#: it, so an application trusts this key, and never the path in a body by itself.
-UPLOAD_KEY = "tus.upload"
-
-#: Whose request it is: ``request`` where the client's own is passed on, ``background`` where there is none.
-HANDOVER_KEY = "tus.handover.attempt"
-
-#: Where an application that is asked (``ask_app``) finds what the request intends, a word, and with which upload.
-INTENT_KEY = "tus.intent"
-ABOUT_KEY = "tus.about"
-
-LONGEST_ANSWER = 64 << 10  # bytes of a body that may have to be kept
-
-#: A field of its 2xx answer names who asks; the client does not get to see it.
-PRINCIPAL_FIELD = "tus-principal"
 
 _LONGEST_ERROR = 500  # characters that are kept for the operator
 
@@ -159,40 +141,6 @@ class Handing:
             claim.release(error)
             if claim.upload.attempts and error is not None:
                 emit(HandedOver(claim.upload, str(Outcome.POSTPONED), time.monotonic() - self._began))
-
-
-def offer(adapter: Replaces, claim: Claim, send_file: bool) -> BinaryIO:
-    """Put a finished upload in the place of the request's body.
-
-    Args:
-        adapter: the request that completed the upload.
-        claim: the right to hand it over.
-        send_file: whether the body becomes the file itself or its path.
-
-    Returns:
-        What is now the body; the caller closes it.
-    """
-    if send_file:
-        file = claim.open()
-        size = claim.upload.length or 0
-    else:
-        if claim.upload.path is None:
-            raise StorageUnavailable()
-        path = os.fsencode(claim.upload.path)
-        file, size = io.BytesIO(path), len(path)
-    try:
-        adapter.replace_body(file, size, claim.upload)
-    except BaseException:
-        file.close()
-        raise
-    return file
-
-
-def verdict_of(answer: Response) -> str | Response | None:
-    """What an application means that was asked (``ask_app``): the principal, or what the client hears instead."""
-    if not 200 <= answer.status < 300:
-        return answer
-    return next((value for name, value in answer.headers if name.lower() == PRINCIPAL_FIELD), None)
 
 
 def _as_answer(error: RequestError) -> Response:

@@ -18,13 +18,12 @@ from typing import Any
 from weakref import WeakKeyDictionary, ref
 
 from tus.errors import RequestError, UploadGone, UploadLocked, UploadNotFound
-from tus.exchange import hand_over_alone
 from tus.handover.attempt import Handing, Receiver
 from tus.handover.receivers import hooks_of
 from tus.hooks.calling import Hooks
-from tus.models import Response, State, Upload
+from tus.models import Outcome, Response, State, Upload
 from tus.options import Options
-from tus.protocols.tus1.withholding import Outcome, due_at
+from tus.protocols.handover import due_at, hand_over_alone
 from tus.stores.interface import Lists, Store
 
 log = logging.getLogger(__name__)

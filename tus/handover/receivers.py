@@ -12,8 +12,7 @@ from weakref import WeakKeyDictionary, ref
 from tus.errors import UploadGone, UploadNotFound
 from tus.handover.attempt import Receiver
 from tus.hooks.calling import Hooks
-from tus.hooks.events import HookType
-from tus.models import Response, State, Upload
+from tus.models import HookType, Response, State, Upload
 from tus.options import OnFinished, Options
 from tus.stores.interface import Claim, Store
 

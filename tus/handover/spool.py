@@ -22,6 +22,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 from tus.errors import OptionError, UploadLocked
+from tus.filesystem.io import sync_directory
 from tus.filesystem.locks import lock, unlock
 from tus.handover.spool_entries import (
     REMOVED,
@@ -34,7 +35,6 @@ from tus.handover.spool_entries import (
     write_record,
 )
 from tus.models import Upload
-from tus.stores.directory.record import sync_directory
 
 log = logging.getLogger(__name__)
 

@@ -11,9 +11,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from tus.filesystem.io import sync_directory
 from tus.filesystem.locks import unlock
 from tus.models import Upload
-from tus.stores.directory.record import sync_directory
 
 State = Literal["new", "claimed", "done", "failed"]
 STATES: tuple[State, ...] = ("new", "claimed", "done", "failed")

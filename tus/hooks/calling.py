@@ -9,8 +9,7 @@ from dataclasses import replace
 from typing import Protocol, runtime_checkable
 
 from tus.errors import RequestError, StorageUnavailable
-from tus.hooks.events import HookEvent, HookReply, HookType
-from tus.models import Request, Response, Upload
+from tus.models import HookEvent, HookReply, HookType, Request, Response, Upload
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +39,7 @@ class Hooks:
 
     Args:
         objects: each has methods named ``pre_create`` and so on, those that it cares for. They get a
-            :class:`~tus.hooks.events.HookEvent` and return a :class:`~tus.hooks.events.HookReply` or None.
+            :class:`~tus.models.HookEvent` and return a :class:`~tus.models.HookReply` or None.
     """
 
     def __init__(self, objects: Sequence[object] = ()) -> None:

@@ -23,8 +23,8 @@ from typing import Final
 from weakref import ref
 
 from tus.errors import UploadLocked
+from tus.filesystem.io import sync_directory
 from tus.filesystem.locks import lock, unlock
-from tus.stores.directory.record import sync_directory
 
 log = logging.getLogger(__name__)
 

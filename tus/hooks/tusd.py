@@ -11,8 +11,7 @@ from http import HTTPStatus
 from typing import Any
 from urllib.parse import urlsplit
 
-from tus.hooks.events import HookEvent, HookReply, HookType
-from tus.models import Request, Response, Upload
+from tus.models import HookEvent, HookReply, HookType, Request, Response, Upload
 
 #: What a client sends for the application alone; not passed on unless an operator wants that.
 SECRET_HEADERS = frozenset({"authorization", "cookie", "proxy-authorization"})

@@ -16,12 +16,11 @@ from contextlib import closing, contextmanager, suppress
 from typing import Final
 from urllib.parse import urlsplit
 
-import tus
 from tus.errors import OptionError, TusException
 from tus.hooks import tusd
-from tus.hooks.events import HookEvent, HookReply, HookType
 from tus.hooks.outbox import Event, Outbox
-from tus.models import State
+from tus.models import HookEvent, HookReply, HookType, State
+from tus.version import __version__
 
 log = logging.getLogger(__name__)
 
@@ -170,7 +169,7 @@ class Webhook:
             WebhookError: there is no such answer.
         """
         now = int(time.time())
-        headers = {"User-Agent": f"tus/{tus.__version__}"} | self._forwarded(payload)
+        headers = {"User-Agent": f"tus/{__version__}"} | self._forwarded(payload)
         headers |= {"Content-Type": "application/json", "Webhook-Id": event_id, "Webhook-Timestamp": str(now)}
         if self._key is not None:
             headers["Webhook-Signature"] = f"v1,{signature(self._key, event_id, now, payload)}"

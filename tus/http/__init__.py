@@ -1,0 +1,1 @@
+"""Header fields as pure functions, shared by the server and the client."""

@@ -1,0 +1,1 @@
+"""Logging and metrics: they listen to events."""

@@ -6,14 +6,12 @@ from collections.abc import Generator
 from dataclasses import replace
 from typing import Any
 
-from tus.errors import RequestError, StorageUnavailable, TooLarge, UploadLocked, UploadNotFound
-from tus.hooks.events import HookReply, HookType
-from tus.models import Intent, Response, State, Upload
+from tus.errors import RequestError, StorageUnavailable, TooLarge, UploadGone, UploadLocked, UploadNotFound
+from tus.models import HookReply, HookType, Intent, Response, State, Upload
 from tus.options import Options
 from tus.protocols import hook_replies as hooking
 from tus.protocols.bodies import Intake, overrun_message
 from tus.protocols.effects import Ask, Authorize, Effect, Load, Queue, Received, Remove, Tell, Unqueue
-from tus.protocols.tus1 import requests as tus1
 
 
 class Refused(Exception):
@@ -29,7 +27,7 @@ def authorized(intent: Intent, upload: Upload) -> Generator[Effect, Any, str | N
     verdict: str | Response | None = yield Authorize(intent, upload)
     if isinstance(verdict, Response):
         raise Refused(verdict)
-    tus1.check_owner(upload, verdict)
+    check_owner(upload, verdict)
     return verdict
 
 
@@ -89,7 +87,7 @@ def terminated(upload_id: str, options: Options, now: float) -> Generator[Effect
     """Remove an upload because its client wants that; returns what a hook adds to the reply."""
     upload: Upload = yield Load(upload_id)
     yield from authorized(Intent.TERMINATE, upload)
-    tus1.check_alive(upload, now)
+    check_alive(upload, now)
     if upload.state == State.HANDING_OVER:
         raise UploadLocked("The application is taking this file just now; try again.")
     reply: HookReply | None = None
@@ -106,3 +104,15 @@ def made(upload: Upload, options: Options) -> Generator[Effect, Any, None]:
     if options.has_hooks:
         yield Queue(HookType.POST_CREATE, upload)
         yield Tell(HookType.POST_CREATE, upload)
+
+
+def check_alive(upload: Upload, now: float) -> None:
+    """Refuse an upload that has expired but was not yet removed (Expiration)."""
+    if upload.has_expired(now):
+        raise UploadGone()
+
+
+def check_owner(upload: Upload, principal: str | None) -> None:
+    """Refuse an upload that somebody else created, as if there was none."""
+    if upload.principal is not None and principal != upload.principal:
+        raise UploadNotFound()

@@ -7,10 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from tus.errors import RequestError
-from tus.hooks.events import HookReply, HookType
-from tus.models import Intent, Response, Upload
+from tus.models import HookReply, HookType, Intent, Outcome, Response, Upload
 from tus.protocols.bodies import Intake
-from tus.protocols.tus1.withholding import Outcome
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,7 +262,7 @@ class Promise:
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """Ask the hooks. Sends back the :class:`~tus.hooks.events.HookReply`.
+    """Ask the hooks. Sends back the :class:`~tus.models.HookReply`.
 
     A hook that fails is thrown in as an error.
     """

@@ -1,6 +1,6 @@
 """One request from its head to its reply.
 
-:func:`exchange` is a generator of :mod:`tus.protocols.effects`. It decides, with the help of :mod:`tus.protocol`, and
+:func:`exchange` is a generator of :mod:`tus.protocols.effects`. It decides, with the help of :mod:`tus.protocols`, and
 yields what is to be done; a driver does it, synchronously or not, and sends the result back or throws the error in. The
 law of this room and of those beside it: no I/O and no clock; a driver, in turn, decides nothing.
 """
@@ -11,17 +11,18 @@ from collections.abc import Generator
 from typing import Any
 
 from tus.errors import RequestError, UploadNotFound
-from tus.models import IETF, TUS, Request, Response, State, Upload
+from tus.http import headers
+from tus.models import IETF, TUS, Request, Response, State, Upload, effective_method
 from tus.options import Options
-from tus.protocol.recognising import named_profile, recognise
 from tus.protocols import cors
 from tus.protocols.effects import Effect, Load, Steps
 from tus.protocols.ietf import flow as ietf
 from tus.protocols.ietf import replies as ietf_replies
-from tus.protocols.ietf.profiles import UNVERSIONED, Profile
+from tus.protocols.ietf.profiles import UNVERSIONED, Profile, marks_ietf, named_profile, profile_of
+from tus.protocols.routing import target
 from tus.protocols.tus1 import flow as tus1
 from tus.protocols.tus1 import replies as tus1_replies
-from tus.protocols.tus1.requests import VERSION, target
+from tus.protocols.tus1.requests import VERSION
 
 
 def exchange(request: Request, options: Options, extensions: frozenset[str], now: float) -> Steps:
@@ -79,3 +80,49 @@ def _spoken_to(request: Request, options: Options) -> Generator[Effect, Any, Pro
     if request.method == "GET" and options.download and upload.is_complete and upload.state != State.REJECTED:
         return TUS
     return UNVERSIONED if upload.protocol == IETF else default
+
+
+_FORM_TYPES = ("multipart/form-data", "application/x-www-form-urlencoded")
+
+
+_MARKS = ("Tus-Resumable", "Upload-Length", "Upload-Offset", "Upload-Defer-Length", "Upload-Concat", "Upload-Metadata")
+
+
+def is_ours(request: Request, options: Options) -> bool:
+    """Whether the request speaks to the uploads, rather than to a page or a form that lives at the same URL.
+
+    Not ours are GET and HEAD of what is no upload, and a form posted without any header of the protocol.
+    """
+    method = effective_method(request)
+    if method in ("GET", "HEAD"):
+        upload_id = target(request, options).upload_id
+        # Below an upload path all is ours; in a view the framework's routing may lead to pages as well.
+        names_upload = upload_id is not None if options.upload_path is not None else bool(upload_id)
+        return names_upload or (method == "HEAD" and request.headers.get("Tus-Resumable") is not None)
+    if method == "POST" and headers.media_type(request.headers.get("Content-Type") or "") in _FORM_TYPES:
+        is_upload = IETF in options.protocols and marks_ietf(request)
+        return is_upload or any(request.headers.get(name) is not None for name in _MARKS)
+    return True
+
+
+#: Methods of requests that may carry nothing by which a protocol could be told.
+_BARE = ("HEAD", "GET", "DELETE")
+
+
+def recognise(request: Request, options: Options) -> Profile | str | None:
+    """The protocol of a request.
+
+    A version that is known comes first: clients of the drafts that came from tus send fields of both.
+
+    Returns:
+        A profile of the IETF protocol, :data:`TUS`, or None where only the upload can tell.
+    """
+    if IETF not in options.protocols:
+        return TUS
+    profile = profile_of(request)
+    if profile is not None:
+        return profile
+    if TUS not in options.protocols:
+        return None if request.method == "GET" and options.download else UNVERSIONED
+    is_bare = request.method in _BARE and request.headers.get("Tus-Resumable") is None
+    return None if is_bare else TUS

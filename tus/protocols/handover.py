@@ -1,19 +1,19 @@
-"""Once every byte is there: the finished upload's way into the application, written once for every driver.
+"""The hand-over of a finished upload to the application: its steps and its rules, for both protocols.
 
-Like :mod:`tus.exchange`, whose parts these generators are, they decide and yield effects, and do nothing themselves.
+Generators of effects, as :func:`tus.protocols.exchange.exchange` is one, and the decisions that they rest on.
 """
 
 from __future__ import annotations
 
 from collections.abc import Generator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
-from tus.errors import BadRequest, NotTaken, RequestError
-from tus.hooks.events import HookReply, HookType
-from tus.models import IETF, Request, Response, State, Upload
+from tus.errors import BadRequest, RequestError
+from tus.http.digests import Digests
+from tus.models import IETF, HookReply, HookType, Outcome, Request, Response, State, Upload
 from tus.options import Options
-from tus.protocols import cors, digests
+from tus.protocols import digests
 from tus.protocols import hook_replies as hooking
 from tus.protocols.effects import (
     Ask,
@@ -28,12 +28,11 @@ from tus.protocols.effects import (
     Queue,
     ReadBack,
     Settle,
-    Steps,
     Tell,
     Unqueue,
 )
+from tus.protocols.routing import target
 from tus.protocols.tus1 import replies as tus1_replies
-from tus.protocols.tus1.withholding import Outcome, goes_aside, outcome_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +47,7 @@ class Handed:
 
     outcome: Outcome
     answer: Response
-    digests: digests.Digests = ()
+    digests: Digests = ()
 
 
 def hand_over(
@@ -123,7 +122,7 @@ def _kept(answer: Response, outcome: Outcome, upload: Upload) -> Response:
     That is all of a rejection, and of a success to a client of the IETF protocol; and the header fields of another.
     """
     lends = outcome == Outcome.ACCEPTED and upload.protocol != IETF
-    headers = tus1_replies.lent_headers(answer) if lends else answer.headers
+    headers = lent_headers(answer) if lends else answer.headers
     headers = [(name, value) for name, value in headers if name.lower() not in _PERSONAL]
     if lends:
         return Response(answer.status, answer.reason, headers)
@@ -149,43 +148,6 @@ def hand_over_alone(upload: Upload, options: Options) -> Generator[HandingEffect
     return (yield from hand_over(upload, options, Response(503, "Service Unavailable")))
 
 
-def completed(
-    upload: Upload,
-    response: Response,
-    request: Request,
-    options: Options,
-    unfinished: Response | None = None,
-    last_bytes: bytes = b"",
-) -> Steps:
-    """Hand a complete upload over.
-
-    Args:
-        upload: see :func:`hand_over`.
-        response: what the client hears once the application has it.
-        request: the head.
-        options: the operator's choices.
-        unfinished: what it hears if the application is to be asked again; that one's own answer by default.
-        last_bytes: see there.
-    """
-    handed = yield from handed_over(upload, request, options, unfinished, last_bytes)
-    if handed is None:
-        return digests.described(response, upload.digests)
-    if handed.outcome == Outcome.POSTPONED and unfinished is not None:
-        return unfinished
-    return reply_to(response, handed)
-
-
-def handed_over(
-    upload: Upload, request: Request, options: Options, unfinished: Response | None = None, last_bytes: bytes = b""
-) -> Generator[Effect, Any, Handed | None]:
-    """Hand over now, or None where that happens in the background."""
-    if (yield from promised(upload, options)):
-        return None
-    pending = unfinished or tus1_replies.refused(NotTaken(), is_head=False)
-    cors.apply(request, pending, options)
-    return (yield from hand_over(upload, options, pending, last_bytes))
-
-
 def promised(upload: Upload, options: Options) -> Generator[Effect, Any, bool]:
     """Leave the hand-over to whoever does it in the background, if that is the way; returns whether it is."""
     is_rejected = bool(upload.digests) and digests.differs(upload)  # which its client can as well hear at once
@@ -195,8 +157,53 @@ def promised(upload: Upload, options: Options) -> Generator[Effect, Any, bool]:
     return True
 
 
-def reply_to(response: Response, handed: Handed) -> Response:
-    """What the client hears of a hand-over; the response is what it hears where the application has the upload."""
-    if handed.outcome == Outcome.ACCEPTED:
-        return digests.described(tus1_replies.answered(response, handed.answer), handed.digests)
-    return tus1_replies.relayed(handed.answer, "POST" if response.status == 201 else "PATCH")
+FIRST_DELAY: Final = 10.0  # seconds; a client that comes back does so sooner
+
+
+LONGEST_DELAY: Final = 3600.0
+
+
+def outcome_of(status: int, options: Options) -> Outcome:
+    """What an application means by a status. Whatever is no clear yes or no is "not now"."""
+    if 200 <= status < 300:
+        return Outcome.ACCEPTED
+    return Outcome.REJECTED if status in options.reject_statuses else Outcome.POSTPONED
+
+
+def offered_method(request: Request, options: Options) -> str:
+    """The method with which an application sees the request that completes an upload.
+
+    It is POST where that has created the upload, by whatever method, and else PATCH, whatever tunnel it came through.
+    """
+    return "POST" if target(request, options).upload_id is None else "PATCH"
+
+
+def due_at(upload: Upload, options: Options) -> float | None:
+    """When the application is to be asked without a client, in seconds since 1970; None where it is not."""
+    if not upload.is_pending or not upload.is_known or upload.is_aside or not options.handover_attempts:
+        return None
+    if not upload.attempts:
+        return upload.since + (0.0 if options.handover == "background" else FIRST_DELAY)
+    return upload.since + delay(upload.attempts)
+
+
+def delay(attempts: int) -> float:
+    """Seconds until the next attempt, doubling with each."""
+    return min(FIRST_DELAY * (1 << min(attempts - 1, 30)), LONGEST_DELAY)
+
+
+def goes_aside(attempts: int, options: Options) -> bool:
+    """Whether it was in vain too often."""
+    return 0 < options.handover_attempts <= attempts
+
+
+# What describes the application's body, which is dropped, and what the protocol says itself.
+_NOT_KEPT = frozenset(
+    {"content-type", "content-length", "content-encoding", "content-range", "transfer-encoding"}
+    | {"content-digest", "repr-digest", "upload-offset", "upload-expires", "tus-resumable"}
+)
+
+
+def lent_headers(theirs: Response) -> list[tuple[str, str]]:
+    """The header fields of an application's success that the client gets."""
+    return [(name, value) for name, value in theirs.headers if name.lower() not in _NOT_KEPT]

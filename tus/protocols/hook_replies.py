@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from tus.errors import Rejected
-from tus.hooks.events import HookReply
 from tus.http.headers import format_metadata
-from tus.models import Response, Upload
+from tus.models import HookReply, Response, Upload
 
 
 def changed(draft: Upload, reply: HookReply) -> Upload:

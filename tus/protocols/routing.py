@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from urllib.parse import unquote, urljoin, urlsplit
 
-from tus.models import Request, is_upload_id
+from tus.models import Request, effective_method, is_upload_id
 from tus.options import Options
 from tus.protocols.forwarded import public_url
 
@@ -81,3 +81,13 @@ def upload_id_of(part_url: str, creation_url: str) -> str | None:
     if theirs.netloc.lower() != ours.netloc.lower() or unquote(head) != unquote(ours.path) or theirs.query:
         return None
     return tail if is_upload_id(tail) else None
+
+
+def target(request: Request, options: Options) -> Target:
+    """Which upload the request is about."""
+    return target_of(request, effective_method(request), options)
+
+
+def upload_url(creation_url: str, upload_id: str) -> str:
+    """Where an upload is."""
+    return f"{creation_url}/{upload_id}"

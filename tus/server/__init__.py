@@ -1,0 +1,1 @@
+"""Serve requests: the service, the runner, and reading request bodies."""

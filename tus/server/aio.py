@@ -1,4 +1,4 @@
-"""The asynchronous driver of :func:`tus.exchange.exchange`: it waits on an event loop, and decides nothing.
+"""The asynchronous driver of :func:`tus.protocols.exchange.exchange`: it waits on an event loop, and decides nothing.
 
 Law of this room: the loop never touches the disk. What does is done in a worker thread, from one effect that waits to
 the next in one go, so that a small request takes one to three of them; no thread waits for a client. It runs on

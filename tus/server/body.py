@@ -12,10 +12,9 @@ import logging
 import time
 from collections.abc import Callable, Iterator
 
-from tus.models import Readable
+from tus.models import Block, Readable
 from tus.server.body_gunicorn import LARGEST, GunicornInput
 from tus.server.pace import Patience
-from tus.stores.interface import Block
 
 log = logging.getLogger(__name__)
 

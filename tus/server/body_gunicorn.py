@@ -14,8 +14,8 @@ from collections.abc import Callable, Iterator
 from types import GeneratorType
 from typing import Any
 
+from tus.models import Block
 from tus.server.pace import Patience
-from tus.stores.interface import Block
 
 log = logging.getLogger(__name__)
 

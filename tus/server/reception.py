@@ -12,11 +12,10 @@ from typing import Protocol, Self
 
 from tus.checksums import ALGORITHMS
 from tus.errors import ChecksumMismatch, RequestError, StorageFull
-from tus.hooks.events import HookReply
-from tus.models import Upload
+from tus.models import Block, HookReply, Upload
 from tus.protocols.bodies import Intake
 from tus.protocols.effects import Peeked, Received
-from tus.stores.interface import AppendSession, Block, Store
+from tus.stores.interface import AppendSession, Store
 
 #: Is told how far an upload has come, and may have something to say about it.
 Watcher = Callable[[int], HookReply | None]

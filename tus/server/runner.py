@@ -16,8 +16,7 @@ from tus.events import Created, Ended, Finished, emit
 from tus.handover.attempt import Handing
 from tus.handover.backlog import Backlog
 from tus.hooks.calling import Hooks
-from tus.hooks.events import HookReply, HookType
-from tus.models import Intent, Response, Upload
+from tus.models import HookReply, HookType, Intent, Response, Upload, effective_method
 from tus.options import Options
 from tus.protocols.effects import (
     Authorize,
@@ -41,7 +40,6 @@ from tus.protocols.effects import (
     Wait,
     Watch,
 )
-from tus.protocols.tus1 import requests as tus1
 from tus.server.downloads import download
 from tus.server.pace import Patience
 from tus.server.reception import Peek as PeekSink
@@ -149,7 +147,7 @@ class Driver:
                 return promised
             case Remove(upload_id):
                 store.remove(upload_id)
-                if self.upload is not None and tus1.effective_method(self._adapter.request) == "DELETE":
+                if self.upload is not None and effective_method(self._adapter.request) == "DELETE":
                     emit(Ended(self.upload, "terminated"))
                 return None
             case Watch() | Concatenate() | FinalsOf() | Touch():

@@ -1,4 +1,4 @@
-"""``Tus``: the synchronous driver of :func:`tus.exchange.exchange`. It performs effects, and decides nothing."""
+"""``Tus``: one request, in a thread of its own."""
 
 from __future__ import annotations
 
@@ -6,17 +6,16 @@ from functools import partial
 from types import TracebackType
 from typing import Any, BinaryIO, Self
 
-from tus.adapters.interface import Adapter, Transactional
+from tus.adapters.interface import Adapter, Transactional, offer
 from tus.course import Course
 from tus.errors import NotTaken, OptionError, Rejected, UploadGone, UploadLocked
-from tus.handover.attempt import Receiver, offer
+from tus.handover.attempt import Receiver
 from tus.handover.backlog import Backlog, backlog_of
 from tus.handover.receivers import receiver_of
-from tus.models import Response, Upload
+from tus.models import Outcome, Response, Upload
 from tus.options import Options
 from tus.protocols.effects import Claim, Effect, Offer, Offered, Peek, Peeked, Receive, Received, Settle, Tell
 from tus.protocols.tus1 import replies as tus1_replies
-from tus.protocols.tus1.withholding import Outcome
 from tus.server.body import Body
 from tus.server.runner import Asker
 from tus.stores import open_store

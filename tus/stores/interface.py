@@ -14,9 +14,7 @@ from functools import cache
 from types import TracebackType
 from typing import BinaryIO, Protocol, Self, runtime_checkable
 
-from tus.models import Response, Upload
-
-Block = bytes | bytearray | memoryview
+from tus.models import Block, Response, Upload
 
 MAX_WATCHERS = 16  # final uploads that may wait for one part
 TOO_MANY_WATCHERS = f"More than {MAX_WATCHERS} final uploads wait for one of these parts."

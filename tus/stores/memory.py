@@ -17,8 +17,8 @@ from types import TracebackType
 from typing import Any, BinaryIO, Self
 
 from tus.errors import BadRequest, OffsetMismatch, UploadGone, UploadLocked, UploadNotFound, UploadReplaced
-from tus.models import Response, State, Upload
-from tus.stores.interface import MAX_WATCHERS, TOO_MANY_WATCHERS, Block
+from tus.models import Block, Response, State, Upload
+from tus.stores.interface import MAX_WATCHERS, TOO_MANY_WATCHERS
 
 
 @dataclass

@@ -19,14 +19,14 @@ class Concatenation(Base):
         """Finished parts."""
         made = []
         for content in contents:
-            part = store.create(Upload("", length=len(content), concat="partial"))
+            part = store.create(Upload(length=len(content), concat="partial"))
             made.append(store.append(part, 0, content) if content else part)
         return made
 
     def final(self, store: Store, parts: list[Upload]) -> Upload:
         """A final upload that is not filled yet."""
         ids = tuple(part.id for part in parts)
-        return store.create(Upload("", concat="final;...", parts=ids))
+        return store.create(Upload(concat="final;...", parts=ids))
 
     def test_parts_are_joined_in_order(self, store: Store) -> None:
         assert isinstance(store, Concatenates)
@@ -43,7 +43,7 @@ class Concatenation(Base):
     def test_what_was_joined_has_a_digest_of_its_own(self, store: Store) -> None:
         assert isinstance(store, Concatenates)
         parts = self.parts(store, b"one", b"two")
-        final = store.create(Upload("", concat="final;...", parts=tuple(part.id for part in parts), hashes=("sha256",)))
+        final = store.create(Upload(concat="final;...", parts=tuple(part.id for part in parts), hashes=("sha256",)))
         claim = store.claim(store.concatenate(final.id, parts))
         assert claim.digest().digest("sha256") == hashlib.sha256(b"onetwo").digest()
         claim.release()
@@ -69,7 +69,7 @@ class Concatenation(Base):
 
     def test_a_part_remembers_who_waits_for_it(self, store: Store) -> None:
         assert isinstance(store, Concatenates)
-        part = store.create(Upload("", length=3, concat="partial", raw_metadata="name YQ=="))
+        part = store.create(Upload(length=3, concat="partial", raw_metadata="name YQ=="))
         assert list(store.finals_of(part.id)) == []
         assert store.watch(part.id, "a" * 32) == store.load(part.id)
         store.watch(part.id, "b" * 32)

@@ -19,7 +19,7 @@ class Endings(Base):
     # -- Hand-over --
 
     def test_one_claim_at_a_time(self, store: Store) -> None:
-        upload = store.create(Upload("", length=0))
+        upload = store.create(Upload(length=0))
         first = store.claim(upload)
         with pytest.raises(UploadLocked):
             store.claim(upload)
@@ -27,7 +27,7 @@ class Endings(Base):
         store.claim(upload).release()
 
     def test_an_accepted_upload_keeps_its_record_only(self, store: Store) -> None:
-        upload = store.create(Upload("", length=3))
+        upload = store.create(Upload(length=3))
         store.append(upload, 0, b"abc")
         claim = store.claim(upload)
         assert claim.upload.state == State.COMPLETE
@@ -45,7 +45,7 @@ class Endings(Base):
             store.open(upload, 3)
 
     def test_an_attempt_is_taken_down_before_it_is_made(self, store: Store, clock: Clock) -> None:
-        upload = store.append(store.create(Upload("", length=3)), 0, b"abc")
+        upload = store.append(store.create(Upload(length=3)), 0, b"abc")
         assert (upload.state, upload.attempts, upload.since) == (State.COMPLETE, 0, clock.now)
         clock.now += 5
         claim = store.claim(upload)
@@ -64,12 +64,12 @@ class Endings(Base):
         second.release()
 
     def test_a_claim_without_an_attempt_leaves_no_trace(self, store: Store) -> None:
-        upload = store.append(store.create(Upload("", length=3)), 0, b"abc")
+        upload = store.append(store.create(Upload(length=3)), 0, b"abc")
         store.claim(upload).release("not worth a word")
         assert store.load(upload.id) == upload
 
     def test_put_aside_until_the_next_attempt(self, store: Store, clock: Clock) -> None:
-        upload = store.append(store.create(Upload("", length=3)), 0, b"abc")
+        upload = store.append(store.create(Upload(length=3)), 0, b"abc")
         claim = store.claim(upload)
         claim.begin(is_last=True)
         claim.release("in vain")
@@ -83,7 +83,7 @@ class Endings(Base):
         assert not store.load(upload.id).is_aside
 
     def test_the_answer_outlives_the_data(self, store: Store) -> None:
-        upload = store.append(store.create(Upload("", length=3)), 0, b"abc")
+        upload = store.append(store.create(Upload(length=3)), 0, b"abc")
         claim = store.claim(upload)
         claim.begin()
         claim.accept(Response(201, "Created", [("X-App", "a\xe9")], (b"bo", b"dy")))
@@ -96,7 +96,7 @@ class Endings(Base):
         store = self.make_store(lifetime=100, rejected_keep=30, clock=clock)
         assert isinstance(store, Expires)
         assert isinstance(store, Reads)
-        upload = store.append(store.create(Upload("", length=3)), 0, b"abc")
+        upload = store.append(store.create(Upload(length=3)), 0, b"abc")
         claim = store.claim(upload)
         claim.begin()
         claim.reject(Response(415, "Unsupported Media Type", [], (b"no picture",)))
@@ -117,14 +117,14 @@ class Endings(Base):
 
     def test_what_no_client_knows_expires_although_it_is_complete(self, store: Store, clock: Clock) -> None:
         assert isinstance(store, Expires)
-        upload = store.append(store.create(Upload("", length=3, is_known=False)), 0, b"abc")
+        upload = store.append(store.create(Upload(length=3, is_known=False)), 0, b"abc")
         assert not upload.is_known
         clock.now += 101
         assert store.sweep() == 1
 
     def test_a_claim_that_is_asked_for_makes_it_known(self, store: Store, clock: Clock) -> None:
         assert isinstance(store, Expires)
-        upload = store.append(store.create(Upload("", length=3, is_known=False)), 0, b"abc")
+        upload = store.append(store.create(Upload(length=3, is_known=False)), 0, b"abc")
         claim = store.claim(upload)
         assert not claim.begin().is_known
         claim.release("not now")
@@ -136,18 +136,18 @@ class Endings(Base):
 
     def test_a_promise_makes_it_known(self, store: Store, clock: Clock) -> None:
         assert isinstance(store, Expires)
-        upload = store.append(store.create(Upload("", length=3, is_known=False)), 0, b"abc")
+        upload = store.append(store.create(Upload(length=3, is_known=False)), 0, b"abc")
         assert store.promise(upload).is_known
         clock.now += 1e9
         assert store.sweep() == 0
 
     def test_a_promise_that_meets_a_hand_over(self, store: Store) -> None:
-        upload = store.append(store.create(Upload("", length=3)), 0, b"abc")
+        upload = store.append(store.create(Upload(length=3)), 0, b"abc")
         claim = store.claim(upload)
         claim.begin()
         assert store.promise(upload).is_pending  # what it asks for is true already
         claim.release()
-        upload = store.append(store.create(Upload("", length=3, is_known=False)), 0, b"abc")
+        upload = store.append(store.create(Upload(length=3, is_known=False)), 0, b"abc")
         claim = store.claim(upload)
         with pytest.raises(UploadLocked):
             store.promise(upload)
@@ -157,7 +157,7 @@ class Endings(Base):
 
     def test_digests_are_kept_as_long_as_the_record(self, store: Store) -> None:
         announced = (("sha512", b"?" * 64),)
-        draft = Upload("", length=6, hashes=("sha256", "sha512"), announced=announced)
+        draft = Upload(length=6, hashes=("sha256", "sha512"), announced=announced)
         upload = store.create(draft)
         store.append(upload, 0, b"abc")
         with store.open(upload, 3) as session:
@@ -180,7 +180,7 @@ class Endings(Base):
         assert accepted.answer.headers == [("X-App", "a")]
 
     def test_digests_of_what_is_rejected_unseen(self, store: Store) -> None:
-        upload = store.append(store.create(Upload("", length=3, hashes=("sha256",))), 0, b"abc")
+        upload = store.append(store.create(Upload(length=3, hashes=("sha256",))), 0, b"abc")
         claim = store.claim(upload)
         digests = claim.digest().digests
         claim.reject(Response(422, "Unprocessable Content", [], (b"another",)))
@@ -190,7 +190,7 @@ class Endings(Base):
         assert rejected.answer.status == 422
 
     def test_a_digest_is_that_of_what_was_counted(self, store: Store) -> None:
-        upload = store.create(Upload("", length=9, hashes=("sha256",)))
+        upload = store.create(Upload(length=9, hashes=("sha256",)))
         with store.open(upload, 0) as session:
             session.write(b"abc")
             with store.open(upload, 3, staged=True) as unverified:
@@ -207,10 +207,10 @@ class Endings(Base):
         claim.release()
 
     def test_digests_where_none_are_wanted(self, store: Store) -> None:
-        claim = store.claim(store.append(store.create(Upload("", length=3)), 0, b"abc"))
+        claim = store.claim(store.append(store.create(Upload(length=3)), 0, b"abc"))
         assert claim.digest().digests == ()
         claim.release()
-        claim = store.claim(store.create(Upload("", length=0, hashes=("sha256",))))
+        claim = store.claim(store.create(Upload(length=0, hashes=("sha256",))))
         assert claim.digest().digest("sha256") == hashlib.sha256().digest()
         claim.release()
 
@@ -218,7 +218,7 @@ class Endings(Base):
 
     def test_unfinished_uploads_expire_after_their_last_byte(self, store: Store, clock: Clock) -> None:
         assert isinstance(store, Expires)
-        upload = store.create(Upload("", length=9))
+        upload = store.create(Upload(length=9))
         clock.now += 60
         store.append(upload, 0, b"abc")
         clock.now += 60
@@ -232,7 +232,7 @@ class Endings(Base):
 
     def test_finished_files_do_not_expire_until_accepted(self, store: Store, clock: Clock) -> None:
         assert isinstance(store, Expires)
-        upload = store.create(Upload("", length=3))
+        upload = store.create(Upload(length=3))
         store.append(upload, 0, b"abc")
         clock.now += 10_000
         assert store.sweep() == 0
@@ -245,7 +245,7 @@ class Endings(Base):
 
     def test_finished_parts_expire(self, store: Store, clock: Clock) -> None:
         assert isinstance(store, Expires)
-        part = store.create(Upload("", length=1, concat="partial"))
+        part = store.create(Upload(length=1, concat="partial"))
         store.append(part, 0, b"a")
         clock.now += 101
         assert store.sweep() == 1
@@ -253,7 +253,7 @@ class Endings(Base):
     def test_lifetime_zero_is_for_ever(self, clock: Clock) -> None:
         store = self.make_store(lifetime=0, completed_keep=50, clock=clock)
         assert isinstance(store, Expires)
-        upload = store.create(Upload("", length=1))
+        upload = store.create(Upload(length=1))
         assert upload.expires_at is None
         clock.now += 1e9
         assert store.sweep() == 0
@@ -262,7 +262,7 @@ class Endings(Base):
 
     def test_a_finished_upload_can_be_read_until_it_is_accepted(self, store: Store) -> None:
         assert isinstance(store, Reads)
-        upload = store.append(store.create(Upload("", length=3)), 0, b"abc")
+        upload = store.append(store.create(Upload(length=3)), 0, b"abc")
         file, _ = store.read(upload)
         with file:
             assert file.read() == b"abc"
@@ -274,7 +274,7 @@ class Endings(Base):
         store = self.make_store(keep_finished=True, completed_keep=50, clock=clock)
         assert isinstance(store, Reads)
         assert isinstance(store, Expires)
-        upload = store.append(store.create(Upload("", length=3)), 0, b"abc")
+        upload = store.append(store.create(Upload(length=3)), 0, b"abc")
         store.claim(upload).accept()
         clock.now += 49
         assert store.sweep() == 0

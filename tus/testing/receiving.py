@@ -21,7 +21,7 @@ class Receiving(Base):
     # -- Creating and reading --
 
     def test_what_was_created_is_loaded(self, store: Store, clock: Clock) -> None:
-        draft = Upload("", length=5, raw_metadata="filename \xe4bc,flag", concat="partial")
+        draft = Upload(length=5, raw_metadata="filename \xe4bc,flag", concat="partial")
         upload = store.create(draft)
         assert store.load(upload.id) == upload
         assert (upload.offset, upload.length, upload.concat) == (0, 5, "partial")
@@ -31,14 +31,14 @@ class Receiving(Base):
         assert upload.expires_at == clock.now + 100
 
     def test_ids_differ_and_cannot_be_guessed(self, store: Store) -> None:
-        ids = {store.create(Upload("")).id for _ in range(100)}
+        ids = {store.create(Upload()).id for _ in range(100)}
         assert len(ids) == 100
         assert len({upload_id[:8] for upload_id in ids}) > 90
 
     def test_a_draft_with_an_id_that_exists_finds_it(self, store: Store) -> None:
-        first = store.create(Upload("a" * 32, length=3))
+        first = store.create(Upload(id="a" * 32, length=3))
         store.append(first, 0, b"ab")
-        again = store.create(Upload("a" * 32, length=9))
+        again = store.create(Upload(id="a" * 32, length=9))
         assert (again.length, again.offset) == (3, 2)
 
     @pytest.mark.parametrize("upload_id", [UNKNOWN, "", "..", "../x", "A" * 32, "x" * 32, "a" * 31, "a" * 33, "a\n"])
@@ -46,23 +46,23 @@ class Receiving(Base):
         with pytest.raises(UploadNotFound):
             store.load(upload_id)
         with pytest.raises(UploadNotFound):
-            store.open(Upload(upload_id), 0)
+            store.open(Upload(id=upload_id), 0)
         with pytest.raises(UploadNotFound):
-            store.append(Upload(upload_id), 0, b"x")
+            store.append(Upload(id=upload_id), 0, b"x")
         with pytest.raises(UploadNotFound):
-            store.claim(Upload(upload_id))
+            store.claim(Upload(id=upload_id))
         with pytest.raises(UploadNotFound):
             store.remove(upload_id)
 
     def test_all_are_listed(self, store: Store) -> None:
         assert isinstance(store, Lists)
-        ids = {store.create(Upload("", length=1)).id for _ in range(3)}
+        ids = {store.create(Upload(length=1)).id for _ in range(3)}
         assert {upload.id for upload in store.list()} == ids
 
     # -- Appending --
 
     def test_blocks_count_as_they_come(self, store: Store) -> None:
-        upload = store.create(Upload("", length=6))
+        upload = store.create(Upload(length=6))
         with store.open(upload, 0) as session:
             session.write(b"abc")
             assert store.load(upload.id).offset == 3
@@ -75,7 +75,7 @@ class Receiving(Base):
         assert self.read(store, upload) == b"abcdef"
 
     def test_blocks_count_without_a_commit(self, store: Store) -> None:
-        upload = store.create(Upload("", length=6))
+        upload = store.create(Upload(length=6))
         with pytest.raises(RuntimeError), store.open(upload, 0) as session:
             session.write(b"abc")
             raise RuntimeError
@@ -85,7 +85,7 @@ class Receiving(Base):
     def test_many_blocks_at_once(self, store: Store, staged: bool) -> None:
         blocks = [bytes([i % 251]) * (i % 7) for i in range(3000)]  # more than a system call takes, and empty ones
         whole = b"".join(blocks)
-        upload = store.create(Upload("", length=len(whole), hashes=("sha256",)))
+        upload = store.create(Upload(length=len(whole), hashes=("sha256",)))
         with store.open(upload, 0, staged=staged) as session:
             session.write(*blocks[:10], memoryview(b"".join(blocks[10:20])))
             session.write(*blocks[20:])
@@ -96,16 +96,16 @@ class Receiving(Base):
         claim.release()
 
     def test_append_is_one_step(self, store: Store) -> None:
-        upload = store.create(Upload("", length=6))
+        upload = store.create(Upload(length=6))
         assert store.append(upload, 0, b"abc").offset == 3
         after = store.append(upload, 3, b"def")
         assert (after.offset, after.state) == (6, State.COMPLETE)
         assert self.read(store, upload) == b"abcdef"
 
     def test_the_length_can_be_reached_without_an_end(self, store: Store) -> None:
-        upload = store.append(store.create(Upload("", length=3)), 0, b"abc", completes=False)
+        upload = store.append(store.create(Upload(length=3)), 0, b"abc", completes=False)
         assert (upload.offset, upload.state) == (3, State.RECEIVING)
-        upload = store.create(Upload("", length=6))
+        upload = store.create(Upload(length=6))
         with store.open(upload, 0, completes=False) as session:
             session.write(b"abc")
             session.write(b"def")
@@ -117,7 +117,7 @@ class Receiving(Base):
 
     @pytest.mark.parametrize("staged", [True, False])
     def test_an_end_settles_the_length(self, store: Store, staged: bool) -> None:
-        upload = store.create(Upload(""))
+        upload = store.create(Upload())
         with store.open(upload, 0, staged=staged) as session:
             session.write(b"abc")
             assert session.commit(ends=True).state == State.COMPLETE
@@ -125,7 +125,7 @@ class Receiving(Base):
         assert self.read(store, upload) == b"abc"
 
     def test_an_end_before_the_length_is_none(self, store: Store) -> None:
-        upload = store.create(Upload("", length=6))
+        upload = store.create(Upload(length=6))
         with store.open(upload, 0) as session:
             session.write(b"abc")
             assert session.commit(ends=True).state == State.RECEIVING
@@ -133,7 +133,7 @@ class Receiving(Base):
 
     @pytest.mark.parametrize("offset", [0, 2, 4, 10**12])
     def test_a_wrong_offset_is_refused_and_disturbs_nobody(self, store: Store, offset: int) -> None:
-        upload = store.create(Upload("", length=6))
+        upload = store.create(Upload(length=6))
         with store.open(upload, 0) as session:
             session.write(b"abc")
             with pytest.raises(OffsetMismatch) as refused:
@@ -145,7 +145,7 @@ class Receiving(Base):
         assert self.read(store, upload) == b"abcdef"
 
     def test_a_complete_upload_takes_no_more(self, store: Store) -> None:
-        upload = store.create(Upload("", length=1))
+        upload = store.create(Upload(length=1))
         store.append(upload, 0, b"a")
         with pytest.raises(OffsetMismatch):
             store.append(upload, 1, b"b")
@@ -154,7 +154,7 @@ class Receiving(Base):
         assert self.read(store, upload) == b"a"
 
     def test_a_newer_session_ends_the_older(self, store: Store) -> None:
-        upload = store.create(Upload("", length=6))
+        upload = store.create(Upload(length=6))
         with store.open(upload, 0) as old:
             old.write(b"abc")
             assert old.is_current()
@@ -169,7 +169,7 @@ class Receiving(Base):
         assert self.read(store, upload) == b"abcdef"
 
     def test_append_ends_a_session_too(self, store: Store) -> None:
-        upload = store.create(Upload("", length=6))
+        upload = store.create(Upload(length=6))
         with store.open(upload, 0) as old:
             store.append(upload, 0, b"abc")
             with pytest.raises(UploadReplaced):
@@ -177,7 +177,7 @@ class Receiving(Base):
         assert store.load(upload.id).offset == 3
 
     def test_a_fence_ends_a_session_and_nothing_else(self, store: Store, clock: Clock) -> None:
-        upload = store.create(Upload("", length=10))
+        upload = store.create(Upload(length=10))
         with store.open(upload, 0) as session:
             session.write(b"abc")
             before = store.load(upload.id)
@@ -191,7 +191,7 @@ class Receiving(Base):
         assert store.fence(upload).is_complete
 
     def test_one_of_many_wins_each_offset(self, store: Store) -> None:
-        upload = store.create(Upload("", length=None))
+        upload = store.create(Upload(length=None))
         wins: list[bytes] = []
 
         def work(mark: bytes) -> None:
@@ -218,12 +218,12 @@ class Receiving(Base):
     # -- Length --
 
     def test_length_zero_is_complete_at_once(self, store: Store) -> None:
-        upload = store.create(Upload("", length=0))
+        upload = store.create(Upload(length=0))
         assert upload.state == State.COMPLETE
         assert self.read(store, upload) == b""
 
     def test_a_deferred_length_is_settled_by_a_session(self, store: Store) -> None:
-        upload = store.create(Upload(""))
+        upload = store.create(Upload())
         assert upload.length is None
         assert store.append(upload, 0, b"abc").state == State.RECEIVING
         with store.open(upload, 3, length=5) as session:
@@ -232,7 +232,7 @@ class Receiving(Base):
         assert store.load(upload.id).state == State.COMPLETE
 
     def test_settling_the_length_can_complete(self, store: Store) -> None:
-        one, other = store.create(Upload("")), store.create(Upload(""))
+        one, other = store.create(Upload()), store.create(Upload())
         store.append(one, 0, b"abc")
         assert store.append(one, 3, b"", length=3).state == State.COMPLETE
         store.append(other, 0, b"abc")
@@ -242,7 +242,7 @@ class Receiving(Base):
     # -- Staged blocks --
 
     def test_staged_blocks_count_when_committed(self, store: Store) -> None:
-        upload = store.create(Upload("", length=6))
+        upload = store.create(Upload(length=6))
         with store.open(upload, 0, staged=True) as session:
             session.write(b"abc")
             session.write(b"def")
@@ -251,7 +251,7 @@ class Receiving(Base):
         assert self.read(store, upload) == b"abcdef"
 
     def test_staged_blocks_are_forgotten_else(self, store: Store) -> None:
-        upload = store.create(Upload(""))
+        upload = store.create(Upload())
         store.append(upload, 0, b"abc")
         with store.open(upload, 3, length=4, staged=True) as session:
             session.write(b"XXXXXXX")
@@ -260,7 +260,7 @@ class Receiving(Base):
         assert self.read(store, upload) == b"abc"
 
     def test_a_replaced_staged_session_cannot_commit(self, store: Store) -> None:
-        upload = store.create(Upload("", length=6))
+        upload = store.create(Upload(length=6))
         with store.open(upload, 0, staged=True) as old:
             old.write(b"XXX")
             with store.open(upload, 0) as new:
@@ -272,7 +272,7 @@ class Receiving(Base):
     # -- Removing --
 
     def test_what_was_removed_is_gone(self, store: Store) -> None:
-        upload = store.create(Upload("", length=6))
+        upload = store.create(Upload(length=6))
         with store.open(upload, 0) as session:
             session.write(b"abc")
             store.remove(upload.id)

@@ -1,0 +1,1 @@
+"""Resumable Uploads for HTTP (draft-ietf-httpbis-resumable-upload)."""

@@ -19,12 +19,21 @@ from tus.errors import (
     UploadNotFound,
     UploadReplaced,
 )
-from tus.models import IETF, Intent, Request, Response, State, Upload
+from tus.models import IETF, Intent, Outcome, Request, Response, State, Upload
 from tus.options import Options
-from tus.protocol.recognising import takes_interim
 from tus.protocols import cors, digests
 from tus.protocols import hook_replies as hooking
-from tus.protocols.admission import Refused, admitted, authorized, check_new, made, received_upload, removed, terminated
+from tus.protocols.admission import (
+    Refused,
+    admitted,
+    authorized,
+    check_alive,
+    check_new,
+    made,
+    received_upload,
+    removed,
+    terminated,
+)
 from tus.protocols.bodies import Intake
 from tus.protocols.effects import (
     Create,
@@ -40,13 +49,11 @@ from tus.protocols.effects import (
     Steps,
     Wait,
 )
-from tus.protocols.handover import Handed, decided, hand_over, promised
+from tus.protocols.handover import Handed, decided, hand_over, lent_headers, promised
 from tus.protocols.ietf import replies as ietf_replies
 from tus.protocols.ietf import requests as ietf
-from tus.protocols.ietf.profiles import Profile
-from tus.protocols.tus1 import replies as tus1_replies
-from tus.protocols.tus1 import requests as tus1
-from tus.protocols.tus1.withholding import Outcome
+from tus.protocols.ietf.profiles import Profile, takes_interim
+from tus.protocols.routing import target_of, upload_url
 
 LONGEST_JOIN = 10.0  # seconds that a request waits for a hand-over which another one has begun
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 1.0
@@ -97,7 +104,7 @@ class Conversation:
     def _inspect(self, upload_id: str) -> Steps:
         upload: Upload = yield Load(upload_id)
         yield from authorized(Intent.HEAD, upload)
-        tus1.check_alive(upload, self._now)
+        check_alive(upload, self._now)
         if upload.state == State.RECEIVING and upload.concat is None:
             upload = yield Fence(upload)  # what is told must not be stale when it arrives
         if upload.state == State.COMPLETE and not upload.is_known and upload.is_pending:
@@ -111,7 +118,6 @@ class Conversation:
         options, profile = self._options, self._profile
         intake = ietf.decide_first_bytes(command, profile, options)
         draft = Upload(
-            "",
             length=ietf.draft_length(command, profile),
             raw_metadata=command.raw_metadata,
             upload_path=options.upload_path or "",
@@ -124,7 +130,7 @@ class Conversation:
         if reply is not None and reply.id is not None:
             yield from check_new(draft)
         upload: Upload = yield Create(draft)
-        location = tus1_replies.upload_url(ietf.target(self._request, options).creation_url, upload.id)
+        location = upload_url(target_of(self._request, self._request.method, options).creation_url, upload.id)
         is_told = False
         try:
             yield from made(upload, options)
@@ -150,7 +156,7 @@ class Conversation:
         options, profile = self._options, self._profile
         upload: Upload = yield Load(command.upload_id)
         yield from authorized(Intent.APPEND, upload)
-        tus1.check_alive(upload, self._now)
+        check_alive(upload, self._now)
         if not self._request.is_rerun and not upload.is_known:
             upload = replace(upload, is_known=True)
         if upload.is_complete and not upload.is_partial:
@@ -225,7 +231,7 @@ class Conversation:
     def _reply_to(self, handed: Handed, upload: Upload, location: str | None = None) -> Response:
         answer, is_last_word = handed.answer, handed.outcome != Outcome.POSTPONED
         if handed.outcome == Outcome.ACCEPTED and upload.protocol != IETF:  # whose answers are kept without their body
-            answer = Response(204, "No Content", tus1_replies.lent_headers(answer))
+            answer = Response(204, "No Content", lent_headers(answer))
         if not is_last_word and 300 <= answer.status < 400:  # a client that follows it would take that for success
             answer = ietf_replies.not_taken()
         reply = ietf_replies.completed(answer, upload, location, self._profile, is_last_word)

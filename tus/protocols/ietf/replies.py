@@ -23,9 +23,8 @@ from tus.errors import (
 from tus.http import structured
 from tus.models import Response, State, Upload
 from tus.options import Options
-from tus.protocol.recognising import PARTIAL_UPLOAD, VERSION_FIELD
 from tus.protocols.digests import described
-from tus.protocols.ietf.profiles import Profile
+from tus.protocols.ietf.profiles import PARTIAL_UPLOAD, VERSION_FIELD, Profile
 from tus.protocols.ietf.requests import is_told_complete
 
 Fields = list[tuple[str, str]]

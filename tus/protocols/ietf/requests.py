@@ -1,8 +1,8 @@
 """Resumable Uploads for HTTP (draft-ietf-httpbis-resumable-upload) as pure decisions.
 
-What the drafts do differently is in :mod:`tus.protocols.ietf.profiles`; a request's head becomes a command by :func:`parse`,
-and a command and the stored upload become an :class:`~tus.protocols.bodies.Intake` by :func:`decide_append`. What was
-then done becomes a response in :mod:`tus.protocols.ietf.replies`.
+What the drafts do differently is in :mod:`tus.protocols.ietf.profiles`; a request's head becomes a command by
+:func:`parse`, and a command and the stored upload become an :class:`~tus.protocols.bodies.Intake` by
+:func:`decide_append`. What was then done becomes a response in :mod:`tus.protocols.ietf.replies`.
 """
 
 from __future__ import annotations
@@ -26,12 +26,11 @@ from tus.errors import (
     UploadNotFound,
 )
 from tus.http import headers, structured
+from tus.http.digests import parse_digest
 from tus.models import Request, State, Upload
 from tus.options import Options
-from tus.protocol.recognising import PARTIAL_UPLOAD
-from tus.protocols import digests
 from tus.protocols.bodies import Body, Intake, body_length, check_size
-from tus.protocols.ietf.profiles import Missing, Profile
+from tus.protocols.ietf.profiles import PARTIAL_UPLOAD, Missing, Profile
 from tus.protocols.routing import Target, target_of
 
 CREATION_METHODS: Final = ("POST", "PUT", "PATCH")
@@ -175,7 +174,7 @@ def _parse_append(request: Request, profile: Profile, upload_id: str) -> Append:
 
 
 def _parse_body(request: Request) -> Body:
-    return Body(body_length(request), digests.parse_digest(request.headers.get("Content-Digest")))
+    return Body(body_length(request), parse_digest(request.headers.get("Content-Digest")))
 
 
 def _parse_metadata(request: Request, options: Options) -> str:

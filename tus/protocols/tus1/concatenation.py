@@ -12,11 +12,13 @@ from tus.models import Intent, Request, Response, State, Upload
 from tus.options import Options
 from tus.protocols import digests
 from tus.protocols import hook_replies as hooking
-from tus.protocols.admission import admitted, made
+from tus.protocols.admission import admitted, check_alive, check_owner, made
 from tus.protocols.effects import Concatenate, Create, Effect, FinalsOf, Load, Promise, Remove, Steps, Touch, Watch
-from tus.protocols.handover import completed, decided, reply_to
+from tus.protocols.handover import decided
+from tus.protocols.routing import target
 from tus.protocols.tus1 import replies as tus1_replies
 from tus.protocols.tus1 import requests as tus1
+from tus.protocols.tus1.completion import completed, reply_to
 
 
 def create_final(
@@ -25,7 +27,6 @@ def create_final(
     """Make a final upload, or find the one that the same request has made before."""
     parts = yield from load_all(command.parts)
     draft = Upload(
-        "",
         length=tus1.total_length(parts),
         raw_metadata=command.raw_metadata,
         concat=command.concat,
@@ -35,8 +36,8 @@ def create_final(
     draft = digests.requested(draft, request.headers, options.digest)
     draft, reply = yield from admitted(Intent.CONCATENATE, draft, options)
     for part in parts:
-        tus1.check_owner(part, draft.principal)
-        tus1.check_alive(part, now)
+        check_owner(part, draft.principal)
+        check_alive(part, now)
     tus1.decide_concatenation(parts, options, extensions)
     final = yield from _find_or_create_final(replace(draft, is_known=False), now)
     if final.created_at >= now:
@@ -46,7 +47,7 @@ def create_final(
         # It will be handed over by whoever completes the last part, from now on. Who has just done so did not know it.
         final = yield Promise(final)
         final = yield from _fill(final, (yield from load_all(final.parts)), options)
-    creation_url = tus1.target(request, options).creation_url
+    creation_url = target(request, options).creation_url
     response = hooking.merged(tus1_replies.created(final, creation_url, with_offset=False), reply)
     if final.is_pending:
         return (yield from completed(final, response, request, options))

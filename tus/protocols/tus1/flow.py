@@ -8,11 +8,21 @@ from typing import Any
 
 from tus.checksums import verify
 from tus.errors import BadRequest, OffsetMismatch, RequestError, StorageUnavailable, TooLarge, UploadGone, UploadLocked
-from tus.models import Intent, Request, Response, State, Upload
+from tus.models import Intent, Outcome, Request, Response, State, Upload, effective_method
 from tus.options import Options
 from tus.protocols import digests
 from tus.protocols import hook_replies as hooking
-from tus.protocols.admission import Refused, admitted, authorized, check_new, made, received_upload, removed, terminated
+from tus.protocols.admission import (
+    Refused,
+    admitted,
+    authorized,
+    check_alive,
+    check_new,
+    made,
+    received_upload,
+    removed,
+    terminated,
+)
 from tus.protocols.bodies import Intake, overrun_message
 from tus.protocols.effects import (
     Create,
@@ -28,12 +38,13 @@ from tus.protocols.effects import (
     Serve,
     Steps,
 )
-from tus.protocols.handover import completed, decided, handed_over, reply_to
+from tus.protocols.handover import decided
+from tus.protocols.routing import target
 from tus.protocols.tus1 import replies as tus1_replies
 from tus.protocols.tus1 import requests as tus1
 from tus.protocols.tus1 import withholding as handing
+from tus.protocols.tus1.completion import completed, handed_over, reply_to
 from tus.protocols.tus1.concatenation import create_final, load_all, part_completed
-from tus.protocols.tus1.withholding import Outcome
 
 
 def steps(request: Request, options: Options, extensions: frozenset[str], now: float) -> Steps:
@@ -41,12 +52,12 @@ def steps(request: Request, options: Options, extensions: frozenset[str], now: f
     try:
         return (yield from _answer(request, options, extensions, now))
     except RequestError as error:
-        is_head = tus1.effective_method(request) == "HEAD"
+        is_head = effective_method(request) == "HEAD"
         if is_head and isinstance(error, StorageUnavailable):
             error = UploadLocked()  # after a 5xx to HEAD clients give up the upload and begin at zero
         return tus1_replies.refused(error, is_head)
     except Refused as refusal:
-        return tus1_replies.relayed(refusal.answer, tus1.effective_method(request))
+        return tus1_replies.relayed(refusal.answer, effective_method(request))
 
 
 def _answer(request: Request, options: Options, extensions: frozenset[str], now: float) -> Steps:
@@ -78,7 +89,7 @@ def _inspect(command: tus1.Inspect, options: Options, now: float) -> Steps:
         except UploadGone:
             pass  # the file is not kept; that it was finished can be told all the same
     yield from authorized(Intent.HEAD, upload)
-    tus1.check_alive(upload, now)
+    check_alive(upload, now)
     if upload.is_final and upload.state == State.REJECTED:
         return tus1_replies.relayed(replace(decided(upload).answer, body=()), "HEAD")
     handing.check_not_busy(upload, options)
@@ -92,7 +103,7 @@ def _inspect(command: tus1.Inspect, options: Options, now: float) -> Steps:
 
 def _download(upload: Upload, options: Options, now: float) -> Steps:
     yield from authorized(Intent.DOWNLOAD, upload)
-    tus1.check_alive(upload, now)
+    check_alive(upload, now)
     tus1.check_downloadable(upload)
     response: Response = yield Serve(upload)
     return tus1_replies.downloaded(upload, response, options)
@@ -100,7 +111,6 @@ def _download(upload: Upload, options: Options, now: float) -> Steps:
 
 def _create(command: tus1.Create, request: Request, options: Options) -> Steps:
     draft = Upload(
-        "",
         length=command.length,
         raw_metadata=command.raw_metadata,
         concat=command.concat,
@@ -130,7 +140,7 @@ def _create(command: tus1.Create, request: Request, options: Options) -> Steps:
             yield from removed(upload, options)
             raise
         # Cut or out of space: the client learns the URL and how far it came, and goes on from there.
-    creation_url = tus1.target(request, options).creation_url
+    creation_url = target(request, options).creation_url
     response = hooking.merged(tus1_replies.created(upload, creation_url, command.body is not None), reply)
     if not upload.is_pending:
         return (yield from part_completed(upload, response, request, options))
@@ -147,7 +157,7 @@ def _create(command: tus1.Create, request: Request, options: Options) -> Steps:
 def _append(command: tus1.Append, request: Request, options: Options, now: float) -> Steps:
     upload: Upload = yield Load(command.upload_id)
     yield from authorized(Intent.APPEND, upload)
-    tus1.check_alive(upload, now)
+    check_alive(upload, now)
     if not request.is_rerun and not upload.is_known:
         upload = replace(upload, is_known=True)
     if handing.is_open(upload) and command.offset in (handing.told_offset(upload, options), upload.offset):

@@ -14,6 +14,8 @@ from tus.http.headers import http_date
 from tus.models import Response, Upload
 from tus.options import Options
 from tus.protocols.digests import described
+from tus.protocols.handover import lent_headers
+from tus.protocols.routing import upload_url
 from tus.protocols.tus1.requests import VERSION
 from tus.protocols.tus1.withholding import is_length_withheld, is_told_complete, told_offset
 
@@ -97,11 +99,6 @@ def created(upload: Upload, creation_url: str, with_offset: bool, offset: int | 
     return response
 
 
-def upload_url(creation_url: str, upload_id: str) -> str:
-    """Where an upload is."""
-    return f"{creation_url}/{upload_id}"
-
-
 def appended(upload: Upload, offset: int | None = None) -> Response:
     """The reply to a PATCH: 204 and how far the upload has come, or the offset given (Core, PATCH; Expiration)."""
     told = upload.offset if offset is None else offset
@@ -119,13 +116,6 @@ def _expiry(upload: Upload) -> list[tuple[str, str]]:
     return [("Upload-Expires", http_date(upload.expires_at))]
 
 
-# What describes the application's body, which is dropped, and what the protocol says itself.
-_NOT_KEPT = frozenset(
-    {"content-type", "content-length", "content-encoding", "content-range", "transfer-encoding"}
-    | {"content-digest", "repr-digest", "upload-offset", "upload-expires", "tus-resumable"}
-)
-
-
 def answered(ours: Response, theirs: Response) -> Response:
     """What the client hears once the application has seen the finished file.
 
@@ -138,11 +128,6 @@ def answered(ours: Response, theirs: Response) -> Response:
         return relayed(theirs, "POST" if ours.status == 201 else "PATCH")
     kept = [pair for pair in lent_headers(theirs) if ours.status != 201 or pair[0].lower() != "location"]
     return Response(ours.status, ours.reason, ours.headers + kept)
-
-
-def lent_headers(theirs: Response) -> list[tuple[str, str]]:
-    """The header fields of an application's success that the client gets."""
-    return [(name, value) for name, value in theirs.headers if name.lower() not in _NOT_KEPT]
 
 
 def relayed(answer: Response, method: str) -> Response:

@@ -18,24 +18,18 @@ from tus.errors import (
     OffsetMismatch,
     TooLarge,
     UnsupportedMediaType,
-    UploadGone,
     UploadNotFound,
     VersionUnsupported,
 )
 from tus.http import headers
-from tus.models import IETF, Request, State, Upload
+from tus.models import MEDIA_TYPE, Request, State, Upload, effective_method
 from tus.options import Options
-from tus.protocol.recognising import marks_ietf
 from tus.protocols.bodies import Body, Intake, body_length, check_size, overrun_message
-from tus.protocols.routing import Target, target_of, upload_id_of
+from tus.protocols.routing import Target, target, upload_id_of
 
 VERSION: Final = "1.0.0"
-MEDIA_TYPE: Final = "application/offset+octet-stream"
 MAX_PARTS: Final = 1000
 CREATION_METHODS: Final = "POST, OPTIONS"
-
-_FORM_TYPES = ("multipart/form-data", "application/x-www-form-urlencoded")
-_MARKS = ("Tus-Resumable", "Upload-Length", "Upload-Offset", "Upload-Defer-Length", "Upload-Concat", "Upload-Metadata")
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,38 +97,6 @@ Command = Discover | Inspect | Download | Create | Append | Terminate
 
 
 # -- From the request's head to a command -------------------------------------------------------------------------
-
-
-def effective_method(request: Request) -> str:
-    """The method, or what ``X-HTTP-Method-Override`` puts in its place (Core, Headers).
-
-    Only a POST can be overridden: a GET that deletes would be an invitation to cross-site requests.
-    """
-    if request.method == "POST":
-        return request.headers.get("X-HTTP-Method-Override", "").strip() or "POST"
-    return request.method
-
-
-def target(request: Request, options: Options) -> Target:
-    """Which upload the request is about."""
-    return target_of(request, effective_method(request), options)
-
-
-def is_ours(request: Request, options: Options) -> bool:
-    """Whether the request speaks to the uploads, rather than to a page or a form that lives at the same URL.
-
-    Not ours are GET and HEAD of what is no upload, and a form posted without any header of the protocol.
-    """
-    method = effective_method(request)
-    if method in ("GET", "HEAD"):
-        upload_id = target(request, options).upload_id
-        # Below an upload path all is ours; in a view the framework's routing may lead to pages as well.
-        names_upload = upload_id is not None if options.upload_path is not None else bool(upload_id)
-        return names_upload or (method == "HEAD" and request.headers.get("Tus-Resumable") is not None)
-    if method == "POST" and headers.media_type(request.headers.get("Content-Type") or "") in _FORM_TYPES:
-        is_upload = IETF in options.protocols and marks_ietf(request)
-        return is_upload or any(request.headers.get(name) is not None for name in _MARKS)
-    return True
 
 
 def parse(request: Request, options: Options, extensions: frozenset[str]) -> Command:
@@ -252,18 +214,6 @@ def _parse_body(request: Request) -> Body:
 
 
 # -- From a command and the stored upload to a decision -----------------------------------------------------------
-
-
-def check_alive(upload: Upload, now: float) -> None:
-    """Refuse an upload that has expired but was not yet removed (Expiration)."""
-    if upload.has_expired(now):
-        raise UploadGone()
-
-
-def check_owner(upload: Upload, principal: str | None) -> None:
-    """Refuse an upload that somebody else created, as if there was none."""
-    if upload.principal is not None and principal != upload.principal:
-        raise UploadNotFound()
 
 
 def check_downloadable(upload: Upload) -> None:

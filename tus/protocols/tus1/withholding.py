@@ -2,41 +2,11 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
-from typing import Final
-
 from tus.errors import BadRequest, Forbidden, OffsetMismatch, TooLarge, UploadLocked
-from tus.models import Request, State, Upload
+from tus.models import State, Upload
 from tus.options import Options
 from tus.protocols.bodies import Intake, overrun_message
-from tus.protocols.tus1.requests import Append, target
-
-FIRST_DELAY: Final = 10.0  # seconds; a client that comes back does so sooner
-LONGEST_DELAY: Final = 3600.0
-
-
-class Outcome(StrEnum):
-    """What came of an attempt."""
-
-    ACCEPTED = "accepted"
-    REJECTED = "rejected"
-    POSTPONED = "postponed"
-
-
-def outcome_of(status: int, options: Options) -> Outcome:
-    """What an application means by a status. Whatever is no clear yes or no is "not now"."""
-    if 200 <= status < 300:
-        return Outcome.ACCEPTED
-    return Outcome.REJECTED if status in options.reject_statuses else Outcome.POSTPONED
-
-
-def offered_method(request: Request, options: Options) -> str:
-    """The method with which an application sees the request that completes an upload.
-
-    It is POST where that has created the upload, by whatever method, and else PATCH, whatever tunnel it came through.
-    """
-    return "POST" if target(request, options).upload_id is None else "PATCH"
-
+from tus.protocols.tus1.requests import Append
 
 # -- What the client is told --------------------------------------------------------------------------------------
 
@@ -111,22 +81,3 @@ def decide_repeat(command: Append, upload: Upload, options: Options) -> Intake:
 
 
 # -- Without a client ---------------------------------------------------------------------------------------------
-
-
-def due_at(upload: Upload, options: Options) -> float | None:
-    """When the application is to be asked without a client, in seconds since 1970; None where it is not."""
-    if not upload.is_pending or not upload.is_known or upload.is_aside or not options.handover_attempts:
-        return None
-    if not upload.attempts:
-        return upload.since + (0.0 if options.handover == "background" else FIRST_DELAY)
-    return upload.since + delay(upload.attempts)
-
-
-def delay(attempts: int) -> float:
-    """Seconds until the next attempt, doubling with each."""
-    return min(FIRST_DELAY * (1 << min(attempts - 1, 30)), LONGEST_DELAY)
-
-
-def goes_aside(attempts: int, options: Options) -> bool:
-    """Whether it was in vain too often."""
-    return 0 < options.handover_attempts <= attempts

@@ -20,11 +20,9 @@ from collections.abc import Iterator
 from enum import StrEnum
 
 from tus.errors import TusException
-from tus.filesystem.io import write_at
+from tus.filesystem.io import FLAGS, copy_file, sync_directory, unlink, write_at
 from tus.models import Upload
-from tus.stores.copying import copy_file
 from tus.stores.directory import record_format as sidecar
-from tus.stores.directory.record import FLAGS, sync_directory, unlink
 from tus.stores.directory.record_format import Slot
 
 _CANNOT_LINK = frozenset({errno.EXDEV, errno.EMLINK, errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS})

@@ -8,10 +8,11 @@ from contextlib import suppress
 from typing import Any, BinaryIO
 
 from tus.errors import RequestError, StorageFull, UploadGone
+from tus.filesystem.io import open_reading, sync, sync_directory, unlink
 from tus.models import Response, State, Upload
 from tus.stores.directory.data_lock import lock_data, unlock_data
 from tus.stores.directory.digests import finished
-from tus.stores.directory.record import Policy, SideCar, open_reading, read_upload, sync, sync_directory, unlink
+from tus.stores.directory.record import Policy, SideCar, read_upload
 
 _PENDING = (State.COMPLETE, State.HANDING_OVER)
 

@@ -7,9 +7,8 @@ import os
 from collections.abc import Sequence
 
 from tus.errors import BadRequest, StorageFull, UploadGone, UploadNotFound
-from tus.filesystem.io import translated, write_at
+from tus.filesystem.io import copy_file, translated, write_at
 from tus.models import State, Upload
-from tus.stores.copying import copy_file
 from tus.stores.directory import record_format as sidecar
 from tus.stores.directory.data_lock import lock_data, unlock_data
 from tus.stores.directory.record import Policy, SideCar, open_sidecar, read_all

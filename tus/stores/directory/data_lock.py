@@ -9,8 +9,8 @@ import fcntl
 import os
 
 from tus.errors import UploadGone
+from tus.filesystem.io import FLAGS
 from tus.filesystem.locks import lock, unlock
-from tus.stores.directory.record import FLAGS
 
 LONGEST_HAND_OVER = 3600.0  # seconds that an application may hold data which it has moved away, and so nobody can see
 _LOOK = 0.05  # seconds; whoever only looks whether the lock is held holds it for microseconds

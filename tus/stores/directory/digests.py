@@ -22,11 +22,11 @@ from typing import Final
 
 from tus.checksums import Hashed
 from tus.errors import UploadGone
-from tus.models import State, Upload
+from tus.filesystem.io import open_reading
+from tus.models import Block, State, Upload
 from tus.stores.directory import record_format as sidecar
-from tus.stores.directory.record import SideCar, open_reading, read_all
+from tus.stores.directory.record import SideCar, read_all
 from tus.stores.hashing import Hashing
-from tus.stores.interface import Block
 
 KEEP_EVERY: Final = 8 << 20  # bytes
 READ_AT_ONCE: Final = 256 << 20  # bytes; who dies over a large file, of a server's time-out, has not done it in vain

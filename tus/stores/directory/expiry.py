@@ -16,11 +16,12 @@ from dataclasses import asdict, dataclass
 
 from tus.errors import UploadGone, UploadLocked, UploadNotFound
 from tus.events import Ended, emit
+from tus.filesystem.io import FLAGS
 from tus.filesystem.locks import lock, unlock
 from tus.models import State, Upload, is_upload_id
 from tus.stores.directory.data_lock import lock_data, unlock_data
 from tus.stores.directory.quota import Counts, Quota, counted_size
-from tus.stores.directory.record import FLAGS, Policy, SideCar, finish_removal, open_sidecar, read_upload
+from tus.stores.directory.record import Policy, SideCar, finish_removal, open_sidecar, read_upload
 from tus.stores.interface import Statistics
 
 log = logging.getLogger(__name__)

@@ -9,26 +9,21 @@ Laws of this room:
 
 from __future__ import annotations
 
-import contextlib
 import os
 import stat
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, BinaryIO, Self
+from typing import Any, Self
 
 from tus.converters import Fsync
 from tus.errors import OffsetMismatch, StorageFull, UploadGone, UploadNotFound
-from tus.events import Synced, emit
-from tus.filesystem.io import translated, write_at
+from tus.filesystem.io import FLAGS, sync, translated, unlink, write_at
 from tus.filesystem.locks import lock, unlock
 from tus.models import IETF, Response, State, Upload
 from tus.stores.directory import record_format as sidecar
 from tus.stores.directory.record_format import RECORD_HEAD_END, SLOT_SIZE, SLOTS_SIZE, Damaged, Slot
 from tus.stores.directory.space import Space
-
-FLAGS = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK  # whatever lies there must not hold us up
-_fdatasync: Callable[[int], None] = getattr(os, "fdatasync", os.fsync)
 
 _LARGEST = 16 << 20  # bytes; more is no side-car, whatever it is called
 _FIRST_READ = 4096  # bytes; nearly every side-car in one system call
@@ -342,32 +337,3 @@ def read_all(fd: int) -> bytes:
     if len(data) < _FIRST_READ:
         return data
     return data + os.pread(fd, min(os.fstat(fd).st_size, _LARGEST), _FIRST_READ)
-
-
-def open_reading(path: str) -> BinaryIO:
-    """Open data for reading, as an ordinary file that knows its path: plone.namedfile asks for that."""
-    return open(path, "rb", opener=lambda name, flags: os.open(name, flags | FLAGS))
-
-
-def sync(fd: int) -> None:
-    """Force a file's data to the disk."""
-    began = time.monotonic()
-    _fdatasync(fd)
-    emit(Synced(time.monotonic() - began))
-
-
-def sync_directory(directory: str) -> None:
-    """Force the names in a directory to the disk."""
-    fd = os.open(directory, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        began = time.monotonic()
-        os.fsync(fd)
-        emit(Synced(time.monotonic() - began))
-    finally:
-        os.close(fd)
-
-
-def unlink(path: str) -> None:
-    """Remove a file that may be gone already."""
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink(path)

@@ -12,10 +12,9 @@ from typing import Self
 from tus.errors import StorageFull, UploadGone, UploadLocked, UploadReplaced
 from tus.events import Fenced, TakenOver, emit
 from tus.filesystem.io import write_at
-from tus.models import Upload
+from tus.models import Block, Upload
 from tus.stores.directory.digests import CATCH_UP, Digesting
 from tus.stores.directory.record import Policy, SideCar
-from tus.stores.interface import Block
 
 
 class DirectorySession:

@@ -35,9 +35,9 @@ if sys.platform == "win32":  # pragma: no cover
 from tus.converters import Fsync
 from tus.errors import OptionError, StorageFull, StorageUnavailable, UploadGone, UploadLocked, UploadNotFound
 from tus.events import TakenOver, emit
-from tus.filesystem.io import translated, write_at
+from tus.filesystem.io import FLAGS, open_reading, sync_directory, translated, write_at
 from tus.filesystem.locks import LIMIT, check_locks_work
-from tus.models import State, Upload, is_upload_id
+from tus.models import Block, State, Upload, is_upload_id
 from tus.stores.directory import expiry
 from tus.stores.directory import record_format as sidecar
 from tus.stores.directory.claims import DirectoryClaim
@@ -45,11 +45,11 @@ from tus.stores.directory.concatenation import Joining
 from tus.stores.directory.data_lock import LONGEST_HAND_OVER, is_held, lock_data, unlock_data
 from tus.stores.directory.digests import Digesting
 from tus.stores.directory.quota import Limits, Quota, counted_size
-from tus.stores.directory.record import FLAGS, Policy, SideCar, open_reading, open_sidecar, read_upload, sync_directory
+from tus.stores.directory.record import Policy, SideCar, open_sidecar, read_upload
 from tus.stores.directory.record_format import Slot
 from tus.stores.directory.sessions import DirectorySession
 from tus.stores.directory.space import Space
-from tus.stores.interface import Block, Statistics
+from tus.stores.interface import Statistics
 
 _COUNTS = f".tus-counts-{os.geteuid()}"  # a directory can be shared by several users
 _CREATION = 1.0  # seconds that making an upload's two files may take

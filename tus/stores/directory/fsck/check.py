@@ -18,16 +18,25 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 from tus.errors import UploadGone, UploadLocked, UploadNotFound
-from tus.filesystem.io import write_at
+from tus.filesystem.io import FLAGS, unlink, write_at
 from tus.filesystem.locks import lock, unlock
 from tus.models import State, Upload, is_upload_id
 from tus.stores.directory.data_lock import LONGEST_HAND_OVER, lock_data, unlock_data
 from tus.stores.directory.expiry import is_lost
 from tus.stores.directory.fsck import strays
-from tus.stores.directory.fsck.diagnosis import LARGEST_SIDECAR, Cure, Diagnosis, Evidence, diagnose, good_watchers
-from tus.stores.directory.record import FLAGS, open_sidecar, read_upload, unlink
+from tus.stores.directory.fsck.diagnosis import (
+    LARGEST_SIDECAR,
+    Cure,
+    Diagnosis,
+    Evidence,
+    Finding,
+    Repair,
+    Severity,
+    diagnose,
+    good_watchers,
+)
+from tus.stores.directory.record import open_sidecar, read_upload
 from tus.stores.directory.record_format import Slot, record_end
-from tus.stores.findings import Finding, Repair, Severity
 
 __all__ = ["Finding", "Repair", "Severity", "check", "examine", "expired", "names"]
 

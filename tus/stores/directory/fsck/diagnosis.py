@@ -16,7 +16,6 @@ from os import stat_result
 from tus.models import State, Upload, is_upload_id
 from tus.stores.directory import record_format as sidecar
 from tus.stores.directory.record_format import SLOT_SIZE, SLOTS_SIZE, WATCHER_SIZE, Damaged, Slot
-from tus.stores.findings import GRACE, Severity
 from tus.stores.interface import MAX_WATCHERS
 
 #: No side-car is larger, in bytes; whatever is was not written by this package.
@@ -396,3 +395,50 @@ def good_watchers(content: bytes) -> bytes:
 def _text(text: str) -> str:
     """Somebody else's text, so that it cannot speak to a terminal."""
     return repr(text) if not text.isprintable() or len(text) > 200 else text
+
+
+#: Seconds after which files that are not whole are no longer taken for ones that somebody is making.
+GRACE = 60.0
+
+
+class Severity(StrEnum):
+    """How much a finding means."""
+
+    DAMAGE = "damage"
+    NOTICE = "notice"  # harms no upload, but somebody may want to know
+    NORMAL = "normal"  # a step that a server was at, or a trace of one
+
+
+@dataclass(frozen=True, slots=True)
+class Repair:
+    """What can be done about a finding.
+
+    Attributes:
+        words: what that is, for an operator.
+        perform: does it; returns whether it was still necessary. Raises UploadLocked while somebody is at work on the
+            upload, and OSError where the system refuses.
+    """
+
+    words: str
+    perform: Callable[[], bool]
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was found.
+
+    Attributes:
+        id: the upload's; the file's name where that is none.
+        kind: a stable name.
+        severity: see :class:`Severity`.
+        explanation: what it is and what follows from it, for an operator.
+        repair: what can be done, None where that is not safe.
+        reason: why nothing is done, where that is not plain.
+    """
+
+    id: str
+    kind: str
+    severity: Severity
+    explanation: str
+    repair: Repair | None = None
+    reason: str = ""

@@ -11,10 +11,10 @@ import stat
 from collections.abc import Callable, Iterator
 
 from tus.errors import UploadGone, UploadLocked
+from tus.filesystem.io import unlink
 from tus.models import is_upload_id
 from tus.stores.directory.data_lock import lock_data, unlock_data
-from tus.stores.directory.record import unlink
-from tus.stores.findings import GRACE, Finding, Repair, Severity
+from tus.stores.directory.fsck.diagnosis import GRACE, Finding, Repair, Severity
 
 _PROBE = re.compile(r"\.tus-probe-[a-z0-9_]{8}(\.link)?")
 _DRAFT = re.compile(r"\.tus-adopting-[a-z0-9_]{8}")
