@@ -404,16 +404,19 @@ def test_a_limit_and_then_aside(tmp_path):
 def test_delays():
     options = Options.build(tmp_file_dir="/tmp", handover_attempts=3)
     assert [delay(attempts) for attempts in (1, 2, 3, 9, 10, 1000)] == [10, 20, 40, 2560, 3600, 3600]
-    pending = Upload(id="0" * 32, 1, 1, state=State.COMPLETE, since=100.0)
+    pending = Upload(id="0" * 32, offset=1, length=1, state=State.COMPLETE, since=100.0)
     assert due_at(pending, options) == 110
-    failed = Upload(id="0" * 32, 1, 1, state=State.COMPLETE, since=100.0, attempts=2)
+    failed = Upload(id="0" * 32, offset=1, length=1, state=State.COMPLETE, since=100.0, attempts=2)
     assert due_at(failed, options) == 120
     background = Options.build(tmp_file_dir="/tmp", handover="background")
     assert due_at(pending, background) == 100
     assert due_at(pending, Options.build(tmp_file_dir="/tmp", handover_attempts=0)) is None
     assert [goes_aside(attempts, options) for attempts in (2, 3, 4)] == [False, True, True]
     for others in ({"state": State.ACCEPTED}, {"state": State.REJECTED}, {"concat": "partial"}, {"is_known": False}):
-        assert due_at(Upload(id="0" * 32, 1, 1, **{"state": State.COMPLETE, "since": 1.0} | others), options) is None
+        assert (
+            due_at(Upload(id="0" * 32, offset=1, length=1, **{"state": State.COMPLETE, "since": 1.0} | others), options)
+            is None
+        )
 
 
 def wait_for(condition, seconds=10):

@@ -113,7 +113,7 @@ class Rounds:
                 name = f"{random.choice(_NAMES)}-{kind}-{number}"
                 data = b"" if kind == "empty" else random.randbytes(random.randrange(2, 300_000))
                 belief = client(kind, name, data)
-                self._uploads.append(Upload(id=name, kind, hashlib.sha256(data).hexdigest(), belief))
+                self._uploads.append(Upload(name, kind, hashlib.sha256(data).hexdigest(), belief))
         except BaseException as error:
             self._failures.append(error)
 
