@@ -29,8 +29,8 @@ def uploaded(directory, number, data=b"data"):
     path = directory / f"{number:032x}"
     path.write_bytes(data)
     return Upload(
-        id=f"{number:032x}", offset=len(data), length=len(data), path=str(path), created_at=1.0, state=State.HANDING_OVER,
-        principal="ann", raw_metadata="filename w7wudHh0,weird gIE=",
+        id=f"{number:032x}", offset=len(data), length=len(data), path=str(path), created_at=1.0,
+        state=State.HANDING_OVER, principal="ann", raw_metadata="filename w7wudHh0,weird gIE=",
     )  # fmt: skip
 
 

@@ -200,14 +200,14 @@ def append(offset, length=None, body=4):
 @pytest.mark.parametrize(
     ("upload", "command", "settles", "limit"),
     [
-        (Upload(id=ID, 0, 4), append(0), None, 4),
-        (Upload(id=ID, 2, 6), append(2), None, 4),
-        (Upload(id=ID, 2, 6), append(2, 6), None, 4),
-        (Upload(id=ID, 2), append(2, 6), 6, 4),
-        (Upload(id=ID, 2), append(2), None, 998),
-        (Upload(id=ID, 2), append(2, 2, 0), 2, 0),
-        (Upload(id=ID, 4, 4, state=State.COMPLETE), append(4, body=0), None, 0),
-        (Upload(id=ID, 4, 4, state=State.COMPLETE), append(4, body=None), None, 0),
+        (Upload(id=ID, offset=0, length=4), append(0), None, 4),
+        (Upload(id=ID, offset=2, length=6), append(2), None, 4),
+        (Upload(id=ID, offset=2, length=6), append(2, 6), None, 4),
+        (Upload(id=ID, offset=2), append(2, 6), 6, 4),
+        (Upload(id=ID, offset=2), append(2), None, 998),
+        (Upload(id=ID, offset=2), append(2, 2, 0), 2, 0),
+        (Upload(id=ID, offset=4, length=4, state=State.COMPLETE), append(4, body=0), None, 0),
+        (Upload(id=ID, offset=4, length=4, state=State.COMPLETE), append(4, body=None), None, 0),
     ],
 )
 def test_intakes(upload, command, settles, limit):
@@ -218,16 +218,16 @@ def test_intakes(upload, command, settles, limit):
 @pytest.mark.parametrize(
     ("upload", "command", "status"),
     [
-        (Upload(id=ID, 2, 6), append(0), 409),
-        (Upload(id=ID, 2, 6), append(99), 409),
-        (Upload(id=ID, 2, 5), append(2), 413),
-        (Upload(id=ID, 2, 6), append(2, 7), 400),
-        (Upload(id=ID, 2), append(2, 1), 400),
-        (Upload(id=ID, 2), append(2, 1001), 413),
-        (Upload(id=ID, 2), append(2, 5), 413),
-        (Upload(id=ID, 998), append(998), 413),
-        (Upload(id=ID, 4, 4, state=State.COMPLETE), append(4), 413),
-        (Upload(id=ID, 0, concat="final;x", parts=(OTHER,)), append(0), 403),
+        (Upload(id=ID, offset=2, length=6), append(0), 409),
+        (Upload(id=ID, offset=2, length=6), append(99), 409),
+        (Upload(id=ID, offset=2, length=5), append(2), 413),
+        (Upload(id=ID, offset=2, length=6), append(2, 7), 400),
+        (Upload(id=ID, offset=2), append(2, 1), 400),
+        (Upload(id=ID, offset=2), append(2, 1001), 413),
+        (Upload(id=ID, offset=2), append(2, 5), 413),
+        (Upload(id=ID, offset=998), append(998), 413),
+        (Upload(id=ID, offset=4, length=4, state=State.COMPLETE), append(4), 413),
+        (Upload(id=ID, offset=0, concat="final;x", parts=(OTHER,)), append(0), 403),
     ],
 )
 def test_what_is_not_taken(upload, command, status):
@@ -253,7 +253,7 @@ def test_a_success_of_the_application_becomes_the_protocols(status):
         ("Set-Cookie", "b"),
     ]
     theirs = Response(status, "Whatever", headers, [b"abc"])
-    upload = Upload(id=ID, 4, 4, state=State.COMPLETE)
+    upload = Upload(id=ID, offset=4, length=4, state=State.COMPLETE)
     patch = tus1_replies.answered(tus1_replies.appended(upload), theirs)
     assert (patch.status, patch.body) == (204, ())
     assert patch.headers[-3:] == [("Location", "/doc"), ("Set-Cookie", "a"), ("Set-Cookie", "b")]
@@ -267,7 +267,7 @@ def test_a_success_of_the_application_becomes_the_protocols(status):
 @pytest.mark.parametrize("status", [301, 302, 400, 401, 403, 404, 409, 413, 423, 500, 503])
 def test_any_other_answer_is_the_clients(status):
     theirs = Response(status, "Theirs", [("Location", "/login"), ("Upload-Offset", "7"), ("X", "y")], [b"abc"])
-    reply = tus1_replies.answered(tus1_replies.appended(Upload(id=ID, 4, 4)), theirs)
+    reply = tus1_replies.answered(tus1_replies.appended(Upload(id=ID, offset=4, length=4)), theirs)
     assert (reply.status, reply.reason, reply.body) == (status, "Theirs", [b"abc"])
     assert reply.headers == [("Tus-Resumable", "1.0.0"), ("Location", "/login"), ("X", "y")]
 
@@ -276,13 +276,13 @@ def test_any_other_answer_is_the_clients(status):
 
 
 def test_a_patch_step_by_step():
-    upload = Upload(id=ID, 0, 4)
+    upload = Upload(id=ID, offset=0, length=4)
     steps = exchange(Request("PATCH", f"{SITE}/files/{ID}", PATCH), options(), ALL, now=0)
     assert next(steps) == Load(ID)
     assert steps.send(upload) == Authorize(Intent.APPEND, upload)
     receive = steps.send(None)
     assert receive == Receive(upload, Intake(0, None, 4, Body(4)))
-    done = Upload(id=ID, 4, 4, state=State.COMPLETE)
+    done = Upload(id=ID, offset=4, length=4, state=State.COMPLETE)
     assert steps.send(Received(done)) == Claim(done)
     assert steps.send(done) == Begin(is_last=False)
     offer = steps.send(replace(done, state=State.HANDING_OVER, attempts=1))
@@ -298,9 +298,9 @@ def test_a_patch_step_by_step():
 def test_nothing_is_read_before_it_is_wanted():
     """A refusal that the head or the record suffices for comes without a Receive."""
     for headers, upload, status in (
-        (PATCH | {"Upload-Offset": "3"}, Upload(id=ID, 0, 4), 409),
-        (PATCH | {"Content-Length": "5"}, Upload(id=ID, 0, 4), 413),
-        (PATCH, Upload(id=ID, 0, 4, expires_at=-1.0), 410),
+        (PATCH | {"Upload-Offset": "3"}, Upload(id=ID, offset=0, length=4), 409),
+        (PATCH | {"Content-Length": "5"}, Upload(id=ID, offset=0, length=4), 413),
+        (PATCH, Upload(id=ID, offset=0, length=4, expires_at=-1.0), 410),
     ):
         steps = exchange(Request("PATCH", f"{SITE}/files/{ID}", headers), options(), ALL, now=0)
         assert next(steps) == Load(ID)
