@@ -476,7 +476,7 @@ def test_in_the_background_it_is_called_on_the_loop(tmp_path, backend, taker):
     async def application(scope, receive, send):
         await anyio.sleep(0.01)
         taken.append(scope["tus.upload"].id)
-        assert scope["tus.handover.attempt"] == "background"
+        assert scope["tus.handover"] == "background"
         assert scope["path"] == f"{PATH}/{scope['tus.upload'].id}"
         assert (await receive())["body"].endswith(scope["tus.upload"].id.encode())
         await send({"type": "http.response.start", "status": 204, "headers": []})

@@ -218,7 +218,7 @@ def test_the_application_sees_the_request_that_asks_again(subject):
     subject.fail = None
     subject.patch(url, LENGTH - 1, b"d", environ={"HTTP_COOKIE": "session=new"})
     assert subject.environ["HTTP_COOKIE"] == "session=new"
-    assert subject.environ["tus.handover.attempt"] == "request"
+    assert subject.environ["tus.handover"] == "request"
 
 
 def test_while_the_application_has_it(subject):
@@ -372,7 +372,7 @@ def test_what_the_application_sees_without_a_client(tmp_path):
     crash(subject, lambda: subject.patch(url, 0, DATA, environ=secrets | {"SCRIPT_NAME": "", "SERVER_NAME": "host"}))
     list(backlog(subject).run(everything=True))
     environ = subject.environ
-    assert environ["tus.handover.attempt"] == "background"
+    assert environ["tus.handover"] == "background"
     assert not environ.keys() & secrets.keys()
     assert (environ["REQUEST_METHOD"], environ["PATH_INFO"]) == ("PATCH", url.removeprefix("http://localhost"))
     assert environ["SERVER_NAME"] == "host"
@@ -467,7 +467,7 @@ def test_in_the_background(tmp_path):
     hold.set()
     wait_for(lambda: len(subject.landed) == 3)
     wait_for(lambda: record(subject, url).state == State.ACCEPTED)
-    assert subject.environ["tus.handover.attempt"] == "background"
+    assert subject.environ["tus.handover"] == "background"
 
 
 def test_over_ietf_a_hand_over_is_joined_but_not_for_ever(tmp_path, monkeypatch):

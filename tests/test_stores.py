@@ -16,9 +16,8 @@ from unittest import mock
 import pytest
 
 from tus.errors import OptionError, StorageFull, UploadGone, UploadLocked, UploadReplaced
-from tus.filesystem import locks
+from tus.filesystem import io, locks
 from tus.models import Response, State, Upload
-from tus.stores import copying
 from tus.stores.directory import expiry
 from tus.stores.directory import record as files
 from tus.stores.directory import record_format as sidecar
@@ -441,18 +440,18 @@ def test_copying_falls_back_where_the_kernel_cannot(tmp_path, monkeypatch):
     source, target = tmp_path / "source", tmp_path / "target"
     source.write_bytes(os.urandom(3_000_001))
     for copy in (os.copy_file_range, refuse, None):
-        monkeypatch.setattr(copying.os, "copy_file_range", copy)
+        monkeypatch.setattr(io.os, "copy_file_range", copy)
         target.write_bytes(b"head")
         with target.open("r+b") as file:
-            copying.copy_file(str(source), file.fileno(), 4, 3_000_001)
+            io.copy_file(str(source), file.fileno(), 4, 3_000_001)
         assert target.read_bytes() == b"head" + source.read_bytes()
 
 
 def test_concatenation_copies_inside_the_kernel(store, monkeypatch):
     calls = []
     copy = os.copy_file_range
-    monkeypatch.setattr(copying.os, "copy_file_range", lambda *args: calls.append(args[2]) or copy(*args))
-    monkeypatch.setattr(copying, "_BUFFER", None)  # what a copy through memory would need
+    monkeypatch.setattr(io.os, "copy_file_range", lambda *args: calls.append(args[2]) or copy(*args))
+    monkeypatch.setattr(io, "_BUFFER", None)  # what a copy through memory would need
     part = receive(store, b"abc", 3)
     final = store.create(Upload(concat="final;", parts=(part.id,)))
     store.concatenate(final.id, [store.load(part.id)])
