@@ -683,7 +683,7 @@ def test_what_the_file_system_says(site, tmp_path, monkeypatch, error):
 def test_the_sidecar_is_like_any_other(site):
     site.run()
     store = DirectoryStore(str(site.directory))
-    made = store.create(store.load(site.ids["half"]).__class__("", length=3))
+    made = store.create(store.load(site.ids["half"]).__class__(length=3))
     for path in (Path(made.path + ".tus"), site.directory / f"{site.ids['half']}.tus"):
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
         assert path.stat().st_nlink == 1

@@ -261,7 +261,7 @@ def test_what_is_counted(tmp_path):
     script = """
 import sys
 from tests.support.subjects import FilterSubject
-from tus import metrics
+from tus.monitoring import metrics
 from tus.stores import open_store
 subject = FilterSubject(tmp_file_dir=sys.argv[1], upload_valid_duration="1h")
 url = subject.url(10)
@@ -423,7 +423,7 @@ def test_a_refusal_is_an_error_in_the_metrics_too(tmp_path, heard):
 
 
 def test_the_document_names_every_metric(tmp_path):
-    script = "import sys; from tus import metrics; from tus.stores.directory.store import DirectoryStore; "
+    script = "import sys; from tus.monitoring import metrics; from tus.stores.directory.store import DirectoryStore; "
     script += "store = DirectoryStore(sys.argv[1]); store.sweep(); sys.stdout.buffer.write(metrics.expose(store))"
     command = [sys.executable, "-c", script, str(tmp_path)]
     text = subprocess.run(command, check=True, capture_output=True, cwd=ROOT, timeout=60).stdout.decode()

@@ -472,7 +472,7 @@ def test_what_fsync_promises_is_what_is_synced(tmp_path, monkeypatch):
     def note(fd):
         synced.append(Path(os.readlink(f"/proc/self/fd/{fd}")))
 
-    monkeypatch.setattr(files, "_fdatasync", note)
+    monkeypatch.setattr(io, "_fdatasync", note)
     monkeypatch.setattr(os, "fsync", note)
     for policy in ("none", "finish", "always"):
         store = DirectoryStore(str(tmp_path), fsync=policy)
