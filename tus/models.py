@@ -123,7 +123,7 @@ class Upload:
         is_aside: whether nobody asks the application again by himself, because that was in vain too often.
         error: what went wrong at the last attempt, for the operator.
         answer: what the application said when it accepted or rejected it.
-        upload_path: the option of that name where it was created, empty in a view; None where that is not known.
+        service: the name of the service that created it, see the option ``name``; None where that is not known.
         protocol: the one that it was created by, ``tus`` or ``ietf``.
         hashes: the algorithms, by the names of :mod:`tus.checksums`, that are to be computed over the whole file.
         announced: digests of the whole file that its client has announced, by algorithm.
@@ -147,7 +147,7 @@ class Upload:
     is_aside: bool = False
     error: str | None = None
     answer: Response | None = None
-    upload_path: str | None = None
+    service: str | None = None
     protocol: str = TUS
     hashes: tuple[str, ...] = ()
     announced: tuple[tuple[str, bytes], ...] = ()

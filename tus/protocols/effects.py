@@ -295,7 +295,7 @@ class Tell:
     upload: Upload
 
 
-HandingEffect = Claim | ReadBack | Digest | Begin | Offer | Settle | Ask | Queue | Unqueue | Tell
+HandoverEffect = Claim | ReadBack | Digest | Begin | Offer | Settle | Ask | Queue | Unqueue | Tell
 Effect = (
     Authorize
     | Load
@@ -313,6 +313,6 @@ Effect = (
     | Serve
     | Peek
     | Promise
-    | HandingEffect
+    | HandoverEffect
 )
 Steps = Generator[Effect, Any, Response]

@@ -21,7 +21,7 @@ from tus.protocols.effects import (
     Claim,
     Digest,
     Effect,
-    HandingEffect,
+    HandoverEffect,
     Offer,
     Offered,
     Promise,
@@ -52,7 +52,7 @@ class Handed:
 
 def hand_over(
     upload: Upload, options: Options, pending: Response, last_bytes: bytes = b""
-) -> Generator[HandingEffect, Any, Handed]:
+) -> Generator[HandoverEffect, Any, Handed]:
     """Ask the application to take an upload.
 
     Args:
@@ -97,7 +97,7 @@ def hand_over(
 
 def _offer(
     upload: Upload, options: Options, pending: Response
-) -> Generator[HandingEffect, Any, tuple[Offered, HookReply | None]]:
+) -> Generator[HandoverEffect, Any, tuple[Offered, HookReply | None]]:
     reply: HookReply | None = None
     if options.has_hooks:
         try:
@@ -139,7 +139,7 @@ def decided(upload: Upload) -> Handed:
     return Handed(Outcome.ACCEPTED, upload.answer or Response(204, "No Content"), upload.digests)
 
 
-def hand_over_alone(upload: Upload, options: Options) -> Generator[HandingEffect, Any, Handed]:
+def hand_over_alone(upload: Upload, options: Options) -> Generator[HandoverEffect, Any, Handed]:
     """Ask the application to take an upload of which no client asks.
 
     Raises:

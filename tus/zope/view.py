@@ -45,7 +45,7 @@ class Uploads(BrowserView):  # type: ignore[misc]
         adapter = Zope2RequestAdapter(self.request)
         receiver = queryMultiAdapter((self.context, self.request), IUploadReceiver)
         try:
-            options = settings.options()
+            service = settings.service()
             if receiver is None:
                 raise OptionError(
                     "IUploadReceiver", f"no adapter of {type(self.context).__name__} and the request is registered"
@@ -56,7 +56,7 @@ class Uploads(BrowserView):  # type: ignore[misc]
             adapter.respond(tus1_replies.refused(StorageUnavailable(), is_head))
             return ""
         self.request[CONTEXT_KEY] = self.context
-        tus = Tus(adapter, options=options)
+        tus = Tus(adapter, service=service)
         if not tus.valid:
             raise NotFound(self.__name__)
         tus.handle()

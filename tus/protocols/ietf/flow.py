@@ -120,7 +120,7 @@ class Conversation:
         draft = Upload(
             length=ietf.draft_length(command, profile),
             raw_metadata=command.raw_metadata,
-            upload_path=options.upload_path or "",
+            service=options.service_name,
             protocol=IETF,
         )
         draft = digests.requested(draft, self._request.headers, options.digest)

@@ -31,7 +31,7 @@ def create_final(
         raw_metadata=command.raw_metadata,
         concat=command.concat,
         parts=command.parts,
-        upload_path=options.upload_path or "",
+        service=options.service_name,
     )
     draft = digests.requested(draft, request.headers, options.digest)
     draft, reply = yield from admitted(Intent.CONCATENATE, draft, options)

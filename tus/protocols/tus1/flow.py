@@ -114,7 +114,7 @@ def _create(command: tus1.Create, request: Request, options: Options) -> Steps:
         length=command.length,
         raw_metadata=command.raw_metadata,
         concat=command.concat,
-        upload_path=options.upload_path or "",
+        service=options.service_name,
     )
     draft = digests.requested(draft, request.headers, options.digest)
     intake = None

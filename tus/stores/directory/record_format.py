@@ -160,7 +160,7 @@ def pack(upload: Upload, slot: Slot) -> bytes:
         "concat": upload.concat,
         "parts": upload.parts,
         "principal": upload.principal,
-        "upload_path": upload.upload_path,
+        "upload_path": upload.service,
         "protocol": upload.protocol,
     }
     magic, room = _RECORD_MAGIC, b""
@@ -210,7 +210,7 @@ def unpack_record(data: bytes) -> Upload:
             concat=fields["concat"],
             parts=tuple(fields["parts"]),
             principal=fields["principal"],
-            upload_path=fields.get("upload_path"),
+            service=fields.get("upload_path"),
             protocol=fields.get("protocol", "tus"),
             hashes=hashes,
             announced=tuple((name, bytes.fromhex(digest)) for name, digest in fields["announced"]) if hashes else (),
@@ -239,7 +239,7 @@ def with_slot(upload: Upload, slot: Slot, path: str | None) -> Upload:
         is_aside=slot.is_aside,
         error=upload.error,
         answer=upload.answer,
-        upload_path=upload.upload_path,
+        service=upload.service,
         protocol=upload.protocol,
         hashes=upload.hashes,
         announced=upload.announced,
