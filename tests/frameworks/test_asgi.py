@@ -2,6 +2,7 @@
 
 import hashlib
 import random
+import subprocess
 import sys
 
 import pytest
@@ -232,3 +233,9 @@ def test_it_can_be_mounted(tmp_path, mount):
     assert subject.offset(url) == 10
     assert subject.patch(url, 10, CONTENT[10:]).status == 204
     assert taken == [CONTENT]
+
+
+def test_it_says_what_is_missing():
+    code = "import sys; sys.modules['anyio'] = None; import tus; import tus.asgi"
+    result = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True)
+    assert "pip install 'tus[asgi]'" in result.stderr

@@ -4,8 +4,6 @@ import asyncio
 import functools
 import random
 import statistics
-import subprocess
-import sys
 import threading
 import time
 
@@ -689,12 +687,6 @@ def test_an_application_by_itself(tmp_path, backend):
     assert call(app, "PATCH", reply["Location"], headers, DATA, **mounted).status == 204
     assert taken == [reply["Location"][-32:]]
     assert call(app, "GET", "/here", **mounted).status == 404
-
-
-def test_it_says_what_is_missing():
-    code = "import sys; sys.modules['anyio'] = None; import tus; import tus.asgi"
-    result = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True)
-    assert "pip install 'tus[asgi]'" in result.stderr
 
 
 # -- Interim responses ---------------------------------------------------------------------------------------------

@@ -1,16 +1,12 @@
-"""Limits: numbers and sizes of unfinished uploads, room on the disk, and clients that stall."""
+"""Limits: numbers and sizes of unfinished uploads, and room on the disk."""
 
 import json
-import multiprocessing
 import os
-import socket
-import threading
 import time
-from urllib.parse import urlsplit
 
 import pytest
 
-from tests.support.serving import serving
+from tests.support.limits import COUNTS, counts
 from tests.support.subjects import SUBJECTS, FilterSubject
 from tus.errors import QuotaExceeded, StorageFull, TooLarge, TooManyUploads
 from tus.models import Upload
@@ -19,7 +15,6 @@ from tus.stores.directory.quota import Limits, Quota
 from tus.stores.directory.store import DirectoryStore
 from tus.testing import Clock
 
-COUNTS = f".tus-counts-{os.geteuid()}"
 ANN, BOB = {"X-User": "ann"}, {"X-User": "bob"}
 
 
@@ -30,10 +25,6 @@ def who(request, intent, upload):
 @pytest.fixture(params=SUBJECTS)
 def make(request, tmp_path):
     return lambda **options: request.param(tmp_file_dir=str(tmp_path), authorize=who, **options)
-
-
-def counts(directory):
-    return json.loads((directory / COUNTS).read_text())
 
 
 # -- Numbers and sizes --
@@ -265,34 +256,6 @@ def test_the_file_never_gets_shorter_in_between(tmp_path):
     assert quota.read().each == {}
 
 
-def _create_many(directory, results):
-    store = DirectoryStore(directory, limits=Limits(uploads=50))
-    made = 0
-    for number in range(40):
-        try:
-            upload = store.create(Upload(length=1, principal="ann"))
-        except TooManyUploads:
-            continue
-        made += 1
-        if number % 3 == 0:
-            store.remove(upload.id)
-            made -= 1
-    results.put(made)
-
-
-def test_many_processes_never_make_more_than_may_be(tmp_path):
-    context = multiprocessing.get_context("spawn")
-    results = context.Queue()
-    processes = [context.Process(target=_create_many, args=(str(tmp_path), results)) for _ in range(4)]
-    for process in processes:
-        process.start()
-    total = sum(results.get(timeout=60) for _ in processes)
-    for process in processes:
-        process.join()
-    assert len(list(tmp_path.glob("*.tus"))) == counts(tmp_path)["uploads"] == total <= 50
-    assert total > 40
-
-
 def test_without_limits_there_is_no_counter(make, tmp_path):
     subject = make()
     subject.patch(subject.url(1), 0, b"a")
@@ -387,87 +350,3 @@ def test_a_limit_and_a_full_disk_together_count_nothing(tmp_path):
     assert counts(tmp_path) == {"uploads": 0, "size": 0, "each": {}}
     with pytest.raises(TooLarge):
         store.create(Upload(length=101))
-
-
-# -- Clients that stall --
-
-
-def send_slowly(site, size, pieces, pause):
-    """Send a PATCH of ``size`` bytes in pieces; returns the seconds until the server answered or hung up."""
-    host = urlsplit(site.url).netloc.split(":")
-    with socket.create_connection((host[0], int(host[1])), 10) as client:
-        tus = "Tus-Resumable: 1.0.0\r\nHost: x\r\n"
-        client.sendall(f"POST /files HTTP/1.1\r\n{tus}Upload-Length: {size}\r\nContent-Length: 0\r\n\r\n".encode())
-        location = client.recv(65536).decode().partition("Location: ")[2].partition("\r\n")[0]
-        path = urlsplit(location).path
-        client.sendall(
-            f"PATCH {path} HTTP/1.1\r\n{tus}Upload-Offset: 0\r\nContent-Length: {size}\r\n"
-            "Content-Type: application/offset+octet-stream\r\n\r\n".encode()
-        )
-        done = threading.Event()
-
-        def pour():
-            for piece in pieces:
-                if done.is_set():
-                    return
-                try:
-                    client.sendall(piece)
-                except OSError:
-                    return
-                time.sleep(pause)
-
-        sender = threading.Thread(target=pour)
-        began = time.monotonic()
-        sender.start()
-        client.settimeout(20)
-        reply = client.recv(65536)
-        took = time.monotonic() - began
-        done.set()
-        sender.join()
-    return path.rpartition("/")[2], reply, took
-
-
-def test_a_silent_client_is_cut_and_its_bytes_are_kept(tmp_path):
-    with serving("gunicorn-gthread", tmp_path, stall_timeout=2) as site:
-        upload_id, reply, took = send_slowly(site, 1_000_000, [b"x" * 100_000], 0)
-        assert b" 204 " in reply.splitlines()[0]
-        assert b"Upload-Offset: 100000" in reply
-        assert 1.5 < took < 8
-        assert DirectoryStore(str(site.store)).load(upload_id).offset == 100_000
-
-
-def test_a_client_below_the_rate_is_cut_and_its_bytes_are_kept(tmp_path):
-    with serving("gunicorn-gthread", tmp_path, stall_timeout=2, min_rate="10k") as site:
-        upload_id, reply, took = send_slowly(site, 1_000_000, [b"x" * 100] * 200, 0.1)
-        assert b" 204 " in reply.splitlines()[0]
-        assert 1.5 < took < 8
-        kept = DirectoryStore(str(site.store)).load(upload_id).offset
-        assert 0 < kept == int(reply.partition(b"Upload-Offset: ")[2].split(b"\r\n")[0])
-
-
-def test_a_client_above_the_rate_goes_on(tmp_path):
-    with serving("gunicorn-gthread", tmp_path, stall_timeout=1, min_rate=500) as site:
-        _, reply, took = send_slowly(site, 4000, [b"x" * 100] * 40, 0.08)
-        assert b"Upload-Offset: 4000" in reply
-        assert took > 2.5
-
-
-def test_a_slow_sender_is_cut_under_any_server(tmp_path):
-    """Where only ``read`` tells what has come, a block that was slow ends the body."""
-    subject = FilterSubject(tmp_file_dir=str(tmp_path), stall_timeout=1, min_rate="100k")
-    url = subject.url(200_000)
-
-    class Slow:
-        sent = 0
-
-        def read(self, size):
-            time.sleep(0.6)
-            self.sent += 20_000
-            return b"x" * 20_000
-
-    slow = Slow()
-    began = time.monotonic()
-    reply = subject.patch(url, 0, b"", length=200_000, environ={"wsgi.input": slow}, validate=False)
-    assert reply.status == 204
-    assert time.monotonic() - began < 3
-    assert 0 < int(reply["Upload-Offset"]) == slow.sent < 200_000
