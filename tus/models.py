@@ -10,6 +10,7 @@ from enum import IntEnum, StrEnum
 from http import HTTPStatus
 from typing import Final, Protocol
 
+from tus.errors import RequestError
 from tus.http.filenames import safe_filename
 from tus.http.headers import format_metadata, parse_metadata
 
@@ -84,6 +85,11 @@ class Response:
         body = f"{text}\n".encode()
         described = [("Content-Type", "text/plain; charset=utf-8"), ("Content-Length", str(len(body)))]
         return cls(status, reason or HTTPStatus(status).phrase, [*described, *headers], (body,))
+
+    @classmethod
+    def of_error(cls, error: RequestError) -> Response:
+        """Return the response to a refused request, without the fields of a protocol."""
+        return cls.of_text(error.status, str(error), error.reason, error.headers)
 
 
 class State(IntEnum):

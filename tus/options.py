@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from difflib import get_close_matches
 from functools import lru_cache
 from typing import Any
 
@@ -248,7 +249,8 @@ def _build(items: tuple[tuple[str, type, object], ...]) -> Options:
     for name, _, value in items:
         converter = _CONVERTERS.get(name)
         if converter is None:
-            raise OptionError(name, f"is unknown; known are {', '.join(_CONVERTERS)}")
+            nearest = "".join(f"; did you mean {near}" for near in get_close_matches(name, _CONVERTERS, 1))
+            raise OptionError(name, f"is unknown{nearest}; known are {', '.join(_CONVERTERS)}")
         try:
             converted[name] = converter(value)
         except ValueError as error:

@@ -20,7 +20,6 @@ from tus.errors import Forbidden, Unauthorized
 from tus.models import Request, Response
 from tus.options import Options
 from tus.protocols.ietf.profiles import PROFILES, UNVERSIONED, takes_interim
-from tus.stores import open_store
 
 ROWS = []
 KNOWN = VERSIONS
@@ -1288,7 +1287,7 @@ def no_progress_is_told_of_a_byte_that_is_held_back(c):
 
 def standing(c, url):
     """Where an upload stands, read from the store, so that no append is ended by it."""
-    return open_store(Options.build(**c.s.options)).load(url.rpartition("/")[2]).offset
+    return c.s.stored().load(url.rpartition("/")[2]).offset
 
 
 # -- Who may do what -----------------------------------------------------------------------------------------------

@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, multiple, rule
 
 from tests.support.subjects import SUBJECTS
-from tus.stores import open_store
 from tus.stores.directory import record as files
 
 MAX_SIZE = 3000
@@ -65,7 +64,6 @@ class Uploads(RuleBasedStateMachine):
     def restart(self):
         """A new process over the same directory."""
         landed = self.subject.landed if hasattr(self, "subject") else []
-        open_store.cache_clear()
         self.subject = self.subject_class(
             tmp_file_dir=self.directory.name,
             max_size=MAX_SIZE,
@@ -286,11 +284,8 @@ class Uploads(RuleBasedStateMachine):
 
     @rule()
     def sweep(self):
-        open_store.cache_clear()
         self.restart()
-        from tus import Options
-
-        open_store(Options.build(tmp_file_dir=self.directory.name, upload_valid_duration=1000)).sweep()
+        self.subject.stored().sweep()
 
     # -- What always holds --
 

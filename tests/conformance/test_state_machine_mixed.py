@@ -13,7 +13,6 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initial
 
 from tests.support.ietf import ALL, Client, digest
 from tests.support.subjects import SUBJECTS, ViewSubject
-from tus.stores import open_store
 
 REJECTION = "422 Unprocessable Content"
 FAILURES = ("503 Service Unavailable", "401 Unauthorized", "302 Found", RuntimeError("a bug"))
@@ -61,7 +60,6 @@ class Mixed(RuleBasedStateMachine):
     def restart(self):
         """A new process over the same directory."""
         landed, fail = (self.subject.landed, self.subject.fail) if hasattr(self, "subject") else ([], None)
-        open_store.cache_clear()
         self.subject = self.subject_class(tmp_file_dir=self.directory.name, fsync="none")
         self.subject.landed, self.subject.fail = landed, fail
 

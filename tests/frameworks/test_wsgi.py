@@ -319,7 +319,7 @@ def test_what_is_elsewhere_is_the_applications_own(filtered, applications):
 def test_flask_limits_what_it_takes_and_the_file_is_kept(applications, tmp_path):
     flask = applications.flask()
     flask.config["MAX_CONTENT_LENGTH"] = 100
-    app = Filter(flask, tmp_file_dir=tmp_path, upload_path=URL, send_file=True)
+    app = Filter(flask, tmp_file_dir=tmp_path, upload_path=URL, send_file=True, threads=False)
     assert create(app, 99, body=b"x" * 99).status == 201
     assert create(app, 101, body=b"x" * 101).status == 413
     assert [path.stat().st_size for path in tmp_path.iterdir() if not path.suffix] == [101]
@@ -788,7 +788,7 @@ class View:
 @pytest.mark.parametrize("send_file", [True, False, "true", "false"])
 @pytest.mark.parametrize("way", WAYS)
 def test_a_pyramid_view(way, send_file, tmp_path):
-    view = View(tmp_path, send_file=send_file)
+    view = View(tmp_path, send_file=send_file, threads=False)
     app = pyramid_application(view)
     complete, _, status = WAYS[way]
     reply = complete(app, CONTENT)

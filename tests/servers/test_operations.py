@@ -26,6 +26,7 @@ from tus.errors import Forbidden, OptionError
 from tus.events import Answered, Begun, Created, Ended, Fenced, Finished, HandedOver, Synced, TakenOver
 from tus.models import Upload
 from tus.options import Options
+from tus.stores import open_store
 from tus.stores.directory.store import DirectoryStore
 
 
@@ -213,7 +214,8 @@ def operations(tmp_path, **options):
         start_response("404 Not Found", [("Content-Type", "text/plain")])
         return [b"the pipeline"]
 
-    return Operations(app, Options.build(tmp_file_dir=str(tmp_path / "uploads"), **options))
+    built = Options.build(tmp_file_dir=str(tmp_path / "uploads"), **options)
+    return Operations(app, open_store(built.tmp_file_dir, built))
 
 
 def test_health(tmp_path):
@@ -262,7 +264,6 @@ def test_what_is_counted(tmp_path):
 import sys
 from tests.support.subjects import FilterSubject
 from tus.monitoring import metrics
-from tus.stores import open_store
 subject = FilterSubject(tmp_file_dir=sys.argv[1], upload_valid_duration="1h")
 url = subject.url(10)
 subject.patch(url, 0, b"abc", length=7)
@@ -275,7 +276,7 @@ subject.fail = "503 Later"
 url = subject.url(1)
 subject.patch(url, 0, b"a")
 subject.url(5)
-store = open_store(subject.app._options)
+store = subject.app.service.store
 other = store.create(__import__("tus").models.Upload(length=3))
 with store.open(other, 0):
     store.append(other, 0, b"a")

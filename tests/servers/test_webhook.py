@@ -47,7 +47,7 @@ def site(endpoint, tmp_path):
     def site(*events, **options):
         options = {"webhook": endpoint.url, "webhook_events": events, "tmp_file_dir": str(tmp_path)} | options
         subject = FilterSubject(**options)
-        subject.hooks, subject.store = subject.app.backlog.hooks, subject.app._store
+        subject.hooks, subject.store = subject.app.backlog.hooks, subject.app.service.store
         return subject
 
     return site

@@ -341,7 +341,7 @@ def test_a_filter_puts_what_is_finished_there(tmp_path, directory):
         start_response("200 OK", [("Content-Type", "text/plain")])
         return [b""]
 
-    app = tus.Filter(application, upload_path="/files", tmp_file_dir=tmp_path / "store", spool=directory)
+    app = tus.Filter(application, upload_path="/files", tmp_file_dir=tmp_path / "store", spool=directory, threads=False)
     url = call(app, "POST", "/files", TUS | {"Upload-Length": "5", "Upload-Metadata": "filename w7wudHh0"})["Location"]
     assert call(app, "PATCH", url, TUS | OCTETS | {"Upload-Offset": "0"}, b"hello").status == 204
     with tus.spool(str(directory)).claim(timeout=0) as upload:

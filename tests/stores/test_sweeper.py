@@ -8,6 +8,7 @@ import time
 
 from tests.support.serving import ROOT
 from tests.support.subjects import FilterSubject
+from tus import Service
 from tus.stores import sweeper
 from tus.stores.memory import MemoryStore
 
@@ -18,7 +19,7 @@ def threads():
 
 def test_the_first_creation_starts_one_daemon_thread(tmp_path):
     before = set(threads())
-    subject = FilterSubject(tmp_file_dir=str(tmp_path / "store"), upload_valid_duration=1)
+    subject = FilterSubject(threads=True, tmp_file_dir=str(tmp_path / "store"), upload_valid_duration=1)
     assert not set(threads()) - before
     for _ in range(3):
         subject.create(4)
@@ -27,7 +28,7 @@ def test_the_first_creation_starts_one_daemon_thread(tmp_path):
 
 
 def test_expired_uploads_go_by_themselves(tmp_path):
-    subject = FilterSubject(tmp_file_dir=str(tmp_path / "store"), upload_valid_duration=1)
+    subject = FilterSubject(threads=True, tmp_file_dir=str(tmp_path / "store"), upload_valid_duration=1)
     url, done = subject.url(4), subject.url(4, body=b"abcd")
     assert subject.offset(url) == 0
     deadline = time.monotonic() + 20
@@ -47,7 +48,8 @@ def test_a_store_that_fails_is_tried_again(monkeypatch, caplog):
 
     monkeypatch.setattr(sweeper, "SHORTEST_INTERVAL", 0.01)
     store = Failing()
-    sweeper.keep_swept(store, lifetime=0.01)
+    ours = sweeper.Sweeper()
+    ours.add(store, lifetime=0.01)
     deadline = time.monotonic() + 20
     while store.sweeps < 3 and time.monotonic() < deadline:
         time.sleep(0.01)
@@ -55,13 +57,12 @@ def test_a_store_that_fails_is_tried_again(monkeypatch, caplog):
     assert "could not be removed" in caplog.text
 
 
-def test_the_thread_ends_with_its_store(monkeypatch):
+def test_the_thread_ends_with_its_service():
     before = set(threads())
-    store = MemoryStore()
-    monkeypatch.setattr(sweeper, "SHORTEST_INTERVAL", 0.01)
-    sweeper.keep_swept(store, lifetime=0.01)
+    service = Service(store=MemoryStore(), send_file=True)
+    service.create_upload(length=4)
     (thread,) = set(threads()) - before
-    del store
+    service.close()
     thread.join(20)
     assert not thread.is_alive()
 
@@ -70,7 +71,7 @@ def test_a_forked_process_gets_a_thread_of_its_own(tmp_path):
     code = """
 import os, sys, threading
 from tests.support.subjects import FilterSubject
-subject = FilterSubject(tmp_file_dir=sys.argv[1])
+subject = FilterSubject(threads=True, tmp_file_dir=sys.argv[1])
 subject.create(4)
 assert len([t for t in threading.enumerate() if t.name == "tus-sweeper"]) == 1
 child = os.fork()

@@ -6,7 +6,7 @@ import anyio
 from webob import Request, Response
 
 from tests.support.wsgi import OCTETS, TUS, call
-from tus import Filter, Tus, WebobAdapter
+from tus import Filter, Options, Service, Tus, WebobAdapter, open_store
 from tus.asgi import TusMiddleware
 
 PATH = "/files"
@@ -24,7 +24,7 @@ class Subject:
     """
 
     def __init__(self, **options):
-        self.options = options
+        self.options = {"threads": False} | options
         self.landed = []
         self.fail = None
         self.answer = b"the application's answer"
@@ -33,6 +33,14 @@ class Subject:
 
     def make(self):
         raise NotImplementedError
+
+    def stored(self):
+        """The store as another process opens it."""
+        return open_store(str(self.options["tmp_file_dir"]), Options.build_async(**self.options))
+
+    def record(self, url):
+        """How an upload stands, from the disk."""
+        return self.stored().load(url.rpartition("/")[2])
 
     def land(self, upload, data):
         if isinstance(self.fail, BaseException):
@@ -85,12 +93,16 @@ class FilterSubject(Subject):
 
 
 class ViewSubject(Subject):
-    """A view that makes a ``Tus`` for each request."""
+    """A view that makes a ``Tus`` for each request, over one service."""
 
     def make(self):
+        options = dict(self.options)
+        principal = options.pop("principal", None)
+        service = Service(**options)
+
         def view(environ, start_response):
             adapter = WebobAdapter(Request(environ))
-            tus = Tus(adapter, **self.options)
+            tus = Tus(adapter, service=service, principal=principal)
             if not tus.valid:
                 return Response(b"the application's own page")(environ, start_response)
             tus.handle()
@@ -120,6 +132,10 @@ class OnLoop:
 
     def __call__(self, *arguments):
         return self.app(*arguments)
+
+    @property
+    def service(self):
+        return self.app.service
 
     @property
     def backlog(self):

@@ -40,8 +40,7 @@ def subject(backend, tmp_path):
 
 def record(options, url):
     """How the upload stands, from the disk."""
-    open_store.cache_clear()
-    return open_store(Options.build_async(**options)).load(url.rpartition("/")[2])
+    return open_store(str(options["tmp_file_dir"]), Options.build_async(**options)).load(url.rpartition("/")[2])
 
 
 def a_scope(method, url, headers=(), length=0):
@@ -712,5 +711,5 @@ def test_whose_url_was_told_early_is_handed_over_without_its_client(tmp_path, ba
 
     reply = call(OnLoop(server, backend), "POST", PATH, fields, DATA)
     assert (reply.status, reply["Upload-Complete"]) == (401, "?0")
-    upload = open_store(Options.build(tmp_file_dir=str(store))).load(reply["Location"].rpartition("/")[2])
+    upload = open_store(str(store)).load(reply["Location"].rpartition("/")[2])
     assert (upload.state, upload.is_known, upload.can_expire) == (State.COMPLETE, informs, not informs)

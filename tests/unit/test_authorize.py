@@ -155,7 +155,7 @@ def test_expiry_is_told_to_the_owner_alone(tmp_path, gate, monkeypatch):
     import time
 
     later = time.time() + 100
-    monkeypatch.setattr("tus.course.time.time", lambda: later)
+    monkeypatch.setattr("tus.server.runner.time.time", lambda: later)
     assert subject.head(url, ANN).status == 410
     assert subject.head(url, BOB).status == 404
 

@@ -13,7 +13,6 @@ from tus import Filter, Options, Rejected, Tus, Upload, WebobAdapter
 from tus.errors import OptionError, UploadGone, UploadLocked, UploadNotFound
 from tus.models import Outcome, State
 from tus.protocols.handover import delay, due_at, goes_aside, outcome_of
-from tus.stores import open_store
 from tus.stores.directory.quota import Limits
 from tus.stores.directory.store import DirectoryStore
 
@@ -32,7 +31,7 @@ def final_of(parts):
 
 def record(subject, url):
     """How the upload stands, from the disk."""
-    return open_store(Options.build(**subject.options)).load(url.rpartition("/")[2])
+    return subject.stored().load(url.rpartition("/")[2])
 
 
 def backlog(subject):
@@ -164,7 +163,6 @@ def test_outcomes():
 
 def test_the_last_patch_repeated_has_the_same_answer(subject):
     url, reply = filled(subject)
-    open_store.cache_clear()  # in another process
     for offset, body in ((0, DATA), (5, DATA[5:]), (LENGTH - 1, DATA[-1:]), (LENGTH, b"")):
         again = subject.patch(url, offset, body)
         assert (again.status, again.header_list) == (reply.status, reply.header_list)
@@ -314,7 +312,6 @@ def crash(subject, request):
     subject.fail.__traceback__ = None  # which holds on to the claim, that a process would take with it
     subject.fail = None
     subject.landed.clear()
-    open_store.cache_clear()
 
 
 @pytest.mark.parametrize("kind", ["data", "nothing", "final"])
@@ -325,7 +322,7 @@ def test_what_no_client_was_told_of_is_not_handed_over_alone(subject, parts, kin
         "final": lambda: subject.send("POST", PATH, final_of(parts)),
     }
     crash(subject, requests[kind])
-    store = open_store(Options.build(**subject.options))
+    store = subject.stored()
     (left,) = [upload for upload in store.list() if upload.is_pending]
     assert not left.is_known
     assert list(backlog(subject).run(everything=True)) == []
@@ -394,7 +391,7 @@ def test_a_limit_and_then_aside(tmp_path):
     assert (kept.is_aside, kept.attempts, kept.state) == (True, 3, State.COMPLETE)
     assert due_at(kept, Options.build(**subject.options)) is None
     assert not kept.can_expire
-    store = open_store(Options.build(**subject.options))
+    store = subject.stored()
     store.sweep()
     assert (store.statistics().pending, store.statistics().aside) == (1, 1)
     subject.fail = None
@@ -429,10 +426,10 @@ def wait_for(condition, seconds=10):
 def test_beside_the_requests(tmp_path, monkeypatch):
     """The thread of a process offers what has failed here, and what it finds."""
     monkeypatch.setattr("tus.protocols.handover.FIRST_DELAY", 0.05)
-    subject = FilterSubject(tmp_file_dir=str(tmp_path))
+    subject = FilterSubject(tmp_file_dir=str(tmp_path), threads=True)
     left = subject.url(LENGTH)
     crash(subject, lambda: subject.patch(left, 0, DATA))
-    subject = FilterSubject(tmp_file_dir=str(tmp_path))
+    subject = FilterSubject(tmp_file_dir=str(tmp_path), threads=True)
     subject.fail = "503 Service Unavailable"
     url, _ = filled(subject)
     wait_for(lambda: record(subject, url).attempts > 2)
@@ -442,18 +439,25 @@ def test_beside_the_requests(tmp_path, monkeypatch):
 
 
 def test_no_thread_where_threads_do_not_run(tmp_path):
-    subject = FilterSubject(tmp_file_dir=str(tmp_path), handover_attempts=0)
-    before = threading.active_count()
+    def backlogs():
+        return sum(thread.name == "tus-backlog" for thread in threading.enumerate())
+
+    subject = FilterSubject(tmp_file_dir=str(tmp_path), threads=True, handover_attempts=0)
+    before = backlogs()
     filled(subject)
-    assert threading.active_count() == before
-    subject = FilterSubject(tmp_file_dir=str(tmp_path))
+    assert backlogs() == before
+    subject = FilterSubject(tmp_file_dir=str(tmp_path), threads=True)
     alone = {"environ": {"wsgi.multithread": False}}
     assert subject.patch(subject.url(LENGTH, **alone), 0, DATA, **alone).status == 204
+    assert backlogs() == before
+    before = threading.active_count()
+    subject = FilterSubject(tmp_file_dir=str(tmp_path), threads=False)
+    filled(subject)
     assert threading.active_count() == before
 
 
 def test_in_the_background(tmp_path):
-    subject = FilterSubject(tmp_file_dir=str(tmp_path), handover="background")
+    subject = FilterSubject(tmp_file_dir=str(tmp_path), threads=True, handover="background")
     hold = threading.Event()
     subject.land = lambda upload, data: (hold.wait(10), subject.landed.append((upload, data)))
     url, reply = filled(subject)
@@ -496,7 +500,7 @@ def test_over_ietf_a_hand_over_is_joined_but_not_for_ever(tmp_path, monkeypatch)
 
 def test_in_the_background_a_failure_is_the_servers_business(tmp_path, monkeypatch):
     monkeypatch.setattr("tus.protocols.handover.FIRST_DELAY", 0.05)
-    subject = FilterSubject(tmp_file_dir=str(tmp_path), handover="background")
+    subject = FilterSubject(tmp_file_dir=str(tmp_path), threads=True, handover="background")
     subject.fail = "503 Service Unavailable"
     url, reply = filled(subject)
     assert reply.status == 204
@@ -673,7 +677,7 @@ def test_one_file_that_cannot_be_handed_over_holds_up_no_other(tmp_path, monkeyp
             raise SystemExit(1)
         taken.append(upload.filename)
 
-    subject = FilterSubject(tmp_file_dir=str(tmp_path), on_finished=take, handover="background")
+    subject = FilterSubject(tmp_file_dir=str(tmp_path), threads=True, on_finished=take, handover="background")
     for encoded in ("Z29vZA==", "cG9pc29u", "YmV0dGVy"):
         assert subject.create(LENGTH, {"Upload-Metadata": f"filename {encoded}"}, DATA).status == 201
         time.sleep(0.1)
@@ -694,7 +698,7 @@ def test_a_file_that_cannot_be_read_holds_up_no_other(subject, monkeypatch, capl
     for encoded in ("YmFk", "Z29vZA=="):
         subject.patch(subject.url(LENGTH, {"Upload-Metadata": f"filename {encoded}"}), 0, DATA)
     subject.fail = None
-    store = backlog(subject)._store
+    store = subject.app.service.store
     monkeypatch.setattr(store, "claim", fails_for("bad", store.claim))
     outcomes = {upload.filename: outcome for upload, outcome in backlog(subject).run(everything=True)}
     assert outcomes == {"bad": Outcome.POSTPONED, "good": Outcome.ACCEPTED}
@@ -755,7 +759,7 @@ def test_a_final_whose_post_was_refused_is_not_handed_over(subject):
 
 def test_parts_that_are_completed_while_their_final_is_made(subject, monkeypatch):
     """Whenever that is: the request that completes the part, or the one that makes the final, hands it over."""
-    store = open_store(Options.build(**subject.options))
+    store = subject.stored()
     for method in ("create", "watch", "promise"):
         part = subject.url(3, {"Upload-Concat": "partial"})
         original = getattr(type(store), method)

@@ -20,7 +20,7 @@ LAYERS = [
     {"tus.stores"},
     {"tus.adapters", "tus.monitoring"},
     {"tus.hooks", "tus.handover"},
-    {"tus.server", "tus.course"},
+    {"tus.server"},
     {"tus", "tus.filter", "tus.asgi", "tus.compat", "tus.zope", "tus.apps"},
     {"tus.cli"},
     {"tus.testing"},

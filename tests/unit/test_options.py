@@ -109,7 +109,7 @@ def test_what_is_wrong_is_named(tmp_path):
             Options.build(**values)
         assert wrong.value.option == option
         assert repr(option) in str(wrong.value)
-    with pytest.raises(OptionError, match="known are tmp_file_dir, upload_path"):
+    with pytest.raises(OptionError, match="known are tmp_file_dir, store"):
         Options.build(tmp_file_dir="x", nonsense=1)
     assert issubclass(OptionError, TusException)
     assert issubclass(OptionError, ValueError)

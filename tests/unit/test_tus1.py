@@ -312,8 +312,8 @@ def test_nothing_is_read_before_it_is_wanted():
 
 def test_a_creation_whose_bytes_are_refused_leaves_nothing():
     steps = exchange(Request("POST", f"{SITE}/files", PATCH | {"Upload-Defer-Length": "1"}), options(), ALL, now=0)
-    assert next(steps) == Authorize(Intent.CREATE, Upload(upload_path="/files"))
-    assert steps.send("ann") == Create(Upload(principal="ann", is_known=False, upload_path="/files"))
+    assert next(steps) == Authorize(Intent.CREATE, Upload(service="/files"))
+    assert steps.send("ann") == Create(Upload(principal="ann", is_known=False, service="/files"))
     assert isinstance(steps.send(Upload(id=ID)), Receive)
     assert steps.throw(RequestError("no")) == Remove(ID)
     with pytest.raises(StopIteration) as end:

@@ -105,9 +105,9 @@ class Attempt:
     def take_exception(self, error: BaseException) -> Offered:
         """Map an exception of the application to an outcome; raise again what must stop the process."""
         if isinstance(error, Rejected):
-            return Offered(_response_of(error), outcome=Outcome.REJECTED)
+            return Offered(Response.of_error(error), outcome=Outcome.REJECTED)
         if isinstance(error, RequestError):
-            return Offered(_response_of(error), _error_text(error), Outcome.POSTPONED)
+            return Offered(Response.of_error(error), _error_text(error), Outcome.POSTPONED)
         if isinstance(error, KeyboardInterrupt) or (self._request is not None and not isinstance(error, Exception)):
             raise error
         # Without a request no caller can do anything about code of the application that ends like this.
@@ -179,10 +179,6 @@ def run(steps: Generator[Any, Any, _Result], perform: Callable[[Any], Any]) -> _
     except StopIteration as stop:
         returned: _Result = stop.value
         return returned
-
-
-def _response_of(error: RequestError) -> Response:
-    return Response.of_text(error.status, str(error), error.reason, error.headers)
 
 
 def _failure() -> Response:

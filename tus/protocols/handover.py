@@ -32,7 +32,6 @@ from tus.protocols.effects import (
     Unqueue,
 )
 from tus.protocols.routing import target
-from tus.protocols.tus1 import replies as tus1_replies
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +102,7 @@ def _offer(
         try:
             reply = yield Ask(HookType.PRE_FINISH, upload)
         except RequestError as error:
-            return Offered(tus1_replies.refused(error, is_head=False), f"a hook failed: {error}"), None
+            return Offered(Response.of_error(error), f"a hook failed: {error}"), None
         if reply is not None and reply.reject:
             return Offered(hooking.rejection(reply), outcome=Outcome.REJECTED), None
         if reply is not None and (objection := hooking.objection(reply)) is not None:

@@ -96,9 +96,8 @@ class Service:
         Raises:
             OptionError: an option needs a service that lasts.
         """
-        for name in ("webhook", "spool"):
-            if getattr(options, name):
-                raise OptionError(name, "needs a tus.Service that is built once; pass it as service=")
+        if options.webhook:
+            raise OptionError("webhook", "needs a tus.Service that is built once; pass it as service=")
         if options.handover == "background":
             raise OptionError("handover", "cannot be background without a tus.Service that is built once")
         service = cls.__new__(cls)

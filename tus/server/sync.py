@@ -216,9 +216,7 @@ class Tus:
     def close(self) -> None:
         """Postpone a finished file of which the caller has said nothing. The end of the ``with`` block calls it."""
         if self._rests:
-            self._say(
-                Offered(Response.of_text(503, str(NotTaken()), headers=NotTaken().headers), _SILENT, Outcome.POSTPONED)
-            )
+            self._say(Offered(Response.of_error(NotTaken()), _SILENT, Outcome.POSTPONED))
 
     def abandon(self) -> None:
         """Release the claim after the request has ended without a word about the finished file."""
