@@ -16,9 +16,8 @@ from typing import Any, Literal, TypeVar
 from urllib.parse import urlsplit
 
 from tus.http.digests import NAMES
-from tus.models import HookType, Intent
+from tus.models import Fsync, HookType, Intent
 
-Fsync = Literal["none", "finish", "always"]
 Handover = Literal["request", "background"]
 Interim = Literal["direct", "always", "never"]
 _Member = TypeVar("_Member", bound=StrEnum)

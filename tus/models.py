@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
 from http import HTTPStatus
-from typing import Final, Protocol
+from typing import Final, Literal, Protocol
 
 from tus.errors import RequestError
 from tus.http.filenames import safe_filename
@@ -17,6 +17,9 @@ from tus.http.headers import format_metadata, parse_metadata
 #: The protocols, as the option ``protocols`` and the records of uploads name them: tus 1.0.0, and Resumable Uploads for
 #: HTTP.
 TUS, IETF = "tus", "ietf"
+
+#: When a store forces data to the disk, see :mod:`tus.stores.directory.store`.
+Fsync = Literal["none", "finish", "always"]
 
 _UPLOAD_ID = re.compile(r"[0-9a-f]{32}")
 
@@ -220,6 +223,11 @@ class Upload:
     def can_expire(self) -> bool:
         """Whether it is removed some day."""
         return not self.is_pending or not self.is_known
+
+    @property
+    def offset_is_final(self) -> bool:
+        """Whether its protocol forbids that the offset decreases, even after the machine has lost data."""
+        return self.protocol == IETF
 
 
 class Readable(Protocol):

@@ -13,7 +13,6 @@ from functools import lru_cache
 from typing import Any
 
 from tus.converters import (
-    Fsync,
     Handover,
     Interim,
     as_base_url,
@@ -41,7 +40,7 @@ from tus.converters import (
     is_async,
 )
 from tus.errors import OptionError
-from tus.models import HookType, Intent, Request, Upload
+from tus.models import Fsync, HookType, Intent, Request, Upload
 
 #: Decides whether a request may do what it intends, and names its principal: ``authorize(request, intent, upload)``.
 Authorize = Callable[[Request, Intent, Upload], object]

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -116,14 +116,15 @@ def flip(upload, *positions):
 def write_slot(upload, **changes):
     """Write the next slot as the store does, with something in it that the store would not write."""
     data = bytearray(car_of(upload).read_bytes())
-    slot = replace(sidecar.unpack_slots(data), **changes)
-    slot = replace(slot, sequence=slot.sequence + 1)
-    data[slot.position : slot.position + 64] = slot.pack()
+    slot = sidecar.unpack_slots(data)._replace(**changes)
+    slot = slot._replace(sequence=slot.sequence + 1)
+    position = sidecar.position_of(slot)
+    data[position : position + 64] = sidecar.pack_slot(slot)
     change(car_of(upload), data)
 
 
 def current_position(upload):
-    return sidecar.unpack_slots(car_of(upload).read_bytes()).position
+    return sidecar.position_of(sidecar.unpack_slots(car_of(upload).read_bytes()))
 
 
 # -- Making each kind of damage; each returns the id that the finding has -----------------------------------------
@@ -495,7 +496,7 @@ def test_each_kind_of_damage(damage, kind, severity, words, fate, store, directo
 
 
 def test_every_kind_has_its_case():
-    rooms = [Path(fsck.__file__).with_name(name).read_text() for name in ("diagnosis.py", "fsck.py", "strays.py")]
+    rooms = [Path(fsck.__file__).with_name(name).read_text() for name in ("diagnosis.py", "check.py", "strays.py")]
     known = set(re.findall(r'^ +"([a-z]+-[a-z]+|mode|held|unreadable|expired)",?$', "\n".join(rooms), re.MULTILINE))
     known |= {"sidecar-damaged", "record-damaged", "slots-damaged"}
     told = {kind for _, kind, _, _, _ in CASES}
@@ -821,7 +822,7 @@ def test_a_lock_that_is_held_by_a_stopped_process(store, check, monkeypatch):
 DYING = """
 import os, signal, sys
 from tus import Upload
-from tus.stores import directory, files
+from tus.stores.directory import record as files, store as directory
 def die(*arguments, **options): os.kill(os.getpid(), signal.SIGKILL)
 store = directory.DirectoryStore(sys.argv[1])
 upload = store.append(store.create(Upload(length=5)), 0, b"12345")
@@ -834,8 +835,8 @@ DEATHS = [
         "open_ = os.open; os.open = lambda p, *a: open_(p, *a) if p[-1] == 's' else die(); store.create(Upload())",
         "creation-torn",
     ),
-    ("from tus.stores import locks; locks.os.unlink = die; locks.check_locks_work(sys.argv[1])", "probe-left"),
-    ("from tus.stores import claims; claims.unlink = die; store.claim(upload).accept()", None),
+    ("from tus.filesystem import locks; locks.os.unlink = die; locks.check_locks_work(sys.argv[1])", "probe-left"),
+    ("from tus.stores.directory import claims; claims.unlink = die; store.claim(upload).accept()", None),
 ]
 
 

@@ -446,7 +446,9 @@ def test_a_bad_value_fails_at_load_time(name, text, load):
 
 @pytest.mark.parametrize("name", ["max_sise", "Send_File", "expire", "tmp-file-dir"])
 def test_an_unknown_option_fails_at_load_time(name, load):
-    with pytest.raises(OptionError, match="is unknown; did you mean max_size; known are tmp_file_dir, store") as wrong:
+    with pytest.raises(
+        OptionError, match="is unknown(; did you mean [a-z_]+)?; known are tmp_file_dir, store"
+    ) as wrong:
         load(ini_with(**{name: "1"}))
     assert wrong.value.option == name
 

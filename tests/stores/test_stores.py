@@ -17,13 +17,16 @@ import pytest
 
 from tests.support.disk import full_disk
 from tus.errors import OptionError, StorageFull, UploadGone, UploadLocked, UploadReplaced
-from tus.filesystem import io, locks
+from tus.filesystem import io as files_io
+from tus.filesystem import locks
 from tus.models import Response, State, Upload
+from tus.stores import ledger
 from tus.stores.directory import expiry
 from tus.stores.directory import record as files
 from tus.stores.directory import record_format as sidecar
 from tus.stores.directory.store import DirectoryStore, prepare_directory
 from tus.stores.memory import MemoryStore
+from tus.stores.slots import Slot
 from tus.testing import Clock, StoreSuite
 
 
@@ -131,7 +134,7 @@ def test_sweeping_tolerates_files_that_vanish(tmp_path, monkeypatch):
 def test_sweeping_finishes_a_removal_that_died_in_the_middle(store, tmp_path):
     upload = receive(store, b"abc", 9)
     with files.SideCar(str(tmp_path / upload.id), store._policy) as car:
-        car.end(State.TERMINATED)
+        car.change(ledger.terminate(car.slot))
     with pytest.raises(UploadGone):
         store.load(upload.id)
     store.sweep()
@@ -288,8 +291,20 @@ def test_a_long_record_is_read_whole(store):
 def test_every_field_of_a_slot_survives_packing():
     for state in State:
         for length, expires_at in ((None, None), (0, 1.5), (2**63 - 1, 2e9)):
-            slot = sidecar.Slot(2**40 + 1, 2**33, 2**50, length, state, expires_at)
-            assert sidecar.unpack_slots(bytes(64) + slot.pack()) == slot
+            slot = Slot(
+                sequence=2**40 + 1,
+                generation=2**33,
+                offset=2**50,
+                length=length,
+                state=state,
+                expires_at=expires_at,
+                writing=True,
+                is_known=False,
+                attempts=7,
+                since=1.5,
+                is_aside=True,
+            )
+            assert sidecar.unpack_slots(bytes(64) + sidecar.pack_slot(slot)) == slot
 
 
 # -- A full disk --
@@ -417,18 +432,18 @@ def test_copying_falls_back_where_the_kernel_cannot(tmp_path, monkeypatch):
     source, target = tmp_path / "source", tmp_path / "target"
     source.write_bytes(os.urandom(3_000_001))
     for copy in (os.copy_file_range, refuse, None):
-        monkeypatch.setattr(io.os, "copy_file_range", copy)
+        monkeypatch.setattr(files_io.os, "copy_file_range", copy)
         target.write_bytes(b"head")
         with target.open("r+b") as file:
-            io.copy_file(str(source), file.fileno(), 4, 3_000_001)
+            files_io.copy_file(str(source), file.fileno(), 4, 3_000_001)
         assert target.read_bytes() == b"head" + source.read_bytes()
 
 
 def test_concatenation_copies_inside_the_kernel(store, monkeypatch):
     calls = []
     copy = os.copy_file_range
-    monkeypatch.setattr(io.os, "copy_file_range", lambda *args: calls.append(args[2]) or copy(*args))
-    monkeypatch.setattr(io, "_BUFFER", None)  # what a copy through memory would need
+    monkeypatch.setattr(files_io.os, "copy_file_range", lambda *args: calls.append(args[2]) or copy(*args))
+    monkeypatch.setattr(files_io, "_BUFFER", None)  # what a copy through memory would need
     part = receive(store, b"abc", 3)
     final = store.create(Upload(concat="final;", parts=(part.id,)))
     store.concatenate(final.id, [store.load(part.id)])
@@ -472,7 +487,7 @@ def test_what_fsync_promises_is_what_is_synced(tmp_path, monkeypatch):
     def note(fd):
         synced.append(Path(os.readlink(f"/proc/self/fd/{fd}")))
 
-    monkeypatch.setattr(io, "_fdatasync", note)
+    monkeypatch.setattr(files_io, "_fdatasync", note)
     monkeypatch.setattr(os, "fsync", note)
     for policy in ("none", "finish", "always"):
         store = DirectoryStore(str(tmp_path), fsync=policy)

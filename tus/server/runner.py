@@ -24,7 +24,6 @@ from tus.errors import RequestError, StorageUnavailable, UploadGone, UploadNotFo
 from tus.events import Answered, Begun, Created, Ended, Finished, emit
 from tus.handover.attempt import Attempt, Receiver
 from tus.models import HookReply, HookType, Intent, Response, Upload, effective_method
-from tus.protocols import effects
 from tus.protocols.effects import (
     Authorize,
     Concatenate,
@@ -169,7 +168,8 @@ class Runner:
 
     def perform(self, effect: Effect) -> Any:
         """Perform an effect, and return its result."""
-        return self._PERFORM.get(type(effect), Runner._hand_over)(self, effect)
+        performer = self._PERFORM.get(type(effect))
+        return self._hand_over(effect) if performer is None else performer(self, effect)
 
     def conclude(self, is_claim_kept: bool = False) -> None:
         """Give the adapter the response.
@@ -233,6 +233,12 @@ class Runner:
         emit(Finished(self.upload))
         return self.upload
 
+    def _fence(self, effect: Fence) -> Upload:
+        return self._store.fence(effect.upload)
+
+    def _wait(self, effect: Wait) -> None:
+        time.sleep(effect.seconds)
+
     def _serve(self, effect: Serve) -> Response:
         assert isinstance(self._store, Reads), "the service has checked it"
         return download(self._request, effect.upload, *self._store.read(effect.upload))
@@ -265,7 +271,7 @@ class Runner:
                     store.touch(final_id)
                 return None
 
-    def _hand_over(self, effect: effects.HandoverEffect) -> Any:
+    def _hand_over(self, effect: Any) -> Any:
         result = self.attempt.perform(effect)
         if self.attempt.claim is not None:
             self.upload = self.attempt.claim.upload
@@ -345,12 +351,12 @@ class Runner:
         Authorize: _authorize,
         Create: _create,
         End: _end,
-        Fence: lambda self, effect: self._store.fence(effect.upload),
+        Fence: _fence,
         Inform: _inform,
         Promise: _promise,
         Remove: _remove,
         Serve: _serve,
-        Wait: lambda self, effect: time.sleep(effect.seconds),
+        Wait: _wait,
         Watch: _concatenate,
         Concatenate: _concatenate,
         FinalsOf: _concatenate,

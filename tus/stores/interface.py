@@ -16,9 +16,6 @@ from typing import BinaryIO, Protocol, Self, runtime_checkable
 
 from tus.models import Block, Response, Upload
 
-MAX_WATCHERS = 16  # final uploads that may wait for one part
-TOO_MANY_WATCHERS = f"More than {MAX_WATCHERS} final uploads wait for one of these parts."
-
 
 class AppendSession(Protocol):
     """The only writer of an upload, until a newer session is opened.
@@ -176,7 +173,7 @@ class Concatenates(Protocol):
         """Have a part remember a final upload that waits for it; returns the part as it stands after that.
 
         Raises:
-            BadRequest: :data:`MAX_WATCHERS` wait for it already.
+            BadRequest: :data:`~tus.stores.ledger.MAX_WATCHERS` wait for it already.
         """
 
     def finals_of(self, part_id: str) -> Sequence[str]:

@@ -1,6 +1,6 @@
 """Uploads in memory: the executable specification of a store, for tests and for reading.
 
-Everything happens under one lock, so what it does is what :mod:`tus.stores.interface` says, in the fewest words.
+The life of an upload is in :mod:`tus.stores.ledger`. Here is only a medium: a dictionary, under one lock.
 """
 
 from __future__ import annotations
@@ -14,20 +14,25 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from threading import RLock
 from types import TracebackType
-from typing import Any, BinaryIO, Self
+from typing import BinaryIO, Self
 
-from tus.errors import BadRequest, OffsetMismatch, UploadGone, UploadLocked, UploadNotFound, UploadReplaced
+from tus.errors import RequestError, UploadGone, UploadLocked, UploadNotFound
 from tus.models import Block, Response, State, Upload
-from tus.stores.interface import MAX_WATCHERS, TOO_MANY_WATCHERS
+from tus.stores import ledger
+from tus.stores.slots import Lifetimes, Slot, upload_of
 
 
 @dataclass
 class _Entry:
-    upload: Upload
+    record: Upload  # what creation fixed, and what is known of the hand-over
+    slot: Slot
     data: bytearray = field(default_factory=bytearray)
-    generation: int = 0
-    claimed: bool = False
-    watchers: list[str] = field(default_factory=list)
+    claim: _Claim | None = None
+    watchers: tuple[str, ...] = ()
+
+    @property
+    def upload(self) -> Upload:
+        return upload_of(self.record, self.slot)
 
 
 class MemoryStore:
@@ -50,10 +55,8 @@ class MemoryStore:
         rejected_keep: float = 86400,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self._lifetime = lifetime
-        self._completed_keep = completed_keep
+        self._lifetimes = Lifetimes(lifetime=lifetime, completed_keep=completed_keep, rejected_keep=rejected_keep)
         self._keep_finished = keep_finished
-        self._rejected_keep = rejected_keep
         self._clock = clock
         self._entries: dict[str, _Entry] = {}
         self._lock = RLock()
@@ -64,23 +67,19 @@ class MemoryStore:
         except KeyError:
             raise UploadNotFound() from None
 
-    def _expiry(self) -> float | None:
-        return self._clock() + self._lifetime if self._lifetime else None
-
     def create(self, draft: Upload) -> Upload:
         with self._lock:
             upload_id = draft.id or secrets.token_hex(16)
             if upload_id not in self._entries:
-                done = draft.length == 0 and not draft.is_final
-                upload = replace(
-                    draft,
-                    id=upload_id,
-                    created_at=self._clock(),
-                    expires_at=self._expiry(),
-                    state=State.COMPLETE if done else State.RECEIVING,
-                    since=self._clock() if done else 0.0,
+                now = self._clock()
+                slot = ledger.create(
+                    length=draft.length,
+                    now=now,
+                    lifetimes=self._lifetimes,
+                    is_known=draft.is_known,
+                    is_final=draft.is_final,
                 )
-                self._entries[upload_id] = _Entry(upload)
+                self._entries[upload_id] = _Entry(replace(draft, id=upload_id, created_at=now), slot)
             return self._entries[upload_id].upload
 
     def load(self, upload_id: str) -> Upload:
@@ -88,12 +87,14 @@ class MemoryStore:
 
     def read(self, upload: Upload) -> tuple[BinaryIO, float]:
         entry = self._entry(upload.id)
-        if entry.upload.state == State.ACCEPTED and not self._keep_finished:
+        if entry.slot.state == State.ACCEPTED and not self._keep_finished:
             raise UploadGone()
-        return io.BytesIO(entry.data), entry.upload.created_at
+        return io.BytesIO(entry.data), entry.record.created_at
 
     def list(self) -> Iterator[Upload]:
-        return iter([entry.upload for entry in self._entries.values()])
+        return iter([entry.upload for entry in list(self._entries.values())])
+
+    # -- Appending --
 
     def open(
         self,
@@ -105,109 +106,125 @@ class MemoryStore:
     ) -> _Session:
         with self._lock:
             entry = self._entry(upload.id)
-            if entry.upload.offset != offset or entry.upload.state != State.RECEIVING:
-                raise OffsetMismatch(entry.upload.offset)
-            entry.generation += 1
-            session = _Session(self, entry, length, staged, completes)
-            if upload.is_known:
-                entry.upload = replace(entry.upload, is_known=True)
-            if not staged:
-                self._count(entry, offset, length, completes)
-            return session
+            entry.slot = ledger.open(
+                entry.slot,
+                offset=offset,
+                length=length,
+                now=self._clock(),
+                lifetimes=self._lifetimes,
+                is_known=upload.is_known,
+                staged=staged,
+                completes=completes,
+            )
+            return _Session(self, entry, length, staged, completes)
 
     def append(
         self, upload: Upload, offset: int, block: Block, length: int | None = None, completes: bool = True
     ) -> Upload:
-        with self._lock, self.open(upload, offset, length, completes=completes) as session:
-            session.write(block)
-            return session.commit()
+        with self._lock:
+            entry = self._entry(upload.id)
+            entry.slot = ledger.append(
+                entry.slot,
+                offset=offset,
+                end=offset + len(block),
+                length=length,
+                now=self._clock(),
+                lifetimes=self._lifetimes,
+                is_known=upload.is_known,
+                completes=completes,
+            )
+            entry.data += block
+            return entry.upload
 
     def fence(self, upload: Upload) -> Upload:
         with self._lock:
             entry = self._entry(upload.id)
-            entry.generation += 1
+            entry.slot = ledger.fence(entry.slot)
             return entry.upload
 
-    def _count(self, entry: _Entry, offset: int, length: int | None, completes: bool = True) -> None:
-        length = entry.upload.length if length is None else length
-        done = completes and offset == length
-        state, since = (State.COMPLETE, self._clock()) if done else (State.RECEIVING, 0.0)
-        entry.upload = replace(
-            entry.upload, offset=offset, length=length, state=state, since=since, expires_at=self._expiry()
-        )
+    # -- Hand-over --
 
     def claim(self, upload: Upload) -> _Claim:
         with self._lock:
             entry = self._entry(upload.id)
+            claim = _Claim(self, entry, upload.is_known)
             if entry.upload.is_pending:
-                if entry.claimed:
+                if entry.claim is not None:
                     raise UploadLocked()
-                entry.claimed = True
-            return _Claim(self, entry, upload.is_known)
+                entry.claim = claim
+            return claim
 
     def promise(self, upload: Upload) -> Upload:
         with self._lock:
             entry = self._entry(upload.id)
-            if entry.claimed and not entry.upload.is_known:
+            if entry.claim is not None and not entry.slot.is_known:
                 raise UploadLocked()
-            entry.upload = replace(entry.upload, is_known=True)
+            entry.slot = ledger.promise(entry.slot)
             return entry.upload
+
+    # -- Removing --
 
     def remove(self, upload_id: str) -> None:
         with self._lock:
             entry = self._entry(upload_id)
-            if entry.claimed:
+            if entry.claim is not None:
                 raise UploadLocked()
-            entry.generation += 1
-            del self._entries[upload_id]
+            self._remove(entry, ledger.terminate(entry.slot))
+
+    def _remove(self, entry: _Entry, slot: Slot) -> None:
+        entry.slot = slot
+        del self._entries[entry.record.id]
 
     def sweep(self, at_most_every: float = 0) -> int:
+        removed = 0
         with self._lock:
-            due = [key for key, entry in self._entries.items() if entry.upload.has_expired(self._clock())]
-            for upload_id in due:
-                self.remove(upload_id)
-            return len(due)
+            for entry in list(self._entries.values()):
+                slot = ledger.expire(entry.slot, now=self._clock(), is_partial=entry.record.is_partial)
+                if slot is not entry.slot and entry.claim is None:
+                    self._remove(entry, slot)
+                    removed += 1
+        return removed
+
+    # -- Concatenation --
 
     def watch(self, part_id: str, final_id: str) -> Upload:
         with self._lock:
             part = self._entry(part_id)
-            if final_id not in part.watchers:
-                if len(part.watchers) >= MAX_WATCHERS:
-                    raise BadRequest(TOO_MANY_WATCHERS)
-                part.watchers.append(final_id)
+            part.watchers = ledger.watch(part.watchers, final_id)
             return part.upload
 
     def finals_of(self, part_id: str) -> Sequence[str]:
-        return tuple(self._entry(part_id).watchers)
+        return self._entry(part_id).watchers
 
     def touch(self, final_id: str) -> None:
         with self._lock:
-            final = self._entry(final_id)
-            for upload_id in (final_id, *final.upload.parts):
-                entry = self._entries.get(upload_id)
-                if entry is not None and entry.upload.state in (State.RECEIVING, State.COMPLETE):
-                    entry.upload = replace(entry.upload, expires_at=self._expiry())
+            for upload_id in (final_id, *self._entry(final_id).record.parts):
+                if upload_id in self._entries:
+                    entry = self._entries[upload_id]
+                    entry.slot = ledger.prolong(entry.slot, now=self._clock(), lifetimes=self._lifetimes)
 
     def concatenate(self, final_id: str, parts: Sequence[Upload]) -> Upload:
         with self._lock:
             final = self._entry(final_id)
-            if final.upload.state == State.RECEIVING:
+            if final.slot.state == State.RECEIVING:
                 try:
-                    final.data[:] = b"".join(self._entries[part.id].data for part in parts)
+                    data = b"".join(self._entries[part.id].data for part in parts)
                 except KeyError:
                     raise UploadGone("A part of this upload is gone; create the parts again.") from None
-                self._count(final, len(final.data), len(final.data))
+                final.slot = ledger.join(final.slot, size=len(data), now=self._clock(), lifetimes=self._lifetimes)
+                final.data[:] = data
             return final.upload
 
 
 class _Session:
     def __init__(self, store: MemoryStore, entry: _Entry, length: int | None, staged: bool, completes: bool) -> None:
-        self._completes = completes
         self._store = store
         self._entry = entry
         self._length = length
-        self._generation = entry.generation
-        self._staged: bytearray | None = bytearray() if staged else None
+        self._staged = staged
+        self._completes = completes
+        self._generation = entry.slot.generation
+        self._held = bytearray()  # what was written, and is not counted
 
     @property
     def upload(self) -> Upload:
@@ -215,34 +232,39 @@ class _Session:
 
     def write(self, *blocks: Block) -> None:
         with self._store._lock:
-            self._check()
-            if self._staged is not None:
-                self._staged += b"".join(blocks)
-                return
-            self._entry.data += b"".join(blocks)
-            self._count()
+            ledger.check_generation(self._entry.slot, self._generation)
+            self._held += b"".join(blocks)
+            if not self._staged:
+                self._count(writing=True)
 
-    def _count(self) -> None:
-        self._store._count(self._entry, len(self._entry.data), self._length, self._completes)
-
-    def _check(self) -> None:
-        if self._entry.upload.id not in self._store._entries:
-            raise UploadGone()
-        if self._entry.generation != self._generation:
-            raise UploadReplaced()
+    def _count(self, writing: bool) -> None:
+        entry = self._entry
+        entry.slot = ledger.count(
+            entry.slot,
+            generation=self._generation,
+            offset=len(entry.data) + len(self._held),
+            length=self._length,
+            now=self._store._clock(),
+            lifetimes=self._store._lifetimes,
+            completes=self._completes,
+            writing=writing,
+        )
+        entry.data += self._held
+        self._held.clear()
 
     def is_current(self) -> bool:
-        return self._entry.generation == self._generation and self._entry.upload.id in self._store._entries
+        slot = self._entry.slot
+        return slot.generation == self._generation and slot.state != State.TERMINATED
 
     def commit(self, ends: bool = False) -> Upload:
         with self._store._lock:
-            ends = ends and self._entry.upload.length is None
-            if self._staged is not None or ends:
-                self._check()
-                self._entry.data += self._staged or b""
-                self._length = len(self._entry.data) if ends else self._length
-                self._count()
-            return self._entry.upload
+            if ends and self._entry.slot.length is None:
+                self._length = len(self._entry.data) + len(self._held)
+            elif not self._staged:
+                return self.upload
+            self._staged = False
+            self._count(writing=False)
+            return self.upload
 
     def __enter__(self) -> Self:
         return self
@@ -250,7 +272,8 @@ class _Session:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        pass
+        with self._store._lock, contextlib.suppress(RequestError):
+            self._entry.slot = ledger.leave(self._entry.slot, generation=self._generation)
 
 
 class _Claim:
@@ -258,14 +281,14 @@ class _Claim:
         self._store = store
         self._entry = entry
         self._is_known = is_known
-        self._is_held = entry.claimed
+        self._generation = entry.slot.generation
         self.upload = entry.upload
 
-    def _change(self, state: State, expires_at: float | None, **others: Any) -> None:
-        self.upload = replace(
-            self._entry.upload, state=state, expires_at=expires_at, since=self._store._clock(), **others
-        )
-        self._entry.upload = self.upload
+    def _change(self, slot: Slot, **words: object) -> None:
+        self._entry.slot = slot
+        self._entry.record = replace(self._entry.record, **words)  # type: ignore[arg-type]
+        self._generation = slot.generation
+        self.upload = self._entry.upload
 
     def open(self) -> BinaryIO:
         return io.BytesIO(self._entry.data)
@@ -273,46 +296,50 @@ class _Claim:
     def digest(self) -> Upload:
         with self._store._lock:
             digests = tuple((name, hashlib.new(name, self._entry.data).digest()) for name in self.upload.hashes)
-            self.upload = self._entry.upload = replace(self._entry.upload, digests=digests)
+            self._change(self._entry.slot, digests=digests)
             return self.upload
 
     def begin(self, is_last: bool = False) -> Upload:
         with self._store._lock:
-            now = self._entry.upload
             self._change(
-                State.HANDING_OVER,
-                now.expires_at,
-                attempts=now.attempts + 1,
-                is_known=now.is_known or self._is_known,
-                is_aside=is_last,
+                ledger.begin(
+                    self._entry.slot,
+                    generation=self._generation,
+                    now=self._store._clock(),
+                    is_known=self._is_known,
+                    is_last=is_last,
+                )
             )
             return self.upload
 
     def accept(self, answer: Response | None = None) -> None:
-        if not self._is_held:
-            return
         with self._store._lock:
-            expires_at = self._store._clock() + self._store._completed_keep
-            self._change(State.ACCEPTED, expires_at, answer=answer, error=None, is_aside=False)
+            if self._entry.claim is not self:
+                return
+            self._decide(ledger.accept, answer)
             if not self._store._keep_finished:
                 self._entry.data.clear()
-            self.release()
-            if not self._store._completed_keep:
+            if not self._store._lifetimes.completed_keep:
                 with contextlib.suppress(UploadNotFound):
                     self._store.remove(self.upload.id)
 
     def reject(self, answer: Response | None = None) -> None:
-        if not self._is_held:
-            return
         with self._store._lock:
-            expires_at = self._store._clock() + self._store._rejected_keep
-            self._change(State.REJECTED, expires_at, answer=answer, error=None, is_aside=False)
-            self.release()
+            if self._entry.claim is self:
+                self._decide(ledger.reject, answer)
+
+    def _decide(self, decide: Callable[..., Slot], answer: Response | None) -> None:
+        lifetimes = self._store._lifetimes
+        slot = decide(self._entry.slot, generation=self._generation, now=self._store._clock(), lifetimes=lifetimes)
+        self._change(slot, answer=answer, error=None)
+        self._entry.claim = None
 
     def release(self, error: str | None = None) -> None:
-        if not self._is_held:
-            return
         with self._store._lock:
-            if self._entry.upload.state == State.HANDING_OVER:
-                self._change(State.COMPLETE, self._entry.upload.expires_at, error=error)
-            self._is_held = self._entry.claimed = False
+            if self._entry.claim is not self:
+                return
+            self._entry.claim = None
+            before = self._entry.slot
+            slot = ledger.release(before, generation=self._generation, now=self._store._clock())
+            if slot is not before:
+                self._change(slot, error=error)

@@ -23,7 +23,7 @@ from tus.errors import TusException
 from tus.filesystem.io import FLAGS, copy_file, sync_directory, unlink, write_at
 from tus.models import Upload
 from tus.stores.directory import record_format as sidecar
-from tus.stores.directory.record_format import Slot
+from tus.stores.slots import Slot
 
 _CANNOT_LINK = frozenset({errno.EXDEV, errno.EMLINK, errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS})
 _PREFIX = ".tus-adopting-"
@@ -153,7 +153,8 @@ def _bring(directory: str, target: str, data: str | None) -> How:
 
 def _write_sidecar(directory: str, target: str, upload: Upload, owner: tuple[int, int]) -> bool:
     """Make the side-car appear, whole; False if there is one."""
-    packed = sidecar.pack(upload, Slot(0, 0, upload.offset, upload.length, upload.state, upload.expires_at))
+    slot = Slot(offset=upload.offset, length=upload.length, state=upload.state, expires_at=upload.expires_at)
+    packed = sidecar.pack(upload, slot)
     with _draft(directory) as (fd, draft):
         if write_at(fd, 0, packed) < len(packed):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

@@ -5,14 +5,16 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 from tus.errors import RequestError, StorageFull, UploadGone
 from tus.filesystem.io import open_reading, sync, sync_directory, unlink
 from tus.models import Response, State, Upload
+from tus.stores import ledger
 from tus.stores.directory.data_lock import lock_data, unlock_data
 from tus.stores.directory.digests import finished
 from tus.stores.directory.record import Policy, SideCar, read_upload
+from tus.stores.slots import Slot
 
 _PENDING = (State.COMPLETE, State.HANDING_OVER)
 
@@ -34,6 +36,7 @@ class DirectoryClaim:
         self._data_fd: int | None = None
         self._process = os.getpid()
         self._is_known = record.is_known
+        self._generation = -1
         try:
             self.upload = car.look(record)
             if self.upload.state in _PENDING:
@@ -53,6 +56,7 @@ class DirectoryClaim:
                 raise
             return
         self.upload = self._car.look(record)  # it may have been accepted before the lock was ours
+        self._generation = self._car.slot.generation
         if self.upload.state in _PENDING:
             self.make_durable()
 
@@ -72,25 +76,21 @@ class DirectoryClaim:
         return self.upload
 
     def begin(self, is_last: bool = False) -> Upload:
-        slot = self._car.slot
+        now = self._policy.clock()
         self._change(
-            State.HANDING_OVER,
-            slot.expires_at,
-            is_known=slot.is_known or self._is_known,
-            attempts=slot.attempts + 1,
-            since=self._policy.clock(),
-            is_aside=is_last,
+            lambda slot: ledger.begin(
+                slot, generation=self._generation, now=now, is_known=self._is_known, is_last=is_last
+            )
         )
         return self.upload
 
     def accept(self, answer: Response | None = None) -> None:
         if self._data_fd is None:
             return
-        keep = self._policy.completed_keep
-        self._end(State.ACCEPTED, keep, answer)
+        self._end(ledger.accept, answer)
         if not self._policy.keep_finished:
             unlink(self._car.path)
-        if not keep:
+        if not self._policy.lifetimes.completed_keep:
             unlink(self._car.path + ".tus")
         self.release()
         self._ended(self.upload)
@@ -98,34 +98,33 @@ class DirectoryClaim:
     def reject(self, answer: Response | None = None) -> None:
         if self._data_fd is None:
             return
-        self._end(State.REJECTED, self._policy.rejected_keep, answer)
+        self._end(ledger.reject, answer)
         self.release()
         self._ended(self.upload)
 
-    def _end(self, state: State, keep: float, answer: Response | None) -> None:
-        now = self._policy.clock()
-        says_nothing = answer is None or (state == State.ACCEPTED and not answer.headers and not answer.body)
+    def _end(self, decide: Callable[..., Slot], answer: Response | None) -> None:
+        now, lifetimes = self._policy.clock(), self._policy.lifetimes
+        is_accepted = decide is ledger.accept
+        says_nothing = answer is None or (is_accepted and not answer.headers and not answer.body)
         outcome = None if says_nothing and self.upload.attempts <= 1 else (None, answer)  # else it covers an error
-        self._change(state, now + keep, outcome, since=now, is_aside=False)
+        self._change(lambda slot: decide(slot, generation=self._generation, now=now, lifetimes=lifetimes), outcome)
         if self._policy.fsync != "none":
             sync(self._car.fd)
 
     def _change(
-        self,
-        state: State,
-        expires_at: float | None,
-        outcome: tuple[str | None, Response | None] | None = None,
-        **others: Any,
+        self, transition: Callable[[Slot], Slot], outcome: tuple[str | None, Response | None] | None = None
     ) -> None:
         car = self._car
         car.lock()
         try:
+            slot = transition(car.slot)
             if outcome is not None:
                 with suppress(StorageFull):  # only words would be lost
                     car.write_outcome(*outcome)  # first, because the slot is what counts
-            car.end(state, expires_at, **others)
+            car.change(slot)
         finally:
             car.unlock()
+        self._generation = slot.generation
         self.upload = car.upload(self.upload)
 
     def release(self, error: str | None = None) -> None:
@@ -134,10 +133,9 @@ class DirectoryClaim:
             return
         try:
             if self._data_fd is not None and self._car.slot.state == State.HANDING_OVER:
-                slot = self._car.slot
-                with suppress(RequestError, OSError):  # then whoever comes next finds that nobody has the lock
-                    since = self._policy.clock()
-                    self._change(State.COMPLETE, slot.expires_at, (error, None), since=since)
+                now = self._policy.clock()
+                with suppress(RequestError, OSError):  # the next claim then finds that no process has the lock
+                    self._change(lambda slot: ledger.release(slot, generation=self._generation, now=now), (error, None))
         finally:
             if self._data_fd is not None:
                 unlock_data(self._data_fd)

@@ -6,13 +6,13 @@ import contextlib
 import os
 from collections.abc import Sequence
 
-from tus.errors import BadRequest, StorageFull, UploadGone, UploadNotFound
+from tus.errors import StorageFull, UploadGone, UploadNotFound
 from tus.filesystem.io import copy_file, translated, write_at
 from tus.models import State, Upload
+from tus.stores import ledger
 from tus.stores.directory import record_format as sidecar
 from tus.stores.directory.data_lock import lock_data, unlock_data
 from tus.stores.directory.record import Policy, SideCar, open_sidecar, read_all
-from tus.stores.interface import MAX_WATCHERS, TOO_MANY_WATCHERS
 
 
 class Joining:
@@ -31,9 +31,7 @@ class Joining:
         with SideCar(self._path(part_id), self._policy) as car:
             data = read_all(car.fd)
             watchers = sidecar.unpack_watchers(data)
-            if final_id not in watchers:
-                if len(watchers) >= MAX_WATCHERS:
-                    raise BadRequest(TOO_MANY_WATCHERS)
+            if len(ledger.watch(watchers, final_id)) > len(watchers):
                 end = sidecar.record_end(data) + len(watchers) * sidecar.WATCHER_SIZE
                 if write_at(car.fd, end, final_id.encode()) < sidecar.WATCHER_SIZE:
                     raise StorageFull()
@@ -43,8 +41,7 @@ class Joining:
         final = self.load(final_id)
         for upload_id in (final_id, *final.parts):
             with contextlib.suppress(UploadNotFound, UploadGone), SideCar(self._path(upload_id), self._policy) as car:
-                if car.slot.state in (State.RECEIVING, State.COMPLETE):
-                    car.prolong()
+                car.change(ledger.prolong(car.slot, now=self._policy.clock(), lifetimes=self._policy.lifetimes))
 
     def finals_of(self, part_id: str) -> Sequence[str]:
         fd = open_sidecar(self._path(part_id), os.O_RDONLY)
@@ -85,7 +82,8 @@ class Joining:
         else:
             car.lock()
             try:
-                car.count(data_fd, end, end, car.slot.generation + 1)
+                now = self._policy.clock()
+                car.count(data_fd, ledger.join(car.slot, size=end, now=now, lifetimes=self._policy.lifetimes))
             finally:
                 car.unlock()
         finally:

@@ -19,6 +19,7 @@ from tus.events import Ended, emit
 from tus.filesystem.io import FLAGS
 from tus.filesystem.locks import lock, unlock
 from tus.models import State, Upload, is_upload_id
+from tus.stores import ledger
 from tus.stores.directory.data_lock import lock_data, unlock_data
 from tus.stores.directory.quota import Counts, Quota, counted_size
 from tus.stores.directory.record import Policy, SideCar, finish_removal, open_sidecar, read_upload
@@ -90,8 +91,9 @@ class Sweep:
                 held.callback(unlock_data, lock_data(path))  # somebody may be handing it over just now
             car = held.enter_context(SideCar(path, self.policy))
             upload = car.upload(upload)
-            lost = is_lost(path, upload, self.policy.clock())
-            if not lost and not upload.has_expired(self.policy.clock()):
+            now = self.policy.clock()
+            lost = is_lost(path, upload, now)
+            if not lost and not ledger.has_expired(car.slot, now=now, is_partial=upload.is_partial):
                 return  # it has gone on while we looked
             if not lost and upload.state == State.HANDING_OVER and not os.path.lexists(path):
                 return  # the application has moved it away just now

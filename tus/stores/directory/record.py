@@ -13,17 +13,18 @@ import os
 import stat
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import Any, Self
+from dataclasses import dataclass
+from typing import Self
 
-from tus.converters import Fsync
 from tus.errors import OffsetMismatch, StorageFull, UploadGone, UploadNotFound
 from tus.filesystem.io import FLAGS, sync, translated, unlink, write_at
 from tus.filesystem.locks import lock, unlock
-from tus.models import IETF, Response, State, Upload
+from tus.models import Fsync, Response, State, Upload
+from tus.stores import ledger
 from tus.stores.directory import record_format as sidecar
-from tus.stores.directory.record_format import RECORD_HEAD_END, SLOT_SIZE, SLOTS_SIZE, Damaged, Slot
+from tus.stores.directory.record_format import RECORD_HEAD_END, SLOT_SIZE, SLOTS_SIZE, Damaged
 from tus.stores.directory.space import Space
+from tus.stores.slots import Lifetimes, Slot, upload_of
 
 _LARGEST = 16 << 20  # bytes; more is no side-car, whatever it is called
 _FIRST_READ = 4096  # bytes; nearly every side-car in one system call
@@ -35,39 +36,32 @@ class Policy:
 
     Attributes:
         fsync: see :mod:`tus.stores.directory.store`.
-        lifetime: seconds after its last byte that an unfinished upload is kept; 0 means for ever.
-        completed_keep: seconds that the record of an accepted upload is kept.
-        keep_finished: whether its data is kept as long.
-        rejected_keep: seconds that a rejected upload is kept.
+        lifetimes: how long uploads are kept.
+        keep_finished: whether the data of an accepted upload is kept as long as its record.
         clock: seconds since 1970.
-        space: the room that uploads may take; None where that is not looked at.
+        space: the room that uploads may take; None if it is not limited.
     """
 
     fsync: Fsync
-    lifetime: float
-    completed_keep: float
+    lifetimes: Lifetimes
     keep_finished: bool
-    rejected_keep: float
     clock: Callable[[], float]
     space: Space | None = None
 
-    def expiry(self, now: float) -> float | None:
-        """When an upload expires that gets a byte now."""
-        return now + self.lifetime if self.lifetime else None
+    def as_far_as_stored(self, record: Upload, slot: Slot, size: int) -> Slot:
+        """Return where an upload goes on, given the size of its data.
 
-    def as_far_as_stored(self, upload: Upload, size: int) -> Upload:
-        """The upload, given the size of its data: after the machine died a file may be shorter than its record.
+        After the machine crashed a file may be shorter than its record.
 
         Raises:
             UploadGone: that must not happen under this policy, or cannot be mended by sending the rest again.
         """
-        if size >= upload.offset:
-            return upload
-        # An offset of the IETF protocol never decreases.
-        never = upload.is_final or upload.state == State.REJECTED or upload.protocol == IETF
+        if size >= slot.offset:
+            return slot
+        never = record.is_final or slot.state == State.REJECTED or record.offset_is_final
         if self.fsync == "always" or never:
             raise UploadGone("Data of this upload was lost; create a new one.")
-        return replace(upload, offset=size, state=State.RECEIVING, digests=())
+        return ledger.shorten(slot, size)
 
 
 class SideCar:
@@ -143,7 +137,7 @@ class SideCar:
 
     def upload(self, record: Upload) -> Upload:
         """The upload as it was read last, given what creation fixed."""
-        return sidecar.with_slot(record, self.slot, self.path)
+        return upload_of(record, self.slot, self.path)
 
     def open_data(self, record: Upload, offset: int, length: int | None) -> int:
         """Open the data for writing; the caller holds the lock.
@@ -158,7 +152,7 @@ class SideCar:
             OffsetMismatch: the upload does not go on at this offset.
             UploadGone: the data is lost.
         """
-        if self.slot.state in (State.ACCEPTED, State.REJECTED):  # whose data may be gone because it was taken
+        if self.slot.state in (State.ACCEPTED, State.REJECTED):  # the application may have taken the data
             raise OffsetMismatch(self.slot.offset)
         try:
             fd = os.open(self.path, os.O_WRONLY | FLAGS)
@@ -169,13 +163,13 @@ class SideCar:
             if not stat.S_ISREG(status.st_mode):
                 raise UploadGone("The data of this upload is no file any more; create a new one.")
             size = status.st_size
-            stands = self._policy.as_far_as_stored(self.upload(record), size)
-            if stands.offset != offset or stands.state != State.RECEIVING:
-                raise OffsetMismatch(stands.offset)
+            slot = self._policy.as_far_as_stored(record, self.slot, size)
+            ledger.check_offset(slot, offset)
+            self.slot = slot
             if size > offset:
-                # Bytes that were never counted. A staged session that is still open means to count them: it is ended
-                # first, because whoever overwrites them may die before anything else tells it.
-                self.end_session()
+                # Bytes that were never counted. A staged session that is still open means to count them: end it first,
+                # because a process that overwrites them may crash before it writes another slot.
+                self.change(ledger.fence(slot))
                 self.truncate(fd)
             self._make_room(fd, length)
         except BaseException:
@@ -197,61 +191,18 @@ class SideCar:
         if self._policy.space is not None:
             self._policy.space.restore(data_fd, self.slot.length)
 
-    def count(
-        self,
-        data_fd: int,
-        offset: int,
-        length: int | None,
-        generation: int,
-        writing: bool = False,
-        is_known: bool = False,
-        completes: bool = True,
-    ) -> None:
-        """Take stored bytes down; the last byte and "complete" are one write. The caller holds the lock.
+    def count(self, data_fd: int, slot: Slot) -> None:
+        """Write the next slot, which counts bytes of the data. The caller holds the lock.
 
         Args:
-            data_fd: the data, open for writing.
-            offset: bytes that are stored.
-            length: the upload's length, if known.
-            generation: the session that has stored them.
-            writing: whether that goes on.
-            is_known: whether that shows that a client knows of the upload.
-            completes: whether it is complete where they reach its length.
+            data_fd: the data, open for writing; the bytes are in it.
+            slot: what a transition of :mod:`tus.stores.ledger` gave.
         """
-        if self._policy.fsync == "always":
+        if self.is_synced:
             sync(data_fd)
-        now = self._policy.clock()
-        state, since = (State.COMPLETE, now) if completes and offset == length else (State.RECEIVING, 0.0)
-        writing = writing and state == State.RECEIVING
-        is_known = is_known or self.slot.is_known
-        expires_at = self._policy.expiry(now)
-        self.change(
-            Slot(self.slot.sequence + 1, generation, offset, length, state, expires_at, writing, is_known, 0, since)
-        )
-        if self._policy.fsync == "always":
+        self.change(slot)
+        if self.is_synced:
             sync(self.fd)
-
-    def stop_writing(self) -> None:
-        """Take down that the session has ended, if that is not known. The caller holds the lock."""
-        if self.slot.writing:
-            self.change(replace(self.slot, sequence=self.slot.sequence + 1, writing=False))
-
-    def end_session(self) -> None:
-        """End the session that may be open. The caller holds the lock."""
-        self.end(self.slot.state, self.slot.expires_at)
-
-    def prolong(self) -> None:
-        """Let the upload live as long as one that gets a byte now. The caller holds the lock."""
-        expires_at = self._policy.expiry(self._policy.clock())
-        self.change(replace(self.slot, sequence=self.slot.sequence + 1, expires_at=expires_at))
-
-    def tell(self) -> None:
-        """Take down that a client knows of the upload. The caller holds the lock."""
-        self.change(replace(self.slot, sequence=self.slot.sequence + 1, is_known=True))
-
-    def end(self, state: State, expires_at: float | None = None, **others: Any) -> None:
-        """Enter a state, and end the session that is open. The caller holds the lock."""
-        self.change(self.slot.entering(state, expires_at, **others))
 
     def write_outcome(self, error: str | None, answer: Response | None) -> None:
         """Take down what came of a hand-over. The caller holds the lock."""
@@ -261,10 +212,12 @@ class SideCar:
             raise StorageFull()
 
     def change(self, slot: Slot) -> None:
-        """Write the next slot. The caller holds the lock."""
-        packed = slot.pack()
-        self.write_slot(packed, slot.position)
-        self._slots = packed + self._slots[SLOT_SIZE:] if slot.position == 0 else self._slots[:SLOT_SIZE] + packed
+        """Write the next slot, if it differs from the last one. The caller holds the lock."""
+        if slot is self.slot:
+            return
+        packed, position = sidecar.pack_slot(slot), sidecar.position_of(slot)
+        self.write_slot(packed, position)
+        self._slots = packed + self._slots[SLOT_SIZE:] if position == 0 else self._slots[:SLOT_SIZE] + packed
         self.slot = slot
 
     def write_slot(self, packed: bytes, position: int) -> None:
@@ -279,7 +232,7 @@ class SideCar:
 
         Whoever has the side-car open learns it from the slot. It is unlinked last, being what names the data ours.
         """
-        self.end(State.TERMINATED)
+        self.change(ledger.terminate(self.slot))
         unlink(self.path)
         unlink(self.path + ".tus")
 
@@ -321,7 +274,7 @@ def read_upload(fd: int, path: str) -> Upload:
     for _ in range(3):  # without a lock one can meet a side-car that is being created
         try:
             data = read_all(fd)
-            upload = sidecar.with_slot(sidecar.unpack_record(data), sidecar.unpack_slots(data), path)
+            upload = upload_of(sidecar.unpack_record(data), sidecar.unpack_slots(data), path)
             if upload.hashes:
                 upload = sidecar.with_digests(upload, data)
             is_decided = upload.attempts or upload.state == State.REJECTED  # perhaps before anybody was asked

@@ -12,12 +12,14 @@ renamed or replaced: locks are taken on it, and a lock on a file that was replac
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from struct import Struct
+from typing import Any
 from zlib import crc32
 
 from tus.checksums import RUNNING, Hashed
 from tus.models import Response, State, Upload
+from tus.stores.slots import Slot
 
 SLOT_SIZE = 64
 SLOTS_SIZE = 2 * SLOT_SIZE
@@ -45,114 +47,62 @@ class Damaged(Exception):
     """The bytes are not those of a whole side-car."""
 
 
-@dataclass(frozen=True, slots=True)
-class Slot:
-    """Where an upload stands.
+def pack_slot(slot: Slot) -> bytes:
+    """Return the 64 bytes of a slot."""
+    flags = (_WRITING if slot.writing else 0) | (0 if slot.is_known else _UNKNOWN) | (_ASIDE if slot.is_aside else 0)
+    packed = _SLOT.pack(
+        _SLOT_MAGIC,
+        slot.state,
+        flags,
+        slot.sequence,
+        slot.generation,
+        slot.offset,
+        -1 if slot.length is None else slot.length,
+        slot.expires_at or 0.0,
+        slot.attempts,
+        slot.since,
+    )
+    return packed + _CRC.pack(crc32(packed))
 
-    Attributes:
-        sequence: grows by one with each change; its parity is the slot's place in the file.
-        generation: grows by one with each append session, so that an older one can tell that it was replaced.
-        offset: bytes stored and counted.
-        length: bytes announced, or None.
-        state: see :class:`State`.
-        expires_at: in seconds since 1970, or None.
-        writing: whether a session is open, or has died. Nothing depends on it; it lets a takeover be seen as one.
-        is_known: see :class:`Upload`, as for the rest.
-    """
 
-    sequence: int
-    generation: int
-    offset: int
-    length: int | None
-    state: State
-    expires_at: float | None
-    writing: bool = False
-    is_known: bool = True
-    attempts: int = 0
-    since: float = 0.0
-    is_aside: bool = False
-
-    def pack(self) -> bytes:
-        """The 64 bytes of this slot."""
-        length = -1 if self.length is None else self.length
-        packed = _SLOT.pack(
-            _SLOT_MAGIC,
-            self.state,
-            (_WRITING if self.writing else 0) | (0 if self.is_known else _UNKNOWN) | (_ASIDE if self.is_aside else 0),
-            self.sequence,
-            self.generation,
-            self.offset,
-            length,
-            self.expires_at or 0.0,
-            self.attempts,
-            self.since,
-        )
-        return packed + _CRC.pack(crc32(packed))
-
-    def entering(
-        self,
-        state: State,
-        expires_at: float | None,
-        is_known: bool | None = None,
-        attempts: int | None = None,
-        since: float | None = None,
-        is_aside: bool | None = None,
-    ) -> Slot:
-        """The next slot, in another state and without a session; what is None stays as it is."""
-        # Written out: dataclasses.replace() takes as long as the system calls around it.
-        return Slot(
-            self.sequence + 1,
-            self.generation + 1,
-            self.offset,
-            self.length,
-            state,
-            expires_at,
-            False,
-            self.is_known if is_known is None else is_known,
-            self.attempts if attempts is None else attempts,
-            self.since if since is None else since,
-            self.is_aside if is_aside is None else is_aside,
-        )
-
-    @property
-    def position(self) -> int:
-        """Where in the file it is written."""
-        return SLOT_SIZE * (self.sequence & 1)
+def position_of(slot: Slot) -> int:
+    """Return where in the file a slot is written."""
+    return SLOT_SIZE * (slot.sequence & 1)
 
 
 def unpack_slots(data: bytes) -> Slot:
-    """The slot that holds.
+    """Return the slot that holds.
 
     Raises:
         Damaged: neither slot is whole.
     """
-    best: Slot | None = None
+    best: tuple[Any, ...] | None = None
     for start in (0, SLOT_SIZE):
         packed = data[start : start + _SLOT.size]
-        if data[start + _SLOT.size : start + SLOT_SIZE] != _CRC.pack(crc32(packed)):
-            continue
-        magic, state, flags, sequence, generation, offset, length, expires_at, attempts, since = _SLOT.unpack(packed)
-        if magic == _SLOT_MAGIC and state in _STATES and (best is None or sequence > best.sequence):
-            best = Slot(
-                sequence,
-                generation,
-                offset,
-                None if length < 0 else length,
-                _STATES[state],
-                expires_at or None,
-                bool(flags & _WRITING),
-                not flags & _UNKNOWN,
-                attempts,
-                since,
-                bool(flags & _ASIDE),
-            )
+        if data[start + _SLOT.size : start + SLOT_SIZE] == _CRC.pack(crc32(packed)):
+            fields = _SLOT.unpack(packed)
+            if fields[0] == _SLOT_MAGIC and fields[1] in _STATES and (best is None or fields[3] > best[3]):
+                best = fields
     if best is None:
         raise Damaged("neither slot of the side-car is whole")
-    return best
+    _, state, flags, sequence, generation, offset, length, expires_at, attempts, since = best
+    return Slot(
+        sequence=sequence,
+        generation=generation,
+        offset=offset,
+        length=None if length < 0 else length,
+        state=_STATES[state],
+        expires_at=expires_at or None,
+        writing=bool(flags & _WRITING),
+        is_known=not flags & _UNKNOWN,
+        attempts=attempts,
+        since=since,
+        is_aside=bool(flags & _ASIDE),
+    )
 
 
 def pack(upload: Upload, slot: Slot) -> bytes:
-    """A whole new side-car."""
+    """Return a whole new side-car."""
     fields = {
         "id": upload.id,
         "created_at": upload.created_at,
@@ -169,7 +119,7 @@ def pack(upload: Upload, slot: Slot) -> bytes:
         fields["hashes"] = upload.hashes
         fields["announced"] = [(algorithm, digest.hex()) for algorithm, digest in upload.announced]
     record = json.dumps(fields).encode()
-    slots = slot.pack() + bytes(SLOT_SIZE) if slot.position == 0 else bytes(SLOT_SIZE) + slot.pack()
+    slots = pack_slot(slot) + bytes(SLOT_SIZE) if position_of(slot) == 0 else bytes(SLOT_SIZE) + pack_slot(slot)
     return slots + _RECORD_HEAD.pack(magic, len(record), crc32(record)) + record + room
 
 
@@ -217,34 +167,6 @@ def unpack_record(data: bytes) -> Upload:
         )
     except (ValueError, KeyError, TypeError):
         raise Damaged("the creation record is not one of this version") from None
-
-
-def with_slot(upload: Upload, slot: Slot, path: str | None) -> Upload:
-    """The upload as the slot has it, with the path of its data."""
-    return Upload(  # written out: dataclasses.replace() takes four times as long
-        id=upload.id,
-        offset=slot.offset,
-        length=slot.length,
-        raw_metadata=upload.raw_metadata,
-        concat=upload.concat,
-        parts=upload.parts,
-        state=slot.state,
-        created_at=upload.created_at,
-        expires_at=slot.expires_at,
-        path=path,
-        principal=upload.principal,
-        is_known=slot.is_known,
-        attempts=slot.attempts,
-        since=slot.since,
-        is_aside=slot.is_aside,
-        error=upload.error,
-        answer=upload.answer,
-        service=upload.service,
-        protocol=upload.protocol,
-        hashes=upload.hashes,
-        announced=upload.announced,
-        digests=upload.digests,
-    )
 
 
 def room_start(data: bytes) -> int:

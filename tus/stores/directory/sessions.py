@@ -13,6 +13,7 @@ from tus.errors import StorageFull, UploadGone, UploadLocked, UploadReplaced
 from tus.events import Fenced, TakenOver, emit
 from tus.filesystem.io import write_at
 from tus.models import Block, Upload
+from tus.stores import ledger
 from tus.stores.directory.digests import CATCH_UP, Digesting
 from tus.stores.directory.record import Policy, SideCar
 
@@ -29,6 +30,7 @@ class DirectorySession:
     ) -> None:
         self._staged = staged
         self._completes = completes
+        self._policy = policy
         self._is_fenced = False
         self.ended: Callable[[Upload, int], None] = lambda upload, gained: None
         self._start = offset
@@ -38,22 +40,22 @@ class DirectorySession:
             undo.callback(car.close)
             car.lock()
             try:
+                is_takeover = car.slot.writing
                 self._data_fd = car.open_data(record, offset, length)
                 undo.callback(os.close, self._data_fd)
-                is_takeover = car.slot.writing
-                self._length = car.slot.length if length is None else length
-                self._generation = car.slot.generation + 1
-                # A staged session changes nothing that a client can see, not even the length, until it is committed.
-                known = car.slot.length if staged else self._length
-                car.count(
-                    self._data_fd,
-                    offset,
-                    known,
-                    self._generation,
-                    writing=True,
+                opened = ledger.open(
+                    car.slot,
+                    offset=offset,
+                    length=length,
+                    now=policy.clock(),
+                    lifetimes=policy.lifetimes,
                     is_known=record.is_known,
+                    staged=staged,
                     completes=completes,
                 )
+                car.count(self._data_fd, opened)
+                self._length = car.slot.length if length is None else length
+                self._generation = opened.generation
                 self._digesting = Digesting(car, record, offset, CATCH_UP) if record.hashes else None
             finally:
                 car.unlock()
@@ -103,9 +105,17 @@ class DirectorySession:
         return self._is_latest()
 
     def _count(self, writing: bool) -> None:
-        self._car.count(
-            self._data_fd, self._offset, self._length, self._generation, writing=writing, completes=self._completes
+        counted = ledger.count(
+            self._car.slot,
+            generation=self._generation,
+            offset=self._offset,
+            length=self._length,
+            now=self._policy.clock(),
+            lifetimes=self._policy.lifetimes,
+            completes=self._completes,
+            writing=writing,
         )
+        self._car.count(self._data_fd, counted)
 
     def commit(self, ends: bool = False) -> Upload:
         ends = ends and self._length is None
@@ -162,6 +172,6 @@ class DirectorySession:
                 self._check_generation()
                 if self._staged:
                     self._car.truncate(self._data_fd)
-                self._car.stop_writing()
+                self._car.change(ledger.leave(self._car.slot, generation=self._generation))
             finally:
                 self._car.unlock()

@@ -32,12 +32,12 @@ from typing import BinaryIO
 if sys.platform == "win32":  # pragma: no cover
     raise ImportError("tus.stores.directory needs a POSIX system such as Linux or macOS; Windows has no flock().")
 
-from tus.converters import Fsync
 from tus.errors import OptionError, StorageFull, StorageUnavailable, UploadGone, UploadLocked, UploadNotFound
 from tus.events import TakenOver, emit
 from tus.filesystem.io import FLAGS, open_reading, sync_directory, translated, write_at
 from tus.filesystem.locks import LIMIT, check_locks_work
-from tus.models import Block, State, Upload, is_upload_id
+from tus.models import Block, Fsync, State, Upload, is_upload_id
+from tus.stores import ledger
 from tus.stores.directory import expiry
 from tus.stores.directory import record_format as sidecar
 from tus.stores.directory.claims import DirectoryClaim
@@ -46,10 +46,10 @@ from tus.stores.directory.data_lock import LONGEST_HAND_OVER, is_held, lock_data
 from tus.stores.directory.digests import Digesting
 from tus.stores.directory.quota import Limits, Quota, counted_size
 from tus.stores.directory.record import Policy, SideCar, open_sidecar, read_upload
-from tus.stores.directory.record_format import Slot
 from tus.stores.directory.sessions import DirectorySession
 from tus.stores.directory.space import Space
 from tus.stores.interface import Statistics
+from tus.stores.slots import Lifetimes, Slot, upload_of
 
 _COUNTS = f".tus-counts-{os.geteuid()}"  # a directory can be shared by several users
 _CREATION = 1.0  # seconds that making an upload's two files may take
@@ -106,7 +106,8 @@ class DirectoryStore(Joining):
         self.directory = directory
         self._prefix = os.path.join(directory, "")
         space = Space(directory, keep_free) if keep_free else None
-        self._policy = Policy(fsync, lifetime, completed_keep, keep_finished, rejected_keep, clock, space)
+        lifetimes = Lifetimes(lifetime=lifetime, completed_keep=completed_keep, rejected_keep=rejected_keep)
+        self._policy = Policy(fsync, lifetimes, keep_finished, clock, space)
         self._quota = Quota(self._prefix + _COUNTS, limits, self._counted) if limits else None
 
     def _path(self, upload_id: str) -> str:
@@ -129,10 +130,14 @@ class DirectoryStore(Joining):
             size = os.stat(path, follow_symlinks=False).st_size
         except FileNotFoundError:
             return self._without_data(path)
-        return self._policy.as_far_as_stored(upload, size)
+        if size >= upload.offset:
+            return upload
+        # What is known of its hand-over and its digests was about the bytes that are lost.
+        slot = self._policy.as_far_as_stored(upload, Slot(offset=upload.offset, state=upload.state), size)
+        return replace(upload, offset=slot.offset, state=slot.state, since=slot.since, digests=())
 
     def _given_up(self, path: str) -> Upload:
-        """What an upload is that somebody has had the lock of: his last word, or that he has died."""
+        """Return an upload whose lock was held a moment ago: what its holder recorded, or COMPLETE if it crashed."""
         upload = self._record(path)
         if upload.state != State.HANDING_OVER:
             return upload
@@ -190,12 +195,15 @@ class DirectoryStore(Joining):
         """The upload, and whether it is new."""
         upload_id = draft.id or secrets.token_hex(16)
         path = self._path(upload_id)
-        done = draft.length == 0 and not draft.is_final
-        state = State.COMPLETE if done else State.RECEIVING
         now = self._policy.clock()
-        since = now if done else 0.0
-        slot = Slot(0, 0, 0, draft.length, state, self._policy.expiry(now), is_known=draft.is_known, since=since)
-        upload = sidecar.with_slot(replace(draft, id=upload_id, created_at=now), slot, path)
+        slot = ledger.create(
+            length=draft.length,
+            now=now,
+            lifetimes=self._policy.lifetimes,
+            is_known=draft.is_known,
+            is_final=draft.is_final,
+        )
+        upload = upload_of(replace(draft, id=upload_id, created_at=now), slot, path)
         has_data = False
         # The side-car comes first: data without one would be a file that nobody knows to be ours.
         try:
@@ -318,15 +326,17 @@ class DirectoryStore(Joining):
             try:
                 digesting = Digesting(car, upload, offset) if upload.hashes else None
                 written = write_at(data_fd, offset, block)
-                settled = car.slot.length if length is None else length
-                car.count(
-                    data_fd,
-                    offset + written,
-                    settled,
-                    car.slot.generation + 1,
+                counted = ledger.append(
+                    car.slot,
+                    offset=offset,
+                    end=offset + written,
+                    length=length,
+                    now=self._policy.clock(),
+                    lifetimes=self._policy.lifetimes,
                     is_known=upload.is_known,
                     completes=completes,
                 )
+                car.count(data_fd, counted)
                 if digesting is not None:
                     digesting.update((block,), written)
                     digests = digesting.keep()
@@ -342,8 +352,7 @@ class DirectoryStore(Joining):
     def fence(self, upload: Upload) -> Upload:
         with SideCar(self._path(upload.id), self._policy) as car:
             is_takeover = car.slot.writing
-            if car.slot.state == State.RECEIVING:
-                car.end_session()
+            car.change(ledger.fence(car.slot))
         if is_takeover:
             emit(TakenOver(car.upload(upload)))
         return self.load(upload.id)
@@ -357,7 +366,7 @@ class DirectoryStore(Joining):
         try:
             if claim.upload.state in (State.RECEIVING, State.COMPLETE) and not claim.upload.is_known:
                 with SideCar(self._path(upload.id), self._policy) as car:
-                    car.tell()
+                    car.change(ledger.promise(car.slot))
                 claim.make_durable()
                 return car.upload(claim.upload)
             return claim.upload

@@ -15,7 +15,6 @@ import os
 import stat
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 
 from tus.errors import UploadGone, UploadLocked, UploadNotFound
 from tus.filesystem.io import FLAGS, unlink, write_at
@@ -36,7 +35,8 @@ from tus.stores.directory.fsck.diagnosis import (
     good_watchers,
 )
 from tus.stores.directory.record import open_sidecar, read_upload
-from tus.stores.directory.record_format import Slot, record_end
+from tus.stores.directory.record_format import pack_slot, position_of, record_end
+from tus.stores.slots import Slot
 
 __all__ = ["Finding", "Repair", "Severity", "check", "examine", "expired", "names"]
 
@@ -286,7 +286,7 @@ class _Examined:
 
     def _remove(self, fd: int, evidence: Evidence) -> None:
         if evidence.slot is not None:
-            self._change(fd, replace(evidence.slot, state=State.TERMINATED))
+            self._change(fd, evidence.slot._replace(state=State.TERMINATED))
         unlink(self._path)
         unlink(f"{self._path}.tus")
 
@@ -306,10 +306,10 @@ class _Examined:
         with open(self._path, "rb") as data:
             os.fsync(data.fileno())  # before it is counted, whatever the server's policy
         expires_at = slot.expires_at and max(slot.expires_at, self._clock() + _MORE_TIME)
-        self._change(fd, replace(slot, offset=evidence.size, state=State.RECEIVING, expires_at=expires_at))
+        self._change(fd, slot._replace(offset=evidence.size, state=State.RECEIVING, expires_at=expires_at))
 
     @staticmethod
     def _change(fd: int, slot: Slot) -> None:
         """Write the next slot, which ends the session that is open."""
-        slot = replace(slot, sequence=slot.sequence + 1, generation=slot.generation + 1, writing=False)
-        os.pwrite(fd, slot.pack(), slot.position)
+        slot = slot._replace(sequence=slot.sequence + 1, generation=slot.generation + 1, writing=False)
+        os.pwrite(fd, pack_slot(slot), position_of(slot))

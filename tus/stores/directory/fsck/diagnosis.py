@@ -15,8 +15,9 @@ from os import stat_result
 
 from tus.models import State, Upload, is_upload_id
 from tus.stores.directory import record_format as sidecar
-from tus.stores.directory.record_format import SLOT_SIZE, SLOTS_SIZE, WATCHER_SIZE, Damaged, Slot
-from tus.stores.interface import MAX_WATCHERS
+from tus.stores.directory.record_format import SLOT_SIZE, SLOTS_SIZE, WATCHER_SIZE, Damaged
+from tus.stores.ledger import MAX_WATCHERS
+from tus.stores.slots import Slot, upload_of
 
 #: No side-car is larger, in bytes; whatever is was not written by this package.
 LARGEST_SIDECAR = 16 * 2**20
@@ -246,7 +247,7 @@ def _impossible(slot: Slot) -> str | None:
 
 
 def _data(evidence: Evidence, slot: Slot, record: Upload) -> Iterator[Diagnosis]:
-    upload = sidecar.with_slot(record, slot, None)
+    upload = upload_of(record, slot)
     if slot.state == State.ACCEPTED:
         yield from _accepted(evidence, upload)
         return
