@@ -25,7 +25,7 @@ from tus.http.digests import format_digest, parse_digest
 from tus.models import State, Upload
 from tus.protocols.bodies import Body, Intake
 from tus.server.reception import Reception
-from tus.stores import hashing, open_store
+from tus.stores import hashing
 from tus.stores.directory import digests as digesting
 from tus.stores.directory import record_format as sidecar
 from tus.stores.directory.record import SideCar
@@ -593,7 +593,7 @@ def make(request, tmp_path):
 
 
 def record(subject, url):
-    return open_store(Options.build(**subject.options)).load(url.rpartition("/")[2])
+    return subject.stored().load(url.rpartition("/")[2])
 
 
 @needs_states

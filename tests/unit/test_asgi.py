@@ -365,6 +365,7 @@ def test_an_async_function_takes_the_file(tmp_path, backend):
     async def no(upload):
         raise Rejected("This is no picture.", 415)
 
+    subject.app.service.close()  # another one takes the files of this directory
     subject = made(tmp_path, backend, on_finished=no)
     assert subject.patch(subject.url(LENGTH), 0, DATA).status == 415
 
@@ -480,7 +481,7 @@ def test_in_the_background_it_is_called_on_the_loop(tmp_path, backend, taker):
         await send({"type": "http.response.body"})
 
     how = {"on_finished": on_finished} if taker == "function" else {"app": application}
-    subject = made(tmp_path, backend, handover="background", **how)
+    subject = made(tmp_path, backend, threads=True, handover="background", **how)
     url = subject.url(LENGTH)
     assert subject.patch(url, 0, DATA).status == 204
     deadline = time.monotonic() + 10

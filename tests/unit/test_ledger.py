@@ -388,7 +388,7 @@ def test_side_cars_have_the_bytes_that_they_always_had(tmp_path):
         return store.create(Upload(id=digit * 32, **fields))
 
     upload = create(
-        "1", length=9, raw_metadata="filename \xe4bc,flag", upload_path="/files", principal="ann", protocol="ietf"
+        "1", length=9, raw_metadata="filename \xe4bc,flag", service="/files", principal="ann", protocol="ietf"
     )
     see("created", upload)
     clock.now += 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 
+from tus.converters import is_async
 from tus.handover.attempt import Receiver
 from tus.handover.spool import Spool
 from tus.models import Response, Upload
@@ -38,11 +39,13 @@ class SpoolReceiver:
 
 
 def receiver_of(options: Options) -> Receiver | None:
-    """Return what the options name, None where the application takes the uploads.
+    """Return what the options name, None where the application takes the uploads, or an async function does.
 
     Raises:
         OptionError: the spool cannot be used.
     """
+    if is_async(options.on_finished):
+        return None  # its event loop calls it
     if options.on_finished is not None:
         return FunctionReceiver(options.on_finished)
     if not options.spool:
