@@ -17,7 +17,7 @@ from tus.adapters.wsgi import (
     full_path,
 )
 from tus.errors import OptionError
-from tus.models import IETF, Intent, Response, Upload
+from tus.models import Intent, Response, Upload
 from tus.options import Options
 from tus.protocols.handover import offered_method
 from tus.protocols.routing import is_under
@@ -139,7 +139,7 @@ def _call(app: WsgiApp, environ: Environ, claim: Claim, send_file: bool) -> Resp
     file = offer(WsgiAdapter(environ), claim, send_file)
     try:
         answer = _Answer(app, environ, file)
-        body = answer.settle(keep=claim.upload.protocol == IETF)  # which may change the rest
+        body = answer.settle(keep=claim.upload.keeps_answer)  # which may change the rest
         return Response(answer.status, answer.reason, answer.headers, body)
     except BaseException:
         file.close()

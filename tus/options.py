@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from difflib import get_close_matches
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any
 
 from tus.converters import (
@@ -50,7 +50,7 @@ Authorize = Callable[[Request, Intent, Upload], object]
 OnFinished = Callable[[Upload], object]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Options:
     """What an operator can decide. Build it by :meth:`build`, once, and share it.
 
@@ -151,15 +151,20 @@ class Options:
     webhook_events: frozenset[HookType] = frozenset(HookType) - {HookType.PRE_FINISH, HookType.PRE_TERMINATE}
     webhook_forward_headers: tuple[str, ...] = ()
 
-    @property
+    @cached_property
     def service_name(self) -> str:
         """The name of the service that has these options."""
         return self.name or self.upload_path or ""
 
-    @property
+    @cached_property
     def has_hooks(self) -> bool:
-        """Whether anybody is asked or told about the steps of an upload's life."""
+        """Whether there are hooks for the steps of an upload's life."""
         return bool(self.webhook) or self.hooks is not None
+
+    @cached_property
+    def asks(self) -> bool:
+        """Whether it must be asked what a request may do."""
+        return self.authorize is not None or bool(self.ask_app)
 
     @classmethod
     def build(cls, **values: object) -> Options:

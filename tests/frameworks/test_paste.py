@@ -447,7 +447,7 @@ def test_a_bad_value_fails_at_load_time(name, text, load):
 @pytest.mark.parametrize("name", ["max_sise", "Send_File", "expire", "tmp-file-dir"])
 def test_an_unknown_option_fails_at_load_time(name, load):
     with pytest.raises(
-        OptionError, match="is unknown(; did you mean [a-z_]+)?; known are tmp_file_dir, store"
+        OptionError, match=r"is unknown(; did you mean [a-z_]+)?; known are tmp_file_dir, store"
     ) as wrong:
         load(ini_with(**{name: "1"}))
     assert wrong.value.option == name

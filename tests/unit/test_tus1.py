@@ -33,6 +33,11 @@ TUS = {"Tus-Resumable": "1.0.0"}
 PATCH = TUS | {"Content-Type": "application/offset+octet-stream", "Upload-Offset": "0", "Content-Length": "4"}
 
 
+class HOOKS:
+    def pre_create(self, event):
+        return None
+
+
 def options(**values):
     return Options.build(tmp_file_dir="unused", upload_path="/files", **values)
 
@@ -106,21 +111,21 @@ def test_the_ids_of_parts(url, upload_id):
         ("HEAD", f"/files/{ID}", {}, tus1.Inspect(ID, may_download=False)),
         ("DELETE", f"/files/{ID}", TUS, tus1.Terminate(ID)),
         ("POST", f"/files/{ID}", TUS | {"X-HTTP-Method-Override": "DELETE"}, tus1.Terminate(ID)),
-        ("POST", "/files", TUS | {"Upload-Length": "4"}, tus1.Create(4, "", None, (), None)),
-        ("POST", "/files", TUS | {"Upload-Defer-Length": "1"}, tus1.Create(None, "", None, (), None)),
+        ("POST", "/files", TUS | {"Upload-Length": "4"}, tus1.Create(4, "", None, (), None, SITE + "/files")),
+        ("POST", "/files", TUS | {"Upload-Defer-Length": "1"}, tus1.Create(None, "", None, (), None, SITE + "/files")),
         (
             "POST",
             "/files",
             TUS | {"Upload-Length": "4", "Upload-Metadata": "a YQ==", "Upload-Concat": "partial"},
-            tus1.Create(4, "a YQ==", "partial", (), None),
+            tus1.Create(4, "a YQ==", "partial", (), None, SITE + "/files"),
         ),
         (
             "POST",
             "/files",
             TUS | {"Upload-Concat": f"final;/files/{ID} {OTHER}"},
-            tus1.Create(None, "", f"final;/files/{ID} {OTHER}", (ID, OTHER), None),
+            tus1.Create(None, "", f"final;/files/{ID} {OTHER}", (ID, OTHER), None, SITE + "/files"),
         ),
-        ("POST", "/files", PATCH | {"Upload-Length": "9"}, tus1.Create(9, "", None, (), Body(4))),
+        ("POST", "/files", PATCH | {"Upload-Length": "9"}, tus1.Create(9, "", None, (), Body(4), SITE + "/files")),
         ("PATCH", f"/files/{ID}", PATCH, tus1.Append(ID, 0, None, Body(4))),
         ("PATCH", f"/files/{ID}", PATCH | {"Upload-Length": "4"}, tus1.Append(ID, 0, 4, Body(4))),
         (
@@ -277,11 +282,12 @@ def test_any_other_answer_is_the_clients(status):
 
 def test_a_patch_step_by_step():
     upload = Upload(id=ID, offset=0, length=4)
-    steps = exchange(Request("PATCH", f"{SITE}/files/{ID}", PATCH), options(), ALL, now=0)
+    asking = options(authorize=lambda request, intent, upload: None)
+    steps = exchange(Request("PATCH", f"{SITE}/files/{ID}", PATCH), asking, ALL, now=0)
     assert next(steps) == Load(ID)
     assert steps.send(upload) == Authorize(Intent.APPEND, upload)
     receive = steps.send(None)
-    assert receive == Receive(upload, Intake(0, None, 4, Body(4)))
+    assert receive == Receive(upload, Intake(0, None, 4, Body(4)), begin=Begin(is_last=False))
     done = Upload(id=ID, offset=4, length=4, state=State.COMPLETE)
     assert steps.send(Received(done)) == Claim(done)
     assert steps.send(done) == Begin(is_last=False)
@@ -304,15 +310,34 @@ def test_nothing_is_read_before_it_is_wanted():
     ):
         steps = exchange(Request("PATCH", f"{SITE}/files/{ID}", headers), options(), ALL, now=0)
         assert next(steps) == Load(ID)
-        assert steps.send(upload) == Authorize(Intent.APPEND, upload)
         with pytest.raises(StopIteration) as end:
-            steps.send(None)
+            steps.send(upload)
         assert end.value.value.status == status
 
 
+def test_the_last_bytes_and_the_beginning_of_the_hand_over_are_one_step():
+    """Where nothing lies between them, and nobody is asked; what the store has begun is not begun again."""
+    upload = Upload(id=ID, offset=0, length=4)
+    steps = exchange(Request("PATCH", f"{SITE}/files/{ID}", PATCH), options(), ALL, now=0)
+    assert next(steps) == Load(ID)
+    assert steps.send(upload).begin == Begin(is_last=False)
+    done = Upload(id=ID, offset=4, length=4, state=State.HANDING_OVER, attempts=1)
+    assert isinstance(steps.send(Received(done, is_begun=True)), Offer)
+    for lies_between in (
+        (options(hooks=HOOKS), upload),
+        (options(handover="background", on_finished=print), upload),
+        (options(), replace(upload, hashes=("sha256",))),
+        (options(), replace(upload, concat="partial")),
+    ):
+        steps = exchange(Request("PATCH", f"{SITE}/files/{ID}", PATCH), lies_between[0], ALL, now=0)
+        next(steps)
+        assert steps.send(lies_between[1]).begin is None
+
+
 def test_a_creation_whose_bytes_are_refused_leaves_nothing():
-    steps = exchange(Request("POST", f"{SITE}/files", PATCH | {"Upload-Defer-Length": "1"}), options(), ALL, now=0)
-    assert next(steps) == Authorize(Intent.CREATE, Upload(service="/files"))
+    asking = options(authorize=lambda request, intent, upload: None)
+    steps = exchange(Request("POST", f"{SITE}/files", PATCH | {"Upload-Defer-Length": "1"}), asking, ALL, now=0)
+    assert next(steps) == Authorize(Intent.CREATE, Upload(is_known=False, service="/files"))
     assert steps.send("ann") == Create(Upload(principal="ann", is_known=False, service="/files"))
     assert isinstance(steps.send(Upload(id=ID)), Receive)
     assert steps.throw(RequestError("no")) == Remove(ID)

@@ -23,7 +23,7 @@ from tus.adapters.interface import Face, Informs
 from tus.errors import RequestError, StorageUnavailable, UploadGone, UploadNotFound
 from tus.events import Answered, Begun, Created, Ended, Finished, emit
 from tus.handover.attempt import Attempt, Receiver
-from tus.models import HookReply, HookType, Intent, Response, Upload, effective_method
+from tus.models import HookReply, HookType, Intent, Response, Upload
 from tus.protocols.effects import (
     Authorize,
     Concatenate,
@@ -134,8 +134,8 @@ class Runner:
     def begin(self) -> Effect | None:
         """Go to the first effect that the driver performs, or to the end: None."""
         self._began = time.monotonic()
-        emit(Begun(effective_method(self._request)))
-        self._steps = exchange(self._request, self._options, self._service.extensions, time.time())
+        emit(Begun(self._request.effective_method))
+        self._steps = exchange(self._request, self._options, self._service.extensions, time.time(), self._principal)
         return self.go_on(_start, None)
 
     def go_on(self, perform: Callable[[Any], Any], effect: Effect | None) -> Effect | None:
@@ -195,7 +195,7 @@ class Runner:
         cut = body is not None and body.cut
         emit(
             Answered(
-                method=effective_method(self._request),
+                method=self._request.effective_method,
                 status=status,
                 reason=reason,
                 upload=self.upload,
@@ -250,7 +250,7 @@ class Runner:
 
     def _remove(self, effect: Remove) -> None:
         self._store.remove(effect.upload_id)
-        if self.upload is not None and effective_method(self._request) == "DELETE":
+        if self.upload is not None and self._request.effective_method == "DELETE":
             emit(Ended(self.upload, "terminated"))
 
     def _concatenate(self, effect: Watch | Concatenate | FinalsOf | Touch) -> Any:
