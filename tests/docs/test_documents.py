@@ -23,7 +23,12 @@ from tests.support.subjects import FilterSubject, OnLoop
 from tests.support.wsgi import OCTETS, TUS, call
 from tus.options import Options
 
-DOCUMENTS = ("README.rst", "CHANGES.rst", *sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.rst")))
+DOCUMENTS = (
+    "README.rst",
+    "CHANGES.rst",
+    "CONTRIBUTING.rst",
+    *sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.rst")),
+)
 README = ROOT / "README.rst"
 
 
