@@ -205,7 +205,7 @@ def system_calls(directory):
                 command = ["strace", "-f", "-c", "-o", out, sys.executable, __file__, "--repeat", f"{kind}:{repeat}"]
                 subprocess.run([*command, "--directory", inner], check=True)
                 with open(out) as file:
-                    total = [line for line in file if line.rstrip().endswith("total")][0]
+                    total = next(line for line in file if line.rstrip().endswith("total"))
                 numbers.append(int(total.split()[3]))
         counts[kind] = (numbers[1] - numbers[0]) / 100
     return counts

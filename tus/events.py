@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import get_args
 
 from tus.models import Upload
 
@@ -113,24 +114,30 @@ class Synced:
 Event = Begun | Answered | Created | Finished | HandedOver | Ended | TakenOver | Fenced | Synced
 Listener = Callable[[Event], None]
 
-_listeners: list[Listener] = []
+_listeners: dict[type, tuple[Listener, ...]] = dict.fromkeys(get_args(Event), ())
 
 
-def listen(listener: Listener) -> None:
-    """Have a function called with every event of this process, in the thread where it happens; once, however often."""
-    if listener not in _listeners:
-        _listeners.append(listener)
+def listen(listener: Listener, *kinds: type) -> None:
+    """Call a function with the events of this process, in the thread where they happen; once, however often.
+
+    Args:
+        listener: what it raises is logged, and changes nothing.
+        kinds: the events that it gets; all if none is given.
+    """
+    for kind in kinds or get_args(Event):
+        if listener not in _listeners[kind]:
+            _listeners[kind] += (listener,)
 
 
 def ignore(listener: Listener) -> None:
-    """Have it called no more."""
-    if listener in _listeners:
-        _listeners.remove(listener)
+    """Stop calling a function."""
+    for kind, listeners in _listeners.items():
+        _listeners[kind] = tuple(other for other in listeners if other is not listener)
 
 
 def emit(event: Event) -> None:
-    """Tell the listeners. What they raise is logged, and goes no further."""
-    for listener in _listeners:
+    """Call the listeners."""
+    for listener in _listeners[type(event)]:
         try:
             listener(event)
         except Exception:

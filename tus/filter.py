@@ -89,7 +89,9 @@ class Filter:
         adapter = WsgiAdapter(environ)
         receiver = self.service.receiver or _Receiver(self._app, adapter, self._options)
         asker = _Asker(self._app, adapter, self._upload_path) if self._options.ask_app else None
-        self._surroundings.update((key, environ[key]) for key in SURROUNDINGS if key in environ)
+        for key in SURROUNDINGS:
+            if key in environ:
+                self._surroundings[key] = environ[key]
         tus = Tus(adapter, service=self.service, receiver=receiver, asker=asker)
         if not tus.valid:
             return self._app(environ, start_response)

@@ -93,7 +93,7 @@ class Request:
             self.effective_method = self.headers.get("X-HTTP-Method-Override", "").strip() or "POST"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Response:
     """A response.
 

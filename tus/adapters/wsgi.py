@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -19,6 +20,7 @@ from tus.models import MEDIA_TYPE, Readable, Request, Response, Upload
 Environ = dict[str, Any]
 
 _SAFE = "/~:@!$&'()*+,;="
+_PLAIN = re.compile(r"[A-Za-z0-9/._-]*")  # what quote() leaves as it is, nearly every path
 
 
 @lru_cache(maxsize=256)
@@ -53,7 +55,7 @@ class EnvironHeaders(Mapping[str, str]):
 def full_path(environ: Environ) -> str:
     """The decoded path from the root of the site: where the application is mounted, and the path below that."""
     path = str(environ.get("SCRIPT_NAME", "")) + str(environ.get("PATH_INFO", ""))
-    return path.encode("latin-1").decode("utf-8", "replace")
+    return path if path.isascii() else path.encode("latin-1").decode("utf-8", "replace")
 
 
 def request_url(environ: Environ) -> str:
@@ -65,7 +67,9 @@ def request_url(environ: Environ) -> str:
         if str(environ["SERVER_PORT"]) != ("443" if scheme == "https" else "80"):
             host = f"{host}:{environ['SERVER_PORT']}"
     path = str(environ.get("SCRIPT_NAME", "")) + str(environ.get("PATH_INFO", ""))
-    return f"{scheme}://{host}{quote(path.encode('latin-1'), safe=_SAFE)}"
+    if _PLAIN.fullmatch(path) is None:
+        path = quote(path.encode("latin-1"), safe=_SAFE)
+    return f"{scheme}://{host}{path}"
 
 
 #: What is the same for every request to an application at one place.

@@ -8,6 +8,7 @@ from binascii import Error as Base64Error
 from binascii import a2b_base64
 from collections.abc import Mapping
 from email.utils import formatdate
+from functools import lru_cache
 
 from tus.errors import BadRequest
 
@@ -118,4 +119,9 @@ def media_type(value: str) -> str:
 
 def http_date(timestamp: float) -> str:
     """A point in time, in seconds since 1970, as an IMF-fixdate (RFC 9110 section 5.6.7)."""
+    return _formatted(int(timestamp))
+
+
+@lru_cache(maxsize=64)
+def _formatted(timestamp: int) -> str:
     return formatdate(timestamp, usegmt=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from tus.errors import LengthRequired, TooLarge
 from tus.http import headers
@@ -10,8 +10,7 @@ from tus.models import Request
 from tus.options import Options
 
 
-@dataclass(frozen=True, slots=True)
-class Body:
+class Body(NamedTuple):
     """The body that a request announces.
 
     Attributes:
@@ -23,8 +22,7 @@ class Body:
     checksums: tuple[tuple[str, bytes], ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Intake:
+class Intake(NamedTuple):
     """How a body is to be taken in.
 
     Attributes:

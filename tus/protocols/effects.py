@@ -11,7 +11,7 @@ from tus.models import HookReply, HookType, Intent, Outcome, Response, Upload
 from tus.protocols.bodies import Intake
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Authorize:
     """Ask whether the request may do this. Sends back the principal, or None where nobody knows one.
 
@@ -26,14 +26,14 @@ class Authorize:
     upload: Upload
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Load:
     """Read an upload's record. Sends back the :class:`Upload`."""
 
     upload_id: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Create:
     """Make an upload; its id is new unless the draft has one. Sends back the :class:`Upload`.
 
@@ -43,7 +43,7 @@ class Create:
     draft: Upload
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Receive:
     """Move the request's body into the upload. Sends back what was :class:`Received`.
 
@@ -60,7 +60,7 @@ class Receive:
     begin: Begin | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Received:
     """What came of a body.
 
@@ -81,49 +81,49 @@ class Received:
     is_begun: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Inform:
     """Send an interim response, if the server can. Sends back whether that was done."""
 
     response: Response
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Fence:
     """End the append that may be running on an upload. Sends back the :class:`Upload` as it stands after that."""
 
     upload: Upload
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class End:
     """Complete an upload that has reached its length. Sends back the :class:`Upload`."""
 
     upload: Upload
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Wait:
     """Let some seconds pass."""
 
     seconds: float
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Remove:
     """Delete the upload and its bytes."""
 
     upload_id: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Watch:
     """Have the parts remember the final upload that waits for them. Sends back the parts as they stand after that."""
 
     final: Upload
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Concatenate:
     """Fill a final upload from its complete parts. Sends back the :class:`Upload`; again if it is filled already."""
 
@@ -131,21 +131,21 @@ class Concatenate:
     parts: tuple[Upload, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class FinalsOf:
     """Send back the ids of the final uploads that wait for this part."""
 
     part: Upload
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Touch:
     """Let a final upload that waits, and its parts, live as long as one that gets a byte now."""
 
     final_id: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Serve:
     """Send a finished upload to the client. Sends back the :class:`Response`."""
 
@@ -155,14 +155,14 @@ class Serve:
 # -- Hand-over ----------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Peek:
     """Read a body that is at most a few bytes long. Sends back what was :class:`Peeked`."""
 
     intake: Intake
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Peeked:
     """A short body.
 
@@ -175,7 +175,7 @@ class Peeked:
     cut: bool
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Claim:
     """Take the right to hand a complete upload over, until :class:`Settle` or the end of the exchange.
 
@@ -185,19 +185,19 @@ class Claim:
     upload: Upload
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class ReadBack:
     """Send back so many bytes at the end of what is claimed."""
 
     size: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Digest:
     """Send back the :class:`Upload` that is claimed with the digests of its whole file."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Begin:
     """Take down that the application is asked now. Sends back the :class:`Upload` with this attempt.
 
@@ -208,7 +208,7 @@ class Begin:
     is_last: bool
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Offer:
     """Give what is claimed to the application. Sends back what was :class:`Offered`.
 
@@ -221,7 +221,7 @@ class Offer:
     pending: Response
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Offered:
     """What the application said.
 
@@ -236,7 +236,7 @@ class Offered:
     outcome: Outcome | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Settle:
     """Take down what came of the attempt, and let go of the upload.
 
@@ -251,7 +251,7 @@ class Settle:
     error: str | None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Promise:
     """Make an upload known to its client, and a complete one durable, to be offered beside the requests.
 
@@ -264,7 +264,7 @@ class Promise:
 # -- Hooks --------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Ask:
     """Ask the hooks. Sends back the :class:`~tus.models.HookReply`.
 
@@ -275,7 +275,7 @@ class Ask:
     upload: Upload
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Queue:
     """Have the hooks that are told from a durable queue told, if what is to come really happens."""
 
@@ -283,7 +283,7 @@ class Queue:
     upload: Upload
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Unqueue:
     """What was queued will not happen."""
 
@@ -291,7 +291,7 @@ class Unqueue:
     upload: Upload
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Tell:
     """Tell the hooks what has happened; what they answer does not matter."""
 

@@ -34,7 +34,7 @@ from tus.protocols.effects import (
 from tus.protocols.routing import target
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Handed:
     """What came of a hand-over.
 

@@ -6,7 +6,7 @@ last segment is an upload's id if it has the form of one, and every other method
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from typing import NamedTuple
 from urllib.parse import unquote, urljoin, urlsplit
 
 from tus.models import Request, is_upload_id
@@ -14,8 +14,7 @@ from tus.options import Options
 from tus.protocols.forwarded import public_url
 
 
-@dataclass(frozen=True, slots=True)
-class Target:
+class Target(NamedTuple):
     """What a URL is about.
 
     Attributes:
@@ -37,7 +36,7 @@ def target_of(request: Request, method: str, options: Options) -> Target:
     """
     target = route(request.url, method, options.upload_path)
     creation_url = public_url(target.creation_url, request, options)
-    return target if creation_url is target.creation_url else replace(target, creation_url=creation_url)
+    return target if creation_url is target.creation_url else target._replace(creation_url=creation_url)
 
 
 def route(url: str, method: str, upload_path: str | None) -> Target:
@@ -54,7 +53,9 @@ def route(url: str, method: str, upload_path: str | None) -> Target:
     if upload_path is None:
         creates = not exists and method in ("POST", "PUT", "OPTIONS", "GET")
     else:
-        path = "/" + unquote(url.partition("://")[2].partition("/")[2])  # a Host may be anything, urlsplit() minds
+        path = "/" + url.partition("://")[2].partition("/")[2]  # a Host may be anything, urlsplit() minds
+        if "%" in path:
+            path = unquote(path)
         creates = path == upload_path
         exists = exists and path == f"{upload_path}/{tail}"
     if creates:

@@ -15,7 +15,7 @@ from urllib.parse import unquote, urlsplit
 from weakref import WeakSet
 
 from tus.errors import OptionError, RequestError, UploadGone, UploadNotFound
-from tus.events import Created, Ended, Finished, emit, listen
+from tus.events import Answered, Created, Ended, Finished, emit, listen
 from tus.handover.attempt import Receiver
 from tus.handover.backlog import Backlog
 from tus.handover.receivers import receiver_of
@@ -78,11 +78,12 @@ class Service:
             self.hand_over_to(self.receiver)
 
     def _set_up(self, options: Options, store: Store | str | None) -> None:
-        listen(log_events)
+        listen(log_events, Answered, Ended)
         self.options = options
         self.name = options.service_name
         self.store = _opened(options, store)
         self.backlog: Backlog | None = None
+        self._swept_in = 0  # the process in which the store is swept
         self.extensions = extensions_of(self.store)
         if not options.upload_valid_duration:
             self.extensions -= {"expiration"}
@@ -150,6 +151,9 @@ class Service:
 
     def keep_swept(self) -> None:
         """Have expired uploads removed beside the requests."""
+        if self._swept_in == os.getpid():
+            return
+        self._swept_in = os.getpid()
         if not self.options.threads or not isinstance(self.store, Expires):
             return
         lifetime = self.options.upload_valid_duration

@@ -17,6 +17,7 @@ from tus.server.runner import Asker, Runner
 from tus.server.service import Service, with_store
 from tus.stores.interface import Expires, Store
 
+_NOTHING = (None,) * 5
 _SILENT = "the application did not say whether it takes the file"
 
 

@@ -39,7 +39,7 @@ _NO_TYPES = frozenset({"", PARTIAL_UPLOAD, "application/offset+octet-stream"})  
 _STATE_FIELDS = ("Upload-Offset", "Upload-Complete", "Upload-Incomplete", "Upload-Length")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Create:
     """A new upload, with its first bytes or all of them in the body (section "Upload Creation").
 
@@ -56,7 +56,7 @@ class Create:
     body: Body
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Append:
     """Bytes for an upload, perhaps the last ones (section "Upload Append").
 
@@ -75,14 +75,14 @@ class Append:
     body: Body
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Inspect:
     """Where does the upload stand? (section "Offset Retrieval")"""
 
     upload_id: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Cancel:
     """Forget the upload (section "Upload Cancellation")."""
 

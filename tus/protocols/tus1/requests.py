@@ -32,12 +32,12 @@ MAX_PARTS: Final = 1000
 CREATION_METHODS: Final = "POST, OPTIONS"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Discover:
     """OPTIONS: what can this server do?"""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Inspect:
     """HEAD: where does the upload stand?
 
@@ -50,14 +50,14 @@ class Inspect:
     may_download: bool
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Download:
     """GET: the data of a finished upload."""
 
     upload_id: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Create:
     """POST: a new upload, with its first bytes in the body where there is one.
 
@@ -78,7 +78,7 @@ class Create:
     creation_url: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Append:
     """PATCH: bytes for an upload, and perhaps the length that its creation deferred."""
 
@@ -88,7 +88,7 @@ class Append:
     body: Body
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Terminate:
     """DELETE: forget the upload."""
 
