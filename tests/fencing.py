@@ -5,7 +5,9 @@ be seen to fail. It prints what it counted, and ends with status 1 and the reaso
 
 Each session writes blocks that say who wrote them and where. So the counted part of a file must be a row of whole
 blocks, each at its own place, and must contain every block that a writer saw counted before it died. Readers, which
-take no lock, must never see an offset shrink or lie beyond the data.
+take no lock, must never see an offset shrink or lie beyond the data. Uploads are completed and created in one step as
+well as in several, and handed over; two live processes must never hand the same upload over, and what was accepted
+stays accepted.
 """
 
 from __future__ import annotations
@@ -20,16 +22,19 @@ import sys
 import tempfile
 import time
 import traceback
+import types
 from pathlib import Path
 
 from tus.errors import OffsetMismatch, UploadGone, UploadLocked, UploadNotFound, UploadReplaced
 from tus.models import State, Upload
+from tus.stores.directory import completion, sessions
 from tus.stores.directory import record as files
-from tus.stores.directory import sessions
 from tus.stores.directory.store import DirectoryStore
+from tus.stores.interface import Claim
 
 HEAD = struct.Struct("<4sQQI")  # magic, tag of the session, offset of the block, bytes of payload
 ACK = struct.Struct("<32sQQ")  # upload, offset, tag
+ACCEPTED = 2**64 - 1  # in place of an offset: the upload was accepted
 MAGIC = b"BLK1"
 WRITERS, READERS, UPLOADS = 6, 1, 2
 FULL = 1 << 20  # bytes after which an upload is completed and another begun
@@ -57,7 +62,16 @@ def with_rename() -> None:
     files.SideCar.write_slot = write_slot
 
 
-MUTANTS = {"no-generation-check": without_generation_check, "no-flock": without_lock, "rename": with_rename}
+def without_data_lock() -> None:
+    completion.fcntl = types.SimpleNamespace(flock=lambda fd, how: None)
+
+
+MUTANTS = {
+    "no-generation-check": without_generation_check,
+    "no-flock": without_lock,
+    "rename": with_rename,
+    "no-data-lock": without_data_lock,
+}
 
 
 # -- The processes ------------------------------------------------------------------------------------------------
@@ -70,14 +84,26 @@ def block(tag: int, offset: int, size: int) -> bytes:
 def write_for_ever(store: DirectoryStore, acks: Path) -> None:
     log = os.open(acks / str(os.getpid()), os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     while True:
-        growing = [upload for upload in store.list() if upload.state == State.RECEIVING]
+        uploads = list(store.list())
+        growing = [upload for upload in uploads if upload.state == State.RECEIVING and upload.length is None]
+        waiting = [upload for upload in uploads if upload.is_pending]
         if len(growing) < UPLOADS:
-            store.create(Upload())
+            if random.random() < 0.5:
+                create_whole(store, log, acks)
+            else:
+                store.create(Upload())
             continue
         upload = random.choice(growing)
         with contextlib.suppress(OffsetMismatch, UploadReplaced, UploadLocked, UploadNotFound, UploadGone):
-            if upload.offset > FULL:
+            if waiting and random.random() < 0.1:
+                claim = store.claim(random.choice(waiting))
+                if claim.upload.is_pending:
+                    claim.begin()
+                hand_over(claim, log, acks)
+            elif upload.offset > FULL and random.random() < 0.3:
                 store.append(upload, upload.offset, b"", length=upload.offset)
+            elif upload.offset > FULL or random.random() < 0.02:
+                complete_at_once(store, upload, log, acks)
             elif random.random() < 0.2:
                 append_at_once(store, upload, log)
             else:
@@ -88,6 +114,50 @@ def append_at_once(store: DirectoryStore, upload: Upload, log: int) -> None:
     tag, offset = random.getrandbits(64), upload.offset
     store.append(upload, offset, block(tag, offset, random.randrange(3000)))
     os.write(log, ACK.pack(upload.id.encode(), offset, tag))
+
+
+def complete_at_once(store: DirectoryStore, upload: Upload, log: int, acks: Path) -> None:
+    tag, offset = random.getrandbits(64), upload.offset
+    data = block(tag, offset, random.randrange(3000))
+    claim = store.complete(upload, offset, data, length=offset + len(data))
+    os.write(log, ACK.pack(upload.id.encode(), offset, tag))
+    hand_over(claim, log, acks)
+
+
+def create_whole(store: DirectoryStore, log: int, acks: Path) -> None:
+    tag = random.getrandbits(64)
+    data = block(tag, 0, random.randrange(3000))
+    claim = store.create_whole(Upload(length=len(data)), data)
+    os.write(log, ACK.pack(claim.upload.id.encode(), 0, tag))
+    hand_over(claim, log, acks)
+
+
+def hand_over(claim: Claim, log: int, acks: Path) -> None:
+    """Do what an application does, which takes its time, and sometimes does not want the file yet."""
+    upload = claim.upload
+    if not upload.is_pending:
+        claim.release()
+        return
+    mark = acks.parent / "marks" / upload.id
+    if mark.exists() and is_alive(mark.read_text()):
+        with (acks.parent / "complaints" / "handovers").open("a") as file:
+            file.write(f"{upload.id} is handed over by two processes\n")
+    mark.write_text(str(os.getpid()))
+    time.sleep(random.random() * 0.02)
+    mark.write_text("")
+    if random.random() < 0.3:
+        claim.release("not now")
+        return
+    claim.accept()
+    os.write(log, ACK.pack(upload.id.encode(), ACCEPTED, 0))
+
+
+def is_alive(pid: str) -> bool:
+    try:
+        stat = Path("/proc", pid, "stat").read_text() if pid else ""
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return bool(stat) and stat.rpartition(")")[2].split()[0] not in "ZX"
 
 
 def append_in_a_session(store: DirectoryStore, upload: Upload, log: int) -> None:
@@ -166,7 +236,10 @@ def account(store: DirectoryStore, base: Path) -> tuple[list[str], int]:
         data = log.read_bytes()
         for start in range(0, len(data) - ACK.size + 1, ACK.size):
             raw_id, offset, tag = ACK.unpack_from(data, start)
-            if blocks.get((raw_id.decode(), offset)) != tag:
+            if offset == ACCEPTED:
+                if store.load(raw_id.decode()).state != State.ACCEPTED:
+                    wrong.append(f"{raw_id.decode()}: it was accepted, and is not any more")
+            elif blocks.get((raw_id.decode(), offset)) != tag:
                 wrong.append(f"{raw_id.decode()}: a counted block at {offset} is not there any more")
     for complaint in (base / "complaints").iterdir():
         wrong.extend(complaint.read_text().splitlines())
@@ -175,9 +248,9 @@ def account(store: DirectoryStore, base: Path) -> tuple[list[str], int]:
 
 def run(base: Path, kills: int, patience: float) -> list[str]:
     """Race until so many writers were killed, or something is found wrong, or ``patience`` seconds are over."""
-    for name in ("store", "acks", "complaints"):
+    for name in ("store", "acks", "complaints", "marks"):
         (base / name).mkdir()
-    store = DirectoryStore(str(base / "store"), fsync="none")
+    store = DirectoryStore(str(base / "store"), fsync="none", keep_finished=True)
     for _ in range(UPLOADS):
         store.create(Upload())
     writers = [fork(write_for_ever, store, base / "acks") for _ in range(WRITERS)]

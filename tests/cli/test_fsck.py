@@ -830,7 +830,7 @@ upload = store.append(store.create(Upload(length=5)), 0, b"12345")
 """
 DEATHS = [
     ("files.unlink = die; store.remove(upload.id)", "removal-unfinished"),
-    ("directory.write_at = die; store.create(Upload())", "creation-torn"),
+    ("from tus.stores.directory import creation; creation.write_at = die; store.create(Upload())", "creation-torn"),
     (
         "open_ = os.open; os.open = lambda p, *a: open_(p, *a) if p[-1] == 's' else die(); store.create(Upload())",
         "creation-torn",

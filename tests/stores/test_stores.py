@@ -16,7 +16,16 @@ from unittest import mock
 import pytest
 
 from tests.support.disk import full_disk
-from tus.errors import OptionError, StorageFull, UploadGone, UploadLocked, UploadReplaced
+from tus.errors import (
+    OptionError,
+    QuotaExceeded,
+    RequestError,
+    StorageFull,
+    TooLarge,
+    UploadGone,
+    UploadLocked,
+    UploadReplaced,
+)
 from tus.filesystem import io as files_io
 from tus.filesystem import locks
 from tus.models import Response, State, Upload
@@ -24,6 +33,7 @@ from tus.stores import ledger
 from tus.stores.directory import expiry
 from tus.stores.directory import record as files
 from tus.stores.directory import record_format as sidecar
+from tus.stores.directory.quota import Limits
 from tus.stores.directory.store import DirectoryStore, prepare_directory
 from tus.stores.memory import MemoryStore
 from tus.stores.slots import Slot
@@ -346,6 +356,196 @@ def test_a_full_disk_creates_nothing(store, monkeypatch, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+# -- Completing in one step --
+
+
+def test_what_is_synced_when_an_upload_is_completed_in_one_step(tmp_path, monkeypatch):
+    synced = []
+
+    def note(fd):
+        synced.append(Path(os.readlink(f"/proc/self/fd/{fd}")))
+
+    monkeypatch.setattr(files_io, "_fdatasync", note)
+    monkeypatch.setattr(os, "fsync", note)
+    for policy in ("none", "finish", "always"):
+        store = DirectoryStore(str(tmp_path), fsync=policy)
+        upload = store.create(Upload(length=4))
+        data, car = tmp_path / upload.id, tmp_path / f"{upload.id}.tus"
+        synced.clear()
+        claim = store.complete(upload, 0, b"abcd")
+        durable = [data, car, tmp_path]
+        assert synced == {"none": [], "finish": durable, "always": [data, *durable]}[policy]
+        synced.clear()
+        claim.accept()
+        assert synced == ([] if policy == "none" else [car])
+        synced.clear()
+        claim = store.create_whole(Upload(length=4), b"abcd")
+        data, car = tmp_path / claim.upload.id, tmp_path / f"{claim.upload.id}.tus"
+        durable = [data, car, tmp_path]
+        assert synced == {"none": [], "finish": durable, "always": [car, tmp_path, data, *durable]}[policy]
+        claim.release()
+
+
+def test_a_sync_that_fails_hands_nothing_over(store, monkeypatch):
+    def fail(fd):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    for begin in (
+        lambda: store.complete(store.create(Upload(length=3)), 0, b"abc"),
+        lambda: store.create_whole(Upload(length=3), b"abc"),
+    ):
+        with monkeypatch.context() as broken, pytest.raises(OSError, match="Input/output"):
+            broken.setattr(files_io, "_fdatasync", fail)
+            begin()
+    for upload in store.list():
+        assert (upload.state, upload.offset) == (State.COMPLETE, 3)
+        store.claim(upload).accept()
+
+
+def test_a_data_file_that_another_process_has_locked(store, tmp_path):
+    """The bytes are counted all the same, and the upload waits for its hand-over."""
+    upload = store.create(Upload(length=3))
+    fd = os.open(tmp_path / upload.id, os.O_RDONLY)
+    locks.lock(fd)
+    with pytest.raises(UploadLocked):
+        store.complete(upload, 0, b"abc")
+    os.close(fd)
+    complete = store.load(upload.id)
+    assert (complete.state, complete.attempts) == (State.COMPLETE, 0)
+    store.claim(complete).accept()
+
+
+def test_a_lock_that_is_free_after_all(store, tmp_path, monkeypatch):
+    """Another process only looked whether it was held."""
+    upload = store.create(Upload(length=3))
+    fd = os.open(tmp_path / upload.id, os.O_RDONLY)
+    locks.lock(fd)
+    original = store._begun
+
+    def begun(*arguments):
+        os.close(fd)
+        return original(*arguments)
+
+    monkeypatch.setattr(store, "_begun", begun)
+    claim = store.complete(upload, 0, b"abc", is_last=True)
+    assert (claim.upload.state, claim.upload.attempts, claim.upload.is_aside) == (State.HANDING_OVER, 1, True)
+    claim.accept()
+
+
+STEPS = ["nothing", "side-car", "data", "slot", "sync"]
+
+
+@pytest.mark.parametrize("step", STEPS)
+@pytest.mark.parametrize("whole", [True, False])
+def test_a_process_that_dies_over_a_step(tmp_path, step, whole):
+    """It is killed before one of its writes; what is left says no more than what is stored."""
+    code = """
+import os, signal, sys
+from tus.models import Upload
+from tus.filesystem import io
+from tus.stores.directory.store import DirectoryStore
+directory, step, whole = sys.argv[1:]
+steps = ["nothing", "side-car", "data", "slot"]
+store = DirectoryStore(directory, lifetime=10)
+upload = None if whole == "True" else store.create(Upload(length=3, is_known=False))
+left = {"nothing": 0, "side-car": 0, "data": 1, "slot": 2, "sync": 99}[step]
+pwrite = os.pwrite
+def dying(fd, data, offset):
+    global left
+    if left == 0:
+        os.kill(os.getpid(), signal.SIGKILL)
+    left -= 1
+    return pwrite(fd, data, offset)
+if upload is not None:
+    left = {"nothing": 0, "side-car": 0, "data": 0, "slot": 1, "sync": 99}[step]
+os.pwrite = dying
+if step == "sync":
+    io._fdatasync = lambda fd: os.kill(os.getpid(), signal.SIGKILL)
+if upload is None:
+    store.create_whole(Upload(length=3, is_known=False), b"abc")
+else:
+    store.complete(upload, 0, b"abc")
+"""
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path), step, str(whole)], capture_output=True)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    clock = Clock()
+    clock.now = time.time()
+    store = DirectoryStore(str(tmp_path), lifetime=10, clock=clock)
+    left = list(store.list())
+    if whole and step in ("nothing", "side-car"):
+        assert left == []  # only an empty side-car, which `tus fsck` names
+        return
+    (upload,) = left
+    assert upload.offset <= (tmp_path / upload.id).stat().st_size
+    if step == "sync":
+        assert (upload.state, upload.attempts, upload.offset) == (State.COMPLETE, 1, 3)
+        assert "died" in upload.error
+    else:
+        assert (upload.state, upload.attempts, upload.offset) == (State.RECEIVING, 0, 0)
+        assert (tmp_path / upload.id).read_bytes() in (b"", b"abc")
+    clock.now += 11
+    assert store.sweep() == 1, "no client knows it"
+    assert {path.name for path in tmp_path.iterdir()} == {SWEEPER}
+
+
+def test_a_full_disk_counts_what_fitted_of_the_last_block(store, monkeypatch, tmp_path):
+    upload = store.create(Upload(length=6))
+    disk = full_disk(4)
+    monkeypatch.setattr(files.os, "pwrite", disk)
+    with pytest.raises(StorageFull):
+        store.complete(upload, 0, b"abcdef")
+    assert (store.load(upload.id).offset, store.load(upload.id).state) == (4, State.RECEIVING)
+    with pytest.raises(StorageFull):
+        store.create_whole(Upload(length=6), b"abcdef")
+    assert len(list(tmp_path.iterdir())) == 2, "nothing was created"
+    disk.room = 100
+    store.complete(upload, 4, b"ef").accept()
+
+
+def test_uncounted_bytes_are_overwritten_and_cut_off_in_one_step(store, tmp_path):
+    upload = store.create(Upload(length=3))
+    (tmp_path / upload.id).write_bytes(b"XXXXXXXXXX")
+    claim = store.complete(upload, 0, b"abc")
+    assert (tmp_path / upload.id).read_bytes() == b"abc"
+    claim.release()
+
+
+def test_limits_count_what_is_completed_in_one_step(tmp_path):
+    store = DirectoryStore(str(tmp_path), limits=Limits(size=10))
+    claim = store.create_whole(Upload(length=6), b"abcdef")
+    with pytest.raises(QuotaExceeded):
+        store.create_whole(Upload(length=6), b"abcdef")
+    claim.accept()
+    store.create_whole(Upload(length=6), b"abcdef").accept()
+    deferred = store.create(Upload())
+    assert not store.can_complete(deferred)
+    with pytest.raises(TooLarge):
+        store.complete(deferred, 0, bytes(11), 11)
+    store.complete(deferred, 0, bytes(10), 10).accept()
+    store.create_whole(Upload(length=10), bytes(10)).accept()
+
+
+def test_the_directory_is_synced_that_is_there_now(tmp_path, monkeypatch):
+    synced = []
+    monkeypatch.setattr(os, "fsync", lambda fd: synced.append(os.fstat(fd).st_ino))
+    here = tmp_path / "uploads"
+    here.mkdir()
+    store = DirectoryStore(str(here))
+    store.create_whole(Upload(length=1), b"a").accept()
+    here.rename(tmp_path / "before")
+    here.mkdir()
+    store.create_whole(Upload(length=1), b"a").accept()
+    assert synced == [(tmp_path / "before").stat().st_ino, here.stat().st_ino]
+
+
+def test_what_fails_after_the_decision_changes_nothing(store, monkeypatch, caplog):
+    claim = store.create_whole(Upload(length=3), b"abc")
+    monkeypatch.setattr("tus.stores.directory.claims.unlink", mock.Mock(side_effect=OSError(5, "the disk")))
+    claim.accept()
+    assert store.load(claim.upload.id).state == State.ACCEPTED
+    assert "cleaning up" in caplog.text
+
+
 # -- Locks and processes --
 
 
@@ -368,6 +568,7 @@ def test_nothing_is_left_open(store):
         return len(os.listdir("/proc/self/fd"))
 
     upload = receive(store, b"abc", 9)
+    store.claim(receive(store, b"abc", 3)).release()  # the directory itself stays open from here on
     before = count()
     with pytest.raises(Exception, match="offset 3"):
         store.open(upload, 0)
@@ -378,6 +579,12 @@ def test_nothing_is_left_open(store):
     store.claim(upload).release()
     store.claim(upload).accept()
     store.remove(upload.id)
+    store.complete(store.create(Upload(length=3)), 0, b"abc").accept()
+    store.complete(store.create(Upload(length=3)), 0, b"abc").release()
+    store.create_whole(Upload(length=3), b"abc").reject()
+    for wrong in (b"ab", b"abcd"):
+        with pytest.raises(RequestError):
+            store.complete(store.create(Upload(length=3)), 0, wrong)
     assert count() == before
 
 

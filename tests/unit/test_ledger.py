@@ -220,6 +220,9 @@ class Lives(RuleBasedStateMachine):
         self.latest = self.claims[index] = self.slot.generation
         if verb == "begin":
             assert self.slot.attempts == before.attempts + 1
+        if verb == "release":
+            assert self.slot.state == State.COMPLETE
+            assert (self.slot is before) == (before.state == State.COMPLETE), "no attempt, no trace"
 
     @rule()
     def promise(self):
@@ -247,8 +250,10 @@ class Lives(RuleBasedStateMachine):
 
     @rule()
     def terminate(self):
+        before = self.slot
         self.change(ledger.terminate)
         assert self.slot.state == State.TERMINATED
+        assert self.slot is before or self.slot.generation > before.generation
 
     # -- What always holds --
 

@@ -54,28 +54,59 @@ def open_reading(path: str) -> BinaryIO:
     return open(path, "rb", opener=lambda name, flags: os.open(name, flags | FLAGS))
 
 
-def sync(fd: int) -> None:
-    """Force a file's data to the disk."""
+def sync(*fds: int, names: Directory | None = None) -> None:
+    """Force the data of files to the disk, one after the other, and then the names in a directory."""
     began = time.monotonic()
-    _fdatasync(fd)
+    for fd in fds:
+        _fdatasync(fd)
+    if names is not None:
+        names.sync()
     emit(Synced(time.monotonic() - began))
 
 
 def sync_directory(directory: str) -> None:
     """Force the names in a directory to the disk."""
-    fd = os.open(directory, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        began = time.monotonic()
-        os.fsync(fd)
-        emit(Synced(time.monotonic() - began))
-    finally:
-        os.close(fd)
+    sync(names=Directory(directory))
+
+
+class Directory:
+    """A directory whose names are forced to the disk again and again, by a descriptor that stays open.
+
+    Args:
+        path: of the directory. Where another one lies there by now, that is meant.
+    """
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._opened: _Opened | None = None
+
+    def sync(self) -> None:
+        """Force the names in the directory to the disk; :func:`sync` does it and measures it."""
+        opened, status = self._opened, os.stat(self._path)
+        if opened is None or opened.identity != (status.st_dev, status.st_ino):
+            self._opened = opened = _Opened(self._path)
+        os.fsync(opened.fd)
+
+
+class _Opened:
+    """A descriptor that is closed when no thread uses it any more."""
+
+    def __init__(self, path: str) -> None:
+        self.fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        status = os.fstat(self.fd)
+        self.identity = (status.st_dev, status.st_ino)
+
+    def __del__(self) -> None:
+        with contextlib.suppress(AttributeError, OSError):
+            os.close(self.fd)
 
 
 def unlink(path: str) -> None:
     """Remove a file that may be gone already."""
-    with contextlib.suppress(FileNotFoundError):
+    try:
         os.unlink(path)
+    except FileNotFoundError:
+        return
 
 
 _BLOCK = 1 << 30  # what the kernel takes in one call anyway

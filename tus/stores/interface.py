@@ -166,6 +166,51 @@ class Store(Protocol):
 
 
 @runtime_checkable
+class Completes(Protocol):
+    """A store that can take the last block of an upload and begin its hand-over in one step."""
+
+    def can_complete(self, upload: Upload) -> bool:
+        """Return whether one step will do for this upload, or for this draft. Looks at nothing but the values.
+
+        False means that the longer way costs no more, for example because the data must be read for a digest.
+        """
+
+    def complete(
+        self, upload: Upload, offset: int, block: Block, length: int | None = None, is_last: bool = False
+    ) -> Claim:
+        """Do what :meth:`Store.append`, :meth:`Store.claim` and :meth:`Claim.begin` do, in one step.
+
+        The upload of the claim is ``HANDING_OVER``, and as durable as the store's policy has it.
+
+        Args:
+            upload: as it was loaded.
+            offset: where the caller takes it to stand.
+            block: the rest of its data.
+            length: the upload's length, if this settles it.
+            is_last: see :meth:`Claim.begin`.
+
+        Raises:
+            OffsetMismatch: the upload stands elsewhere.
+            InconsistentLength: the block does not reach the upload's length; nothing was stored.
+            StorageFull: there is no room for the whole block; what fitted is counted.
+            UploadLocked: another caller has the right to hand it over; the block is counted.
+        """
+
+    def create_whole(self, draft: Upload, block: Block, is_last: bool = False) -> Claim:
+        """Do what :meth:`Store.create` and :meth:`complete` do, in one step.
+
+        Args:
+            draft: of as many bytes as the block has.
+            block: the whole data.
+            is_last: see :meth:`Claim.begin`.
+
+        Raises:
+            InconsistentLength: the draft has another length; nothing was created.
+            StorageFull: there is no room; nothing was created.
+        """
+
+
+@runtime_checkable
 class Concatenates(Protocol):
     """A store that can join uploads."""
 

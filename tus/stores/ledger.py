@@ -142,10 +142,26 @@ def complete(
         RequestError: as :func:`append`.
         InconsistentLength: the bytes do not reach the length.
     """
-    whole = append(slot, offset=offset, end=end, now=now, lifetimes=lifetimes, length=length, is_known=is_known)
-    if whole.state != State.COMPLETE:
-        raise InconsistentLength("These bytes do not reach the length of the upload.")
-    return whole._replace(state=State.HANDING_OVER, attempts=whole.attempts + 1, is_aside=is_last)
+    if slot.state != State.RECEIVING or slot.offset != offset:
+        check_offset(slot, offset)
+    if end != slot.length or (length is not None and length != end):
+        settled = _settled(slot, length)
+        if settled is None or end < settled:
+            raise InconsistentLength("These bytes do not reach the length of the upload.")
+        if end > settled:
+            raise TooLarge("These bytes go past the length of the upload.")
+    return Slot(  # written out, because every small upload comes this way
+        sequence=slot.sequence + 1,
+        generation=slot.generation + 1,
+        offset=end,
+        length=end,
+        state=State.HANDING_OVER,
+        expires_at=now + lifetimes.lifetime if lifetimes.lifetime else None,
+        is_known=is_known or slot.is_known,
+        attempts=slot.attempts + 1,
+        since=now,
+        is_aside=is_last,
+    )
 
 
 def fence(slot: Slot) -> Slot:
@@ -271,8 +287,19 @@ def reject(slot: Slot, *, generation: int, now: float, lifetimes: Lifetimes) -> 
 
 
 def _decided(slot: Slot, generation: int, state: State, now: float, expires_at: float) -> Slot:
-    check_claim(slot, generation)
-    return _next(slot, state=state, expires_at=expires_at, since=now, is_aside=False)
+    if slot.generation != generation or slot.state not in _PENDING:
+        check_claim(slot, generation)
+    return Slot(
+        sequence=slot.sequence + 1,
+        generation=generation + 1,
+        offset=slot.offset,
+        length=slot.length,
+        state=state,
+        expires_at=expires_at,
+        is_known=slot.is_known,
+        attempts=slot.attempts,
+        since=now,
+    )
 
 
 def release(slot: Slot, *, generation: int, now: float) -> Slot:

@@ -16,7 +16,7 @@ from threading import RLock
 from types import TracebackType
 from typing import BinaryIO, Self
 
-from tus.errors import RequestError, UploadGone, UploadLocked, UploadNotFound
+from tus.errors import InconsistentLength, RequestError, UploadGone, UploadLocked, UploadNotFound
 from tus.models import Block, Response, State, Upload
 from tus.stores import ledger
 from tus.stores.slots import Lifetimes, Slot, upload_of
@@ -152,6 +152,39 @@ class MemoryStore:
                 if entry.claim is not None:
                     raise UploadLocked()
                 entry.claim = claim
+            return claim
+
+    def can_complete(self, upload: Upload) -> bool:
+        return not (upload.hashes or upload.concat or upload.parts)
+
+    def complete(
+        self, upload: Upload, offset: int, block: Block, length: int | None = None, is_last: bool = False
+    ) -> _Claim:
+        with self._lock:
+            entry = self._entry(upload.id)
+            entry.slot = ledger.complete(
+                entry.slot,
+                offset=offset,
+                end=offset + len(block),
+                length=length,
+                now=self._clock(),
+                lifetimes=self._lifetimes,
+                is_known=upload.is_known,
+                is_last=is_last,
+            )
+            entry.data += block
+            claim = entry.claim = _Claim(self, entry, upload.is_known)
+            return claim
+
+    def create_whole(self, draft: Upload, block: Block, is_last: bool = False) -> _Claim:
+        if draft.length != len(block):
+            raise InconsistentLength("These bytes are not as many as the upload has.")
+        with self._lock:
+            upload = self.create(draft)
+            if block:
+                return self.complete(upload, 0, block, is_last=is_last)
+            claim = self.claim(upload)
+            claim.begin(is_last)
             return claim
 
     def promise(self, upload: Upload) -> Upload:

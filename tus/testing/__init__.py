@@ -8,6 +8,7 @@ Subclass :class:`StoreSuite`, say how a store is made, and let pytest collect th
 """
 
 from tus.testing.base import Clock
+from tus.testing.completing import Completing
 from tus.testing.concatenation import Concatenation
 from tus.testing.endings import Endings
 from tus.testing.receiving import Receiving
@@ -15,5 +16,5 @@ from tus.testing.receiving import Receiving
 __all__ = ["Clock", "StoreSuite"]
 
 
-class StoreSuite(Receiving, Endings, Concatenation):
+class StoreSuite(Receiving, Endings, Completing, Concatenation):
     """What :class:`tus.stores.interface.Store` and its capabilities mean, as tests."""

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable
 from contextlib import suppress
 from typing import BinaryIO
 
 from tus.errors import RequestError, StorageFull, UploadGone
-from tus.filesystem.io import open_reading, sync, sync_directory, unlink
+from tus.filesystem.io import open_reading, sync, unlink
 from tus.models import Response, State, Upload
 from tus.stores import ledger
 from tus.stores.directory.data_lock import lock_data, unlock_data
 from tus.stores.directory.digests import finished
 from tus.stores.directory.record import Policy, SideCar, read_upload
 from tus.stores.slots import Slot
+
+log = logging.getLogger(__name__)
 
 _PENDING = (State.COMPLETE, State.HANDING_OVER)
 
@@ -26,33 +29,58 @@ class DirectoryClaim:
         record: the upload as it was loaded.
         car: its side-car; closed with the claim.
         policy: the directory's.
-        ended: called once it was accepted or rejected.
+        ended: called with the upload once it was accepted or rejected.
+        data_fd: the data, if the caller has locked it.
     """
 
-    def __init__(self, record: Upload, car: SideCar, policy: Policy, ended: Callable[[Upload], None]) -> None:
+    def __init__(
+        self,
+        record: Upload,
+        car: SideCar,
+        policy: Policy,
+        ended: Callable[[Upload], None] | None,
+        data_fd: int | None = None,
+    ) -> None:
+        self._upload: Upload | None = record
+        self._record = record
+        self._car = car
         self._policy = policy
         self._ended = ended
-        self._car = car
-        self._data_fd: int | None = None
-        self._process = os.getpid()
+        self._data_fd = data_fd
         self._is_known = record.is_known
         self._generation = -1
+        self._process = os.getpid()
+
+    @property
+    def upload(self) -> Upload:
+        """The upload as it stands; made when it is asked for."""
+        if self._upload is None:
+            self._upload = self._car.upload(self._record)
+        return self._upload
+
+    @upload.setter
+    def upload(self, upload: Upload) -> None:
+        self._upload = self._record = upload
+
+    def take(self) -> None:
+        """Lock the data, unless the upload turns out to be decided."""
         try:
+            record, car = self._record, self._car
             self.upload = car.look(record)
             if self.upload.state in _PENDING:
-                self._take(record)
+                self._lock(record)
             if self.upload.state not in _PENDING:
                 self.upload = read_upload(car.fd, car.path)
         except BaseException:
             self.release()
             raise
 
-    def _take(self, record: Upload) -> None:
+    def _lock(self, record: Upload) -> None:
         try:
             self._data_fd = lock_data(self._car.path)
         except UploadGone:
             self.upload = self._car.look(record)
-            if self.upload.state in _PENDING:  # else it was somebody else who then removed the data
+            if self.upload.state in _PENDING:  # else another process has decided it, and then removed the data
                 raise
             return
         self.upload = self._car.look(record)  # it may have been accepted before the lock was ours
@@ -60,12 +88,20 @@ class DirectoryClaim:
         if self.upload.state in _PENDING:
             self.make_durable()
 
+    def go_on(self) -> None:
+        """Make durable an upload whose hand-over the caller has begun, under the locks of both files."""
+        self._generation = self._car.slot.generation
+        try:
+            self.make_durable()
+            self._upload = None
+        except BaseException:
+            self.release("the upload could not be forced to the disk")
+            raise
+
     def make_durable(self) -> None:
         """Force the upload to the disk, if the policy wants that at all."""
         if self._policy.fsync != "none" and self._data_fd is not None:
-            sync(self._data_fd)
-            sync(self._car.fd)
-            sync_directory(os.path.dirname(self._car.path))
+            sync(self._data_fd, self._car.fd, names=self._policy.names)
 
     def open(self) -> BinaryIO:
         return open_reading(self._car.path)
@@ -76,40 +112,53 @@ class DirectoryClaim:
         return self.upload
 
     def begin(self, is_last: bool = False) -> Upload:
-        now = self._policy.clock()
+        generation, is_known, now = self._generation, self._is_known, self._policy.clock()
         self._change(
-            lambda slot: ledger.begin(
-                slot, generation=self._generation, now=now, is_known=self._is_known, is_last=is_last
-            )
+            lambda slot: ledger.begin(slot, generation=generation, now=now, is_known=is_known, is_last=is_last)
         )
         return self.upload
 
     def accept(self, answer: Response | None = None) -> None:
-        if self._data_fd is None:
-            return
-        self._end(ledger.accept, answer)
-        if not self._policy.keep_finished:
-            unlink(self._car.path)
-        if not self._policy.lifetimes.completed_keep:
-            unlink(self._car.path + ".tus")
-        self.release()
-        self._ended(self.upload)
+        if self._data_fd is not None:
+            self._decide(ledger.accept, answer, answer is None or not (answer.headers or answer.body))
 
     def reject(self, answer: Response | None = None) -> None:
-        if self._data_fd is None:
-            return
-        self._end(ledger.reject, answer)
-        self.release()
-        self._ended(self.upload)
+        if self._data_fd is not None:
+            self._decide(ledger.reject, answer, answer is None)
 
-    def _end(self, decide: Callable[..., Slot], answer: Response | None) -> None:
-        now, lifetimes = self._policy.clock(), self._policy.lifetimes
-        is_accepted = decide is ledger.accept
-        says_nothing = answer is None or (is_accepted and not answer.headers and not answer.body)
-        outcome = None if says_nothing and self.upload.attempts <= 1 else (None, answer)  # else it covers an error
-        self._change(lambda slot: decide(slot, generation=self._generation, now=now, lifetimes=lifetimes), outcome)
-        if self._policy.fsync != "none":
-            sync(self._car.fd)
+    def _decide(self, decide: Callable[..., Slot], answer: Response | None, says_nothing: bool) -> None:
+        car, policy, generation = self._car, self._policy, self._generation
+        now = policy.clock()
+        car.lock()
+        try:
+            slot = decide(car.slot, generation=generation, now=now, lifetimes=policy.lifetimes)
+            if not says_nothing or slot.attempts > 1:  # else it covers the error of an earlier attempt
+                with suppress(StorageFull):  # only words would be lost
+                    car.write_outcome(None, answer)  # first, because the slot is what counts
+            car.change(slot)
+        finally:
+            car.unlock()
+        self._generation = slot.generation
+        # The application has decided. What fails from here on changes no answer; the sweeper removes what is left.
+        try:
+            self._clean_up(slot)
+        except OSError:
+            log.exception("upload %s is decided, but cleaning up after it has failed", self._record.id)
+        self._upload = None
+        if self._ended is not None:
+            self._ended(self.upload)
+
+    def _clean_up(self, slot: Slot) -> None:
+        try:
+            if self._policy.fsync != "none":
+                sync(self._car.fd)
+            if slot.state == State.ACCEPTED:
+                if not self._policy.keep_finished:
+                    unlink(self._car.path)
+                if not self._policy.lifetimes.completed_keep:
+                    unlink(self._car.path + ".tus")
+        finally:
+            self._close()
 
     def _change(
         self, transition: Callable[[Slot], Slot], outcome: tuple[str | None, Response | None] | None = None
@@ -125,7 +174,7 @@ class DirectoryClaim:
         finally:
             car.unlock()
         self._generation = slot.generation
-        self.upload = car.upload(self.upload)
+        self._upload = None
 
     def release(self, error: str | None = None) -> None:
         if self._process != os.getpid():
@@ -133,21 +182,25 @@ class DirectoryClaim:
             return
         try:
             if self._data_fd is not None and self._car.slot.state == State.HANDING_OVER:
-                now = self._policy.clock()
+                generation, now = self._generation, self._policy.clock()
                 with suppress(RequestError, OSError):  # the next claim then finds that no process has the lock
-                    self._change(lambda slot: ledger.release(slot, generation=self._generation, now=now), (error, None))
+                    self._change(lambda slot: ledger.release(slot, generation=generation, now=now), (error, None))
         finally:
-            if self._data_fd is not None:
-                unlock_data(self._data_fd)
-                self._data_fd = None
-            self._car.close()
+            self._close()
+
+    def _close(self) -> None:
+        data_fd, self._data_fd = self._data_fd, None
+        if data_fd is not None:
+            unlock_data(data_fd)
+        self._car.close()
 
     def _forget(self) -> None:
-        """Let go in a forked child, which shares the lock and must not end it."""
+        """Close the files in a forked child, which shares the lock and must not end it."""
         if self._data_fd is not None:
             os.close(self._data_fd)
             self._data_fd = None
         self._car.close()
 
     def __del__(self) -> None:
-        self.release("the application did not say whether it takes the file")  # a view may forget to
+        if self._car.fd >= 0:
+            self.release("the application did not say whether it takes the file")  # a view may forget to

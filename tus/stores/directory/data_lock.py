@@ -13,7 +13,7 @@ from tus.filesystem.io import FLAGS
 from tus.filesystem.locks import lock, unlock
 
 LONGEST_HAND_OVER = 3600.0  # seconds that an application may hold data which it has moved away, and so nobody can see
-_LOOK = 0.05  # seconds; whoever only looks whether the lock is held holds it for microseconds
+LOOK = 0.05  # seconds; whoever only looks whether the lock is held holds it for microseconds
 
 
 def lock_data(path: str, flags: int = os.O_RDONLY) -> int:
@@ -32,7 +32,7 @@ def lock_data(path: str, flags: int = os.O_RDONLY) -> int:
     except FileNotFoundError:
         raise UploadGone() from None
     try:
-        lock(fd, limit=_LOOK)
+        lock(fd, limit=LOOK)
     except BaseException:
         os.close(fd)
         raise
@@ -41,7 +41,7 @@ def lock_data(path: str, flags: int = os.O_RDONLY) -> int:
 
 def unlock_data(fd: int) -> None:
     """Unlock the data and close it."""
-    unlock(fd)
+    fcntl.flock(fd, fcntl.LOCK_UN)
     os.close(fd)
 
 

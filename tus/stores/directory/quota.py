@@ -126,6 +126,21 @@ class Quota:
         self.count(upload.principal, -1, -counted_size(upload))
 
     @contextmanager
+    def creating(self, draft: Upload) -> Iterator[None]:
+        """Count an upload that is about to be made, unless it cannot be made after all.
+
+        Raises:
+            RequestError: it is more than is allowed, see :meth:`add`.
+        """
+        size = counted_size(draft)
+        self.add(draft.principal, 1, size)
+        try:
+            yield
+        except BaseException:
+            self.count(draft.principal, -1, -size)
+            raise
+
+    @contextmanager
     def settling(self, upload: Upload, length: int | None) -> Iterator[None]:
         """Count the length of an upload that has deferred it, unless it cannot be settled after all.
 

@@ -9,6 +9,7 @@ Laws of this room:
 
 from __future__ import annotations
 
+import fcntl
 import os
 import stat
 import time
@@ -17,7 +18,7 @@ from dataclasses import dataclass
 from typing import Self
 
 from tus.errors import OffsetMismatch, StorageFull, UploadGone, UploadNotFound
-from tus.filesystem.io import FLAGS, sync, translated, unlink, write_at
+from tus.filesystem.io import FLAGS, Directory, sync, translated, unlink, write_at
 from tus.filesystem.locks import lock, unlock
 from tus.models import Fsync, Response, State, Upload
 from tus.stores import ledger
@@ -39,6 +40,7 @@ class Policy:
         lifetimes: how long uploads are kept.
         keep_finished: whether the data of an accepted upload is kept as long as its record.
         clock: seconds since 1970.
+        names: the directory, whose entries are forced to the disk.
         space: the room that uploads may take; None if it is not limited.
     """
 
@@ -46,6 +48,7 @@ class Policy:
     lifetimes: Lifetimes
     keep_finished: bool
     clock: Callable[[], float]
+    names: Directory
     space: Space | None = None
 
     def as_far_as_stored(self, record: Upload, slot: Slot, size: int) -> Slot:
@@ -76,17 +79,20 @@ class SideCar:
         slot: where the upload stands, as it was read last.
     """
 
-    def __init__(self, path: str, policy: Policy) -> None:
+    def __init__(self, path: str, policy: Policy, fd: int | None = None) -> None:
         self.path = path
-        self.fd = open_sidecar(path, os.O_RDWR)
+        try:
+            self.fd = os.open(path + ".tus", os.O_RDWR | FLAGS) if fd is None else fd
+        except FileNotFoundError:
+            raise UploadNotFound() from None
         self.slot: Slot
+        self.is_synced = policy.fsync == "always"
         self._policy = policy
         self._slots = b""
 
-    @property
-    def is_synced(self) -> bool:
-        """Whether what is counted is on the disk."""
-        return self._policy.fsync == "always"
+    def begin_with(self, slot: Slot, packed: bytes) -> None:
+        """Take the slot of a side-car that the caller has just written."""
+        self.slot, self._slots = slot, packed[:SLOTS_SIZE]
 
     def __enter__(self) -> Self:
         try:
@@ -101,7 +107,7 @@ class SideCar:
         self.close()
 
     def close(self) -> None:
-        """Let go of the file, once."""
+        """Close the file, once."""
         if self.fd >= 0:
             os.close(self.fd)
             self.fd = -1
@@ -110,14 +116,16 @@ class SideCar:
         """Take the lock and read the slots; after an error the lock is not held."""
         lock(self.fd)
         try:
-            self._read_slots()
+            slots = os.pread(self.fd, SLOTS_SIZE, 0)
+            if slots != self._slots or self.slot.state == State.TERMINATED:
+                self._take_in(slots)
         except BaseException:
-            unlock(self.fd)
+            self.unlock()
             raise
 
-    def _read_slots(self) -> None:
-        slots = os.pread(self.fd, SLOTS_SIZE, 0)
-        if slots != self._slots:  # somebody else has written since we looked
+    def _take_in(self, slots: bytes) -> None:
+        """See what another caller has written since the last look."""
+        if slots != self._slots:
             try:
                 self.slot = sidecar.unpack_slots(slots)
             except Damaged:
@@ -128,11 +136,11 @@ class SideCar:
 
     def unlock(self) -> None:
         """Give the lock back."""
-        unlock(self.fd)
+        fcntl.flock(self.fd, fcntl.LOCK_UN)
 
     def look(self, record: Upload) -> Upload:
         """The upload as it stands, read without the lock."""
-        self._read_slots()
+        self._take_in(os.pread(self.fd, SLOTS_SIZE, 0))
         return self.upload(record)
 
     def upload(self, record: Upload) -> Upload:
@@ -163,23 +171,24 @@ class SideCar:
             if not stat.S_ISREG(status.st_mode):
                 raise UploadGone("The data of this upload is no file any more; create a new one.")
             size = status.st_size
-            slot = self._policy.as_far_as_stored(record, self.slot, size)
-            ledger.check_offset(slot, offset)
+            slot = self.slot if size >= self.slot.offset else self._policy.as_far_as_stored(record, self.slot, size)
+            if slot.offset != offset or slot.state != State.RECEIVING:
+                ledger.check_offset(slot, offset)
             self.slot = slot
             if size > offset:
                 # Bytes that were never counted. A staged session that is still open means to count them: end it first,
                 # because a process that overwrites them may crash before it writes another slot.
                 self.change(ledger.fence(slot))
                 self.truncate(fd)
-            self._make_room(fd, length)
+            if self._policy.space is not None:
+                self._make_room(self._policy.space, fd, length)
         except BaseException:
             os.close(fd)
             raise
         return fd
 
-    def _make_room(self, fd: int, length: int | None) -> None:
-        space = self._policy.space
-        if space is not None and self.slot.length is None:
+    def _make_room(self, space: Space, fd: int, length: int | None) -> None:
+        if self.slot.length is None:
             if length is None:
                 space.check()  # all that can be said of an upload whose length is not known
             else:
@@ -215,7 +224,7 @@ class SideCar:
         """Write the next slot, if it differs from the last one. The caller holds the lock."""
         if slot is self.slot:
             return
-        packed, position = sidecar.pack_slot(slot), sidecar.position_of(slot)
+        packed, position = sidecar.pack_slot(slot), SLOT_SIZE * (slot.sequence & 1)
         self.write_slot(packed, position)
         self._slots = packed + self._slots[SLOT_SIZE:] if position == 0 else self._slots[:SLOT_SIZE] + packed
         self.slot = slot
@@ -266,19 +275,17 @@ def open_sidecar(path: str, flags: int) -> int:
 
 
 def read_upload(fd: int, path: str) -> Upload:
-    """The upload that an open side-car describes, whose data is at a path.
+    """Return the upload that an open side-car describes, whose data is at a path.
 
     Raises:
         UploadGone: it describes none.
     """
     for _ in range(3):  # without a lock one can meet a side-car that is being created
         try:
-            data = read_all(fd)
-            upload = upload_of(sidecar.unpack_record(data), sidecar.unpack_slots(data), path)
-            if upload.hashes:
-                upload = sidecar.with_digests(upload, data)
-            is_decided = upload.attempts or upload.state == State.REJECTED  # perhaps before anybody was asked
-            return sidecar.with_outcome(upload, data) if is_decided else upload
+            data = os.pread(fd, _FIRST_READ, 0)
+            if len(data) == _FIRST_READ:
+                data = read_all(fd)
+            return sidecar.unpack(data, path)
         except Damaged:
             time.sleep(0.001)
     raise UploadGone("The record of this upload is damaged; create a new one.")

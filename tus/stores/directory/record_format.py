@@ -12,6 +12,7 @@ renamed or replaced: locks are taken on it, and a lock on a file that was replac
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from struct import Struct
 from typing import Any
@@ -28,10 +29,15 @@ WATCHER_SIZE = 32
 # magic, state, flags, sequence, generation, offset, length or -1, expiry or 0, attempts, since when
 _SLOT = Struct("<4sBB2xQQQqdId")
 _WRITING, _UNKNOWN, _ASIDE = 1, 2, 4  # the flags; zero is what nearly every upload has
+_SEQUENCES = Struct("<8xQ48x8xQ48x")  # of both slots
+_NO_SLOT = bytes(SLOT_SIZE)
+_SLOT_AND_CRC = Struct(_SLOT.format + "I")
+_SLOT_END = _SLOT.size
 _CRC = Struct("<I")
 _RECORD_HEAD = Struct("<4sII")  # magic, size, CRC-32
 _STATES = {int(state): state for state in State}
 _SLOT_MAGIC = b"tus1"
+_NEW = (_SLOT_MAGIC, 0, 0, 0, 0, 0, -1, 0.0, 0, 0.0, 0)  # the fields of a slot that says nothing
 _RECORD_MAGIC = b"rec1"
 _ROOMY_MAGIC = b"rec2"  # a record with room for digests behind it
 _DIGESTS_MAGIC = b"dig1"
@@ -41,6 +47,8 @@ _ROOM = 512  # bytes
 _HASHED = Struct("<QB16s")  # offset, whether it is the whole, boot
 LARGEST_ANSWER = 64 << 10  # bytes of an answer's body that are kept
 RECORD_HEAD_END = SLOTS_SIZE + _RECORD_HEAD.size
+_scan: Callable[[str, int], tuple[Any, int]] = json.JSONDecoder().scan_once  # type: ignore[attr-defined]
+_quoted = json.encoder.encode_basestring_ascii
 
 
 class Damaged(Exception):
@@ -76,16 +84,7 @@ def unpack_slots(data: bytes) -> Slot:
     Raises:
         Damaged: neither slot is whole.
     """
-    best: tuple[Any, ...] | None = None
-    for start in (0, SLOT_SIZE):
-        packed = data[start : start + _SLOT.size]
-        if data[start + _SLOT.size : start + SLOT_SIZE] == _CRC.pack(crc32(packed)):
-            fields = _SLOT.unpack(packed)
-            if fields[0] == _SLOT_MAGIC and fields[1] in _STATES and (best is None or fields[3] > best[3]):
-                best = fields
-    if best is None:
-        raise Damaged("neither slot of the side-car is whole")
-    _, state, flags, sequence, generation, offset, length, expires_at, attempts, since = best
+    _, state, flags, sequence, generation, offset, length, expires_at, attempts, since, _ = _fields(data)
     return Slot(
         sequence=sequence,
         generation=generation,
@@ -93,33 +92,48 @@ def unpack_slots(data: bytes) -> Slot:
         length=None if length < 0 else length,
         state=_STATES[state],
         expires_at=expires_at or None,
-        writing=bool(flags & _WRITING),
+        writing=flags & _WRITING != 0,
         is_known=not flags & _UNKNOWN,
         attempts=attempts,
         since=since,
-        is_aside=bool(flags & _ASIDE),
+        is_aside=flags & _ASIDE != 0,
     )
+
+
+def _fields(data: bytes) -> tuple[Any, ...]:
+    if len(data) < SLOTS_SIZE:
+        data = data.ljust(SLOTS_SIZE, b"\0")
+    first, second = _SEQUENCES.unpack_from(data)
+    start = 0 if first >= second else SLOT_SIZE
+    fields = _SLOT_AND_CRC.unpack_from(data, start)
+    if fields[-1] == crc32(data[start : start + _SLOT_END]) and fields[0] == _SLOT_MAGIC and fields[1] in _STATES:
+        return fields
+    start = SLOT_SIZE - start
+    fields = _SLOT_AND_CRC.unpack_from(data, start)
+    if fields[-1] == crc32(data[start : start + _SLOT_END]) and fields[0] == _SLOT_MAGIC and fields[1] in _STATES:
+        return fields
+    raise Damaged("neither slot of the side-car is whole")
 
 
 def pack(upload: Upload, slot: Slot) -> bytes:
     """Return a whole new side-car."""
-    fields = {
-        "id": upload.id,
-        "created_at": upload.created_at,
-        "metadata": upload.raw_metadata,
-        "concat": upload.concat,
-        "parts": upload.parts,
-        "principal": upload.principal,
-        "upload_path": upload.service,
-        "protocol": upload.protocol,
-    }
+    concat, principal, upload_path = upload.concat, upload.principal, upload.service
+    parts = ", ".join([_quoted(part) for part in upload.parts]) if upload.parts else ""
+    # What json.dumps() would give, in a fifth of its time.
+    text = (
+        f'{{"id": "{upload.id}", "created_at": {upload.created_at!r}, "metadata": {_quoted(upload.raw_metadata)}, '
+        f'"concat": {"null" if concat is None else _quoted(concat)}, "parts": [{parts}], '
+        f'"principal": {"null" if principal is None else _quoted(principal)}, '
+        f'"upload_path": {"null" if upload_path is None else _quoted(upload_path)}, "protocol": "{upload.protocol}"'
+    )
     magic, room = _RECORD_MAGIC, b""
     if upload.hashes:
         magic, room = _ROOMY_MAGIC, bytes(_ROOM)
-        fields["hashes"] = upload.hashes
-        fields["announced"] = [(algorithm, digest.hex()) for algorithm, digest in upload.announced]
-    record = json.dumps(fields).encode()
-    slots = pack_slot(slot) + bytes(SLOT_SIZE) if position_of(slot) == 0 else bytes(SLOT_SIZE) + pack_slot(slot)
+        announced = [(algorithm, digest.hex()) for algorithm, digest in upload.announced]
+        text += f', "hashes": {json.dumps(upload.hashes)}, "announced": {json.dumps(announced)}'
+    record = (text + "}").encode()
+    packed = pack_slot(slot)
+    slots = packed + _NO_SLOT if not slot.sequence & 1 else _NO_SLOT + packed
     return slots + _RECORD_HEAD.pack(magic, len(record), crc32(record)) + record + room
 
 
@@ -138,35 +152,78 @@ def record_end(data: bytes) -> int:
 
 
 def unpack_record(data: bytes) -> Upload:
-    """The creation record.
+    """Return the upload as creation made it.
 
     Raises:
-        Damaged: it is not whole.
+        Damaged: the creation record is not whole.
     """
-    record_end(data)
+    fields, hashes = _record_fields(data)
+    return _upload(data, fields, hashes, _NEW, None)
+
+
+def unpack(data: bytes, path: str) -> Upload:
+    """Return the upload that a side-car describes, whose data is at a path.
+
+    Raises:
+        Damaged: neither slot is whole, or the creation record is not.
+    """
+    slot = _fields(data)
+    fields, hashes = _record_fields(data)
+    return _upload(data, fields, hashes, slot, path)
+
+
+def _record_fields(data: bytes) -> tuple[dict[str, Any], tuple[str, ...]]:
+    if len(data) < RECORD_HEAD_END:
+        raise Damaged("the side-car is too short")
     magic, size, crc = _RECORD_HEAD.unpack_from(data, SLOTS_SIZE)
+    if magic not in (_RECORD_MAGIC, _ROOMY_MAGIC):
+        raise Damaged("the side-car has no creation record")
     record = data[RECORD_HEAD_END : RECORD_HEAD_END + size]
-    if len(record) < size or crc32(record) != crc:
+    if crc32(record) != crc or len(record) < size:
         raise Damaged("the creation record is not whole")
     try:
-        fields = json.loads(record.decode())
+        fields, _ = _scan(record.decode(), 0)
         hashes = tuple(fields["hashes"]) if magic == _ROOMY_MAGIC else ()
-        if not RUNNING.keys() >= set(hashes):
-            raise Damaged("the creation record asks for digests that this version does not know")
-        return Upload(
+    except (ValueError, KeyError, TypeError, StopIteration):
+        raise Damaged("the creation record is not one of this version") from None
+    if hashes and not RUNNING.keys() >= set(hashes):
+        raise Damaged("the creation record asks for digests that this version does not know")
+    return fields, hashes
+
+
+def _upload(
+    data: bytes, fields: dict[str, Any], hashes: tuple[str, ...], slot: tuple[Any, ...], path: str | None
+) -> Upload:
+    _, state, flags, _, _, offset, length, expires_at, attempts, since, _ = slot
+    try:
+        upload = Upload(
             id=fields["id"],
-            created_at=fields["created_at"],
+            offset=offset,
+            length=None if length < 0 else length,
             raw_metadata=fields["metadata"],
             concat=fields["concat"],
-            parts=tuple(fields["parts"]),
+            state=_STATES[state],
+            created_at=fields["created_at"],
+            expires_at=expires_at or None,
+            path=path,
             principal=fields["principal"],
+            is_known=not flags & _UNKNOWN,
+            attempts=attempts,
+            since=since,
+            is_aside=flags & _ASIDE != 0,
             service=fields.get("upload_path"),
             protocol=fields.get("protocol", "tus"),
-            hashes=hashes,
-            announced=tuple((name, bytes.fromhex(digest)) for name, digest in fields["announced"]) if hashes else (),
         )
+        if parts := fields["parts"]:
+            upload.parts = tuple(parts)
+        if hashes:
+            upload.hashes = hashes
+            upload.announced = tuple([(name, bytes.fromhex(digest)) for name, digest in fields["announced"]])
+            upload = with_digests(upload, data)
     except (ValueError, KeyError, TypeError):
         raise Damaged("the creation record is not one of this version") from None
+    is_decided = attempts or upload.state == State.REJECTED  # perhaps before the application was asked
+    return with_outcome(upload, data) if is_decided else upload
 
 
 def room_start(data: bytes) -> int:

@@ -22,7 +22,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import secrets
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -32,26 +31,34 @@ from typing import BinaryIO
 if sys.platform == "win32":  # pragma: no cover
     raise ImportError("tus.stores.directory needs a POSIX system such as Linux or macOS; Windows has no flock().")
 
-from tus.errors import OptionError, StorageFull, StorageUnavailable, UploadGone, UploadLocked, UploadNotFound
+from tus.errors import (
+    InconsistentLength,
+    OptionError,
+    StorageFull,
+    StorageUnavailable,
+    UploadGone,
+    UploadLocked,
+    UploadNotFound,
+)
 from tus.events import TakenOver, emit
-from tus.filesystem.io import FLAGS, open_reading, sync_directory, translated, write_at
+from tus.filesystem.io import FLAGS, Directory, open_reading, write_at
 from tus.filesystem.locks import LIMIT, check_locks_work
 from tus.models import Block, Fsync, State, Upload, is_upload_id
 from tus.stores import ledger
-from tus.stores.directory import expiry
-from tus.stores.directory import record_format as sidecar
+from tus.stores.directory import completion, creation, expiry
 from tus.stores.directory.claims import DirectoryClaim
 from tus.stores.directory.concatenation import Joining
 from tus.stores.directory.data_lock import LONGEST_HAND_OVER, is_held, lock_data, unlock_data
 from tus.stores.directory.digests import Digesting
-from tus.stores.directory.quota import Limits, Quota, counted_size
-from tus.stores.directory.record import Policy, SideCar, open_sidecar, read_upload
+from tus.stores.directory.quota import Limits, Quota
+from tus.stores.directory.record import Policy, SideCar, read_upload
 from tus.stores.directory.sessions import DirectorySession
 from tus.stores.directory.space import Space
 from tus.stores.interface import Statistics
-from tus.stores.slots import Lifetimes, Slot, upload_of
+from tus.stores.slots import Lifetimes, Slot
 
 _COUNTS = f".tus-counts-{os.geteuid()}"  # a directory can be shared by several users
+_READ = os.O_RDONLY | FLAGS
 _CREATION = 1.0  # seconds that making an upload's two files may take
 
 
@@ -107,8 +114,9 @@ class DirectoryStore(Joining):
         self._prefix = os.path.join(directory, "")
         space = Space(directory, keep_free) if keep_free else None
         lifetimes = Lifetimes(lifetime=lifetime, completed_keep=completed_keep, rejected_keep=rejected_keep)
-        self._policy = Policy(fsync, lifetimes, keep_finished, clock, space)
+        self._policy = Policy(fsync, lifetimes, keep_finished, clock, Directory(directory), space)
         self._quota = Quota(self._prefix + _COUNTS, limits, self._counted) if limits else None
+        self._ended = None if self._quota is None else self._quota.release  # the limits do not count it any more
 
     def _path(self, upload_id: str) -> str:
         if not is_upload_id(upload_id):
@@ -120,14 +128,15 @@ class DirectoryStore(Joining):
     def load(self, upload_id: str) -> Upload:
         path = self._path(upload_id)
         upload = self._record(path)
-        if upload.state == State.TERMINATED:
+        state = upload.state
+        if state == State.TERMINATED:
             raise UploadGone()
-        if upload.state == State.ACCEPTED:
+        if state == State.ACCEPTED:
             return upload
         try:
-            if upload.state == State.HANDING_OVER and not is_held(path):
+            if state == State.HANDING_OVER and not is_held(path):
                 upload = self._given_up(path)
-            size = os.stat(path, follow_symlinks=False).st_size
+            size = os.lstat(path).st_size
         except FileNotFoundError:
             return self._without_data(path)
         if size >= upload.offset:
@@ -160,7 +169,10 @@ class DirectoryStore(Joining):
         raise UploadGone()
 
     def _record(self, path: str) -> Upload:
-        fd = open_sidecar(path, os.O_RDONLY)
+        try:
+            fd = os.open(path + ".tus", _READ)
+        except FileNotFoundError:
+            raise UploadNotFound() from None
         try:
             return read_upload(fd, path)
         finally:
@@ -178,62 +190,16 @@ class DirectoryStore(Joining):
     # -- Creating and removing --
 
     def create(self, draft: Upload) -> Upload:
-        quota = self._quota
-        if quota is None or (draft.id and os.path.exists(self._path(draft.id) + ".tus")):
-            return self._create(draft)[0]  # what exists is counted already
-        size = counted_size(draft)
-        quota.add(draft.principal, 1, size)
-        is_new = False
+        if draft.id and os.path.lexists(self._path(draft.id) + ".tus"):
+            return self._being_created(draft.id)  # it is counted already
+        path = self._prefix + (draft.id or os.urandom(16).hex())
         try:
-            upload, is_new = self._create(draft)
-        finally:
-            if not is_new:
-                quota.count(draft.principal, -1, -size)
-        return upload
-
-    def _create(self, draft: Upload) -> tuple[Upload, bool]:
-        """The upload, and whether it is new."""
-        upload_id = draft.id or secrets.token_hex(16)
-        path = self._path(upload_id)
-        now = self._policy.clock()
-        slot = ledger.create(
-            length=draft.length,
-            now=now,
-            lifetimes=self._policy.lifetimes,
-            is_known=draft.is_known,
-            is_final=draft.is_final,
-        )
-        upload = upload_of(replace(draft, id=upload_id, created_at=now), slot, path)
-        has_data = False
-        # The side-car comes first: data without one would be a file that nobody knows to be ours.
-        try:
-            fd = os.open(path + ".tus", os.O_WRONLY | os.O_CREAT | os.O_EXCL | FLAGS, 0o600)
+            if self._quota is None:
+                return creation.create(draft, path, self._policy)
+            with self._quota.creating(draft):
+                return creation.create(draft, path, self._policy)
         except FileExistsError:
-            return self._being_created(upload_id), False
-        except OSError as error:
-            raise translated(error) from error
-        try:
-            packed = sidecar.pack(upload, slot)
-            if write_at(fd, 0, packed) < len(packed):
-                raise StorageFull()
-            data_fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | FLAGS, 0o600)
-            has_data = True
-            try:
-                if self._policy.space is not None:
-                    self._policy.space.reserve(data_fd, draft.length or 0)
-            finally:
-                os.close(data_fd)
-            if self._policy.fsync == "always":
-                os.fsync(fd)
-                sync_directory(self.directory)
-        except BaseException as error:
-            if has_data:
-                os.unlink(path)
-            os.unlink(path + ".tus")
-            raise translated(error) from error
-        finally:
-            os.close(fd)
-        return upload, True
+            return self._being_created(draft.id)
 
     def _being_created(self, upload_id: str) -> Upload:
         """An upload whose id was given, and which somebody else is making, or has made."""
@@ -264,13 +230,8 @@ class DirectoryStore(Joining):
         with SideCar(path, self._policy) as car:
             upload = read_upload(car.fd, path) if self._quota is not None else None
             car.remove()
-        if upload is not None and upload.state not in (State.ACCEPTED, State.REJECTED):
-            self._uncount(upload)
-
-    def _uncount(self, upload: Upload) -> None:
-        """The limits have nothing to do with it any more."""
-        if self._quota is not None:
-            self._quota.release(upload)
+        if self._ended is not None and upload is not None and upload.state not in (State.ACCEPTED, State.REJECTED):
+            self._ended(upload)
 
     def _grown(self, upload: Upload, size: int) -> None:
         """Count what has come of an upload that has still not told its length."""
@@ -387,4 +348,42 @@ class DirectoryStore(Joining):
                     raise
 
     def claim(self, upload: Upload) -> DirectoryClaim:
-        return DirectoryClaim(upload, SideCar(self._path(upload.id), self._policy), self._policy, self._uncount)
+        claim = DirectoryClaim(upload, SideCar(self._path(upload.id), self._policy), self._policy, self._ended)
+        claim.take()
+        return claim
+
+    def can_complete(self, upload: Upload) -> bool:
+        if upload.hashes or upload.concat or upload.parts:
+            return False  # the data must be read first, or is handed over only when it was joined
+        return upload.length is not None or self._quota is None
+
+    def complete(
+        self, upload: Upload, offset: int, block: Block, length: int | None = None, is_last: bool = False
+    ) -> DirectoryClaim:
+        if self.can_complete(upload):
+            path = self._path(upload.id)
+            claim = completion.complete(upload, path, self._policy, self._ended, offset, block, length, is_last)
+            if claim is not None:
+                return claim
+        elif self.append(upload, offset, block, length).state == State.RECEIVING:
+            raise InconsistentLength("These bytes do not reach the length of the upload.")
+        return self._begun(upload, is_last)
+
+    def _begun(self, upload: Upload, is_last: bool) -> DirectoryClaim:
+        claim = self.claim(upload)
+        if not claim.upload.is_pending:  # it was decided meanwhile
+            claim.release()
+            raise UploadLocked()
+        claim.digest()
+        claim.begin(is_last)
+        return claim
+
+    def create_whole(self, draft: Upload, block: Block, is_last: bool = False) -> DirectoryClaim:
+        if draft.length != len(block):
+            raise InconsistentLength("These bytes are not as many as the upload has.")
+        if draft.id or not self.can_complete(draft):
+            upload = self.create(draft)
+            return self.complete(upload, 0, block, is_last=is_last) if block else self._begun(upload, is_last)
+        path = self._prefix + os.urandom(16).hex()
+        with self._quota.creating(draft) if self._quota is not None else contextlib.nullcontext():
+            return creation.create_whole(draft, path, self._policy, self._ended, block, is_last)

@@ -1,0 +1,102 @@
+"""The usual way of a small upload in one step: its last bytes, its completion and the beginning of its hand-over.
+
+Crashes leave what the longer way leaves. The lock of the data is taken before the slot is written that says
+``HANDING_OVER``, so if the process crashes after that, the upload is complete and waits for another attempt.
+"""
+
+from __future__ import annotations
+
+import fcntl
+from collections.abc import Callable
+
+from tus.errors import StorageFull
+from tus.events import TakenOver, emit
+from tus.filesystem.io import sync, write_at
+from tus.models import Block, Upload
+from tus.stores import ledger
+from tus.stores.directory.claims import DirectoryClaim
+from tus.stores.directory.data_lock import unlock_data
+from tus.stores.directory.record import Policy, SideCar
+
+_LOCK = fcntl.LOCK_EX | fcntl.LOCK_NB
+
+
+def complete(
+    upload: Upload,
+    path: str,
+    policy: Policy,
+    ended: Callable[[Upload], None] | None,
+    offset: int,
+    block: Block,
+    length: int | None,
+    is_last: bool,
+) -> DirectoryClaim | None:
+    """Append the last block of an upload and begin its hand-over; the caller has seen that nothing lies between.
+
+    Returns:
+        The claim; None if another process holds the data's lock, so that the upload is complete and not claimed.
+
+    Raises:
+        StorageFull: there is no room for the whole block; what fitted is counted.
+        RequestError: as :func:`tus.stores.ledger.complete`.
+    """
+    car = SideCar(path, policy)
+    data_fd = -1
+    try:
+        car.lock()
+        try:
+            is_takeover = car.slot.writing
+            data_fd = car.open_data(upload, offset, length)
+            now, lifetimes, is_known = policy.clock(), policy.lifetimes, upload.is_known
+            slot = whole = ledger.complete(
+                car.slot,
+                offset=offset,
+                end=offset + len(block),
+                now=now,
+                lifetimes=lifetimes,
+                length=length,
+                is_known=is_known,
+                is_last=is_last,
+            )
+            try:
+                fcntl.flock(data_fd, _LOCK)
+            except BlockingIOError:
+                is_locked = False
+            else:
+                is_locked = True
+            written = write_at(data_fd, offset, block)
+            if written < len(block) or not is_locked:
+                slot = ledger.append(
+                    car.slot,
+                    offset=offset,
+                    end=offset + written,
+                    now=now,
+                    lifetimes=lifetimes,
+                    length=length,
+                    is_known=is_known,
+                )
+            if car.is_synced:
+                sync(data_fd)
+            car.change(slot)
+        finally:
+            car.unlock()
+        if is_takeover:
+            emit(TakenOver(car.upload(upload)))
+        if written < len(block):
+            raise StorageFull()
+        if slot is whole:
+            claim = DirectoryClaim(upload, car, policy, ended, data_fd)
+    except BaseException:
+        _close(car, data_fd)
+        raise
+    if slot is not whole:
+        _close(car, data_fd)
+        return None
+    claim.go_on()
+    return claim
+
+
+def _close(car: SideCar, data_fd: int) -> None:
+    if data_fd >= 0:
+        unlock_data(data_fd)
+    car.close()

@@ -1,0 +1,117 @@
+"""Creation: the two files of an upload are made together, or neither is left.
+
+The side-car comes first, because data without one would be a file that nobody knows to be ours. Where the whole body
+comes with the creation, the record says at first that nothing was received, so a crash at any point leaves an upload
+that expires, or one that waits for its hand-over; never one that says more than is stored.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+
+from tus.errors import StorageFull
+from tus.filesystem.io import FLAGS, sync, translated, write_at
+from tus.filesystem.locks import lock
+from tus.models import Block, State, Upload
+from tus.stores import ledger
+from tus.stores.directory import record_format as sidecar
+from tus.stores.directory.claims import DirectoryClaim
+from tus.stores.directory.data_lock import LOOK, unlock_data
+from tus.stores.directory.record import Policy, SideCar
+from tus.stores.slots import Slot, upload_of
+
+_FLAGS = os.O_RDWR | os.O_CREAT | os.O_EXCL | FLAGS
+
+
+def create(draft: Upload, path: str, policy: Policy) -> Upload:
+    """Make an upload whose data will be at a path.
+
+    Raises:
+        FileExistsError: there is one.
+        StorageFull: there is no room for it.
+    """
+    upload, fd, data_fd, _, _ = _make(draft, path, policy)
+    os.close(data_fd)
+    os.close(fd)
+    return upload
+
+
+def create_whole(
+    draft: Upload,
+    path: str,
+    policy: Policy,
+    ended: Callable[[Upload], None] | None,
+    block: Block,
+    is_last: bool,
+) -> DirectoryClaim:
+    """Make an upload with its whole data, and begin its hand-over. The errors are those of :func:`create`."""
+    upload, fd, data_fd, slot, packed = _make(draft, path, policy, is_locked=True)
+    try:
+        lock(data_fd, limit=LOOK)
+        now, size = upload.created_at, len(block)
+        if slot.state == State.RECEIVING:
+            whole = ledger.complete(slot, offset=0, end=size, now=now, lifetimes=policy.lifetimes, is_last=is_last)
+        else:
+            whole = ledger.begin(slot, generation=slot.generation, now=now, is_last=is_last)
+        if write_at(data_fd, 0, block) < size:
+            raise StorageFull()
+        if policy.fsync == "always":
+            sync(data_fd)
+        car = SideCar(path, policy, fd)
+        car.begin_with(slot, packed)
+        car.change(whole)
+        car.unlock()
+    except BaseException as error:
+        _undo(path, fd, data_fd)
+        raise translated(error) from error
+    claim = DirectoryClaim(upload, car, policy, ended, data_fd)
+    claim.go_on()
+    return claim
+
+
+def _make(draft: Upload, path: str, policy: Policy, is_locked: bool = False) -> tuple[Upload, int, int, Slot, bytes]:
+    """Return the upload, its side-car and its data, which are open, the slot and the side-car's bytes.
+
+    The caller may want the side-car's lock with them, so that no process that lists the directory comes in between.
+    """
+    now = policy.clock()
+    slot = ledger.create(
+        length=draft.length,
+        now=now,
+        lifetimes=policy.lifetimes,
+        is_known=draft.is_known,
+        is_final=bool(draft.parts),
+    )
+    upload = upload_of(draft, slot, path)
+    upload.id, upload.created_at = path[-32:], now
+    try:
+        fd = os.open(path + ".tus", _FLAGS, 0o600)
+    except FileExistsError:
+        raise
+    except OSError as error:
+        raise translated(error) from error
+    data_fd = -1
+    try:
+        if is_locked:
+            lock(fd)
+        packed = sidecar.pack(upload, slot)
+        if write_at(fd, 0, packed) < len(packed):
+            raise StorageFull()
+        data_fd = os.open(path, _FLAGS, 0o600)
+        if policy.space is not None:
+            policy.space.reserve(data_fd, draft.length or 0)
+        if policy.fsync == "always":
+            sync(fd, names=policy.names)
+    except BaseException as error:
+        _undo(path, fd, data_fd)
+        raise translated(error) from error
+    return upload, fd, data_fd, slot, packed
+
+
+def _undo(path: str, fd: int, data_fd: int) -> None:
+    if data_fd >= 0:
+        os.unlink(path)
+        unlock_data(data_fd)
+    os.unlink(path + ".tus")
+    unlock_data(fd)
