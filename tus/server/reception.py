@@ -11,11 +11,11 @@ from types import TracebackType
 from typing import Protocol, Self
 
 from tus.checksums import ALGORITHMS
-from tus.errors import ChecksumMismatch, RequestError, StorageFull
+from tus.errors import ChecksumMismatch, RequestError, StorageFull, UploadLocked
 from tus.models import Block, HookReply, Upload
 from tus.protocols.bodies import Intake
-from tus.protocols.effects import Peeked, Received
-from tus.stores.interface import AppendSession, Store
+from tus.protocols.effects import Begin, Peeked, Received
+from tus.stores.interface import AppendSession, Claim, Completes, Store
 
 #: Is told how far an upload has come, and may have something to say about it.
 Watcher = Callable[[int], HookReply | None]
@@ -55,13 +55,28 @@ class Reception:
         upload: as it was loaded.
         intake: how the body is to be taken in.
         watcher: told about once a second.
+        begin: if the body completes the upload, how the hand-over begins in the same step.
+        completes: the store, if it has such a step.
+        take_claim: called with the claim where that was done.
 
     Raises:
         ChecksumMismatch: from the last of its methods that is called; nothing of the body was kept.
         RequestError: what the store raises.
     """
 
-    def __init__(self, store: Store, upload: Upload, intake: Intake, watcher: Watcher | None = None) -> None:
+    def __init__(
+        self,
+        store: Store,
+        upload: Upload,
+        intake: Intake,
+        watcher: Watcher | None = None,
+        begin: Begin | None = None,
+        completes: Completes | None = None,
+        take_claim: Callable[[Claim], object] = lambda claim: None,
+    ) -> None:
+        self._begin = begin
+        self._completes = completes
+        self._take_claim = take_claim
         self._store = store
         self._upload = upload
         self._intake = intake
@@ -145,9 +160,25 @@ class Reception:
             settled = intake.length
             if intake.ends and settled is None and self._upload.length is None:
                 settled = intake.offset + len(block)
+            if self._begin is not None and self._completes is not None:
+                length = self._upload.length if settled is None else settled
+                if intake.offset + len(block) == length and self._completes.can_complete(self._upload):
+                    return self._complete(self._completes, self._begin, block, settled)
             return Received(self._store.append(self._upload, intake.offset, block, settled, intake.completes))
         except StorageFull as error:
             return Received(self._store.load(self._upload.id), failure=error)
+
+    def _complete(self, store: Completes, begin: Begin, block: Block, settled: int | None) -> Received:
+        """Append the last block and begin the hand-over in one step."""
+        try:
+            claim = store.complete(self._upload, self._intake.offset, block, settled, begin.is_last)
+        except UploadLocked:
+            standing = self._store.load(self._upload.id)
+            if not standing.is_complete:
+                raise
+            return Received(standing)  # another caller is the one to hand it over
+        self._take_claim(claim)
+        return Received(claim.upload, is_begun=True)
 
     def _tell(self) -> bool:
         """Now and then a word on how far it has come; False where whoever hears it wants no more."""

@@ -286,7 +286,16 @@ class Runner:
         """Return where the driver puts the body."""
         if isinstance(effect, Peek):
             return PeekSink(effect.intake.limit or 0)
-        return Reception(self._store, effect.upload, effect.intake, self._watcher(effect.upload, effect.progress))
+        watcher = self._watcher(effect.upload, effect.progress)
+        return Reception(
+            self._store,
+            effect.upload,
+            effect.intake,
+            watcher,
+            effect.begin,
+            self._service.completes,
+            self.attempt.begun,
+        )
 
     def poured(self, effect: Receive | Peek, came: Received | Peeked) -> Received | Peeked:
         """Note what came of a body, and return it, which is the effect's result."""

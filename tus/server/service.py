@@ -25,7 +25,7 @@ from tus.models import HookType, State, Upload, is_upload_id
 from tus.monitoring.logs import log_events
 from tus.options import Options
 from tus.stores import open_store
-from tus.stores.interface import Expires, Lists, Reads, Store, extensions_of
+from tus.stores.interface import Completes, Expires, Lists, Reads, Store, extensions_of
 from tus.stores.sweeper import Sweeper, keep_directory_swept
 
 _living: WeakSet[Service] = WeakSet()  # for the command line, and to refuse two of one name; nothing is found by it
@@ -57,6 +57,7 @@ class Service:
         receiver: takes finished uploads; None where the application does.
         backlog: hands over without a client; None where nothing takes uploads without one.
         extensions: the tus extensions that work with the store.
+        completes: the store, if it can take the last bytes and begin the hand-over in one step.
 
     Raises:
         OptionError: an option is unknown or has a bad value, does not go with the store, or another service of this
@@ -85,6 +86,7 @@ class Service:
         self.backlog: Backlog | None = None
         self._swept_in = 0  # the process in which the store is swept
         self.extensions = extensions_of(self.store)
+        self.completes = self.store if isinstance(self.store, Completes) else None
         if not options.upload_valid_duration:
             self.extensions -= {"expiration"}
         if options.download and not isinstance(self.store, Reads):
