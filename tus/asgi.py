@@ -120,7 +120,7 @@ class _Uploads:
             scope = scope_without_client(path, self.options.base_url, self._surroundings)
             call = Call(scope, more, "PATCH")
         else:
-            call = Call(adapter.scope, more, offered_method(adapter.request, self.options))
+            call = Call(adapter.scope, more, offered_method(adapter.request))
         file = await in_thread(partial(offer, call, claim, self.options.send_file))
         try:
             return await call.run(self._app, LONGEST_ANSWER)

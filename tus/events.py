@@ -114,7 +114,8 @@ class Synced:
 Event = Begun | Answered | Created | Finished | HandedOver | Ended | TakenOver | Fenced | Synced
 Listener = Callable[[Event], None]
 
-_listeners: dict[type, tuple[Listener, ...]] = dict.fromkeys(get_args(Event), ())
+#: The functions that are called with each kind of event. Where an event is frequent it is made only if there are any.
+listeners: dict[type, tuple[Listener, ...]] = dict.fromkeys(get_args(Event), ())
 
 
 def listen(listener: Listener, *kinds: type) -> None:
@@ -125,19 +126,19 @@ def listen(listener: Listener, *kinds: type) -> None:
         kinds: the events that it gets; all if none is given.
     """
     for kind in kinds or get_args(Event):
-        if listener not in _listeners[kind]:
-            _listeners[kind] += (listener,)
+        if listener not in listeners[kind]:
+            listeners[kind] += (listener,)
 
 
 def ignore(listener: Listener) -> None:
     """Stop calling a function."""
-    for kind, listeners in _listeners.items():
-        _listeners[kind] = tuple(other for other in listeners if other is not listener)
+    for kind, heard in listeners.items():
+        listeners[kind] = tuple(other for other in heard if other is not listener)
 
 
 def emit(event: Event) -> None:
     """Call the listeners."""
-    for listener in _listeners[type(event)]:
+    for listener in listeners[type(event)]:
         try:
             listener(event)
         except Exception:

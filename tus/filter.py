@@ -9,6 +9,7 @@ from tus.adapters.interface import ABOUT_KEY, HANDOVER_KEY, INTENT_KEY, UPLOAD_K
 from tus.adapters.wsgi import (
     SURROUNDINGS,
     Environ,
+    EnvironBody,
     StartResponse,
     WsgiAdapter,
     WsgiApp,
@@ -19,6 +20,7 @@ from tus.adapters.wsgi import (
 from tus.errors import OptionError
 from tus.models import Intent, Response, Upload
 from tus.options import Options
+from tus.protocols.exchange import is_ours
 from tus.protocols.handover import offered_method
 from tus.protocols.routing import is_under
 from tus.server.service import Service
@@ -87,15 +89,14 @@ class Filter:
         if not is_under(full_path(environ), self._upload_path):
             return self._app(environ, start_response)
         adapter = WsgiAdapter(environ)
+        if not is_ours(adapter.request, self._options):
+            return self._app(environ, start_response)
         receiver = self.service.receiver or _Receiver(self._app, adapter, self._options)
         asker = _Asker(self._app, adapter, self._upload_path) if self._options.ask_app else None
         for key in SURROUNDINGS:
             if key in environ:
                 self._surroundings[key] = environ[key]
-        tus = Tus(adapter, service=self.service, receiver=receiver, asker=asker)
-        if not tus.valid:
-            return self._app(environ, start_response)
-        tus.handle()
+        Tus(adapter, service=self.service, receiver=receiver, asker=asker).handle()
         response = adapter.response
         assert response is not None, "handle() has answered"
         start_response(f"{response.status} {response.reason}", response.headers)
@@ -113,7 +114,7 @@ class _Receiver:
     def __call__(self, claim: Claim) -> Response:
         # Of its own, because one request can complete several uploads, and applications change what they are given.
         environ = dict(self._adapter.environ)
-        environ["REQUEST_METHOD"] = offered_method(self._adapter.request, self._options)
+        environ["REQUEST_METHOD"] = offered_method(self._adapter.request)
         environ.pop("HTTP_X_HTTP_METHOD_OVERRIDE", None)
         environ["HTTP_UPLOAD_METADATA"] = claim.upload.raw_metadata
         environ[HANDOVER_KEY] = "request"
@@ -137,11 +138,11 @@ class _LoneReceiver:
 
 
 def _call(app: WsgiApp, environ: Environ, claim: Claim, send_file: bool) -> Response:
-    environ[UPLOAD_KEY] = claim.upload
-    file = offer(WsgiAdapter(environ), claim, send_file)
+    environ[UPLOAD_KEY] = upload = claim.upload
+    file = offer(EnvironBody(environ), claim, send_file)
     try:
         answer = _Answer(app, environ, file)
-        body = answer.settle(keep=claim.upload.keeps_answer)  # which may change the rest
+        body = answer.settle(keep=upload.keeps_answer)  # which may change the rest
         return Response(answer.status, answer.reason, answer.headers, body)
     except BaseException:
         file.close()
@@ -161,7 +162,7 @@ class _Asker:
         environ["REQUEST_METHOD"] = "POST"
         mount = str(environ.get("SCRIPT_NAME", ""))
         environ["PATH_INFO"] = self._upload_path.encode().decode("latin-1").removeprefix(mount)
-        WsgiAdapter(environ).remove_body()
+        EnvironBody(environ).remove_body()
         for key in ("CONTENT_TYPE", "HTTP_EXPECT", "HTTP_X_HTTP_METHOD_OVERRIDE"):
             environ.pop(key, None)
         environ[INTENT_KEY] = str(intent)

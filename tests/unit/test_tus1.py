@@ -293,7 +293,7 @@ def test_a_patch_step_by_step():
     assert steps.send(done) == Begin(is_last=False)
     offer = steps.send(replace(done, state=State.HANDING_OVER, attempts=1))
     assert isinstance(offer, Offer)
-    assert offer.pending.status == 503
+    assert offer.pending().status == 503
     settle = steps.send(Offered(Response(200, "OK", [("X-App", "1"), ("Content-Length", "2")], (b"ok",))))
     assert settle == Settle(Outcome.ACCEPTED, Response(200, "OK", [("X-App", "1")]), None)
     with pytest.raises(StopIteration) as end:

@@ -108,16 +108,17 @@ def offer(adapter: Replaces, claim: Claim, send_file: bool) -> BinaryIO:
     Returns:
         What is now the body; the caller closes it.
     """
+    upload = claim.upload
     if send_file:
         file = claim.open()
-        size = claim.upload.length or 0
+        size = upload.length or 0
     else:
-        if claim.upload.path is None:
+        if upload.path is None:
             raise StorageUnavailable()
-        path = os.fsencode(claim.upload.path)
+        path = os.fsencode(upload.path)
         file, size = io.BytesIO(path), len(path)
     try:
-        adapter.replace_body(file, size, claim.upload)
+        adapter.replace_body(file, size, upload)
     except BaseException:
         file.close()
         raise

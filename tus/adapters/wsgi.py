@@ -108,11 +108,49 @@ def environ_without_client(path: str, base_url: str, surroundings: Environ) -> E
     return environ
 
 
-class WsgiAdapter:
-    """An :class:`~tus.adapters.interface.Adapter` over an environ; keeps the response for whoever asks."""
+class EnvironBody:
+    """The body in an environ, which can be another one.
+
+    Args:
+        environ: changed in place.
+    """
 
     def __init__(self, environ: Environ) -> None:
         self.environ = environ
+
+    def remove_body(self) -> None:
+        """Leave a request without a body, for code that asks something about it."""
+        self._put(io.BytesIO(), 0)
+
+    def replace_body(self, file: BinaryIO, size: int, upload: Upload) -> None:
+        """Exactly what Flask, Django and WebOb need to read it: without the length two of them see an empty body."""
+        self._put(file, size)
+        self.environ["CONTENT_TYPE"] = MEDIA_TYPE  # not that of a form, which a framework would try to parse
+
+    def _put(self, file: BinaryIO, size: int) -> None:
+        environ = self.environ
+        environ["wsgi.input"] = file
+        environ["wsgi.input_terminated"] = True
+        environ["CONTENT_LENGTH"] = str(size)
+        environ.pop("HTTP_TRANSFER_ENCODING", None)
+        for key in ("webob._body_file", "webob._parsed_post_vars", "webob.is_body_seekable"):
+            environ.pop(key, None)
+
+
+ExcInfo = tuple[type[BaseException], BaseException, TracebackType]
+
+
+StartResponse = Callable[..., Callable[[bytes], object]]
+
+
+WsgiApp = Callable[[Environ, StartResponse], Iterable[bytes]]
+
+
+class WsgiAdapter(EnvironBody):
+    """An :class:`~tus.adapters.interface.Adapter` over an environ; keeps the response for whoever asks."""
+
+    def __init__(self, environ: Environ) -> None:
+        super().__init__(environ)
         self.response: Response | None = None
         self.request = Request(
             method=environ["REQUEST_METHOD"],
@@ -130,7 +168,8 @@ class WsgiAdapter:
 
     @property
     def stream(self) -> Readable:
-        return cast(Readable, self.environ["wsgi.input"])
+        stream: Readable = self.environ["wsgi.input"]
+        return stream
 
     def inform(self, response: Response) -> bool:
         """Under gunicorn, which lends its socket; WSGI itself has no interim responses.
@@ -160,33 +199,6 @@ class WsgiAdapter:
             return body
         body.file.seek(body.start)
         return cast(Iterable[bytes], wrapper(body.file, BLOCK))
-
-    def remove_body(self) -> None:
-        """Leave a request without a body, for code that asks something about it."""
-        self._put(io.BytesIO(), 0)
-
-    def replace_body(self, file: BinaryIO, size: int, upload: Upload) -> None:
-        """Exactly what Flask, Django and WebOb need to read it: without the length two of them see an empty body."""
-        self._put(file, size)
-        self.environ["CONTENT_TYPE"] = MEDIA_TYPE  # not that of a form, which a framework would try to parse
-
-    def _put(self, file: BinaryIO, size: int) -> None:
-        environ = self.environ
-        environ["wsgi.input"] = file
-        environ["wsgi.input_terminated"] = True
-        environ["CONTENT_LENGTH"] = str(size)
-        environ.pop("HTTP_TRANSFER_ENCODING", None)
-        for key in ("webob._body_file", "webob._parsed_post_vars", "webob.is_body_seekable"):
-            environ.pop(key, None)
-
-
-ExcInfo = tuple[type[BaseException], BaseException, TracebackType]
-
-
-StartResponse = Callable[..., Callable[[bytes], object]]
-
-
-WsgiApp = Callable[[Environ, StartResponse], Iterable[bytes]]
 
 
 class _Answer:

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, TypeVar
 
 from tus.adapters.interface import offer
 from tus.errors import NotTaken, Rejected, RequestError
-from tus.events import Ended, HandedOver, emit
+from tus.events import Ended, HandedOver, emit, listeners
 from tus.hooks.calling import Hooks
 from tus.models import Outcome, Request, Response, Upload
 from tus.protocols import effects
@@ -123,11 +123,12 @@ class Attempt:
                 claim.reject(effect.answer)
             case Outcome.POSTPONED:
                 claim.release(effect.error)
-        self.claim = None
-        emit(HandedOver(claim.upload, str(effect.outcome), time.monotonic() - self._began))
+        self.claim, upload = None, claim.upload
+        if listeners[HandedOver]:
+            emit(HandedOver(upload, str(effect.outcome), time.monotonic() - self._began))
         if effect.outcome != Outcome.POSTPONED:
-            emit(Ended(claim.upload, str(effect.outcome)))
-        return claim.upload
+            emit(Ended(upload, str(effect.outcome)))
+        return upload
 
     def _claimed(self) -> Claim:
         assert self.claim is not None, "a Claim comes first"

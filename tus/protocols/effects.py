@@ -215,10 +215,10 @@ class Offer:
     Where the code that called the driver takes it by itself, the exchange rests until that has said what it does.
 
     Attributes:
-        pending: what the client hears if nothing is said.
+        pending: returns the reply if nothing is said.
     """
 
-    pending: Response
+    pending: Callable[[], Response]
 
 
 @dataclass(slots=True)

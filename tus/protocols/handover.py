@@ -5,13 +5,13 @@ Generators of effects, as :func:`tus.protocols.exchange.exchange` is one, and th
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from typing import Any, Final
 
-from tus.errors import BadRequest, RequestError
+from tus.errors import BadRequest, NotTaken, RequestError
 from tus.http.digests import Digests
-from tus.models import HookReply, HookType, Outcome, Request, Response, State, Upload
+from tus.models import HookReply, HookType, Outcome, Request, Response, State, Upload, is_upload_id
 from tus.options import Options
 from tus.protocols import digests, hook_replies
 from tus.protocols.bodies import Intake
@@ -31,7 +31,6 @@ from tus.protocols.effects import (
     Tell,
     Unqueue,
 )
-from tus.protocols.routing import target
 
 
 @dataclass(slots=True)
@@ -57,14 +56,18 @@ def attempt_of(upload: Upload, intake: Intake, options: Options) -> Begin | None
 
 
 def hand_over(
-    upload: Upload, options: Options, pending: Response, last_bytes: bytes = b"", is_begun: bool = False
+    upload: Upload,
+    options: Options,
+    pending: Callable[[], Response],
+    last_bytes: bytes = b"",
+    is_begun: bool = False,
 ) -> Generator[HandoverEffect, Any, Handed]:
     """Ask the application to take an upload.
 
     Args:
         upload: a complete one, known if a client's request names it.
         options: the operator's choices.
-        pending: the reply where the caller takes the upload by itself, and has not said what it does.
+        pending: returns the reply where the caller takes the upload by itself, and has not said what it does.
         last_bytes: bytes that a client has sent once more, which must be the last of those that are stored.
         is_begun: whether the upload is claimed, and the attempt has begun.
 
@@ -87,9 +90,12 @@ def hand_over(
                 yield Settle(Outcome.REJECTED, answer, None)
                 return Handed(Outcome.REJECTED, answer, upload.digests)
         upload = yield Begin(goes_aside(upload.attempts + 1, options))
+    added: HookReply | None = None
     if options.has_hooks:
         yield Queue(HookType.POST_FINISH, upload)  # before the application is asked: its yes must not be lost over this
-    offered, added = yield from _offer(upload, options, pending)
+        offered, added = yield from _ask_and_offer(upload, pending)
+    else:
+        offered = yield Offer(pending)
     outcome = offered.outcome or outcome_of(offered.answer.status, options)
     answer = offered.answer
     if options.has_hooks and outcome != Outcome.ACCEPTED:
@@ -97,7 +103,7 @@ def hand_over(
     if outcome == Outcome.POSTPONED:
         yield Settle(outcome, None, offered.error or f"the answer was {answer.status} {answer.reason}")
         return Handed(outcome, answer, upload.digests)
-    if outcome == Outcome.ACCEPTED:
+    if outcome == Outcome.ACCEPTED and added is not None:
         answer = hook_replies.merged(answer, added)
     yield Settle(outcome, _kept(answer, outcome, upload), None)
     if options.has_hooks and outcome == Outcome.ACCEPTED:
@@ -105,19 +111,17 @@ def hand_over(
     return Handed(outcome, answer, upload.digests)
 
 
-def _offer(
-    upload: Upload, options: Options, pending: Response
+def _ask_and_offer(
+    upload: Upload, pending: Callable[[], Response]
 ) -> Generator[HandoverEffect, Any, tuple[Offered, HookReply | None]]:
-    reply: HookReply | None = None
-    if options.has_hooks:
-        try:
-            reply = yield Ask(HookType.PRE_FINISH, upload)
-        except RequestError as error:
-            return Offered(Response.of_error(error), f"a hook failed: {error}"), None
-        if reply is not None and reply.reject:
-            return Offered(hook_replies.rejection(reply), outcome=Outcome.REJECTED), None
-        if reply is not None and (objection := hook_replies.objection(reply)) is not None:
-            return Offered(objection), None
+    try:
+        reply: HookReply | None = yield Ask(HookType.PRE_FINISH, upload)
+    except RequestError as error:
+        return Offered(Response.of_error(error), f"a hook failed: {error}"), None
+    if reply is not None and reply.reject:
+        return Offered(hook_replies.rejection(reply), outcome=Outcome.REJECTED), None
+    if reply is not None and (objection := hook_replies.objection(reply)) is not None:
+        return Offered(objection), None
     offered: Offered = yield Offer(pending)
     return offered, reply
 
@@ -155,7 +159,7 @@ def hand_over_alone(upload: Upload, options: Options) -> Generator[HandoverEffec
     Raises:
         UploadLocked: somebody else is at it.
     """
-    return (yield from hand_over(upload, options, Response(503, "Service Unavailable")))
+    return (yield from hand_over(upload, options, lambda: Response.of_error(NotTaken())))
 
 
 def promise(upload: Upload) -> Generator[Effect, Any, bool]:
@@ -179,12 +183,12 @@ def outcome_of(status: int, options: Options) -> Outcome:
     return Outcome.REJECTED if status in options.reject_statuses else Outcome.POSTPONED
 
 
-def offered_method(request: Request, options: Options) -> str:
-    """The method with which an application sees the request that completes an upload.
+def offered_method(request: Request) -> str:
+    """Return the method with which an application sees the request that completes an upload.
 
-    It is POST where that has created the upload, by whatever method, and else PATCH, whatever tunnel it came through.
+    It is POST where that has created the upload, by any method, and else PATCH, whatever tunnel it came through.
     """
-    return "POST" if target(request, options).upload_id is None else "PATCH"
+    return "PATCH" if is_upload_id(request.url.rstrip("/").rpartition("/")[2]) else "POST"
 
 
 def due_at(upload: Upload, options: Options) -> float | None:

@@ -81,14 +81,20 @@ class Reception:
         self._upload = upload
         self._intake = intake
         self._watcher = watcher
-        self._told_at = time.monotonic()
-        self._hashers = [(ALGORITHMS[algorithm](), digest) for algorithm, digest in intake.body.checksums]
+        self._told_at = time.monotonic() if watcher is not None else 0.0
+        checksums = intake.body.checksums
+        self._hashers = [(ALGORITHMS[algorithm](), digest) for algorithm, digest in checksums] if checksums else []
         self._session: AppendSession | None = None
         self._received = 0
         self._held = b""
         self._came: Received | None = None  # once that is known before the end
 
     def write(self, *blocks: Block) -> bool:
+        size = len(blocks[0])
+        if size <= SMALL and self._is_whole(size):
+            self._received = size
+            self._came = self._append(blocks[0])
+            return True
         fitting = self._fitting(blocks)
         if fitting and not self._take(fitting):
             return False
@@ -96,6 +102,12 @@ class Reception:
             self._came = Received(self._standing(), overran=True)
             return False
         return True
+
+    def _is_whole(self, size: int) -> bool:
+        """Return whether a first block of so many bytes is the whole body, and can be taken as it is."""
+        limit = self._intake.limit
+        is_first = not self._received and self._session is None and self._came is None and not self._hashers
+        return is_first and self._intake.body.length == size and (limit is None or size <= limit)
 
     def _fitting(self, blocks: tuple[Block, ...]) -> tuple[Block, ...]:
         """The blocks before the one that is too much."""

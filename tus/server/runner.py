@@ -17,21 +17,25 @@ from collections.abc import Callable, Generator
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, get_args
 
 from tus.adapters.interface import Face, Informs
 from tus.errors import RequestError, StorageUnavailable, UploadGone, UploadNotFound
-from tus.events import Answered, Begun, Created, Ended, Finished, emit
+from tus.events import Answered, Begun, Created, Ended, Finished, emit, listeners
 from tus.handover.attempt import Attempt, Receiver
-from tus.models import HookReply, HookType, Intent, Response, Upload
+from tus.models import HookReply, HookType, Intent, Outcome, Response, Upload
 from tus.protocols.effects import (
     Authorize,
+    Begin,
+    Claim,
     Concatenate,
     Create,
+    Digest,
     Effect,
     End,
     Fence,
     FinalsOf,
+    HandoverEffect,
     Inform,
     Load,
     Peek,
@@ -134,7 +138,8 @@ class Runner:
     def begin(self) -> Effect | None:
         """Go to the first effect that the driver performs, or to the end: None."""
         self._began = time.monotonic()
-        emit(Begun(self._request.effective_method))
+        if listeners[Begun]:
+            emit(Begun(self._request.effective_method))
         self._steps = exchange(self._request, self._options, self._service.extensions, time.time(), self._principal)
         return self.go_on(_start, None)
 
@@ -168,8 +173,7 @@ class Runner:
 
     def perform(self, effect: Effect) -> Any:
         """Perform an effect, and return its result."""
-        performer = self._PERFORM.get(type(effect))
-        return self._hand_over(effect) if performer is None else performer(self, effect)
+        return self._PERFORM[type(effect)](self, effect)
 
     def conclude(self, is_claim_kept: bool = False) -> None:
         """Give the adapter the response.
@@ -221,7 +225,8 @@ class Runner:
         upload = self._store.create(draft)
         self.upload = upload
         self._service.keep_swept()  # now, or its first sweep could miss this upload
-        if not draft.id or upload.created_at >= began:  # else the one that exists was found
+        is_heard = listeners[Created] or listeners[Finished]
+        if is_heard and (not draft.id or upload.created_at >= began):  # else the one that exists was found
             emit(Created(upload))
             if upload.is_complete:
                 emit(Finished(upload))
@@ -273,11 +278,13 @@ class Runner:
 
     def _hand_over(self, effect: Any) -> Any:
         result = self.attempt.perform(effect)
-        if self.attempt.claim is not None:
-            self.upload = self.attempt.claim.upload
-        if type(effect) is Settle:
+        kind = type(effect)
+        if kind is Claim or kind is Digest or kind is Begin:
             self.upload = result
-            self._service.schedule(result)
+        elif kind is Settle:
+            self.upload = result
+            if effect.outcome is Outcome.POSTPONED:
+                self._service.schedule(result)
         return result
 
     # -- The body, which the driver reads --
@@ -302,19 +309,19 @@ class Runner:
         if isinstance(came, Received):
             self.upload = came.upload
             self.kept = came.upload.offset - effect.intake.offset
-            if came.upload.is_complete:
+            if listeners[Finished] and came.upload.is_complete:
                 emit(Finished(came.upload))
         return came
 
     def patience(self) -> Patience:
         """Return how slow the client may be."""
-        return Patience(self._options.stall_timeout, self._options.min_rate)
+        return self._service.patience
 
     def _watcher(self, upload: Upload, progress: Callable[[int], Response] | None) -> Watcher | None:
         """Return what is called about once a second with the offset, and may stop the upload."""
-        hooks = self._service.hooks
-        if not hooks and progress is None:
+        if progress is None and not self._options.has_hooks:
             return None
+        hooks = self._service.hooks
 
         def watch(offset: int) -> HookReply | None:
             if progress is not None:
@@ -370,4 +377,5 @@ class Runner:
         Concatenate: _concatenate,
         FinalsOf: _concatenate,
         Touch: _concatenate,
+        **dict.fromkeys(get_args(HandoverEffect), _hand_over),
     }

@@ -24,6 +24,7 @@ from tus.http.headers import format_metadata
 from tus.models import HookType, State, Upload, is_upload_id
 from tus.monitoring.logs import log_events
 from tus.options import Options
+from tus.server.pace import Patience
 from tus.stores import open_store
 from tus.stores.interface import Completes, Expires, Lists, Reads, Store, extensions_of
 from tus.stores.sweeper import Sweeper, keep_directory_swept
@@ -55,6 +56,7 @@ class Service:
         store: where uploads are kept.
         hooks: the hooks to call.
         receiver: takes finished uploads; None where the application does.
+        patience: how slow clients may be.
         backlog: hands over without a client; None where nothing takes uploads without one.
         extensions: the tus extensions that work with the store.
         completes: the store, if it can take the last bytes and begin the hand-over in one step.
@@ -84,6 +86,7 @@ class Service:
         self.name = options.service_name
         self.store = _opened(options, store)
         self.backlog: Backlog | None = None
+        self.patience = Patience(options.stall_timeout, options.min_rate)
         self._swept_in = 0  # the process in which the store is swept
         self.extensions = extensions_of(self.store)
         self.completes = self.store if isinstance(self.store, Completes) else None

@@ -84,9 +84,7 @@ class Tus:
             }
             values = {name: value for name, value in named.items() if value is not None} | others
             service = _service_of_request(options, store, values)
-        elif others or any(
-            given is not None for given in (tmp_file_dir, send_file, upload_valid_duration, options, store)
-        ):
+        elif others or (tmp_file_dir, send_file, upload_valid_duration, options, store) != _NOTHING:
             raise OptionError("service", "has its options already; give no other with it")
         if service.options.ask_app and asker is None:
             raise OptionError(
@@ -209,7 +207,7 @@ class Tus:
                 self._rests = True
                 if not isinstance(self.adapter, Transactional):
                     hold(self, self.adapter)
-                self.adapter.respond(effect.pending)
+                self.adapter.respond(effect.pending())
                 return
             effect = self._runner.go_on(self._perform, effect)
         self._runner.conclude(is_claim_kept=bool(self._at_commit))

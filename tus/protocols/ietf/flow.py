@@ -42,7 +42,7 @@ from tus.protocols.effects import (
 )
 from tus.protocols.handover import Handed, attempt_of, decided, hand_over, lent_headers, promise
 from tus.protocols.ietf import replies, requests
-from tus.protocols.ietf.profiles import UNVERSIONED, Profile, profile_of, takes_interim
+from tus.protocols.ietf.profiles import UNVERSIONED, VERSION_FIELD, Profile, profile_of, takes_interim
 from tus.protocols.routing import target_of, upload_url
 
 LONGEST_JOIN: Final = 10.0  # seconds that a request waits for a hand-over which another one has begun
@@ -51,6 +51,9 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 1.0
 
 def recognise(request: Request) -> Start | None:
     """Return what starts a conversation, if the request is of this protocol whatever it is about."""
+    fields = request.headers
+    if fields.get("Tus-Resumable") is not None and fields.get(VERSION_FIELD) is None:
+        return None  # as profile_of() finds, at a greater expense
     profile = profile_of(request)
     return None if profile is None else partial(Conversation, profile=profile)
 
@@ -253,8 +256,12 @@ class Conversation(conversation.Conversation):
 
     def _hand_over(self, upload: Upload, location: str | None) -> Generator[Effect, Any, Handed]:
         """Hand over now, or join the hand-over that is running: a client that came back waits for the same answer."""
-        pending = replies.completed(replies.not_taken(), upload, location, self._profile, False)
-        cors.apply(self.request, pending, self.options)
+
+        def pending() -> Response:
+            response = replies.completed(replies.not_taken(), upload, location, self._profile, False)
+            cors.apply(self.request, response, self.options)
+            return response
+
         waited, pause = 0.0, _FIRST_PAUSE
         while True:
             try:

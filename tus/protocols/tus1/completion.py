@@ -47,13 +47,18 @@ class Completion(Conversation):
         """Hand over now, or return None where that happens in the background."""
         if self.options.handover == "background" and (yield from promise(upload)):
             return None
-        pending = unfinished or replies.refused(NotTaken(), is_head=False)
-        cors.apply(self.request, pending, self.options)
+
+        def pending() -> Response:
+            response = unfinished or replies.refused(NotTaken(), is_head=False)
+            cors.apply(self.request, response, self.options)
+            return response
+
         return (yield from hand_over(upload, self.options, pending, last_bytes, is_begun))
 
 
 def reply_to(response: Response, handed: Handed) -> Response:
     """Return the reply to a hand-over, given the one to send where the application has the upload."""
     if handed.outcome == Outcome.ACCEPTED:
-        return digests.described(replies.answered(response, handed.answer), handed.digests)
+        reply = replies.answered(response, handed.answer)
+        return digests.described(reply, handed.digests) if handed.digests else reply
     return replies.relayed(handed.answer, "POST" if response.status == 201 else "PATCH")

@@ -134,10 +134,11 @@ class Conversation(Concatenation):
                 yield from self.remove(upload)
                 raise
             # Cut or out of space: the client learns the URL and how far it came, and goes on from there.
-        created = replies.created(upload, command.creation_url, command.body is not None)
-        response = hook_replies.merged(created, reply)
+        response = replies.created(upload, command.creation_url, command.body is not None)
+        if reply is not None:
+            response = hook_replies.merged(response, reply)
         if not upload.is_pending:
-            return (yield from self.complete_part(upload, response))
+            return (yield from self.complete_part(upload, response)) if upload.is_partial else response
         if upload.length:
             told = withholding.told_offset(upload, options)
             unfinished = replies.created(upload, command.creation_url, True, told)
@@ -175,7 +176,7 @@ class Conversation(Concatenation):
         response = replies.appended(upload)
         if upload.is_pending:
             return (yield from self.complete(upload, response, is_begun=is_begun))
-        return (yield from self.complete_part(upload, response))
+        return (yield from self.complete_part(upload, response)) if upload.is_partial else response
 
     def _repeat(self, command: requests.Append, upload: Upload) -> Steps:
         """Answer a PATCH to an upload that has every byte: it asks for the hand-over, or for what came of it."""
