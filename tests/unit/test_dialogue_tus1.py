@@ -1,0 +1,747 @@
+"""The rules of tus 1.0.0 as dialogues: a request, the effects and their replies, the response.
+
+The first line of each test names the section of the protocol, or the promise of this package, that it is about.
+"""
+
+from dataclasses import replace
+
+import pytest
+
+from tests.support.dialogues import (
+    ACCEPTED,
+    REJECTED,
+    a_file,
+    accepts,
+    begins,
+    claims,
+    completes,
+    completes_first,
+    dialogue,
+    postpones,
+    rejects,
+)
+from tus.errors import ChecksumMismatch, Forbidden, StorageFull, StorageUnavailable, UploadGone, UploadNotFound
+from tus.models import HookReply, HookType, Intent, Outcome, Response, State
+from tus.protocols.effects import (
+    Ask,
+    Authorize,
+    Claim,
+    Concatenate,
+    Create,
+    FinalsOf,
+    Load,
+    Peek,
+    Peeked,
+    Promise,
+    Queue,
+    ReadBack,
+    Receive,
+    Remove,
+    Settle,
+    Tell,
+    Unqueue,
+    Watch,
+)
+from tus.testing import dialogue as tester
+from tus.testing.dialogue import (
+    ID,
+    OTHER,
+    URL,
+    Placeholder,
+    an_upload,
+    asks,
+    created,
+    raises,
+    received,
+    responds,
+    tus1,
+)
+
+FINAL = "f" * 32
+HOOKS = {"webhook": "http://hooks.example.org/"}
+CHECKSUM = {"Upload-Checksum": "sha1 qvTGHdzF6KLavt4PO0gs2a6pQ00="}
+
+
+# -- Core ---------------------------------------------------------------------------------------------------------
+
+
+def test_patch_appends_from_the_offset():
+    """Core, PATCH."""
+    dialogue(
+        tus1.patch(ID, offset=2, body=3),
+        asks(Load(ID)).gets(an_upload(offset=2, length=9)),
+        asks(Authorize, Intent.APPEND, {"id": ID}),
+        asks(Receive, intake={"offset": 2, "limit": 7}).gets(received(offset=5)),
+        responds(204, {"Tus-Resumable": "1.0.0", "Upload-Offset": 5}),
+    )
+
+
+@pytest.mark.parametrize("offset", [1, 3])
+def test_a_wrong_offset_is_409_before_a_byte_is_read(offset):
+    """Core, PATCH."""
+    dialogue(
+        tus1.patch(ID, offset=offset, body=3),
+        asks(Load(ID)).gets(an_upload(offset=2, length=9)),
+        asks(Authorize, Intent.APPEND),
+        responds(409, {"Tus-Resumable": "1.0.0", "Upload-Offset": 2}),
+    )
+
+
+def test_another_content_type_is_415():
+    """Core, PATCH."""
+    request = tus1.patch(ID, offset=2, body=3, headers={"Content-Type": "application/octet-stream"})
+    dialogue(request, responds(415, {"Tus-Resumable": "1.0.0"}))
+
+
+@pytest.mark.parametrize("version", ["0.2.2", None])
+def test_another_version_is_412(version):
+    """Core, Tus-Version."""
+    request = tus1.patch(ID, offset=2, body=3, headers={"Tus-Resumable": version})
+    dialogue(request, responds(412, {"Tus-Version": "1.0.0"}))
+
+
+def test_a_method_can_be_overridden():
+    """Core, X-HTTP-Method-Override."""
+    dialogue(
+        tus1.request("POST", ID, headers={"X-HTTP-Method-Override": "HEAD"}),
+        asks(Load(ID)).gets(an_upload(offset=2, length=9)),
+        asks(Authorize, Intent.HEAD),
+        responds(200, {"Upload-Offset": 2}),
+    )
+
+
+def test_head_says_how_an_upload_stands():
+    """Core, HEAD."""
+    dialogue(
+        tus1.head(ID),
+        asks(Load(ID)).gets(an_upload(offset=2, length=9, raw_metadata="filename YQ==,empty")),
+        asks(Authorize, Intent.HEAD),
+        responds(
+            200,
+            {
+                "Upload-Offset": 2,
+                "Upload-Length": 9,
+                "Upload-Metadata": "filename YQ==,empty",
+                "Cache-Control": "no-store",
+                "Upload-Defer-Length": None,
+            },
+        ),
+    )
+
+
+def test_head_of_an_upload_that_cannot_be_read_is_423():
+    """Core, HEAD: clients begin again from zero after a 5xx."""
+    dialogue(
+        tus1.head(ID),
+        asks(Load(ID)).fails(StorageUnavailable()),
+        responds(423, {"Retry-After": ..., "Upload-Offset": None, "Cache-Control": "no-store"}, b""),
+    )
+
+
+def test_a_body_that_is_announced_too_long_is_413_before_a_byte_is_read():
+    """Core, PATCH."""
+    dialogue(
+        tus1.patch(ID, offset=2, body=4),
+        asks(Load(ID)).gets(an_upload(offset=2, length=5)),
+        asks(Authorize, Intent.APPEND),
+        responds(413, {"Tus-Resumable": "1.0.0"}),
+    )
+
+
+def test_a_chunked_body_that_overruns_is_413():
+    """Core, PATCH."""
+    dialogue(
+        tus1.patch(ID, offset=2, body=None),
+        asks(Load(ID)).gets(an_upload(offset=2, length=5)),
+        asks(Authorize, Intent.APPEND),
+        asks(Receive, intake={"limit": 3}).gets(received(offset=2, overran=True)),
+        responds(413, body="3 bytes"),
+    )
+
+
+def test_bytes_before_a_cut_count():
+    """Core: the offset is that of the bytes that arrived."""
+    dialogue(
+        tus1.patch(ID, offset=2, body=3),
+        asks(Load(ID)).gets(an_upload(offset=2, length=9)),
+        asks(Authorize, Intent.APPEND),
+        asks(Receive).gets(received(offset=4, cut=True)),
+        responds(204, {"Upload-Offset": 4}),
+    )
+
+
+def test_a_full_disk_is_507():
+    """Core, PATCH: a client that asks later resumes."""
+    dialogue(
+        tus1.patch(ID, offset=2, body=3),
+        asks(Load(ID)).gets(an_upload(offset=2, length=9)),
+        asks(Authorize, Intent.APPEND),
+        asks(Receive).gets(received(offset=4, failure=StorageFull())),
+        responds(507, {"Tus-Resumable": "1.0.0", "Retry-After": ...}),
+    )
+
+
+def test_an_error_that_is_not_of_the_package_is_not_hidden():
+    """The exchange answers refusals only."""
+    dialogue(tus1.head(ID), asks(Load(ID)).fails(OSError()), raises(OSError))
+
+
+# -- Creation -----------------------------------------------------------------------------------------------------
+
+
+def test_creation():
+    """Creation, POST."""
+    dialogue(
+        tus1.post(length=5, headers={"Upload-Metadata": "filename YQ=="}),
+        asks(Authorize, Intent.CREATE, {"id": "", "length": 5}).gets("ann"),
+        asks(Create, {"length": 5, "raw_metadata": "filename YQ==", "principal": "ann", "is_known": True}).gets(
+            created()
+        ),
+        responds(201, {"Location": f"{URL}/{ID}", "Upload-Offset": None, "Tus-Resumable": "1.0.0"}),
+    )
+
+
+def test_a_size_above_the_limit_is_413():
+    """Creation, POST: nothing is created."""
+    dialogue(tus1.post(length=5), responds(413), max_size=4)
+
+
+def test_creation_defers_the_length():
+    """Creation, Upload-Defer-Length."""
+    dialogue(
+        tus1.post(length=None),
+        asks(Authorize, Intent.CREATE),
+        asks(Create, {"length": None}).gets(created()),
+        responds(201, {"Location": f"{URL}/{ID}"}),
+    )
+
+
+def test_head_says_that_the_length_is_deferred():
+    """Creation, Upload-Defer-Length."""
+    dialogue(
+        tus1.head(ID),
+        asks(Load(ID)).gets(an_upload(offset=2)),
+        asks(Authorize, Intent.HEAD),
+        responds(200, {"Upload-Defer-Length": 1, "Upload-Length": None, "Upload-Offset": 2}),
+    )
+
+
+def test_a_patch_sets_the_deferred_length():
+    """Creation, Upload-Defer-Length."""
+    dialogue(
+        tus1.patch(ID, offset=2, body=3, headers={"Upload-Length": 9}),
+        asks(Load(ID)).gets(an_upload(offset=2)),
+        asks(Authorize, Intent.APPEND),
+        asks(Receive, intake={"length": 9, "limit": 7}).gets(received(offset=5, length=9)),
+        responds(204, {"Upload-Offset": 5}),
+    )
+
+
+def test_the_length_does_not_change():
+    """Creation, Upload-Defer-Length."""
+    dialogue(
+        tus1.patch(ID, offset=2, body=3, headers={"Upload-Length": 8}),
+        asks(Load(ID)).gets(an_upload(offset=2, length=9)),
+        asks(Authorize, Intent.APPEND),
+        responds(400, body="9 already"),
+    )
+
+
+def test_creation_with_upload_that_is_cut_reports_the_url_and_the_offset():
+    """Creation With Upload."""
+    dialogue(
+        tus1.post(length=9, body=9),
+        asks(Authorize, Intent.CREATE),
+        asks(Create, {"length": 9}).gets(created()),
+        asks(Receive, {"id": ID}, {"offset": 0, "limit": 9}).gets(received(offset=4, cut=True)),
+        responds(201, {"Location": f"{URL}/{ID}", "Upload-Offset": 4}),
+    )
+
+
+def test_creation_with_upload_that_is_refused_leaves_nothing():
+    """Creation With Upload: its client gets no URL."""
+    dialogue(
+        tus1.post(length=9, body=9, headers=CHECKSUM),
+        asks(Authorize, Intent.CREATE),
+        asks(Create).gets(created()),
+        asks(Receive).fails(ChecksumMismatch()),
+        asks(Remove(ID)),
+        responds(460, {"Location": None}),
+    )
+
+
+# -- Expiration, Checksum, Termination ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("request_", [tus1.patch(ID, offset=2, body=3), tus1.head(ID), tus1.delete(ID)])
+def test_an_expired_upload_is_410(request_):
+    """Expiration: at its time, before a byte is read."""
+    dialogue(
+        request_,
+        asks(Load(ID)).gets(an_upload(offset=2, length=9, expires_at=100.0)),
+        asks(Authorize),
+        responds(410, {"Upload-Offset": None}),
+        now=100.0,
+    )
+
+
+def test_a_patch_says_when_the_upload_expires():
+    """Expiration, Upload-Expires."""
+    dialogue(
+        tus1.patch(ID, offset=2, body=3),
+        asks(Load(ID)).gets(an_upload(offset=2, length=9, expires_at=100.0)),
+        asks(Authorize),
+        asks(Receive).gets(received(offset=5, expires_at=200.0)),
+        responds(204, {"Upload-Expires": "Thu, 01 Jan 1970 00:03:20 GMT"}),
+        now=99.0,
+    )
+
+
+def test_a_checksum_that_does_not_match_is_460():
+    """Checksum."""
+    is_sha1 = {"body": {"checksums": lambda checksums: [algorithm for algorithm, _ in checksums] == ["sha1"]}}
+    dialogue(
+        tus1.patch(ID, offset=2, body=3, headers=CHECKSUM),
+        asks(Load(ID)).gets(an_upload(offset=2, length=9)),
+        asks(Authorize),
+        asks(Receive, intake=is_sha1).fails(ChecksumMismatch()),
+        responds(460, {"Tus-Resumable": "1.0.0", "Upload-Offset": None}),
+    )
+
+
+def test_a_cut_body_with_a_checksum_is_no_success():
+    """Checksum: bytes that cannot be verified are not kept."""
+    dialogue(
+        tus1.patch(ID, offset=2, body=3, headers=CHECKSUM),
+        asks(Load(ID)).gets(an_upload(offset=2, length=9)),
+        asks(Authorize),
+        asks(Receive).gets(received(offset=2, cut=True)),
+        responds(400),
+    )
+
+
+def test_delete_removes_the_upload():
+    """Termination."""
+    dialogue(
+        tus1.delete(ID),
+        asks(Load(ID)).gets(an_upload(offset=2, length=9)),
+        asks(Authorize, Intent.TERMINATE),
+        asks(Remove(ID)),
+        responds(204, {"Tus-Resumable": "1.0.0"}),
+    )
+
+
+def test_a_terminated_upload_is_410():
+    """Termination."""
+    dialogue(tus1.head(ID), asks(Load(ID)).fails(UploadGone()), responds(410, {"Upload-Offset": None}))
+
+
+def test_delete_while_the_application_has_the_file_is_423():
+    """Termination: the file is not removed."""
+    dialogue(
+        tus1.delete(ID),
+        asks(Load(ID)).gets(a_file(State.HANDING_OVER)),
+        asks(Authorize, Intent.TERMINATE),
+        responds(423, {"Retry-After": ...}),
+    )
+
+
+# -- Principals ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("request_", [tus1.patch(ID, offset=2, body=3), tus1.head(ID), tus1.delete(ID)])
+def test_a_foreign_upload_is_404_in_the_words_for_an_unknown_one(request_):
+    """An upload does not exist for another principal."""
+    unknown = dialogue(request_, asks(Load(ID)).fails(UploadNotFound()), responds(404))
+    foreign = dialogue(
+        request_,
+        asks(Load(ID)).gets(an_upload(offset=2, length=9, principal="ann", expires_at=50.0)),
+        asks(Authorize).gets("bob"),
+        responds(404),
+        now=100.0,
+    )
+    assert foreign == unknown
+
+
+def test_the_answer_of_the_application_to_a_question_is_relayed():
+    """Authorize: a response takes the place of the protocol's."""
+    dialogue(
+        tus1.patch(ID, offset=2, body=3),
+        asks(Load(ID)).gets(an_upload(offset=2, length=9)),
+        asks(Authorize).gets(Response(401, "Unauthorized", [("WWW-Authenticate", "Basic")], (b"who?",))),
+        responds(401, {"WWW-Authenticate": "Basic", "Tus-Resumable": "1.0.0"}, b"who?"),
+    )
+
+
+@pytest.mark.parametrize("offset", [2, 3])
+@pytest.mark.parametrize("upload", [an_upload(offset=2, length=9), a_file(), a_file(State.ACCEPTED)])
+def test_a_request_that_is_not_allowed_learns_nothing(offset, upload):
+    """Authorize: the question comes before every other check of the upload."""
+    for request, intent in (
+        (tus1.patch(ID, offset=offset, body=3), Intent.APPEND),
+        (tus1.head(ID), Intent.HEAD),
+        (tus1.delete(ID), Intent.TERMINATE),
+    ):
+        dialogue(
+            request,
+            asks(Load(ID)).gets(upload),
+            asks(Authorize, intent, {"id": ID}).fails(Forbidden("no")),
+            responds(403, {"Upload-Offset": None, "Upload-Length": None}),
+        )
+
+
+@pytest.mark.parametrize(("principal", "status"), [("ann", 200), ("bob", 404), (None, 404)])
+def test_a_principal_that_the_caller_knows_needs_no_question(principal, status):
+    """An upload does not exist for another principal."""
+    tester.dialogue(
+        tus1.head(ID),
+        asks(Load(ID)).gets(an_upload(offset=2, length=9, principal="ann")),
+        responds(status),
+        principal=principal,
+    )
+
+
+def test_an_upload_belongs_to_the_principal_that_the_caller_knows():
+    """Creation, POST."""
+    tester.dialogue(
+        tus1.post(length=5),
+        asks(Create, {"principal": "ann"}).gets(created()),
+        responds(201, {"Location": f"{URL}/{ID}"}),
+        principal="ann",
+    )
+
+
+# -- Hand-over ----------------------------------------------------------------------------------------------------
+
+
+def test_success_follows_acceptance():
+    """The client gets a success response after the application has accepted the file."""
+    dialogue(
+        tus1.patch(ID, offset=2, body=3),
+        asks(Load(ID)).gets(an_upload(offset=2, length=5)),
+        asks(Authorize),
+        *completes(a_file(), intake={"limit": 3}),
+        *accepts(),
+        responds(204, {"Upload-Offset": 5, "X-Result": "stored", "Content-Type": None}, b""),
+    )
+
+
+def test_a_store_may_begin_the_hand_over_in_a_step_of_its_own():
+    """Success follows acceptance all the same."""
+    dialogue(
+        tus1.patch(ID, offset=2, body=3),
+        asks(Load(ID)).gets(an_upload(offset=2, length=5)),
+        asks(Authorize),
+        *completes_first(a_file()),
+        *accepts(),
+        responds(204, {"Upload-Offset": 5, "X-Result": "stored"}),
+    )
+
+
+def test_a_rejection_is_relayed():
+    """The client gets the words of the application, and the file is rejected."""
+    dialogue(
+        tus1.patch(ID, offset=2, body=3),
+        asks(Load(ID)).gets(an_upload(offset=2, length=5)),
+        asks(Authorize),
+        *completes(a_file()),
+        *rejects(),
+        responds(422, {"Tus-Resumable": "1.0.0", "Upload-Offset": None}, b"no cats\n"),
+    )
+
+
+def test_a_file_that_is_not_taken_is_503():
+    """The file is kept, and the same request asks again."""
+    dialogue(
+        tus1.patch(ID, offset=2, body=3),
+        asks(Load(ID)).gets(an_upload(offset=2, length=5)),
+        asks(Authorize),
+        *completes(a_file()),
+        *postpones(),
+        responds(503, {"Retry-After": 7, "Upload-Offset": None}),
+    )
+
+
+def test_in_the_background_the_client_does_not_wait():
+    """handover = background."""
+    dialogue(
+        tus1.patch(ID, offset=2, body=3),
+        asks(Load(ID)).gets(an_upload(offset=2, length=5)),
+        asks(Authorize),
+        asks(Receive, begin=None).gets(received(offset=5, state=State.COMPLETE)),
+        asks(Promise, {"id": ID}).gets(a_file()),
+        responds(204, {"Upload-Offset": 5}),
+        handover="background",
+    )
+
+
+@pytest.mark.parametrize(("state", "offset"), [(State.COMPLETE, 4), (State.REJECTED, 4), (State.ACCEPTED, 5)])
+def test_head_reports_one_byte_less_until_acceptance(state, offset):
+    """Core, HEAD: clients take an offset that equals the length for success."""
+    dialogue(
+        tus1.head(ID),
+        asks(Load(ID)).gets(a_file(state)),
+        asks(Authorize, Intent.HEAD),
+        responds(200, {"Upload-Offset": offset, "Upload-Length": 5}),
+    )
+
+
+def test_head_while_the_application_has_the_file_is_423():
+    """Core, HEAD: any offset would be a guess."""
+    dialogue(
+        tus1.head(ID),
+        asks(Load(ID)).gets(a_file(State.HANDING_OVER)),
+        asks(Authorize, Intent.HEAD),
+        responds(423, {"Retry-After": ..., "Upload-Offset": None}),
+    )
+
+
+def test_the_last_byte_again_asks_the_application_again():
+    """The byte that HEAD withheld is compared with the one that is stored."""
+    dialogue(
+        tus1.patch(ID, offset=4, body=1),
+        asks(Load(ID)).gets(a_file(attempts=1)),
+        asks(Authorize, Intent.APPEND),
+        asks(Peek, {"limit": 1}).gets(Peeked(b"e", cut=False)),
+        asks(Claim, {"id": ID}).gets(a_file(attempts=1)),
+        asks(ReadBack(1)).gets(b"e"),
+        *begins(a_file(attempts=1)),
+        *accepts(),
+        responds(204, {"Upload-Offset": 5, "X-Result": "stored"}),
+    )
+
+
+def test_another_last_byte_is_400():
+    """The application is not asked to take another file."""
+    dialogue(
+        tus1.patch(ID, offset=4, body=1),
+        asks(Load(ID)).gets(a_file()),
+        asks(Authorize),
+        asks(Peek, {"limit": 1}).gets(Peeked(b"x", cut=False)),
+        asks(Claim, {"id": ID}).gets(a_file()),
+        asks(ReadBack(1)).gets(b"e"),
+        responds(400),
+    )
+
+
+@pytest.mark.parametrize(("offset", "body"), [(2, 3), (5, 0)])
+def test_the_last_patch_again_gets_the_same_answer(offset, body):
+    """Core, PATCH: the reply was lost. The application is not asked again."""
+    answer = Response(200, "OK", [("X-Result", "stored")])
+    dialogue(
+        tus1.patch(ID, offset=offset, body=body),
+        asks(Load(ID)).gets(a_file(State.ACCEPTED, answer=answer)),
+        asks(Authorize, Intent.APPEND),
+        responds(204, {"Upload-Offset": 5, "X-Result": "stored"}),
+    )
+
+
+def test_the_last_patch_again_gets_the_same_rejection():
+    """A rejected file is not offered again."""
+    dialogue(
+        tus1.patch(ID, offset=2, body=3),
+        asks(Load(ID)).gets(a_file(State.REJECTED, answer=REJECTED)),
+        asks(Authorize, Intent.APPEND),
+        responds(422, {"Tus-Resumable": "1.0.0"}, b"no cats\n"),
+    )
+
+
+def test_a_file_that_another_request_handed_over_is_not_offered():
+    """The claim finds it accepted."""
+    dialogue(
+        tus1.patch(ID, offset=5, body=0),
+        asks(Load(ID)).gets(a_file()),
+        asks(Authorize),
+        asks(Peek, {"limit": 0}).gets(Peeked(b"", cut=False)),
+        asks(Claim, {"id": ID}).gets(a_file(State.ACCEPTED, answer=ACCEPTED)),
+        responds(204, {"Upload-Offset": 5}),
+    )
+
+
+def test_an_empty_file_that_is_not_taken_is_removed():
+    """Creation: no offset can say that an empty file is unfinished, so its client begins again."""
+    empty = an_upload(length=0, state=State.COMPLETE)
+    dialogue(
+        tus1.post(length=0),
+        asks(Authorize, Intent.CREATE),
+        asks(Create, {"length": 0}).gets(created(state=State.COMPLETE)),
+        *claims(empty),
+        *postpones(),
+        asks(Remove(ID)),
+        responds(503, {"Location": None}),
+    )
+
+
+# -- Hooks --------------------------------------------------------------------------------------------------------
+
+
+def test_pre_create_rejects():
+    """Hooks: nothing is created."""
+    dialogue(
+        tus1.post(length=5),
+        asks(Authorize, Intent.CREATE),
+        asks(Ask, HookType.PRE_CREATE, {"id": "", "length": 5}).gets(HookReply(reject=True)),
+        responds(400, {"Tus-Resumable": "1.0.0", "Location": None}),
+        **HOOKS,
+    )
+
+
+def test_pre_create_chooses_an_id_that_must_be_new():
+    """Hooks: an id that exists is no new upload's."""
+    dialogue(
+        tus1.post(length=5),
+        asks(Authorize, Intent.CREATE),
+        asks(Ask, HookType.PRE_CREATE).gets(HookReply(id=OTHER)),
+        asks(Load(OTHER)).gets(an_upload(id=OTHER)),
+        responds(503, {"Location": None}),
+        **HOOKS,
+    )
+
+
+def test_post_create_is_queued_for_the_upload_that_was_made():
+    """Hooks."""
+    upload_id = Placeholder("id")
+    dialogue(
+        tus1.post(length=5),
+        asks(Authorize, Intent.CREATE),
+        asks(Ask, HookType.PRE_CREATE),
+        asks(Create).gets(created(id=OTHER)),
+        asks(Queue, HookType.POST_CREATE, {"id": upload_id}),
+        asks(Tell, HookType.POST_CREATE, {"id": upload_id}),
+        responds(201, {"Location": f"{URL}/" + upload_id}),
+        **HOOKS,
+    )
+
+
+def test_post_receive_stops_the_upload():
+    """Hooks: the upload is terminated."""
+    dialogue(
+        tus1.patch(ID, offset=2, body=3),
+        asks(Load(ID)).gets(an_upload(offset=2, length=9)),
+        asks(Authorize),
+        asks(Receive).gets(received(offset=4, stopped=HookReply(stop=True))),
+        asks(Queue, HookType.POST_TERMINATE, {"id": ID}),
+        asks(Remove(ID)),
+        asks(Tell, HookType.POST_TERMINATE, {"id": ID}),
+        responds(400, {"Upload-Offset": None}),
+        **HOOKS,
+    )
+
+
+def test_pre_finish_rejects():
+    """Hooks: the application is not asked, and post-finish is not delivered."""
+    dialogue(
+        tus1.patch(ID, offset=2, body=3),
+        asks(Load(ID)).gets(an_upload(offset=2, length=5)),
+        asks(Authorize),
+        *completes_first(a_file(), begin=None),
+        asks(Queue, HookType.POST_FINISH),
+        asks(Ask, HookType.PRE_FINISH, {"id": ID}).gets(HookReply(reject=True)),
+        asks(Unqueue, HookType.POST_FINISH),
+        asks(Settle, Outcome.REJECTED, {"status": 422}),
+        responds(422, {"Tus-Resumable": "1.0.0"}),
+        **HOOKS,
+    )
+
+
+# -- Concatenation ------------------------------------------------------------------------------------------------
+
+PART = an_upload(offset=2, length=5, concat="partial")
+READY = an_upload(id=OTHER, offset=4, length=4, concat="partial", state=State.COMPLETE)
+WAITING = an_upload(id=FINAL, length=9, concat="final;a b", parts=(ID, OTHER))
+FILLED = replace(WAITING, offset=9, state=State.COMPLETE)
+
+
+def test_a_final_upload_waits_for_its_parts():
+    """Concatenation: the parts remember it, and it is not handed over."""
+    final = Placeholder("final id")
+    dialogue(
+        tus1.concatenate(ID, OTHER),
+        asks(Load(ID)).gets(PART),
+        asks(Load(OTHER)).gets(READY),
+        asks(Authorize, Intent.CONCATENATE, {"parts": (ID, OTHER), "length": 9}),
+        asks(Create, {"id": final, "parts": (ID, OTHER), "length": 9, "is_known": False}).gets(created()),
+        asks(Watch, {"id": final}).gets([PART, READY]),
+        asks(Promise, {"id": final}).gets(an_upload(id=final, length=9, parts=(ID, OTHER))),
+        asks(Load(ID)).gets(PART),
+        asks(Load(OTHER)).gets(READY),
+        asks(Watch, {"id": final}).gets([PART, READY]),
+        responds(201, {"Location": f"{URL}/" + final, "Upload-Offset": None}),
+    )
+
+
+def test_the_last_part_hands_the_final_upload_over():
+    """Concatenation: the part's own client gets the answer."""
+    done = replace(PART, offset=5, state=State.COMPLETE)
+    dialogue(
+        tus1.patch(ID, offset=2, body=3),
+        asks(Load(ID)).gets(PART),
+        asks(Authorize, Intent.APPEND),
+        asks(Receive).gets(received(offset=5, state=State.COMPLETE)),
+        asks(FinalsOf, {"id": ID}).gets([FINAL]),
+        asks(Load(FINAL)).gets(WAITING),
+        asks(Load(ID)).gets(done),
+        asks(Load(OTHER)).gets(READY),
+        asks(Concatenate, {"id": FINAL}, [{"id": ID}, {"id": OTHER}]).gets(FILLED),
+        *claims(FILLED),
+        *accepts(),
+        responds(204, {"Upload-Offset": 5, "X-Result": "stored"}),
+    )
+
+
+def test_a_part_is_not_handed_over():
+    """Concatenation."""
+    dialogue(
+        tus1.patch(ID, offset=2, body=3),
+        asks(Load(ID)).gets(PART),
+        asks(Authorize, Intent.APPEND),
+        asks(Receive).gets(received(offset=5, state=State.COMPLETE)),
+        asks(FinalsOf, {"id": ID}).gets([]),
+        responds(204, {"Upload-Offset": 5}),
+    )
+
+
+def test_a_foreign_part_is_404():
+    """Concatenation: a part does not exist for another principal."""
+    dialogue(
+        tus1.concatenate(ID, OTHER),
+        asks(Load(ID)).gets(replace(PART, principal="ann")),
+        asks(Load(OTHER)).gets(READY),
+        asks(Authorize, Intent.CONCATENATE).gets("bob"),
+        responds(404),
+    )
+
+
+def test_a_patch_to_a_final_upload_is_403():
+    """Concatenation."""
+    dialogue(
+        tus1.patch(FINAL, offset=0, body=3),
+        asks(Load(FINAL)).gets(WAITING),
+        asks(Authorize, Intent.APPEND),
+        responds(403),
+    )
+
+
+def test_head_of_a_final_upload_that_waits_has_no_offset():
+    """Concatenation."""
+    dialogue(
+        tus1.head(FINAL),
+        asks(Load(FINAL)).gets(WAITING),
+        asks(Authorize, Intent.HEAD),
+        responds(200, {"Upload-Offset": None, "Upload-Length": 9, "Upload-Concat": "final;a b"}),
+    )
+
+
+# -- OPTIONS ------------------------------------------------------------------------------------------------------
+
+
+def test_options_names_what_works():
+    """Core, OPTIONS."""
+    extensions = {"Tus-Extension": "creation,checksum", "Tus-Max-Size": 9, "Tus-Checksum-Algorithm": ...}
+    dialogue(tus1.request("OPTIONS"), responds(200, extensions), extensions=["checksum", "creation"], max_size=9)
+
+
+def test_options_does_not_name_what_does_not_work():
+    """Core, OPTIONS."""
+    absent = {"Tus-Extension": None, "Tus-Max-Size": None, "Tus-Checksum-Algorithm": None}
+    dialogue(tus1.request("OPTIONS"), responds(200, {"Tus-Version": "1.0.0", **absent}), extensions=[])
