@@ -364,7 +364,7 @@ def test_the_first_request_has_told_what_an_earlier_process_has_left(site, endpo
     left = Outbox(str(tmp_path / f".tus-outbox-{os.geteuid()}"), print)
     payload = {"Type": "post-terminate", "ID": "1", "Event": {"Upload": {}, "HTTPRequest": {}}}
     left.put("0" * 32, Event("1", "post-terminate", "0" * 32, json.dumps(payload)))
-    site("post-terminate").head("/files/" + "0" * 32)
+    site("post-terminate", threads=True).head("/files/" + "0" * 32)
     assert endpoint.wait(1)[0].id == "1"
 
 
