@@ -17,6 +17,7 @@ import pytest
 import tus
 from tests.support.commands import TUS_COMMAND, assert_refused, filled, run, store_in
 from tests.support.serving import ROOT
+from tests.support.waiting import GUARD
 from tus import Upload
 from tus.cli import main as cli
 from tus.cli import text
@@ -66,7 +67,15 @@ def metadata(**values):
 # -- tus ls -------------------------------------------------------------------------------------------------------
 
 
-def test_ls(kept):
+@pytest.fixture
+def stopped_clock(monkeypatch):
+    """The time stands still, for ages that are equal to the second."""
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now)
+
+
+@pytest.mark.usefixtures("stopped_clock")
+def test_ls(kept, command):
     directory, inner = kept
     running = filled(store_in(inner, ago=7300), 1000, b"12345", EVIL)
     finished = filled(store_in(inner, ago=100), 5, b"12345", "../done.bin")
@@ -76,16 +85,16 @@ def test_ls(kept):
     accepted = filled(store_in(inner, ago=20), 2, b"ok", "taken")
     store_in(inner).claim(accepted).accept()
     (inner / "somebody-elses.tus").write_text("not ours")
-    done = run("ls", directory)
-    assert (done.returncode, done.stderr) == (0, "")
-    heading, *rows, summary = done.stdout.splitlines()
+    status, printed, complaints = command("ls", directory)
+    assert (status, complaints) == (0, "")
+    heading, *rows, summary = printed.splitlines()
     assert heading.split() == HEADING
     assert [row.split(maxsplit=9) for row in rows[:-1]] == [
         [expired.id, "receiving", "1", "B", "7", "B", "14%", "2d", "expired", "old"],
         [running.id, "receiving", "5", "B", "1000", "B", "0%", "2h", "21h", "naïve[31m file.bin"],
         [finished.id, "complete", "5", "B", "5", "B", "100%", "1m", "never", "done.bin"],
         [deferred.id, "receiving", "0", "B", "?", "?", "50s", "never"],
-        [accepted.id, "accepted", "2", "B", "2", "B", "100%", "20s", "23h", "taken"],
+        [accepted.id, "accepted", "2", "B", "2", "B", "100%", "20s", "1d", "taken"],
     ]
     assert rows[-1].split() == [part.id, "receiving", "part", "0", "B", "3.0", "MiB", "0%", "5s", "23h"]
     assert summary == "6 uploads, 4 unfinished and 2 finished, holding 11 B"
@@ -181,7 +190,7 @@ def test_ls_whose_reader_has_seen_enough(tmp_path):
         os.close(write_end)
         os.read(read_end, 10)
         os.close(read_end)
-        assert process.communicate(timeout=30)[1] == b""
+        assert process.communicate(timeout=GUARD)[1] == b""
         assert process.returncode == 0
 
 
@@ -193,7 +202,7 @@ def test_ls_whose_reader_is_gone_before(tmp_path):
     command = [TUS_COMMAND, "ls", str(tmp_path)]
     with subprocess.Popen(command, stdout=write_end, stderr=subprocess.PIPE, env=buffered) as process:
         os.close(write_end)
-        assert process.communicate(timeout=30)[1] == b""
+        assert process.communicate(timeout=GUARD)[1] == b""
         assert process.returncode == 0
 
 
@@ -247,7 +256,8 @@ def test_ls_holds_no_metadata(store, directory, command):
 # -- tus show -----------------------------------------------------------------------------------------------------
 
 
-def test_show(kept):
+@pytest.mark.usefixtures("stopped_clock")
+def test_show(kept, command):
     directory, inner = kept
     upload = store_in(inner, ago=100).create(
         Upload(
@@ -258,9 +268,9 @@ def test_show(kept):
         )
     )
     store_in(inner).append(upload, 0, b"x" * 2048)
-    done = run("show", upload.id, "--dir", directory)
-    assert (done.returncode, done.stderr) == (0, "")
-    lines = dict(line.split(maxsplit=1) for line in done.stdout.splitlines() if not line.startswith(" "))
+    status, printed, complaints = command("show", upload.id, "--dir", directory)
+    assert (status, complaints) == (0, "")
+    lines = dict(line.split(maxsplit=1) for line in printed.splitlines() if not line.startswith(" "))
     assert lines["id:"] == upload.id
     assert lines["state:"] == "receiving"
     assert lines["name:"] == "naïve[31m file.bin"
@@ -268,11 +278,11 @@ def test_show(kept):
     assert lines["length:"] == "4096 bytes (4.0 KiB)"
     assert lines["received:"] == "50%"
     assert lines["created:"].endswith("Z, 1m ago")
-    assert lines["expires:"].endswith("Z, in 23h")
+    assert lines["expires:"].endswith("Z, in 1d")
     assert lines["principal:"] == r"a\x07nn"
     assert lines["protocol:"] == "ietf"
     assert lines["metadata:"] == r"filename = naïve\n\x1b[31m\u202e file.bin"
-    assert r"            x-y = \x1b[2J" in done.stdout.splitlines()
+    assert r"            x-y = \x1b[2J" in printed.splitlines()
     assert lines["data:"] == str(inner / upload.id)
 
 

@@ -15,6 +15,7 @@ import pytest
 
 from tests.support.clients import UNUSUAL_NAME, Landing, head, offset_of, sample, settled_offset, wait_for_offset
 from tests.support.serving import UPLOAD_PATH, serving
+from tests.support.waiting import GUARD, wait_until
 
 SIZE = 3 * 1024 * 1024 + 17
 CUT = 1_234_567
@@ -70,7 +71,7 @@ class Curl:
 
     def __call__(self, *arguments: object, stdin: bytes | None = None) -> Result:
         self._heads.unlink(missing_ok=True)
-        run = subprocess.run(self.command(*arguments), input=stdin, capture_output=True, timeout=60, check=False)
+        run = subprocess.run(self.command(*arguments), input=stdin, capture_output=True, timeout=3 * GUARD, check=False)
         heads = self._heads.read_text("latin-1") if self._heads.exists() else ""
         statuses = [int(status) for status in re.findall(r"^HTTP/1\.1 (\d+)", heads, re.MULTILINE)]
         last = heads.rstrip().rpartition("HTTP/1.1 ")[2]
@@ -264,11 +265,11 @@ def test_patches_over_one_connection(url, curl, landing, file, tmp_path):
 
 
 def test_expectation_met(url, curl, landing, file):
-    expecting = ("-H", "Expect: 100-continue", "--expect100-timeout", "20")
+    expecting = ("-H", "Expect: 100-continue", "--expect100-timeout", str(2 * GUARD))
     began = time.monotonic()
     appended = curl(*patch(0), *expecting, "-T", file, url)
     assert appended.statuses == [100, 204]
-    assert time.monotonic() - began < 10, "curl was not told to go on"
+    assert time.monotonic() - began < GUARD, "curl was not told to go on"
     assert (appended.sent, appended.offset) == (SIZE, SIZE)
     landing.assert_one(file, METADATA)
 
@@ -290,7 +291,7 @@ def test_expectation_refused(curl, tmp_path, file):
     with serving("gevent", tmp_path) as server:
         landing = Landing(server)
         url = curl(*TUS, *upload_length(SIZE), "-X", "POST", server.url).location
-        expecting = ("-H", "Expect: 100-continue", "--expect100-timeout", "20")
+        expecting = ("-H", "Expect: 100-continue", "--expect100-timeout", str(2 * GUARD))
         refused = curl(*patch(5), *expecting, "-T", file, url)
         assert refused.statuses == [409]
         assert refused.sent == 0
@@ -362,7 +363,7 @@ def test_stdin_cut(proxy, server, curl, landing, file, url, reset):
     data = file.read_bytes()
     cut = curl(*patch(0), "-T", "-", through(proxy, server, url), stdin=data)
     assert cut.exit_status != 0
-    kept = settled_offset(url) if reset else wait_for_offset(url, CUT, seconds=3)
+    kept = settled_offset(url) if reset else wait_for_offset(url, CUT)
     assert kept <= CUT
     kept, appended = go_on(curl, url, lambda kept: (["-T", "-"], data[kept:]))
     assert kept <= CUT
@@ -380,7 +381,7 @@ def test_stdin_over_connections_that_all_break_early(proxy, server, curl, landin
         if start < 150_000:
             proxy.cut("PATCH", after=50_000)
         curl(*patch(start), "-T", "-", through(proxy, server, url), stdin=data[start:])
-        wait_for_offset(url, start + 50_000, seconds=3)
+        wait_for_offset(url, start + 50_000)
     landing.assert_one(file)
 
 
@@ -410,7 +411,7 @@ def test_cut_and_resumed(proxy, server, curl, landing, file, url, reset, how):
 
 
 def test_killed_and_resumed(curl, landing, file, url):
-    slowly = curl.command(*patch(0), "--limit-rate", "1M", "-T", file, url)
+    slowly = curl.command(*patch(0), "--limit-rate", "500k", "-T", file, url)
     process = subprocess.Popen(slowly, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         wait_for_offset(url, 300_000)
@@ -427,7 +428,7 @@ def test_killed_and_resumed(curl, landing, file, url):
 
 def test_paused_and_replaced(curl, landing, file, url):
     """A client that stands still, and wakes up when another one has gone on, can do no harm."""
-    slowly = curl.command(*patch(0), "--limit-rate", "1M", "-T", file, url)
+    slowly = curl.command(*patch(0), "--limit-rate", "500k", "-T", file, url)
     process = subprocess.Popen(slowly, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         wait_for_offset(url, 300_000)
@@ -553,10 +554,7 @@ def test_ietf_killed_and_resumed_where_the_interim_response_says(server, curl, l
     fields = (*IETF, *named, "-H", "Upload-Complete: ?1", "--limit-rate", "2M")
     slow = subprocess.Popen(curl.command(*fields, "-T", file, server.url), stdout=subprocess.DEVNULL)
     heads = tmp_path / "heads"
-    deadline = time.monotonic() + 10
-    while not heads.exists() or "ocation: " not in heads.read_text():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    wait_until(lambda: heads.exists() and "ocation: " in heads.read_text())
     assert "HTTP/1.1 104 " in heads.read_text()
     url = re.search(r"[Ll]ocation: (\S+)", heads.read_text()).group(1)
     wait_for_offset(url, 500_000)

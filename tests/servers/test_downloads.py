@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from tests.support.serving import SERVERS, serving
+from tests.support.waiting import GUARD
 
 
 @pytest.mark.parametrize("server", SERVERS)
@@ -16,7 +17,7 @@ def test_real_servers_send_exactly_what_was_asked(server, tmp_path):
         site = clean.enter_context(serving(server, tmp_path, download=True, keep_finished=True))
         host = urlsplit(site.url).netloc
         tus = {"Tus-Resumable": "1.0.0", "Content-Type": "application/offset+octet-stream"}
-        connection = clean.enter_context(contextlib.closing(http.client.HTTPConnection(host, timeout=10)))
+        connection = clean.enter_context(contextlib.closing(http.client.HTTPConnection(host, timeout=GUARD)))
         content = os.urandom(3_000_000)
         connection.request("POST", "/files", content, tus | {"Upload-Length": str(len(content))})
         reply = connection.getresponse()

@@ -1,7 +1,10 @@
 """The peak of the server's memory does not grow with the body: shown on two sizes, for each way that a body takes."""
 
+import hashlib
 import http.client
 import random
+from base64 import b64encode
+from contextlib import closing
 
 import psutil
 import pytest
@@ -17,26 +20,25 @@ ROOM = 8 * MIB  # what an allocator may do on its own
 def upload(port, size, chunked, summed):
     """One PATCH, sent a piece at a time."""
     piece = random.Random(0).randbytes(MIB)
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=120)
-    connection.request("POST", "/files", headers=TUS | {"Upload-Length": str(size * MIB), "Content-Length": "0"})
-    reply = connection.getresponse()
-    reply.read()
+    url = send(port, "POST", "/files", TUS | {"Upload-Length": str(size * MIB), "Content-Length": "0"})["Location"]
     headers = TUS | OCTETS | {"Upload-Offset": "0"}
     if summed:
-        import hashlib
-        from base64 import b64encode
-
-        digest = hashlib.sha1(piece * size).digest()
-        headers["Upload-Checksum"] = "sha1 " + b64encode(digest).decode()
+        hasher = hashlib.sha1()
+        for _ in range(size):
+            hasher.update(piece)
+        headers["Upload-Checksum"] = "sha1 " + b64encode(hasher.digest()).decode()
     if not chunked:
         headers["Content-Length"] = str(size * MIB)
-    connection.request(
-        "PATCH", reply.headers["Location"], (piece for _ in range(size)), headers, encode_chunked=chunked
-    )
-    reply = connection.getresponse()
-    reply.read()
-    assert (reply.status, reply.headers["Upload-Offset"]) == (204, str(size * MIB))
-    connection.close()
+    assert send(port, "PATCH", url, headers, (piece for _ in range(size)), chunked)["Upload-Offset"] == str(size * MIB)
+
+
+def send(port, method, url, headers, body=None, chunked=False):
+    """Send a request on a connection of its own: a server ends one that is idle for longer than it likes."""
+    with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=120)) as connection:
+        connection.request(method, url, body, headers, encode_chunked=chunked)
+        reply = connection.getresponse()
+        assert (reply.status, reply.read()) == ({"POST": 201, "PATCH": 204}[method], b"")
+        return reply.headers
 
 
 def peak(process):

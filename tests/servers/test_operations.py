@@ -19,6 +19,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from tests.support.documents import blocks
 from tests.support.serving import ROOT, command, free_port, wait_for_port
 from tests.support.subjects import SUBJECTS, FilterSubject
+from tests.support.waiting import GUARD, wait_until
 from tests.support.wsgi import OCTETS, TUS, call
 from tus import events
 from tus.apps.operations import Operations, filter_app_factory
@@ -308,7 +309,7 @@ sys.stdout.buffer.write(metrics.expose(store))
 
 
 def request(port, method, path, headers=(), body=None):
-    with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=10)) as connection:
+    with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=GUARD)) as connection:
         connection.request(method, path, body, dict(headers))
         reply = connection.getresponse()
         return reply.status, dict(reply.headers), reply.read()
@@ -348,12 +349,7 @@ def test_several_processes_count_as_one(site, tmp_path):
     assert len(workers) > 1, "the requests were to reach several processes"
     assert {metrics_of(port)[("tusd_uploads_created",)] for _ in range(10)} == {40}
     os.kill(min(workers), signal.SIGKILL)  # what a dead process has counted still counts
-    deadline = time.monotonic() + 20
-    while len(psutil.Process(process.pid).children()) < 3 or min(workers) in {
-        child.pid for child in psutil.Process(process.pid).children()
-    }:
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    wait_until(lambda: len({child.pid for child in psutil.Process(process.pid).children()} - {min(workers)}) == 3)
     samples = metrics_of(port)
     assert samples["tusd_uploads_created",] == 40
     assert samples["tusd_requests_total", "POST"] == 40
@@ -367,9 +363,7 @@ def test_open_requests_are_those_that_live(site):
     with socket.create_connection(("127.0.0.1", port), 10) as client:
         head = "".join(f"{name}: {value}\r\n" for name, value in (TUS | OCTETS | {"Upload-Offset": "0"}).items())
         client.sendall(f"PATCH {path} HTTP/1.1\r\nHost: x\r\n{head}Content-Length: 100\r\n\r\nabc".encode())
-        deadline = time.monotonic() + 10
-        while metrics_of(port)[("tusd_connections_open",)] != 1:
-            assert time.monotonic() < deadline
+        wait_until(lambda: metrics_of(port)[("tusd_connections_open",)] == 1)
         ours = client.getsockname()
         (worker,) = [
             worker
@@ -377,9 +371,7 @@ def test_open_requests_are_those_that_live(site):
             if any(connection.raddr == ours for connection in worker.net_connections("tcp4"))
         ]
         worker.kill()
-    while metrics_of(port)[("tusd_connections_open",)] != 0:
-        assert time.monotonic() < deadline + 10
-        time.sleep(0.05)
+    wait_until(lambda: metrics_of(port)[("tusd_connections_open",)] == 0)
 
 
 def test_the_command_answers_and_logs(site, tmp_path):
@@ -410,7 +402,7 @@ def test_the_metrics_directory_goes_with_the_server(tmp_path):
         assert request(port, "GET", "/m")[0] == 200
         assert len(list(tmp_path.glob("tus-metrics-*"))) == 1
         process.send_signal(signal.SIGTERM)
-        assert process.wait(20) == 0
+        assert process.wait(GUARD) == 0
     assert list(tmp_path.glob("tus-metrics-*")) == []
 
 

@@ -16,6 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.support.subjects import PATH, SUBJECTS, FilterSubject, ViewSubject
+from tests.support.waiting import GUARD
 from tests.support.wsgi import call
 from tus import Options
 from tus.checksums import Hashed
@@ -492,12 +493,12 @@ class Worker:
 
     def send(self, upload, start, stop):
         self.pipe.send((upload.id, start, stop))
-        assert self.pipe.poll(30)
+        assert self.pipe.poll(GUARD)
         return self.pipe.recv()
 
     def end(self):
         self.pipe.send(None)
-        self.process.join(10)
+        self.process.join(GUARD)
         assert self.process.exitcode == 0
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.serving import ROOT
+from tests.support.waiting import GUARD
 from tus.errors import StorageUnavailable
 from tus.hooks import outbox as room
 from tus.hooks.outbox import Event, Outbox
@@ -188,7 +189,7 @@ def child(work, dies_before=None):
     pid = os.fork()
     if pid:
         return os.waitpid(pid, 0)[1]
-    signal.alarm(20)
+    signal.alarm(GUARD)
     left = itertools.count()
 
     def dying(call):
@@ -287,7 +288,7 @@ def flush_together(directory):
     for work in (flush, flush, flush, flush, put):
         pid = os.fork()
         if not pid:
-            signal.alarm(20)
+            signal.alarm(GUARD)
             work()
             os._exit(0)
         workers.append(pid)
@@ -301,7 +302,7 @@ def flush_together(directory):
 
 def apart(work, tmp_path):
     command = [sys.executable, "-m", "tests.stores.test_outbox", work.__name__, tmp_path]
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, cwd=ROOT, timeout=50, check=True)
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, cwd=ROOT, timeout=3 * GUARD, check=True)
     return json.loads(done.stdout)
 
 

@@ -16,6 +16,7 @@ import pytest
 import tus
 from tests.support.documents import blocks
 from tests.support.serving import ROOT
+from tests.support.waiting import GUARD
 from tests.support.wsgi import OCTETS, TUS, call
 from tus.errors import OptionError
 from tus.handover.spool import Spool, SpoolEmpty
@@ -52,7 +53,7 @@ def worker(directory, body, *arguments):
     script = f"import os, sys, time\nimport tus\nspool = tus.spool(sys.argv[1], delay=0.01)\n{body}\n"
     return subprocess.Popen(
         [sys.executable, "-c", script, str(directory), *map(str, arguments)],
-        stdout=subprocess.PIPE, text=True, cwd=ROOT,
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT,
     )  # fmt: skip
 
 
@@ -97,12 +98,14 @@ def test_an_empty_spool_is_waited_for(directory):
     assert time.monotonic() - began >= 0.3
     process = worker(directory, "with spool.claim() as upload:\n    print(upload.key)")
     (key,) = put(directory, [1])
-    assert process.communicate(timeout=20)[0].split() == [key]
+    assert process.communicate(timeout=GUARD)[0].split() == [key]
 
 
 def test_every_file_is_claimed_by_one(directory):
     keys = put(directory, range(200))
     body = """
+print("ready", flush=True)
+sys.stdin.readline()
 while True:
     try:
         with spool.claim(timeout=0.5) as upload:
@@ -111,7 +114,12 @@ while True:
         break
 """
     workers = [worker(directory, body) for _ in range(4)]
-    seen = [process.communicate(timeout=60)[0].split() for process in workers]
+    for process in workers:
+        assert process.stdout.readline() == "ready\n"
+    for process in workers:
+        process.stdin.write("go\n")
+        process.stdin.flush()
+    seen = [process.communicate(timeout=GUARD)[0].split() for process in workers]
     assert sorted(itertools.chain(*seen)) == sorted(keys)
     assert sum(map(bool, seen)) > 1, "one of them had it all"
     assert Spool(str(directory)).counts() == {"new": 0, "claimed": 0, "done": 200, "failed": 0}
@@ -283,7 +291,7 @@ def test_a_put_that_is_killed_is_repeated_to_one_entry(directory):
     (directory.parent / "uploads").mkdir()
     script = "import sys, pathlib, tests.stores.test_spool as here; here.kill_puts(pathlib.Path(sys.argv[1]))"
     process = subprocess.run(
-        [sys.executable, "-c", script, str(directory)], capture_output=True, text=True, cwd=ROOT, timeout=60
+        [sys.executable, "-c", script, str(directory)], capture_output=True, text=True, cwd=ROOT, timeout=GUARD
     )
     assert process.returncode == 0, process.stderr
     assert int(process.stdout) > 10
@@ -292,22 +300,27 @@ def test_a_put_that_is_killed_is_repeated_to_one_entry(directory):
 def test_workers_that_are_killed_at_random_lose_nothing(directory):
     keys = put(directory, range(30))
     body = """
+spool = tus.spool(sys.argv[1], attempts=0, delay=0.001)
 while True:
-    with spool.claim() as upload:
-        time.sleep(0.002)
-        if not os.path.exists(upload.path):
-            raise SystemExit("no data")
+    try:
+        with spool.claim(timeout=0.5) as upload:
+            print(upload.key, flush=True)
+            time.sleep(0.002)
+            if not os.path.exists(upload.path):
+                raise SystemExit("no data")
+    except TimeoutError:
+        break
 """
     rng = random.Random(4)
     spool = Spool(str(directory), attempts=0)
-    body = body.replace("spool.claim()", "tus.spool(sys.argv[1], attempts=0, delay=0.001).claim()")
-    deadline = time.monotonic() + 40
     while spool.counts()["done"] < 30:
-        assert time.monotonic() < deadline
         process = worker(directory, body)
-        time.sleep(rng.uniform(0.25, 0.4))
+        for _ in range(rng.randint(1, 5)):  # of this many claims the last one is to be broken off
+            process.stdout.readline()  # or nothing, where no more is to be had
+        time.sleep(rng.uniform(0, 0.004))
         process.kill()
         process.communicate()
+        assert process.returncode in (0, -signal.SIGKILL), "no data"
     assert sorted(upload.key for upload in spool.uploads("done")) == sorted(keys)
 
 

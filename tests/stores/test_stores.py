@@ -16,6 +16,7 @@ from unittest import mock
 import pytest
 
 from tests.support.disk import full_disk
+from tests.support.waiting import GUARD
 from tus.errors import (
     OptionError,
     QuotaExceeded,
@@ -604,7 +605,7 @@ def test_a_claim_ends_with_its_process(store, tmp_path):
     ready = context.Event()
     process = context.Process(target=_claim_and_hang, args=(str(tmp_path), upload.id, ready))
     process.start()
-    assert ready.wait(30)
+    assert ready.wait(GUARD)
     with pytest.raises(UploadLocked):
         store.claim(upload)
     assert store.load(upload.id).state == State.HANDING_OVER
@@ -720,6 +721,7 @@ def test_a_limit_of_the_system_is_a_full_disk(tmp_path):
 import resource, sys
 resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, resource.RLIM_INFINITY))
 from tests.support.disk import full_disk
+from tests.support.waiting import GUARD
 from tus.errors import StorageFull
 from tus.models import Upload
 from tus.stores.directory.store import DirectoryStore

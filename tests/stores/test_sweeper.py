@@ -4,10 +4,10 @@ import os
 import subprocess
 import sys
 import threading
-import time
 
 from tests.support.serving import ROOT
 from tests.support.subjects import FilterSubject
+from tests.support.waiting import GUARD, wait_until
 from tus import Service
 from tus.stores import sweeper
 from tus.stores.memory import MemoryStore
@@ -31,9 +31,7 @@ def test_expired_uploads_go_by_themselves(tmp_path):
     subject = FilterSubject(threads=True, tmp_file_dir=str(tmp_path / "store"), upload_valid_duration=1)
     url, done = subject.url(4), subject.url(4, body=b"abcd")
     assert subject.offset(url) == 0
-    deadline = time.monotonic() + 20
-    while time.monotonic() < deadline and len(list((tmp_path / "store").glob("*.tus"))) > 1:
-        time.sleep(0.05)
+    wait_until(lambda: len(list((tmp_path / "store").glob("*.tus"))) == 1)
     assert subject.head(url).status == 404
     assert subject.offset(done) == 4
 
@@ -50,10 +48,7 @@ def test_a_store_that_fails_is_tried_again(monkeypatch, caplog):
     store = Failing()
     ours = sweeper.Sweeper()
     ours.add(store, lifetime=0.01)
-    deadline = time.monotonic() + 20
-    while store.sweeps < 3 and time.monotonic() < deadline:
-        time.sleep(0.01)
-    assert store.sweeps >= 3
+    wait_until(lambda: store.sweeps >= 3)
     assert "could not be removed" in caplog.text
 
 
@@ -63,7 +58,7 @@ def test_the_thread_ends_with_its_service():
     service.create_upload(length=4)
     (thread,) = set(threads()) - before
     service.close()
-    thread.join(20)
+    thread.join(GUARD)
     assert not thread.is_alive()
 
 
@@ -82,4 +77,4 @@ if child == 0:
 sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 """
     command = [sys.executable, "-W", "ignore", "-c", code, str(tmp_path / "store")]
-    assert subprocess.run(command, cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)}, timeout=60).returncode == 0
+    assert subprocess.run(command, cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)}, timeout=GUARD).returncode == 0

@@ -11,8 +11,10 @@ import functools
 import anyio
 import anyio.from_thread
 
+from tests.support.waiting import GUARD
+
 PIECE = 64 * 1024  # bytes of a message, as servers have it
-PATIENCE = 30  # seconds for a reply
+PATIENCE = 2 * GUARD  # seconds for a reply
 
 
 @functools.cache

@@ -11,6 +11,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from tests.support.serving import Serving
+from tests.support.waiting import GUARD, wait_until
 
 #: A name that is not ASCII, in three alphabets, and one character outside the Basic Multilingual Plane.
 UNUSUAL_NAME = "naïve ½ файл ☃ 𝄞.bin"
@@ -61,7 +62,7 @@ def _sha256(path: Path) -> str:
 def head(url: str) -> tuple[int, dict[str, str]]:
     """The status and the header fields, by their names in lower case, that a HEAD is answered with."""
     parts = urlsplit(url)
-    connection = http.client.HTTPConnection(parts.netloc, timeout=10)
+    connection = http.client.HTTPConnection(parts.netloc, timeout=GUARD)
     try:
         connection.request("HEAD", parts.path, headers={"Tus-Resumable": "1.0.0"})
         reply = connection.getresponse()
@@ -87,10 +88,7 @@ def settled_offset(url: str, quiet: float = 0.2) -> int:
     return offset
 
 
-def wait_for_offset(url: str, least: int, seconds: float = 10) -> int:
+def wait_for_offset(url: str, least: int) -> int:
     """Wait until the upload has come so far; returns how far that is."""
-    deadline = time.monotonic() + seconds
-    while (offset := offset_of(url)) < least:
-        assert time.monotonic() < deadline, f"the offset is {offset}, and should come to {least}"
-        time.sleep(0.02)
-    return offset
+    wait_until(lambda: offset_of(url) >= least, lambda: f"the offset is {offset_of(url)}, and should come to {least}")
+    return offset_of(url)

@@ -3,8 +3,9 @@
 import http.server
 import json
 import threading
-import time
 from types import SimpleNamespace
+
+from tests.support.waiting import wait_until
 
 
 class Endpoint(http.server.ThreadingHTTPServer):
@@ -19,7 +20,7 @@ class Endpoint(http.server.ThreadingHTTPServer):
         threading.Thread(target=self.serve_forever, args=[0.01], daemon=True).start()
 
     def wait(self, count):
-        wait_until(lambda: len(self.heard) >= count)
+        wait_until(lambda: len(self.heard) >= count, lambda: [post.type for post in self.heard])
         assert len(self.heard) == count, [post.type for post in self.heard]
         return self.heard
 
@@ -48,9 +49,3 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
     def log_message(self, *arguments):
         pass
-
-
-def wait_until(condition):
-    deadline = time.monotonic() + 15
-    while not condition() and time.monotonic() < deadline:
-        time.sleep(0.01)

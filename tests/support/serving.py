@@ -23,6 +23,8 @@ from pathlib import Path
 
 import psutil
 
+from tests.support.waiting import GUARD
+
 ROOT = Path(__file__).parents[2]
 WSGI_SERVERS = ("gunicorn-sync", "gunicorn-gthread", "waitress", "cheroot", "gevent", "wsgiref")
 ASGI_SERVERS = ("uvicorn-httptools", "uvicorn-h11", "hypercorn", "hypercorn-trio", "granian", "gunicorn-asgi")
@@ -125,8 +127,8 @@ def command(
             process.wait()
 
 
-def wait_for_port(port: int, process: subprocess.Popen[bytes], log: Path, seconds: float = 30) -> None:
-    deadline = time.monotonic() + seconds
+def wait_for_port(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
+    deadline = time.monotonic() + GUARD
     while time.monotonic() < deadline:
         if process.poll() is not None:
             break

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 
 import tus
 from tests.support.serving import SERVERS, WSGI_SERVERS, Serving
+from tests.support.waiting import GUARD
 
 
 @dataclass(frozen=True)
@@ -72,11 +73,11 @@ KEEPERS = [server for server in SERVERS if TABLE[server].keeps_alive]
 
 PACKAGE = os.path.join(os.path.dirname(tus.__file__), "")
 
-PATIENCE = 10  # seconds for what must happen
+PATIENCE = GUARD  # seconds for what must happen
 
 CALM = 0.25  # seconds in which nothing more must happen
 
-PROMPT = 5  # seconds for an append that finds a half-open one in its way
+PROMPT = 20  # seconds for an append that finds a half-open one in its way, which would last a minute
 
 
 @dataclass(frozen=True)

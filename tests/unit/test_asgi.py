@@ -3,7 +3,6 @@
 import asyncio
 import functools
 import random
-import statistics
 import threading
 import time
 
@@ -13,11 +12,13 @@ import pytest
 
 from tests.support.asgi import Exchange, portal, scope_of
 from tests.support.subjects import PATH, AsgiSubject, OnLoop, TrioSubject
+from tests.support.waiting import GUARD, wait_until
 from tests.support.wsgi import OCTETS, TUS, call
 from tus import HookReply, Options, Rejected
 from tus.adapters.asgi import LONGEST_HELD, AsgiAdapter, full_path
 from tus.asgi import TusApp, TusMiddleware
 from tus.errors import Forbidden, OptionError
+from tus.filesystem.io import write_at
 from tus.models import Response, State
 from tus.server.aio import THREADS
 from tus.server.body_async import BATCH
@@ -146,10 +147,7 @@ def test_a_task_that_asyncio_cancels_twice_keeps_it_too(tmp_path):
             await asyncio.sleep(0)
 
     portal().call(run)
-    deadline = time.monotonic() + 5
-    while record(subject.options, url).offset < len(data):
-        assert time.monotonic() < deadline, "what was received is lost"
-        time.sleep(0.01)
+    wait_until(lambda: record(subject.options, url).offset == len(data), "what was received is lost")
     assert subject.patch(url, len(data), b"0123456789").status == 204
     assert subject.landed[0][1] == data + b"0123456789"
 
@@ -216,15 +214,13 @@ def test_patience_has_an_end(backend, tmp_path, monkeypatch, sent):
     began = time.monotonic()
     reply = portal(backend).call(appending(subject.app, url, 0, DATA[:sent], LENGTH).run, subject.app)
     assert (reply[0], dict(reply[1])["upload-offset"]) == (204, str(sent))
-    assert 0.9 < time.monotonic() - began < 10
+    assert 0.9 < time.monotonic() - began < 30, "the default is a minute"
 
 
 # -- A slow disk --------------------------------------------------------------------------------------------------
 
 
 def slowly(seconds, written=None):
-    from tus.filesystem.io import write_at
-
     def write(fd, offset, *blocks):
         time.sleep(seconds)
         count = write_at(fd, offset, *blocks)
@@ -237,51 +233,47 @@ def slowly(seconds, written=None):
 
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_nobody_waits_for_the_disk_of_another(backend, tmp_path, monkeypatch):
-    """Sixteen uploads to a disk on which every write takes 0.2 seconds; meanwhile somebody asks how far another is."""
+    """Sixteen uploads to a disk on which no write ends before somebody has heard how far another one is, many times."""
     subject = {"asyncio": AsgiSubject, "trio": TrioSubject}[backend](tmp_file_dir=str(tmp_path))
     body = bytes(3_000_000)
     urls = [subject.url(len(body)) for _ in range(16)]
     other = subject.url(5)
-    monkeypatch.setattr("tus.stores.directory.sessions.write_at", slowly(0.2))
-    latencies, lags = [], []
+    writing, answered = [], threading.Event()
+
+    def write(*arguments):
+        writing.append(arguments)
+        assert answered.wait(GUARD), "a HEAD waited for a write"
+        return write_at(*arguments)
+
+    monkeypatch.setattr("tus.stores.directory.sessions.write_at", write)
 
     async def upload(url):
         reply = await Exchange(a_scope("PATCH", url, {"Upload-Offset": "0"}, len(body)), body).run(subject.app)
         assert reply[0] == 204
 
-    async def look(scope):
-        while True:
-            began = time.monotonic()
-            reply = await Exchange(a_scope("HEAD", other), b"").run(subject.app)
-            latencies.append(time.monotonic() - began)
-            assert reply[0] == 200
-            began = time.monotonic()
-            await anyio.sleep(0)
-            lags.append(time.monotonic() - began)
-            await anyio.sleep(0.005)
-
     async def run():
-        async with anyio.create_task_group() as group:
-            group.start_soon(look, group)
-            async with anyio.create_task_group() as uploads:
-                for url in urls:
-                    uploads.start_soon(upload, url)
-            group.cancel_scope.cancel()
+        async with anyio.create_task_group() as uploads:
+            for url in urls:
+                uploads.start_soon(upload, url)
+            while len(writing) < len(urls):
+                await anyio.sleep(0.005)
+            for _ in range(20):
+                reply = await Exchange(a_scope("HEAD", other), b"").run(subject.app)
+                assert reply[0] == 200
+            answered.set()
 
     portal(backend).call(run)
-    assert len(latencies) > 20
-    assert statistics.median(latencies) < 0.05, "a HEAD waited for a write"
-    assert statistics.median(lags) < 0.02
     assert len(subject.landed) == 16
 
 
 @pytest.mark.parametrize("way", ["on_finished", "hooks"])
 def test_nobody_waits_for_what_another_calls(backend, tmp_path, way):
     """More of them at once than there are threads; each is done once another request was answered."""
-    answered = threading.Event()
+    answered, begun = threading.Event(), threading.Event()
 
     def waits(*_):
-        answered.wait(3)
+        begun.set()
+        assert answered.wait(GUARD), "another request waited for this one"
 
     class Waits:
         pre_finish = staticmethod(waits)
@@ -294,14 +286,15 @@ def test_nobody_waits_for_what_another_calls(backend, tmp_path, way):
         async with anyio.create_task_group() as group:
             for _ in range(THREADS + 1):
                 group.start_soon(Exchange(a_scope("POST", PATH, slow, LENGTH), DATA).run, subject.app)
-            await anyio.sleep(0.2)
-            began = time.monotonic()
-            await Exchange(a_scope("HEAD", url), b"").run(subject.app)
-            seconds = time.monotonic() - began
+            while not begun.is_set():
+                await anyio.sleep(0.005)
+            await anyio.sleep(0.2)  # for the others to begin as well
+            reply = await Exchange(a_scope("HEAD", url), b"").run(subject.app)
+            assert not answered.is_set()
             answered.set()
-        return seconds
+        return reply[0]
 
-    assert portal(backend).call(run) < 2
+    assert portal(backend).call(run) == 200
 
 
 def test_memory_is_bounded_where_the_disk_is_slower_than_the_network(backend, tmp_path, monkeypatch):
@@ -484,9 +477,7 @@ def test_in_the_background_it_is_called_on_the_loop(tmp_path, backend, taker):
     subject = made(tmp_path, backend, threads=True, handover="background", **how)
     url = subject.url(LENGTH)
     assert subject.patch(url, 0, DATA).status == 204
-    deadline = time.monotonic() + 10
-    while not taken and time.monotonic() < deadline:
-        time.sleep(0.01)
+    wait_until(lambda: taken)
     assert taken == [url[-32:]]
 
 

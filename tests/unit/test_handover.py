@@ -8,6 +8,7 @@ import pytest
 
 from tests.support.documents import blocks
 from tests.support.subjects import PATH, AsgiSubject, FilterSubject, ViewSubject
+from tests.support.waiting import GUARD, wait_until
 from tests.support.wsgi import OCTETS, TUS, call
 from tus import Filter, Options, Rejected, Tus, Upload, WebobAdapter
 from tus.errors import OptionError, UploadGone, UploadLocked, UploadNotFound
@@ -416,13 +417,6 @@ def test_delays():
         )
 
 
-def wait_for(condition, seconds=10):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it does not happen"
-        time.sleep(0.01)
-
-
 def test_beside_the_requests(tmp_path, monkeypatch):
     """The thread of a process offers what has failed here, and what it finds."""
     monkeypatch.setattr("tus.protocols.handover.FIRST_DELAY", 0.05)
@@ -432,9 +426,9 @@ def test_beside_the_requests(tmp_path, monkeypatch):
     subject = FilterSubject(tmp_file_dir=str(tmp_path), threads=True)
     subject.fail = "503 Service Unavailable"
     url, _ = filled(subject)
-    wait_for(lambda: record(subject, url).attempts > 2)
+    wait_until(lambda: record(subject, url).attempts > 2)
     subject.fail = None
-    wait_for(lambda: {record(subject, one).state for one in (url, left)} == {State.ACCEPTED})
+    wait_until(lambda: {record(subject, one).state for one in (url, left)} == {State.ACCEPTED})
     assert subject.offset(url) == LENGTH
 
 
@@ -459,18 +453,18 @@ def test_no_thread_where_threads_do_not_run(tmp_path):
 def test_in_the_background(tmp_path):
     subject = FilterSubject(tmp_file_dir=str(tmp_path), threads=True, handover="background")
     hold = threading.Event()
-    subject.land = lambda upload, data: (hold.wait(10), subject.landed.append((upload, data)))
+    subject.land = lambda upload, data: (hold.wait(GUARD), subject.landed.append((upload, data)))
     url, reply = filled(subject)
     assert (reply.status, reply.get("X-App")) == (204, None)
     assert subject.offset(url) == LENGTH, "the client may go"
-    wait_for(lambda: record(subject, url).state == State.HANDING_OVER)
+    wait_until(lambda: record(subject, url).state == State.HANDING_OVER)
     assert subject.patch(url, LENGTH, b"").status == 204, "whoever takes it just now is no reason to come again"
     created = subject.create(LENGTH, body=DATA)
     assert (created.status, created["Upload-Offset"]) == (201, str(LENGTH))
     assert subject.create(0).status == 201
     hold.set()
-    wait_for(lambda: len(subject.landed) == 3)
-    wait_for(lambda: record(subject, url).state == State.ACCEPTED)
+    wait_until(lambda: len(subject.landed) == 3)
+    wait_until(lambda: record(subject, url).state == State.ACCEPTED)
     assert subject.environ["tus.handover"] == "background"
 
 
@@ -478,14 +472,14 @@ def test_over_ietf_a_hand_over_is_joined_but_not_for_ever(tmp_path, monkeypatch)
     monkeypatch.setattr("tus.protocols.ietf.flow.LONGEST_JOIN", 0.2)
     subject = FilterSubject(tmp_file_dir=str(tmp_path))
     hold = threading.Event()
-    subject.land = lambda upload, data: (hold.wait(10), subject.landed.append((upload, data)))
+    subject.land = lambda upload, data: (hold.wait(GUARD), subject.landed.append((upload, data)))
     spoken = {"Upload-Draft-Interop-Version": "9", "Upload-Complete": "?1"}
     url = call(subject.app, "POST", PATH, spoken | {"Upload-Complete": "?0"}, DATA)["Location"]
     end = spoken | {"Upload-Offset": str(LENGTH), "Content-Type": "application/partial-upload"}
     replies = []
     first = threading.Thread(target=lambda: replies.append(call(subject.app, "PATCH", url, end, b"")))
     first.start()
-    wait_for(lambda: record(subject, url).state == State.HANDING_OVER)
+    wait_until(lambda: record(subject, url).state == State.HANDING_OVER)
     late = call(subject.app, "PATCH", url, end, b"")
     assert (late.status, late["Upload-Complete"], late["Retry-After"]) == (503, "?0", "1")
     monkeypatch.undo()
@@ -504,10 +498,10 @@ def test_in_the_background_a_failure_is_the_servers_business(tmp_path, monkeypat
     subject.fail = "503 Service Unavailable"
     url, reply = filled(subject)
     assert reply.status == 204
-    wait_for(lambda: record(subject, url).attempts > 1)
+    wait_until(lambda: record(subject, url).attempts > 1)
     assert subject.offset(url) == LENGTH
     subject.fail = None
-    wait_for(lambda: record(subject, url).state == State.ACCEPTED)
+    wait_until(lambda: record(subject, url).state == State.ACCEPTED)
 
 
 # -- A view -------------------------------------------------------------------------------------------------------
@@ -681,7 +675,7 @@ def test_one_file_that_cannot_be_handed_over_holds_up_no_other(tmp_path, monkeyp
     for encoded in ("Z29vZA==", "cG9pc29u", "YmV0dGVy"):
         assert subject.create(LENGTH, {"Upload-Metadata": f"filename {encoded}"}, DATA).status == 201
         time.sleep(0.1)
-    wait_for(lambda: taken == ["good", "better"])
+    wait_until(lambda: taken == ["good", "better"])
 
 
 def fails_for(name, claim):
