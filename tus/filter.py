@@ -8,11 +8,11 @@ from collections.abc import Iterable
 from tus.adapters.interface import ABOUT_KEY, HANDOVER_KEY, INTENT_KEY, UPLOAD_KEY, offer, verdict_of
 from tus.adapters.wsgi import (
     SURROUNDINGS,
+    ApplicationResponse,
     Environ,
     StartResponse,
     WsgiAdapter,
     WsgiApp,
-    _Answer,
     environ_without_client,
     full_path,
 )
@@ -138,7 +138,7 @@ def _call(app: WsgiApp, environ: Environ, claim: Claim, send_file: bool) -> Resp
     environ[UPLOAD_KEY] = claim.upload
     file = offer(WsgiAdapter(environ), claim, send_file)
     try:
-        answer = _Answer(app, environ, file)
+        answer = ApplicationResponse(app, environ, file)
         body = answer.settle(keep=claim.upload.protocol == IETF)  # which may change the rest
         return Response(answer.status, answer.reason, answer.headers, body)
     except BaseException:
@@ -164,7 +164,7 @@ class _Asker:
             environ.pop(key, None)
         environ[INTENT_KEY] = str(intent)
         environ[ABOUT_KEY] = upload
-        answer = _Answer(self._app, environ, io.BytesIO())
+        answer = ApplicationResponse(self._app, environ, io.BytesIO())
         body = answer.settle()
         if self._adapter.method == "HEAD":
             answer.close()
