@@ -1,7 +1,7 @@
-"""``TusMiddleware`` around any ASGI application, and ``TusApp``, an application to mount. They need ``tus[asgi]``.
+"""``TusMiddleware`` for any ASGI application, and ``TusApp``, an application to mount. They need ``tus[asgi]``.
 
-They take the options of :class:`tus.Filter`; ``authorize``, ``on_finished`` and the methods of hooks may be ``async``
-here. Those that are not are called in worker threads.
+They have the options of :class:`tus.Filter`; ``authorize``, ``on_finished`` and the methods of hooks may be ``async``
+here. Functions that are not async are called in worker threads.
 """
 
 from __future__ import annotations
@@ -39,13 +39,13 @@ __all__ = ["TusApp", "TusMiddleware"]
 
 
 class _Uploads:
-    """What both have in common: a service, the event loop, and what takes finished uploads.
+    """The common part of both: a service, the event loop, and the receiver of finished uploads.
 
     Args:
-        service: where uploads are kept; made from the rest where it is None.
-        options: all of them.
-        store: where uploads are kept, if not in ``tmp_file_dir``.
-        app: takes finished uploads, if the options name nothing else.
+        service: the service to use; if None it is made from the options and the store.
+        options: all options.
+        store: a store or its URL, if uploads are not kept in ``tmp_file_dir``.
+        app: the receiver of finished uploads, if the options name none.
         informs: see :class:`TusMiddleware`.
     """
 
@@ -67,31 +67,31 @@ class _Uploads:
         self._surroundings: Scope = {}
         self._is_awake = False
         self._receiver: Receiver | None = None
-        self._taker: Callable[[AsgiAdapter | None, Claim], Awaitable[Response]] | None = None
+        self._async_receiver: Callable[[AsgiAdapter | None, Claim], Awaitable[Response]] | None = None
         if is_async(options.on_finished):
-            self._taker = self._call_function
+            self._async_receiver = self._call_function
         elif service.receiver is not None:
             self._receiver = service.receiver
         else:
-            self._taker = self._call_application
-        self.backlog = service.hand_over_to(self._receiver or partial(self._loop.run, self._take_alone))
+            self._async_receiver = self._call_application
+        self.backlog = service.hand_over_to(self._receiver or partial(self._loop.run, self._receive_in_background))
 
     async def wake(self) -> None:
-        """Know the loop, and begin with what waits here since the last restart."""
+        """Remember the event loop, and on the first call start the background work of the service."""
         self._loop.remember()
         if not self._is_awake:
             self._is_awake = True
             await in_thread(self.service.start)
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> bool:
-        """Answer a request; False where it is not for the uploads."""
+        """Respond to a request; return False if it is not for this package."""
         adapter = AsgiAdapter(scope, receive, send, self._informs)
         self._surroundings.update((key, scope[key]) for key in SURROUNDINGS if key in scope)
         tus = AsyncTus(
             adapter,
             self.service,
             receiver=self._receiver,
-            async_receiver=None if self._taker is None else partial(self._taker, adapter),
+            async_receiver=None if self._async_receiver is None else partial(self._async_receiver, adapter),
             asker=partial(self._ask, adapter) if self.options.ask_app else None,
         )
         if not tus.valid:
@@ -100,20 +100,20 @@ class _Uploads:
         await adapter.send_response()
         return True
 
-    # -- Who takes finished uploads --
+    # -- Receivers of finished uploads --
 
-    async def _take_alone(self, claim: Claim) -> Response:
-        assert self._taker is not None, "or the thread does it itself"
-        return await self._taker(None, claim)
+    async def _receive_in_background(self, claim: Claim) -> Response:
+        assert self._async_receiver is not None, "the backlog calls a synchronous receiver itself"
+        return await self._async_receiver(None, claim)
 
     async def _call_function(self, adapter: AsgiAdapter | None, claim: Claim) -> Response:
         function: Callable[[Upload], Any] | None = self.options.on_finished
-        assert function is not None, "looked at when this was made"
+        assert function is not None, "__init__() has checked it"
         await function(claim.upload)
         return Response(204, "No Content")
 
     async def _call_application(self, adapter: AsgiAdapter | None, claim: Claim) -> Response:
-        assert self._app is not None, "or somebody else takes uploads"
+        assert self._app is not None, "__init__() has found no other receiver"
         more: Scope = {UPLOAD_KEY: claim.upload, HANDOVER_KEY: "background" if adapter is None else "request"}
         if adapter is None:
             path = f"{self.options.upload_path}/{claim.upload.id}"
@@ -128,31 +128,31 @@ class _Uploads:
             file.close()
 
     async def _ask(self, adapter: AsgiAdapter, intent: Intent, upload: Upload) -> str | Response | None:
-        assert self._app is not None, "looked at when this was made"
+        assert self._app is not None, "only TusMiddleware allows ask_app"
         more: Scope = {INTENT_KEY: str(intent), ABOUT_KEY: upload}
         answer = await Call(adapter.scope, more, "POST", self.options.upload_path).run(self._app, LONGEST_ANSWER)
         return verdict_of(replace(answer, body=()) if adapter.method == "HEAD" else answer)
 
 
 class TusMiddleware:
-    """Receives uploads under one path, and lets the wrapped application have each finished file.
+    """An ASGI middleware that receives uploads under one path, and gives the wrapped application each finished file.
 
-    It is for ASGI what :class:`tus.Filter` is for WSGI. Requests elsewhere, web sockets and the lifespan pass
-    untouched. On the request that completes an upload the application is called with ``scope["tus.upload"]`` set, and
-    the file, or its path, as the request's body. If it answers 2xx, and returns, it has accepted the file. What else it
-    can do is told there.
+    It is the equivalent of :class:`tus.Filter` under WSGI. Other requests, web sockets and the lifespan pass through
+    unchanged. On the request that completes an upload, the application is called with ``scope["tus.upload"]`` set, and
+    the file, or its path, as the request's body. It accepts the file if it sends a 2xx response and returns. For other
+    responses see :class:`tus.Filter`.
 
     Args:
         app: the wrapped application.
-        service: where uploads are kept; then give no options.
-        store: where uploads are kept, if not in ``tmp_file_dir``: a store or its URL.
-        options: all of them at once, built by :meth:`tus.Options.build_async`; then none of the others is given.
-        informs: whether the server takes interim responses (``http.response.informational``). By default they are sent
-            where it says so, and under gunicorn, which takes them without saying so.
+        service: the service to use; then give no options.
+        store: a store or its URL, if uploads are not kept in ``tmp_file_dir``.
+        options: all options at once, built by :meth:`tus.Options.build_async`; then give none of the others.
+        informs: whether the server accepts interim responses (``http.response.informational``). By default they are
+            sent if the server declares the extension, and under gunicorn, which accepts them without declaring it.
         **others: see :class:`tus.options.Options`; ``upload_path`` and ``tmp_file_dir`` are required.
 
     Raises:
-        OptionError: an option is unknown, missing or has a bad value, or the directory does not serve.
+        OptionError: an option is unknown, missing or has a bad value, or the store cannot be used.
     """
 
     def __init__(
@@ -174,12 +174,12 @@ class TusMiddleware:
 
     @property
     def service(self) -> Service:
-        """Where uploads are kept."""
+        """The service."""
         return self._uploads.service
 
     @property
     def backlog(self) -> Backlog:
-        """What hands over without a client."""
+        """The backlog of the service, which hands over without a client."""
         return self._uploads.backlog
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -191,19 +191,19 @@ class TusMiddleware:
 
 
 class TusApp:
-    """An application that receives uploads wherever it is mounted.
+    """An ASGI application that receives uploads where it is mounted.
 
-    Each finished one goes to ``on_finished(upload)``, which may be async, or into the ``spool``.
+    Each finished upload goes to ``on_finished(upload)``, which may be async, or into the ``spool``.
 
     Args:
-        service: where uploads are kept; then give no options.
-        store: where uploads are kept, if not in ``tmp_file_dir``: a store or its URL.
-        options: all of them at once, built by :meth:`tus.Options.build_async`; then none of the others is given.
+        service: the service to use; then give no options.
+        store: a store or its URL, if uploads are not kept in ``tmp_file_dir``.
+        options: all options at once, built by :meth:`tus.Options.build_async`; then give none of the others.
         informs: see :class:`TusMiddleware`.
-        **others: see :class:`tus.options.Options`; ``tmp_file_dir`` is required, and ``upload_path`` is not given.
+        **others: see :class:`tus.options.Options`; ``tmp_file_dir`` is required, and ``upload_path`` is not allowed.
 
     Raises:
-        OptionError: an option is unknown, missing or has a bad value, or the directory does not serve.
+        OptionError: an option is unknown, missing or has a bad value, or the store cannot be used.
     """
 
     def __init__(
@@ -217,21 +217,21 @@ class TusApp:
     ) -> None:
         options = _options_of(service, options, store, others)
         if options.upload_path is not None:
-            raise OptionError("upload_path", "is where this application is mounted; it cannot be given")
+            raise OptionError("upload_path", "must not be given; it is where this application is mounted")
         if options.on_finished is None and not options.spool:
-            raise OptionError("on_finished", "or spool is required; there is no application behind this one")
+            raise OptionError("on_finished", "or spool is required, because TusApp wraps no application")
         if options.ask_app:
-            raise OptionError("ask_app", "is for a TusMiddleware, which has an application to ask")
+            raise OptionError("ask_app", "works only with Filter and TusMiddleware, which wrap an application to ask")
         self._uploads = _Uploads(service, options, store, None, informs)
 
     @property
     def service(self) -> Service:
-        """Where uploads are kept."""
+        """The service."""
         return self._uploads.service
 
     @property
     def backlog(self) -> Backlog:
-        """What hands over without a client."""
+        """The backlog of the service, which hands over without a client."""
         return self._uploads.backlog
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -253,12 +253,12 @@ def _options_of(
 ) -> Options:
     if service is not None:
         if others or options is not None or store is not None:
-            raise OptionError("service", "has its options already; give no other with it")
+            raise OptionError("service", "has its own options; give no other options with it")
         return service.options
     if options is None:
         return Options.build_async(**with_store(others, store))
     if others:
-        raise OptionError(next(iter(others)), "cannot be given beside options=")
+        raise OptionError(next(iter(others)), "cannot be given together with options=")
     return options
 
 

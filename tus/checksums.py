@@ -1,4 +1,4 @@
-"""The algorithms of checksums, of a request's body (tus 1.0.0, Checksum) and of a whole file. Pure."""
+"""The algorithms for checksums of a request's body (tus 1.0.0, Checksum) and digests of a whole file. Pure."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tus.errors import ChecksumMismatch
 
 
 class Hasher(Protocol):
-    """What :mod:`hashlib` gives: ``update`` with bytes, then ``digest``."""
+    """A hash object as in :mod:`hashlib`: ``update`` with bytes, then ``digest``."""
 
     def update(self, data: bytes | bytearray | memoryview, /) -> None: ...
 
@@ -21,7 +21,7 @@ class Hasher(Protocol):
 
 
 class Crc32:
-    """CRC-32 as in gzip and PNG; the digest is its 4 bytes, most significant first."""
+    """CRC-32 as in gzip and PNG; the digest is its 4 bytes in big-endian order."""
 
     def __init__(self) -> None:
         self._value = 0
@@ -33,7 +33,7 @@ class Crc32:
         return self._value.to_bytes(4, "big")
 
 
-#: Name to constructor, in the order in which they are advertised. sha1 must be there.
+#: Name to constructor, in the order in which they are advertised. The tus protocol requires sha1.
 ALGORITHMS: dict[str, Callable[[], Hasher]] = {
     "sha1": partial(hashlib.sha1, usedforsecurity=False),
     "sha256": hashlib.sha256,
@@ -44,10 +44,14 @@ ALGORITHMS: dict[str, Callable[[], Hasher]] = {
 
 
 def verify(data: bytes, checksums: Iterable[tuple[str, bytes]]) -> None:
-    """See that data has the digests that were announced for it, given by algorithm.
+    """Check data against the checksums that were announced for it.
+
+    Args:
+        data: the body.
+        checksums: pairs of an algorithm and a digest.
 
     Raises:
-        ChecksumMismatch: it has not.
+        ChecksumMismatch: one of them differs.
     """
     for algorithm, digest in checksums:
         hasher = ALGORITHMS[algorithm]()
@@ -59,19 +63,19 @@ def verify(data: bytes, checksums: Iterable[tuple[str, bytes]]) -> None:
 #: Name to length of the digest, in bytes.
 DIGEST_SIZES = {name: len(new().digest()) for name, new in ALGORITHMS.items()}
 
-#: The algorithms that may run over a whole file; of each the bytes of a block and those of its chaining value.
+#: The algorithms for digests of a whole file, with the sizes of a block and of the chaining value, in bytes.
 RUNNING = {"sha256": (64, 32), "sha512": (128, 64)}
 
 
 @dataclass(frozen=True, slots=True)
 class Hashed:
-    """What is known of a file's digests.
+    """The digests of a file, or the states of hashes that will continue.
 
     Attributes:
-        offset: the bytes that went in.
-        is_whole: whether these are the digests of the whole file, else the states of hashes that are to go on.
-        values: one after the other, in the order of the upload's ``hashes``.
-        boot: what tells the run of the machine in which it was kept from any other, 16 bytes.
+        offset: the bytes that were hashed.
+        is_whole: whether the values are digests of the whole file, not states.
+        values: concatenated in the order of the upload's ``hashes``.
+        boot: identifies the boot of the machine in which the states were stored, 16 bytes.
     """
 
     offset: int
@@ -80,7 +84,7 @@ class Hashed:
     boot: bytes = bytes(16)
 
     def digests(self, algorithms: Iterable[str]) -> tuple[tuple[str, bytes], ...]:
-        """The digests by algorithm, where this is the whole."""
+        """Return the digests by algorithm; valid only if ``is_whole``."""
         found, start = [], 0
         for algorithm in algorithms:
             found.append((algorithm, self.values[start : start + DIGEST_SIZES[algorithm]]))

@@ -1,7 +1,7 @@
-"""``TusMiddleware``, to be put in the place of tuswsgi's: the same arguments and files, and behind them a ``Filter``.
+"""``TusMiddleware``, a replacement for tuswsgi's: the same arguments and files, implemented by a ``Filter``.
 
-Finished data lies at ``tmp_dir/<last segment of the upload's URL>`` and stays there, for an application that comes for
-it later and moves it away. That it is gone then, or still there, is the application's affair.
+Finished data stays at ``tmp_dir/<last segment of the upload's URL>``, for an application that fetches or moves it
+later. Afterwards this package does not depend on the file.
 """
 
 from __future__ import annotations
@@ -19,41 +19,41 @@ from tus.models import Upload
 from tus.protocols.routing import is_under
 
 _DEFAULT_EXPIRE = 30 * 86400  # seconds
-_FOR_EVER = 100 * 365 * 86400  # seconds; a record has to expire at some time
+_FOR_EVER = 100 * 365 * 86400  # seconds; a record must expire at some time
 
 
 class TusMiddleware:
-    """A WSGI middleware that takes what ``tuswsgi.TusMiddleware`` 0.5.5 takes.
+    """A WSGI middleware with the arguments of ``tuswsgi.TusMiddleware`` 0.5.5.
 
-    When an upload is complete the wrapped application gets a PATCH of its URL, with the path of the data as the body.
-    What it answers other than 2xx goes to the client.
+    When an upload is complete, the wrapped application gets a PATCH of its URL, with the path of the data as the body.
+    A response other than a 2xx goes to the client.
 
-    What clients and applications can notice, next to tuswsgi:
+    Clients and applications can notice these differences from tuswsgi:
 
-    - An ``Upload-Offset`` that does not continue the upload is refused (409), and so is a body longer than the upload
-      (413), before it is stored. What arrived of a broken request is kept. A wrong ``Content-Type`` is 415.
-    - Every 2xx of the application becomes 204 without its body, not only 200, and not with it.
-    - Paths that merely begin with the same letters, and GET at ``upload_path`` itself, go to the application.
-    - Uploads can be concatenated, also unfinished ones; the application gets the result, and no single part. It hears
-      of an empty file too, which is complete when it is created.
-    - Without ``do_cleanup`` nothing expires, and no ``Upload-Expires`` says that it does. With it, uploads expire that
-      got their last byte ``expire`` seconds ago, and finished ones as long after the application took them; no other
-      file in ``tmp_dir`` is touched, and no request waits for it.
-    - ``<id>.tus`` takes the place of ``<id>.info``. ``tus import`` makes the one out of the other. Both files of an
-      upload have mode 0600.
+    - An ``Upload-Offset`` that does not continue the upload is refused (409) before anything is stored, and so is a
+      body longer than the upload (413). The bytes that arrived before a disconnect are kept. A wrong ``Content-Type``
+      is refused (415).
+    - Every 2xx response of the application becomes 204 without its body. In tuswsgi only 200 does, and keeps its body.
+    - Paths that only begin with the same letters, and GET of ``upload_path`` itself, go to the application.
+    - Uploads can be concatenated, also unfinished ones; the application gets the final upload, and no single part. It
+      also gets empty files, which are complete when they are created.
+    - Without ``do_cleanup`` nothing expires, and responses have no ``Upload-Expires``. With it, an upload expires
+      ``expire`` seconds after its last byte, and a finished one as long after the application accepted it. No other
+      file in ``tmp_dir`` is touched, and no request waits for the removal.
+    - ``<id>.tus`` replaces ``<id>.info``; ``tus import`` converts the records. Both files of an upload have mode 0600.
 
     Args:
         app: the wrapped application.
         upload_path: the path of the URL that creates uploads, counted from the root of the site.
         api_base: what comes before ``upload_path`` in the URL of an upload: the start of an absolute URL, or a path.
-        tmp_dir: the directory of the uploads, made where it is missing.
+        tmp_dir: the directory of the uploads, created if missing.
         expire: in seconds.
-        send_file: whether the application gets the data itself as the body, or its path.
+        send_file: whether the body of the application's request is the data itself, not its path.
         max_size: the largest upload, in bytes.
         do_cleanup: whether anything expires.
 
     Raises:
-        OptionError: an argument has a bad value, or the directory does not serve.
+        OptionError: an argument has a bad value, or the directory cannot be used.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class TusMiddleware:
         do_cleanup: bool = False,
     ) -> None:
         for name, value in (("max_size", max_size), ("expire", expire)):
-            if not value:  # no limit to Filter, and to tuswsgi a limit of nothing
+            if not value:  # Filter takes 0 as no limit, tuswsgi as a limit of 0
                 raise OptionError(name, "must be more than 0")
         try:
             os.makedirs(tmp_dir, exist_ok=True)
@@ -94,14 +94,14 @@ class TusMiddleware:
         def start(status: str, headers: list[tuple[str, str]], *exc_info: Any) -> Callable[[bytes], object]:
             if status.startswith("201"):
                 headers = [
-                    (name, self._prefixed(value) if name.lower() == "location" else value) for name, value in headers
+                    (name, self._add_prefix(value) if name.lower() == "location" else value) for name, value in headers
                 ]
             return start_response(status, headers, *exc_info)
 
         return self._filter(environ, start if self._prefix else start_response)
 
-    def _prefixed(self, location: str) -> str:
-        """The URL of an upload, with the path in front that a proxy takes away; any other URL as it is."""
+    def _add_prefix(self, location: str) -> str:
+        """Return the URL of an upload with the path prefix that a proxy removes; any other URL unchanged."""
         scheme, _, rest = location.partition("://")
         host, _, path = rest.partition("/")
         ours = is_under(unquote("/" + path), self._creation_path)
@@ -110,7 +110,7 @@ class TusMiddleware:
     def _call_app(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         upload: Upload | None = environ.get(UPLOAD_KEY)
         if upload is not None:
-            # An upload can be complete by its creation, or by that of another. Applications have one route for all.
+            # A creation can complete an upload, its own or another one, but applications have one route, for PATCH.
             environ["REQUEST_METHOD"] = "PATCH"
             path = f"{self._creation_path}/{upload.id}".encode().decode("latin-1")
             environ["PATH_INFO"] = path.removeprefix(str(environ.get("SCRIPT_NAME", "")))

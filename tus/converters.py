@@ -1,6 +1,6 @@
-"""From the strings of an ini file, or from what a caller gives, to types: one function for each kind of value.
+"""Converters of options: one function for each kind of value, from strings of an ini file or from Python objects.
 
-What does not fit raises ValueError, whose text says what is accepted.
+An unacceptable value raises ValueError, whose text says what is accepted.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _ORIGIN = re.compile(r"\*|null|[a-z][a-z0-9+.-]*://[^/\s,*]+", re.IGNORECASE)
 
 
 def as_bool(value: object) -> bool:
-    """True or False, from a bool or from one of the words that ini files use for them."""
+    """Convert a bool, or one of the words that ini files use for true and false."""
     if isinstance(value, bool):
         return value
     word = str(value).strip().lower()
@@ -46,12 +46,12 @@ def as_bool(value: object) -> bool:
 
 
 def as_size(value: object) -> int:
-    """A number of bytes, from an int or from text such as ``500``, ``10M`` or ``2 GiB`` (powers of 1024)."""
+    """Convert to bytes: an int, or text such as ``500``, ``10M`` or ``2 GiB`` (powers of 1024)."""
     return _quantity(value, _SIZE, _SIZE_UNITS, "must be a number of bytes, such as 1048576, 10M or 2 GiB")
 
 
 def as_duration(value: object) -> int:
-    """A number of seconds, from an int or from text such as ``3600``, ``90m``, ``12h`` or ``7d``."""
+    """Convert to seconds: an int, or text such as ``3600``, ``90m``, ``12h`` or ``7d``."""
     return _quantity(value, _DURATION, _DURATION_UNITS, "must be a number of seconds, such as 3600, 90m, 12h or 7d")
 
 
@@ -65,7 +65,7 @@ def _quantity(value: object, pattern: re.Pattern[str], units: Mapping[str, int],
 
 
 def as_path(value: object) -> str:
-    """A path of the file system."""
+    """Convert a path of the file system."""
     text = value if isinstance(value, str) else getattr(value, "__fspath__", str)()
     if not isinstance(text, str) or not text.strip() or "\0" in text:
         raise ValueError("must be the path of a directory")
@@ -73,7 +73,7 @@ def as_path(value: object) -> str:
 
 
 def as_url_path(value: object) -> str:
-    """The path of a URL, decoded; a slash at its end is dropped."""
+    """Convert the decoded path of a URL; a slash at its end is dropped."""
     text = str(value).strip()
     if not text.startswith("/") or "?" in text or "#" in text or "//" in text or not text.strip("/"):
         raise ValueError("must be the path of a URL, such as /files")
@@ -81,14 +81,17 @@ def as_url_path(value: object) -> str:
 
 
 def as_fsync(value: object) -> Fsync:
-    """One of the three policies."""
+    """Convert the name of a policy of syncing."""
     if value not in ("none", "finish", "always"):
         raise ValueError("must be none, finish or always")
     return value
 
 
 def as_digests(value: object) -> tuple[str, ...]:
-    """Algorithms, from a sequence or from text separated by blanks or commas, to the names of :mod:`tus.checksums`."""
+    """Convert a list of algorithms to the names of :mod:`tus.checksums`.
+
+    A list is a sequence, or text separated by blanks or commas; also in the other functions here.
+    """
     words = _words(value)
     known = {**NAMES, **{algorithm: algorithm for algorithm in NAMES.values()}}
     if words is None or not all(word.lower() in known for word in words):
@@ -97,21 +100,21 @@ def as_digests(value: object) -> tuple[str, ...]:
 
 
 def as_handover(value: object) -> Handover:
-    """When a client hears success."""
+    """Convert the name of the time when a client gets a success response."""
     if value not in ("request", "background"):
         raise ValueError("must be request or background")
     return value
 
 
 def as_interim(value: object) -> Interim:
-    """To which clients interim responses are sent."""
+    """Convert the name of a group of clients that get interim responses."""
     if value not in ("direct", "always", "never"):
         raise ValueError("must be direct, always or never")
     return value
 
 
 def as_protocols(value: object) -> frozenset[str]:
-    """Protocols by their names, from a sequence or from text separated by blanks or commas; at least one."""
+    """Convert a list of protocols; at least one."""
     words = _words(value)
     if not words or not set(words) <= {"tus", "ietf"}:
         raise ValueError("must be tus, ietf or both")
@@ -119,17 +122,17 @@ def as_protocols(value: object) -> frozenset[str]:
 
 
 def as_statuses(value: object) -> frozenset[int]:
-    """Status codes by which an application rejects, from a sequence or from text separated by blanks or commas."""
+    """Convert a list of status codes by which an application rejects a file."""
     words = _words(value)
     if words is None or not all(re.fullmatch("4[0-9][0-9]", word) and word not in ("409", "423") for word in words):
-        raise ValueError("must be status codes from 400 to 499, without 409 and 423, after which clients try again")
+        raise ValueError("must be status codes from 400 to 499, except 409 and 423, after which clients retry")
     return frozenset(map(int, words))
 
 
 def as_hooks(value: object) -> object:
-    """An object with methods named as the hooks are, or its name; None from an empty text."""
+    """Convert an object with methods of hooks, or its name; an empty text gives None."""
     if isinstance(value, str):
-        value = _resolved(value, "must be an object with the methods of hooks, or its name, such as mypackage.hooks")
+        value = _resolve(value, "must be an object with the methods of hooks, or its name, such as mypackage.hooks")
     methods = [hook.method for hook in HookType]
     if value is not None and not any(callable(getattr(value, method, None)) for method in methods):
         raise ValueError(f"must have some of the methods {', '.join(methods)}")
@@ -139,12 +142,12 @@ def as_hooks(value: object) -> object:
 
 
 def as_hook_types(value: object) -> frozenset[HookType]:
-    """Hooks by their names, from a sequence or from text separated by blanks or commas."""
+    """Convert a list of hooks."""
     return _members(HookType, value)
 
 
 def as_names(value: object) -> tuple[str, ...]:
-    """Names of header fields, from a sequence or from text separated by blanks or commas."""
+    """Convert a list of names of header fields."""
     words = _words(value)
     if words is None or not all(re.fullmatch(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+", word) for word in words):
         raise ValueError("must be names of header fields, such as Cookie")
@@ -152,7 +155,7 @@ def as_names(value: object) -> tuple[str, ...]:
 
 
 def as_text(value: object) -> str:
-    """Text; blanks around it are dropped."""
+    """Convert text of one line; blanks around it are dropped."""
     if not isinstance(value, str):
         raise ValueError("must be text")
     text = value.strip()
@@ -162,12 +165,12 @@ def as_text(value: object) -> str:
 
 
 def as_optional_path(value: object) -> str:
-    """A path of the file system, or nothing."""
+    """Convert a path of the file system, or an empty value."""
     return as_path(value) if value not in ("", None) else ""
 
 
 def as_origins(value: object) -> tuple[str, ...]:
-    """Origins as browsers write them, from a sequence or from text separated by blanks or commas; or ``*``."""
+    """Convert a list of origins as browsers write them, or ``*`` alone."""
     words = _words(value)
     origins = tuple(word.rstrip("/") for word in words or ())
     if (
@@ -180,7 +183,7 @@ def as_origins(value: object) -> tuple[str, ...]:
 
 
 def as_count(value: object) -> int:
-    """A number of things."""
+    """Convert a number that is not negative."""
     if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
         return value
     if isinstance(value, str) and re.fullmatch(r"[0-9]+", value.strip()):
@@ -189,13 +192,13 @@ def as_count(value: object) -> int:
 
 
 def as_callable(value: object) -> Callable[..., Any] | None:
-    """Something to call, or its name as ``package.module:function``; None from an empty text.
+    """Convert a callable, or its name as ``package.module:function``; an empty text gives None.
 
-    Resolving a name imports its module, which is why options are built at start-up.
+    Resolving a name imports its module, so options are built at start-up.
     """
     problem = "must be callable, or its name, such as mypackage.uploads:authorize"
     if isinstance(value, str):
-        value = _resolved(value, problem)
+        value = _resolve(value, problem)
         if value is None:
             return None
     if not callable(value):
@@ -205,10 +208,10 @@ def as_callable(value: object) -> Callable[..., Any] | None:
 
 
 def is_async(function: object) -> bool:
-    """Whether what it returns is to be awaited."""
+    """Return whether the result of a callable must be awaited."""
     while isinstance(function, partial):
         function = function.func
-    called = getattr(function, "__call__", None)  # noqa: B004 - that of an object may be async
+    called = getattr(function, "__call__", None)  # noqa: B004 - an object's __call__ may be async
     return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(called)
 
 
@@ -216,10 +219,10 @@ def _check_hashable(value: object) -> None:
     try:
         hash(value)
     except TypeError:
-        raise ValueError("must be hashable; a dataclass is with frozen=True or eq=False") from None
+        raise ValueError("must be hashable; a dataclass is hashable with frozen=True or eq=False") from None
 
 
-def _resolved(name: str, problem: str) -> object:
+def _resolve(name: str, problem: str) -> object:
     if not name.strip():
         return None
     try:
@@ -229,12 +232,12 @@ def _resolved(name: str, problem: str) -> object:
 
 
 def as_intents(value: object) -> frozenset[Intent]:
-    """Intents, from a sequence or from text separated by blanks or commas."""
+    """Convert a list of intents."""
     return _members(Intent, value)
 
 
 def as_peers(value: object) -> tuple[str, ...]:
-    """Addresses and networks, from a sequence or from text separated by blanks or commas, and the word ``unix``."""
+    """Convert a list of addresses and networks, and the word ``unix``."""
     problem = "must be addresses or networks, such as 127.0.0.1 10.0.0.0/8, or unix"
     words = _words(value)
     if words is None:
@@ -246,7 +249,7 @@ def as_peers(value: object) -> tuple[str, ...]:
 
 
 def as_base_url(value: object) -> str:
-    """The start of absolute URLs: scheme, host, perhaps a port and a path; a slash at its end is dropped."""
+    """Convert the start of absolute URLs: scheme, host, optional port and path; a slash at its end is dropped."""
     text = str(value).strip().rstrip("/")
     if text and not _BASE_URL.fullmatch(text):
         raise ValueError("must be the start of a URL, such as https://example.org or https://example.org/prefix")
@@ -254,7 +257,7 @@ def as_base_url(value: object) -> str:
 
 
 def as_webhook(value: object) -> str:
-    """The URL that hooks are posted to, or nothing."""
+    """Convert the URL that hooks are posted to, or an empty value."""
     text = str(value or "").strip()
     if text and not (_WEBHOOK.fullmatch(text) and _has_port_in_range(text)):
         raise ValueError("must be a URL, such as https://example.org/hooks")
@@ -277,6 +280,6 @@ def _members(kind: type[_Member], value: object) -> frozenset[_Member]:
 
 
 def _words(value: object) -> tuple[str, ...] | None:
-    """What a list is made of, where a text is one too; None where it is no list."""
+    """Return the items of a list, or of text separated by blanks or commas; None for another value."""
     words = re.split(r"[\s,]+", value.strip()) if isinstance(value, str) else value
     return tuple(str(word) for word in words if word) if isinstance(words, list | tuple | set | frozenset) else None

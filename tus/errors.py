@@ -1,7 +1,7 @@
 """Every error of this package, in one tree.
 
-Law of this room: an error that can reach a client carries its status and the headers that belong to it,
-and its text is written for that client: what was wrong, what was expected, never a path or a traceback.
+Law of this room: an error that can reach a client has its status and the header fields that belong to it.
+Its text is for that client: what was wrong, what was expected, never a path or a traceback.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ class TusException(Exception):
 
 
 class OptionError(TusException, ValueError):
-    """An option is unknown, has a bad value, or conflicts with another one.
+    """An option that is unknown, has a bad value, or conflicts with another one.
 
     Attributes:
         option: the name of the option, as a caller writes it.
@@ -30,12 +30,12 @@ class OptionError(TusException, ValueError):
 
 
 class RequestError(TusException):
-    """A request is refused; the reply has this status, these headers, and the error's text as its body.
+    """A refused request; the response has this status, these headers, and the error's text as its body.
 
     Attributes:
         status: the HTTP status code.
-        reason: the reason phrase, which WSGI wants written out.
-        headers: response headers that belong to this refusal.
+        reason: the reason phrase, which WSGI requires.
+        headers: response headers that belong to this error.
     """
 
     status = 400
@@ -47,23 +47,23 @@ class RequestError(TusException):
 
 
 class BadRequest(RequestError):
-    """A header is missing, malformed or contradicts another one (400)."""
+    """A header that is missing, malformed or contradicts another one (400)."""
 
 
 class Unauthorized(RequestError):
-    """Nobody knows who is asking; ``WWW-Authenticate`` among the headers says how to tell (401)."""
+    """A request without valid credentials (401); the header ``WWW-Authenticate`` names the scheme."""
 
     status, reason = 401, "Unauthorized"
 
 
 class Forbidden(RequestError):
-    """The request is understood and never allowed, such as PATCH on a final upload (403)."""
+    """A request that is understood and never allowed, such as PATCH on a final upload (403)."""
 
     status, reason = 403, "Forbidden"
 
 
 class UploadNotFound(RequestError):
-    """There is no such upload (404)."""
+    """An upload that does not exist, or not for this principal (404)."""
 
     status, reason = 404, "Not Found"
 
@@ -72,20 +72,20 @@ class UploadNotFound(RequestError):
 
 
 class MethodNotAllowed(RequestError):
-    """The method does not apply to this URL (405)."""
+    """A method that does not apply to the URL (405)."""
 
     status, reason = 405, "Method Not Allowed"
 
     def __init__(self, allowed: str) -> None:
-        super().__init__(f"This method is not possible here; possible are {allowed}.", [("Allow", allowed)])
+        super().__init__(f"Method not allowed. Allowed methods: {allowed}.", [("Allow", allowed)])
 
 
 class OffsetMismatch(RequestError):
-    """The bytes offered do not continue the upload (409).
+    """A request whose offset is not that of the upload (409).
 
     Attributes:
-        offset: where the upload really stands, in bytes; the reply says it in ``Upload-Offset``.
-        provided: where the request took it to stand, if that is known.
+        offset: the upload's offset in bytes; the response has it in ``Upload-Offset``.
+        provided: the offset in the request, if it is known.
     """
 
     status, reason = 409, "Conflict"
@@ -94,16 +94,16 @@ class OffsetMismatch(RequestError):
         self.offset = offset
         self.provided = provided
         super().__init__(
-            f"The upload stands at offset {offset}; send the bytes from there on.",
+            f"The offset of this upload is {offset}; send the bytes from there on.",
             [("Upload-Offset", str(offset))],
         )
 
 
 class InconsistentLength(BadRequest):
-    """What a request says of the upload's length contradicts itself, or what was said before (400).
+    """A length that contradicts another header field of the request, or an earlier request (400).
 
     Attributes:
-        overruns: whether there would be more bytes than the upload has.
+        overruns: whether the request has more bytes than the upload's length allows.
     """
 
     def __init__(self, message: str, overruns: bool = False) -> None:
@@ -112,18 +112,18 @@ class InconsistentLength(BadRequest):
 
 
 class TooSmall(BadRequest):
-    """A body has fewer bytes than one request must have (400)."""
+    """A body that has fewer bytes than one request must have (400)."""
 
 
 class UploadCompleted(BadRequest):
-    """The upload is complete, so nothing can be appended to it (400)."""
+    """An append to an upload that is complete (400)."""
 
     def __init__(self) -> None:
         super().__init__("This upload is complete; nothing can be appended to it.")
 
 
 class UploadReplaced(RequestError):
-    """A newer request took the upload over, so this one may not write any more (409)."""
+    """A request that was fenced: a newer one has taken the upload over (409)."""
 
     status, reason = 409, "Conflict"
 
@@ -132,7 +132,7 @@ class UploadReplaced(RequestError):
 
 
 class UploadGone(RequestError):
-    """The upload existed, and has expired, been terminated or been damaged (410)."""
+    """An upload that has expired, was terminated or is damaged (410)."""
 
     status, reason = 410, "Gone"
 
@@ -141,36 +141,36 @@ class UploadGone(RequestError):
 
 
 class LengthRequired(RequestError):
-    """The body's end cannot be known: no Content-Length, and the server does not mark the end of input (411)."""
+    """A body of unknown length: it has no Content-Length, and the server does not mark the end of input (411)."""
 
     status, reason = 411, "Length Required"
 
     def __init__(self) -> None:
-        super().__init__("This server does not take chunked request bodies; send a Content-Length.")
+        super().__init__("This server does not accept chunked request bodies; send a Content-Length.")
 
 
 class VersionUnsupported(RequestError):
-    """``Tus-Resumable`` is missing or names another version (412)."""
+    """A request whose ``Tus-Resumable`` is missing or names another version (412)."""
 
     status, reason = 412, "Precondition Failed"
 
 
 class TooLarge(RequestError):
-    """The upload, or this body, is larger than is allowed or was announced (413)."""
+    """An upload or a body that is larger than is allowed or was announced (413)."""
 
     status, reason = 413, "Content Too Large"
 
 
 class UnsupportedMediaType(RequestError):
-    """A PATCH has another Content-Type than the protocol's (415)."""
+    """A PATCH whose Content-Type is not the protocol's (415)."""
 
     status, reason = 415, "Unsupported Media Type"
 
 
 class UploadLocked(RequestError):
-    """Somebody else is at work on this upload just now; the same request may succeed later (423).
+    """An upload that another request or process holds; the same request may succeed later (423).
 
-    Clients that are told anything but 423 on HEAD give the upload up and begin again from zero.
+    After any other error status on HEAD, clients give the upload up and start again from zero.
     """
 
     status, reason = 423, "Locked"
@@ -180,7 +180,7 @@ class UploadLocked(RequestError):
 
 
 class TooManyUploads(RequestError):
-    """As many uploads are unfinished as may be at a time (429)."""
+    """A creation while the highest allowed number of uploads is unfinished (429)."""
 
     status, reason = 429, "Too Many Requests"
 
@@ -191,24 +191,27 @@ class TooManyUploads(RequestError):
 
 
 class HeaderTooLarge(RequestError):
-    """A header field is longer than the limit set for it (431)."""
+    """A header field that is longer than its limit (431)."""
 
     status, reason = 431, "Request Header Fields Too Large"
 
 
 class Rejected(RequestError):
-    """The application does not want this upload, and is not to be asked again.
+    """An upload that the application will never accept (422, or another 4xx).
 
-    Raised by whoever takes finished uploads; the client hears the text.
+    Receivers of finished uploads raise it; the client gets the text.
 
     Args:
-        message: what is wrong with it.
-        status: a 4xx; not 409 or 423, after which clients try again.
+        message: the reason, for the client.
+        status: a 4xx; not 409 or 423, after which clients retry.
+
+    Raises:
+        ValueError: the status is another one.
     """
 
     status, reason = 422, "Unprocessable Content"
 
-    def __init__(self, message: str = "The application does not take this upload.", status: int = 422) -> None:
+    def __init__(self, message: str = "The application does not accept this upload.", status: int = 422) -> None:
         super().__init__(message)
         if not 400 <= status < 500 or status in (409, 423):
             raise ValueError(f"status must be a 4xx other than 409 and 423; it is {status}")
@@ -217,54 +220,53 @@ class Rejected(RequestError):
 
 
 class NotTaken(RequestError):
-    """The application has not taken this upload; it is kept, and the same request asks again (503)."""
+    """An upload that the application has not accepted yet (503); it is kept, and the same request offers it again."""
 
     status, reason = 503, "Service Unavailable"
 
     def __init__(self) -> None:
         super().__init__(
-            "Every byte is stored, but the application could not take the file yet; try again.", [("Retry-After", "5")]
+            "Every byte is stored, but the application has not accepted the file yet; try again.",
+            [("Retry-After", "5")],
         )
 
 
 class ChecksumMismatch(RequestError):
-    """The body does not have the checksum that was announced; none of it was kept (460)."""
+    """A body that does not match its announced checksum; none of it was kept (460)."""
 
     status, reason = 460, "Checksum Mismatch"
 
     def __init__(self) -> None:
-        super().__init__(
-            "The body does not have the checksum that was announced; nothing of it was kept, send it again."
-        )
+        super().__init__("The body does not match its announced checksum; none of it was kept, send it again.")
 
 
 class StorageUnavailable(RequestError):
-    """The store failed for a reason that may pass (503)."""
+    """A failure of the store that may pass (503)."""
 
     status, reason = 503, "Service Unavailable"
 
     def __init__(self) -> None:
-        super().__init__("The upload cannot be read or written just now; try again.", [("Retry-After", "5")])
+        super().__init__("The upload cannot be read or written at the moment; try again.", [("Retry-After", "5")])
 
 
 class StorageFull(RequestError):
-    """No room is left; what was written before is kept and counted (507)."""
+    """A store without free space; the bytes written before are kept and counted (507)."""
 
     status, reason = 507, "Insufficient Storage"
 
     def __init__(self) -> None:
         super().__init__(
-            "No space is left for this upload; what arrived is kept, resume later.", [("Retry-After", "60")]
+            "No space is left for this upload; the bytes received are kept, resume later.", [("Retry-After", "60")]
         )
 
 
 class QuotaExceeded(RequestError):
-    """Unfinished uploads have as many bytes together as they may (507, as RFC 4331 section 6 has it)."""
+    """A limit on the bytes of all unfinished uploads that is reached (507, according to RFC 4331 section 6)."""
 
     status, reason = 507, "Insufficient Storage"
 
     def __init__(self) -> None:
         super().__init__(
-            "Unfinished uploads take up all the space that they may; finish or delete some, or try again later.",
+            "Unfinished uploads use all the space that they may use; finish or delete some, or try again later.",
             [("Retry-After", "60")],
         )

@@ -1,7 +1,7 @@
-"""What happens to uploads, for whoever wants to know: logging and metrics listen here.
+"""The events in this process, to which logging and metrics listen.
 
-Rooms that do something emit an event; they know no listener. Events are not frozen, as other values here are, because
-that would triple the cost of making one, and there are several a request.
+Rooms emit events, and know no listener. Events are not frozen, unlike other values, because that would triple the
+cost of making one, and a request has several.
 """
 
 from __future__ import annotations
@@ -18,24 +18,24 @@ log = logging.getLogger(__name__)
 
 @dataclass(slots=True)
 class Begun:
-    """A request has come in."""
+    """The start of a request."""
 
     method: str
 
 
 @dataclass(slots=True)
 class Answered:
-    """A request was answered, or has failed.
+    """The end of a request, with a response or a failure.
 
     Attributes:
-        method: the one that was meant.
-        status: the HTTP status code; 500 where an exception went to the server.
+        method: of the request, after ``X-HTTP-Method-Override``.
+        status: the HTTP status code; 500 if an exception went to the server.
         reason: the reason phrase.
-        upload: the one that it was about, as it stands after it, if there is one.
-        received: bytes of its body that were taken in.
-        cut: whether the connection ended early.
-        kept_from_cut: the bytes of its body that were kept then.
-        seconds: how long it took.
+        upload: the upload of the request, as it is afterwards, or None.
+        received: bytes of the body that were received.
+        cut: whether the client disconnected before the end of the body.
+        kept_from_cut: the bytes of the body that were kept in that case.
+        seconds: the duration of the request.
     """
 
     method: str
@@ -50,26 +50,26 @@ class Answered:
 
 @dataclass(slots=True)
 class Created:
-    """An upload was created."""
+    """The creation of an upload."""
 
     upload: Upload
 
 
 @dataclass(slots=True)
 class Finished:
-    """The last byte of an upload is stored."""
+    """The storing of an upload's last byte."""
 
     upload: Upload
 
 
 @dataclass(slots=True)
 class HandedOver:
-    """The application was offered an upload.
+    """The end of an attempt to hand an upload over.
 
     Attributes:
-        upload: a complete one.
-        outcome: ``accepted``, ``rejected``, or ``postponed`` where it said neither, and is asked again.
-        seconds: how long the application took.
+        upload: the complete upload.
+        outcome: ``accepted``, ``rejected``, or ``postponed`` if the application is asked again.
+        seconds: the duration of the attempt.
     """
 
     upload: Upload
@@ -79,10 +79,10 @@ class HandedOver:
 
 @dataclass(slots=True)
 class Ended:
-    """An upload's life is over.
+    """The end of an upload's life.
 
     Attributes:
-        upload: as it stood.
+        upload: as it was.
         how: ``accepted``, ``rejected``, ``terminated`` or ``expired``.
     """
 
@@ -92,21 +92,25 @@ class Ended:
 
 @dataclass(slots=True)
 class TakenOver:
-    """A request has begun to append while an earlier one had not ended."""
+    """The start of an append while an earlier one has not ended."""
 
     upload: Upload
 
 
 @dataclass(slots=True)
 class Fenced:
-    """A request has learnt that a newer one took its upload over, and has written nothing more."""
+    """The end of an append by a newer one, after which it writes nothing more."""
 
     upload: Upload
 
 
 @dataclass(slots=True)
 class Synced:
-    """Data was forced to the disk."""
+    """A forced write of data to the disk.
+
+    Attributes:
+        seconds: its duration.
+    """
 
     seconds: float
 
@@ -142,4 +146,4 @@ def emit(event: Event) -> None:
         try:
             listener(event)
         except Exception:
-            log.exception("a listener failed")
+            log.exception("an event listener failed")

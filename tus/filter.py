@@ -8,12 +8,12 @@ from collections.abc import Iterable
 from tus.adapters.interface import ABOUT_KEY, HANDOVER_KEY, INTENT_KEY, UPLOAD_KEY, offer, verdict_of
 from tus.adapters.wsgi import (
     SURROUNDINGS,
+    ApplicationResponse,
     Environ,
     EnvironBody,
     StartResponse,
     WsgiAdapter,
     WsgiApp,
-    _Answer,
     environ_without_client,
     full_path,
 )
@@ -29,26 +29,29 @@ from tus.stores.interface import Claim, Store
 
 
 class Filter:
-    """Receives uploads under one path, and gives the wrapped application each finished file.
+    """A WSGI filter that receives uploads under one path, and gives the wrapped application each finished file.
 
-    Requests elsewhere pass through unchanged. On the request that completes an upload the application is called with
-    ``environ["tus.upload"]`` set, and the file, or its path, as the request's body. A 2xx response accepts the file:
-    the client gets 204 (201 on a POST) with the application's headers, and the data is removed. One of
-    ``reject_statuses``, or :class:`~tus.errors.Rejected`, rejects the file. After anything else, exceptions too, the
-    file is kept, the client is told to try again, and the application is asked once more: by a request of that client,
-    or without one, with an environ as :func:`tus.adapters.wsgi.environ_without_client` makes it.
+    Other requests pass through unchanged. On the request that completes an upload, the application is called with
+    ``environ["tus.upload"]`` set, and the file, or its path, as the request's body.
+
+    - A 2xx response accepts the file: the client gets 204 (201 on a POST) with the application's headers, and the data
+      is removed.
+    - A response with one of ``reject_statuses``, or :class:`~tus.errors.Rejected`, rejects the file.
+    - After any other response or exception the file is kept, and the client is asked to retry. The application is
+      offered the file again by a request of that client, or without one, with an environ from
+      :func:`tus.adapters.wsgi.environ_without_client`.
 
     Args:
         app: the wrapped application.
-        global_conf: what paste.deploy passes; not used.
-        service: where uploads are kept; then give no options.
+        global_conf: passed by paste.deploy; not used.
+        service: the service to use; then give no options.
         options: all options at once, built by :meth:`tus.options.Options.build`; then give none of the others.
-        store: where uploads are kept, if not in ``tmp_file_dir``: a store or its URL.
+        store: a store or its URL, if uploads are not kept in ``tmp_file_dir``.
         **others: see :class:`tus.options.Options`; ``upload_path`` and ``tmp_file_dir`` are required.
 
     Attributes:
-        service: where uploads are kept.
-        backlog: hands over without a client.
+        service: the service.
+        backlog: the backlog of the service, which hands over without a client.
 
     Raises:
         OptionError: an option is unknown, missing or has a bad value, or the store cannot be used.
@@ -67,7 +70,7 @@ class Filter:
         if service is None:
             service = Service(options=options, store=store, **others)
         elif others or options is not None or store is not None:
-            raise OptionError("service", "has its options already; give no other with it")
+            raise OptionError("service", "has its own options; give no other options with it")
         self._app = app
         self._options = service.options
         if self._options.upload_path is None:
@@ -75,8 +78,8 @@ class Filter:
         self._upload_path = self._options.upload_path
         self._surroundings: Environ = {}
         self.service = service
-        alone = _LoneReceiver(self._app, self._options, self._surroundings)
-        self.backlog = service.hand_over_to(service.receiver or alone)
+        background = _BackgroundReceiver(self._app, self._options, self._surroundings)
+        self.backlog = service.hand_over_to(service.receiver or background)
 
     @property
     def tmp_file_dir(self) -> str:
@@ -85,7 +88,7 @@ class Filter:
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         if environ.get("wsgi.multithread") or self._options.handover == "background":
-            self.service.start()  # whatever the request is for: uploads may be waiting here since the last restart
+            self.service.start()  # on any request: uploads may be pending since the last restart
         if not is_under(full_path(environ), self._upload_path):
             return self._app(environ, start_response)
         adapter = WsgiAdapter(environ)
@@ -98,13 +101,13 @@ class Filter:
                 self._surroundings[key] = environ[key]
         Tus(adapter, service=self.service, receiver=receiver, asker=asker).handle()
         response = adapter.response
-        assert response is not None, "handle() has answered"
+        assert response is not None, "handle() has made a response"
         start_response(f"{response.status} {response.reason}", response.headers)
         return response.body
 
 
 class _Receiver:
-    """Calls the wrapped application with a finished upload."""
+    """A receiver that calls the wrapped application with a finished upload."""
 
     def __init__(self, app: WsgiApp, adapter: WsgiAdapter, options: Options) -> None:
         self._app = app
@@ -112,7 +115,7 @@ class _Receiver:
         self._options = options
 
     def __call__(self, claim: Claim) -> Response:
-        # Of its own, because one request can complete several uploads, and applications change what they are given.
+        # A copy, because one request can complete several uploads, and applications change the environ.
         environ = dict(self._adapter.environ)
         environ["REQUEST_METHOD"] = offered_method(self._adapter.request)
         environ.pop("HTTP_X_HTTP_METHOD_OVERRIDE", None)
@@ -121,8 +124,8 @@ class _Receiver:
         return _call(self._app, environ, claim, self._options.send_file)
 
 
-class _LoneReceiver:
-    """Calls the wrapped application with a finished upload of which no client asks."""
+class _BackgroundReceiver:
+    """A receiver that calls the wrapped application without a client's request."""
 
     def __init__(self, app: WsgiApp, options: Options, surroundings: Environ) -> None:
         self._app = app
@@ -141,8 +144,8 @@ def _call(app: WsgiApp, environ: Environ, claim: Claim, send_file: bool) -> Resp
     environ[UPLOAD_KEY] = upload = claim.upload
     file = offer(EnvironBody(environ), claim, send_file)
     try:
-        answer = _Answer(app, environ, file)
-        body = answer.settle(keep=upload.keeps_answer)  # which may change the rest
+        answer = ApplicationResponse(app, environ, file)
+        body = answer.settle(keep=upload.keeps_answer)  # this may change the status and the headers
         return Response(answer.status, answer.reason, answer.headers, body)
     except BaseException:
         file.close()
@@ -150,7 +153,7 @@ def _call(app: WsgiApp, environ: Environ, claim: Claim, send_file: bool) -> Resp
 
 
 class _Asker:
-    """Asks the wrapped application whether a request may do what it intends."""
+    """A callable that asks the wrapped application whether to allow a request (``ask_app``)."""
 
     def __init__(self, app: WsgiApp, adapter: WsgiAdapter, upload_path: str) -> None:
         self._app = app
@@ -167,7 +170,7 @@ class _Asker:
             environ.pop(key, None)
         environ[INTENT_KEY] = str(intent)
         environ[ABOUT_KEY] = upload
-        answer = _Answer(self._app, environ, io.BytesIO())
+        answer = ApplicationResponse(self._app, environ, io.BytesIO())
         body = answer.settle()
         if self._adapter.method == "HEAD":
             answer.close()
@@ -176,5 +179,5 @@ class _Asker:
 
 
 def filter_app_factory(app: WsgiApp, global_conf: dict[str, str], **options: str) -> Filter:
-    """``egg:tus#main``, for paste.deploy (a ``paste.filter_app_factory``)."""
+    """Make the filter ``egg:tus#main`` for paste.deploy (a ``paste.filter_app_factory``)."""
     return Filter(app, global_conf, options=Options.build(**options))

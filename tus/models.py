@@ -1,4 +1,4 @@
-"""What travels between the rooms: the head of a request, a response, an upload. Frozen, and free of I/O."""
+"""The values that the rooms exchange: the head of a request, a response, an upload. Frozen, and free of I/O."""
 
 from __future__ import annotations
 
@@ -14,14 +14,13 @@ from tus.errors import RequestError
 from tus.http.filenames import safe_filename
 from tus.http.headers import format_metadata, parse_metadata
 
-#: The protocols, as the option ``protocols`` and the records of uploads name them: tus 1.0.0, and Resumable Uploads for
-#: HTTP.
+#: The names of the protocols in the option ``protocols`` and in records: tus 1.0.0, and Resumable Uploads for HTTP.
 TUS: Final = "tus"
 IETF: Final = "ietf"
 
 
 class Traits(NamedTuple):
-    """What rooms that know no protocol must know of the one that created an upload.
+    """The properties of a protocol that neutral rooms need.
 
     Attributes:
         offset_is_final: whether the offset must never decrease.
@@ -44,15 +43,15 @@ _UPLOAD_ID = re.compile(r"[0-9a-f]{32}")
 
 
 def is_upload_id(text: str) -> bool:
-    """Whether the text has the form of an upload's id: 32 lower-case hexadecimal digits, 128 random bits.
+    """Return whether the text has the form of an upload's id: 32 lower-case hexadecimal digits, 128 random bits.
 
-    Nothing else ever becomes part of a path, so whatever fails here names no upload.
+    No other text ever becomes part of a path, so a text of another form names no upload.
     """
     return _UPLOAD_ID.fullmatch(text) is not None
 
 
 class Intent(StrEnum):
-    """What a request is about to do, for whoever decides whether it may."""
+    """The action of a request, for the code that authorizes it."""
 
     CREATE = "create"
     APPEND = "append"
@@ -64,16 +63,16 @@ class Intent(StrEnum):
 
 @dataclass(slots=True)
 class Request:
-    """The head of a request; the body stays unread where the adapter has it.
+    """The head of a request; the adapter keeps the body unread.
 
     Attributes:
         method: as sent.
         url: absolute, percent-encoded, without the query string.
-        headers: what ``get("Upload-Offset")`` works on, with names in their usual spelling.
-        input_terminated: whether the server ends the body's stream where a body without Content-Length ends.
-        peer: the address at the other end of the connection, which may be a proxy; empty where it has none.
+        headers: a mapping for ``get("Upload-Offset")``, with names in their usual spelling.
+        input_terminated: whether the server's stream ends at the end of a body without Content-Length.
+        peer: the address at the other end of the connection, possibly a proxy; empty if there is none.
         native: the framework's own request, for code that knows it: an environ under WSGI, Zope's request.
-        is_rerun: whether the framework runs it again by itself, so that no client has sent it.
+        is_rerun: whether the framework runs the request again, so that no client has sent it.
         effective_method: the method, or what ``X-HTTP-Method-Override`` puts in its place (tus, "Headers"). Only a POST
             can be overridden: a GET that deletes would be an invitation to cross-site requests.
     """
@@ -101,7 +100,7 @@ class Response:
         status: the HTTP status code.
         reason: the reason phrase.
         headers: pairs of name and value, one character for each byte.
-        body: the blocks of the body; where it has ``close()``, that is called at the end.
+        body: the blocks of the body; if it has ``close()``, that is called at the end.
     """
 
     status: int
@@ -111,7 +110,7 @@ class Response:
 
     @classmethod
     def of_text(cls, status: int, text: str, reason: str = "", headers: Iterable[tuple[str, str]] = ()) -> Response:
-        """A short response in words, whose reason is the status's own by default."""
+        """Return a short response as plain text; the reason is that of the status by default."""
         body = f"{text}\n".encode()
         described = [("Content-Type", "text/plain; charset=utf-8"), ("Content-Length", str(len(body)))]
         return cls(status, reason or HTTPStatus(status).phrase, [*described, *headers], (body,))
@@ -123,47 +122,47 @@ class Response:
 
 
 class State(IntEnum):
-    """Where an upload stands. The numbers are part of the side-car's format."""
+    """The state of an upload. The numbers are part of the side-car's format."""
 
     RECEIVING = 0
-    COMPLETE = 1  # every byte is stored; the application has not been asked, or has not said yes or no
-    ACCEPTED = 2  # the application has it; the record outlives the data for a while
+    COMPLETE = 1  # every byte is stored; the application was not offered the file, or postponed it
+    ACCEPTED = 2  # the application has the file; the record outlives the data for a while
     TERMINATED = 3
-    HANDING_OVER = 4  # the application has been asked, and somebody waits for what it says
-    REJECTED = 5  # the application does not want it, and is not asked again
+    HANDING_OVER = 4  # an attempt has begun, and its outcome is not known yet
+    REJECTED = 5  # the application never accepts the file, and is not asked again
 
 
 @dataclass(slots=True, kw_only=True)
 class Upload:
-    """An upload as it stood when it was read.
+    """An upload as it was when it was read.
 
-    It is a value: nothing reads back what is changed in it. It is not frozen, as other values here are, because that
-    would triple the cost of making one.
+    It is a value: changing an attribute changes nothing in the store. It is not frozen, unlike other values here,
+    because that would triple the cost of making one.
 
     Attributes:
         id: 32 hexadecimal digits.
         offset: bytes stored and counted.
-        length: bytes announced, or None while the client has deferred it.
+        length: bytes announced, or None while the length is deferred.
         raw_metadata: the ``Upload-Metadata`` field as received, one character for each byte.
         concat: the ``Upload-Concat`` field as received, or None.
-        parts: the ids that a final upload is made of.
+        parts: the ids of the parts of a final upload.
         state: see :class:`State`.
         created_at: in seconds since 1970.
-        expires_at: in seconds since 1970, or None where it does not expire.
-        path: the stored data, where the store keeps it in a file.
-        principal: who created it, None where nobody asked. To another principal it does not exist.
-        is_known: whether a client was told of it. One that was made and completed by the same request is not, until a
-            request names it; nobody hands it over without one, because its client has begun again.
-        attempts: how often the application was asked to take it.
+        expires_at: in seconds since 1970, or None if it does not expire.
+        path: the path of the data, if the store keeps it in a file.
+        principal: the principal that created it, or None without authorization. For others it does not exist.
+        is_known: whether a client knows its URL. Created and completed by one request, it is unknown until another
+            request names it. An unknown upload is not handed over without a client, because its client starts again.
+        attempts: how often it was offered to the application.
         since: when it came into its state, in seconds since 1970; 0 while it is being received.
-        is_aside: whether nobody asks the application again by himself, because that was in vain too often.
-        error: what went wrong at the last attempt, for the operator.
-        answer: what the application said when it accepted or rejected it.
-        service: the name of the service that created it, see the option ``name``; None where that is not known.
-        protocol: the one that it was created by, ``tus`` or ``ietf``.
-        hashes: the algorithms, by the names of :mod:`tus.checksums`, that are to be computed over the whole file.
-        announced: digests of the whole file that its client has announced, by algorithm.
-        digests: those that were computed, by algorithm; empty before the upload is complete.
+        is_aside: whether it is set aside, without further automatic attempts, because too many have failed.
+        error: the problem of the last attempt, for the operator.
+        answer: the response by which the application accepted or rejected it.
+        service: the name of the service that created it, see the option ``name``; None if it is not known.
+        protocol: of its creation, ``tus`` or ``ietf``.
+        hashes: the algorithms, by the names of :mod:`tus.checksums`, to compute over the whole file.
+        announced: digests of the whole file that the client has announced, by algorithm.
+        digests: the computed digests by algorithm; empty before the upload is complete.
     """
 
     id: str = ""
@@ -191,16 +190,16 @@ class Upload:
 
     @property
     def key(self) -> str:
-        """What stays the same over all attempts to hand it over, 32 hexadecimal digits.
+        """The key of the upload in every hand-over attempt, 32 hexadecimal digits.
 
-        It is no secret, as the id is; another upload has another one, also one that has got the same id later.
+        It is not a secret, unlike the id. It is unique, even if a later upload gets the same id.
         """
         seed = f"{self.id} {self.created_at!r}".encode()
         return hashlib.blake2b(seed, digest_size=16, person=b"tus hand-over").hexdigest()
 
     @property
     def is_partial(self) -> bool:
-        """Whether this is a part for a later concatenation, which is never handed over by itself."""
+        """Whether this is a part for a later concatenation, which is never handed over on its own."""
         return self.concat is not None and not self.parts
 
     @property
@@ -210,32 +209,32 @@ class Upload:
 
     @property
     def is_complete(self) -> bool:
-        """Whether every byte is stored, or was."""
+        """Whether every byte is stored, or was before the data was removed."""
         return self.state not in (State.RECEIVING, State.TERMINATED)
 
     @property
     def is_pending(self) -> bool:
-        """Whether the application is still to take it."""
+        """Whether the application has neither accepted nor rejected it although it is complete."""
         return self.state in (State.COMPLETE, State.HANDING_OVER) and not self.is_partial
 
     @property
     def metadata(self) -> dict[str, bytes]:
-        """The metadata, decoded from Base64, by key."""
+        """The metadata by key, decoded from Base64."""
         return parse_metadata(self.raw_metadata)
 
     @property
     def text_metadata(self) -> dict[str, str]:
-        """The metadata as text; what is not UTF-8 is replaced, so nothing here may fail on a client's bytes."""
+        """The metadata as text; bytes that are not UTF-8 are replaced, so a client's bytes cause no error."""
         return {key: value.decode(errors="replace") for key, value in self.metadata.items()}
 
     @property
     def filename(self) -> str:
-        """The client's name for the file, safe as one segment of a path; the upload's id where there is none."""
+        """The client's name for the file, safe as one segment of a path; the upload's id if there is none."""
         metadata = self.text_metadata
         return safe_filename(metadata.get("filename") or metadata.get("name") or "", default=self.id)
 
     def digest(self, algorithm: str) -> bytes | None:
-        """The digest of the whole file, None where it was not computed, or not yet.
+        """Return the digest of the whole file, or None if it was not computed, or not yet.
 
         Args:
             algorithm: ``sha256`` or ``sha512``, see the option ``digest``.
@@ -243,12 +242,16 @@ class Upload:
         return dict(self.digests).get(algorithm)
 
     def has_expired(self, now: float) -> bool:
-        """Whether it may be removed. A file that the application is still to take never is, if a client knows of it."""
+        """Return whether it may be removed. Never true for a pending upload, if a client knows its URL.
+
+        Args:
+            now: in seconds since 1970.
+        """
         return self.can_expire and self.expires_at is not None and now >= self.expires_at
 
     @property
     def can_expire(self) -> bool:
-        """Whether it is removed some day."""
+        """Whether it is removed at some time: not while it is pending, if a client knows its URL."""
         return not self.is_pending or not self.is_known
 
     @property
@@ -272,7 +275,7 @@ Block = bytes | bytearray | memoryview
 
 
 class Outcome(StrEnum):
-    """What came of an attempt."""
+    """The outcome of an attempt to hand an upload over."""
 
     ACCEPTED = "accepted"
     REJECTED = "rejected"
@@ -283,7 +286,7 @@ MEDIA_TYPE: Final = "application/offset+octet-stream"
 
 
 class HookType(StrEnum):
-    """The hooks, in the order in which an upload comes to them."""
+    """The hooks, in the order of an upload's life."""
 
     PRE_CREATE = "pre-create"
     POST_CREATE = "post-create"
@@ -295,7 +298,7 @@ class HookType(StrEnum):
 
     @property
     def method(self) -> str:
-        """The name of the method that is called, such as ``pre_create``."""
+        """The name of the method to call, such as ``pre_create``."""
         return self.value.replace("-", "_")
 
 
@@ -304,10 +307,10 @@ class HookEvent:
     """One step of an upload's life.
 
     Attributes:
-        type: which step.
-        id: stays the same when the event is told again, so that whoever hears it can tell.
-        upload: as it stands; a draft without an id before it is created.
-        request: the head of the request that caused it; None where there is none.
+        type: the step.
+        id: the same for every delivery of the event, so that a receiver can recognise repeats.
+        upload: as it is at this step; a draft without an id before its creation.
+        request: the head of the request that caused the event, or None.
     """
 
     type: HookType
@@ -318,18 +321,19 @@ class HookEvent:
 
 @dataclass(frozen=True, slots=True)
 class HookReply:
-    """What a hook can answer. What does not belong to its step is ignored.
+    """The reply of a hook. Attributes that do not belong to its step are ignored.
 
     Attributes:
-        reject: pre-create: the upload is not made. pre-finish: it is rejected. pre-terminate: it is kept.
+        reject: pre-create: the upload is not created. pre-finish: it is rejected. pre-terminate: it is kept.
         stop: post-receive: the request ends, and the upload is terminated.
-        response: what the client hears where one of them is set; else its header fields are added to the reply.
-        metadata: pre-create: takes the place of the client's metadata as a whole.
-        id: pre-create: the upload's id, 32 lower-case hexadecimal digits that nobody can guess.
+        response: the client's response if ``reject`` or ``stop`` is set; else its header fields are added to the
+            response.
+        metadata: pre-create: replaces all of the client's metadata.
+        id: pre-create: the upload's id, 32 lower-case hexadecimal digits that cannot be guessed.
         name: pre-create: the file's name.
 
     Raises:
-        ValueError: the id is none, or the metadata or the name cannot be ``Upload-Metadata``.
+        ValueError: the id has another form, or the metadata or the name cannot be ``Upload-Metadata``.
     """
 
     reject: bool = False

@@ -236,7 +236,7 @@ def test_what_is_no_upload_is_not_found(shared):
     for method, path in (("GET", "/files"), ("POST", "/"), ("GET", "/files-public"), ("GET", "/.tus")):
         status, headers, body = request(shared.netloc, method, path)
         assert (status, headers["content-type"]) == (404, "text/plain; charset=utf-8")
-        assert body == b"There is nothing to see here; this server receives uploads.\n"
+        assert body == b"Not found. This server only receives uploads.\n"
     assert request(shared.netloc, "HEAD", "/x")[0] == 404
 
 
@@ -745,28 +745,28 @@ def landed(tmp_path):
 def test_land_again_finds_what_was_landed(finished, landed):
     files, upload = Files(str(landed)), finished()
     for _ in range(3):
-        assert files.land(upload) == "report.txt"
-    assert Files(str(landed)).land(upload) == "report.txt", "also after the process was started again"
+        assert files.store(upload) == "report.txt"
+    assert Files(str(landed)).store(upload) == "report.txt", "also after the process was started again"
     assert files_in(landed) == {"report.txt": b"content"}
 
 
 def test_land_again_after_the_name_had_a_suffix(finished, landed):
     files, first, second = Files(str(landed)), finished(content=b"one"), finished(content=b"two")
-    assert files.land(first) == "report.txt"
+    assert files.store(first) == "report.txt"
     os.unlink(first.path)
-    assert files.land(second) == "report (2).txt"
+    assert files.store(second) == "report (2).txt"
     (landed / "report.txt").unlink()  # the name that it first asked for is free now
     for _ in range(2):
-        assert files.land(second) == "report (2).txt"
+        assert files.store(second) == "report (2).txt"
     assert files_in(landed) == {"report (2).txt": b"two"}
 
 
 def test_land_again_after_somebody_renamed_it(finished, landed):
     files, upload = Files(str(landed)), finished()
-    files.land(upload)
+    files.store(upload)
     (landed / "report.txt").rename(landed / "final report.txt")
     (landed / "report.txt").write_text("another")
-    assert files.land(upload) == "final report.txt"
+    assert files.store(upload) == "final report.txt"
     assert files_in(landed) == {"final report.txt": b"content", "report.txt": b"another"}
 
 
@@ -775,13 +775,13 @@ def test_land_a_file_that_has_a_link_elsewhere(finished, landed, tmp_path):
     files, upload = Files(str(landed)), finished()
     os.link(upload.path, tmp_path / "backup")
     (landed / "report.txt").write_text("another")
-    assert files.land(upload) == "report (2).txt"
+    assert files.store(upload) == "report (2).txt"
     assert files_in(landed) == {"report (2).txt": b"content", "report.txt": b"another"}
 
 
 def test_equal_content_is_not_the_same_file(finished, landed):
     files = Files(str(landed))
-    assert [files.land(finished()) for _ in range(3)] == ["report.txt", "report (2).txt", "report (3).txt"]
+    assert [files.store(finished()) for _ in range(3)] == ["report.txt", "report (2).txt", "report (3).txt"]
 
 
 @pytest.mark.parametrize(("mask", "mode"), [(0o022, 0o644), (0o027, 0o640), (0o077, 0o600), (0o002, 0o664)])
@@ -792,7 +792,7 @@ def test_permissions_follow_the_umask(mask, mode, finished, landed):
         assert os.umask(mask) == mask, "reading the umask leaves it as it was"
     finally:
         os.umask(before)
-    files.land(finished())
+    files.store(finished())
     assert stat.S_IMODE((landed / "report.txt").stat().st_mode) == mode
 
 

@@ -525,7 +525,7 @@ def test_the_same_file_twice(browser, proxy, files, tmp_path):
     [row] = browser.choose(chosen)
     stalled(proxy, 7_000_000)
     browser.choose(chosen)
-    assert browser.find("#notice")[0].text == "“large.bin” is in the list already."
+    assert browser.find("#notice")[0].text == "“large.bin” is already in the list."
     row.click("Pause")
     browser.choose(chosen)
     row.becomes("done")
@@ -744,7 +744,7 @@ def test_a_busy_server_says_how_long_to_wait(browser, files, tmp_path, status):
         browser.open(origin)
         [row] = browser.choose(chosen)
         row.becomes("retrying")
-        assert row.text.endswith(f"The server answered {status}. Trying again in 3 s")
+        assert row.text.endswith(f"The server responded with {status}. Trying again in 3 s")
         row.becomes("done")
     assert times[1] - times[0] >= 3
     assert_landed(tmp_path, chosen)

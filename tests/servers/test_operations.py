@@ -161,7 +161,7 @@ def test_a_listener_that_fails_disturbs_nobody(subject, caplog):
         assert subject.create(1).status == 201
     finally:
         events.ignore(broken)
-    assert "a listener failed" in caplog.text
+    assert "an event listener failed" in caplog.text
 
 
 # -- Logging --

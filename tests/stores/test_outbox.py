@@ -103,7 +103,7 @@ def test_what_failed_too_often_is_put_aside(tmp_path, caplog):
         box.flush()
         box.now += 4000
     assert (len(box.tried), box.counts()) == (3, {"pending": 2, "aside": 2})
-    assert "put aside" in caplog.text
+    assert "set aside" in caplog.text
     box.down = set()
     box.fill(1, "1" * 32, 5)
     box.flush()

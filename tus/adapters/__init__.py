@@ -1,1 +1,1 @@
-"""Adapters: each knows exactly one framework, and shows its requests and responses as :class:`~tus.Tus` needs them."""
+"""Adapters: each knows one framework, and gives its requests and responses the form that :class:`~tus.Tus` needs."""

@@ -1,4 +1,4 @@
-"""Plain ASGI 3: a server's request as the exchange sees it, and an application called in the server's place."""
+"""The adapter for plain ASGI 3, and the call of a wrapped application."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from urllib.parse import quote
 try:
     from anyio import Event, from_thread, move_on_after, to_thread
 except ImportError as missing:
-    raise ImportError("ASGI needs anyio, which is installed by: pip install 'tus[asgi]'") from missing
+    raise ImportError("ASGI needs anyio; install it with: pip install 'tus[asgi]'") from missing
 
 from tus.adapters.filebody import BLOCK, FileBody
 from tus.models import IETF, MEDIA_TYPE, Request, Response, Upload
@@ -25,13 +25,13 @@ Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 RawHeaders = list[tuple[bytes, bytes]]
 
-LONGEST_HELD = 1 << 20  # bytes of an application's answer that are held in memory
+LONGEST_HELD = 1 << 20  # bytes of an application's response that are held in memory
 
-DRAINED = 8 << 20  # bytes of a body that nobody wanted, and that are read so that the client can read the response
-_DRAINING = 5.0  # seconds that this may take
+DRAINED = 8 << 20  # bytes of an unused body that are read, so that the client can read the response
+_DRAINING = 5.0  # seconds for reading them
 
 _SAFE = "/~:@!$&'()*+,;="
-#: What an answer says of the connection that it was for, which is another one than the client's.
+#: Header fields of an application's response that describe its connection, which is not the client's.
 _OF_CONNECTION = frozenset(
     {b"connection", b"keep-alive", b"proxy-connection", b"te", b"trailer", b"transfer-encoding", b"upgrade"}
 )
@@ -44,7 +44,7 @@ def _lowered(name: str) -> str:
 
 
 class ScopeHeaders(Mapping[str, str]):
-    """The header fields of a scope, by their usual names; a field that is there twice is one list."""
+    """The header fields of a scope by their usual names; repeated fields are joined to one list."""
 
     def __init__(self, raw: RawHeaders) -> None:
         self._fields: dict[str, str] = {}
@@ -68,16 +68,16 @@ class ScopeHeaders(Mapping[str, str]):
 
 
 def full_path(scope: Scope) -> str:
-    """The decoded path from the root of the site.
+    """Return the decoded path from the root of the site.
 
-    Servers and frameworks put ``root_path`` in front of ``path``, as the specification has it, or leave it out.
+    Some servers and frameworks put ``root_path`` in front of ``path``, as the specification requires; others do not.
     """
     path, root = str(scope["path"]), str(scope.get("root_path") or "").rstrip("/")
     return path if not root or path == root or path.startswith(root + "/") else root + path
 
 
 def request_url(scope: Scope, headers: Mapping[str, str]) -> str:
-    """The URL as the client knows it, without its query."""
+    """Return the URL as the client knows it, without its query."""
     scheme = scope.get("scheme") or "http"
     host = headers.get("Host")
     if not host:
@@ -87,13 +87,18 @@ def request_url(scope: Scope, headers: Mapping[str, str]) -> str:
 
 
 class AsgiAdapter:
-    """An :class:`~tus.adapters.interface.AsyncAdapter` over what a server calls an application with.
+    """An :class:`~tus.adapters.interface.AsyncAdapter` over the arguments of an ASGI application.
 
     Args:
         scope: of type ``http``.
         receive: the server's.
         send: the server's.
-        informs: whether the server takes interim responses; None means that this is looked for.
+        informs: whether the server accepts interim responses; None to detect it.
+
+    Attributes:
+        scope: of the request.
+        request: the head of the request.
+        response: the response that was made, or None.
     """
 
     def __init__(self, scope: Scope, receive: Receive, send: Send, informs: bool | None = None) -> None:
@@ -109,7 +114,7 @@ class AsgiAdapter:
             method=scope["method"],
             url=request_url(scope, headers),
             headers=headers,
-            # Without a length there is a body in HTTP/1 only where it is chunked; later versions mark the end of each.
+            # In HTTP/1 a body without a length must be chunked; later versions mark the end of every body.
             input_terminated=not scope["http_version"].startswith("1") or headers.get("Transfer-Encoding") is not None,
             peer=(scope.get("client") or ("",))[0] or "",
             native=scope,
@@ -117,18 +122,18 @@ class AsgiAdapter:
 
     @property
     def method(self) -> str:
-        """The method that was meant, where the request was tunnelled through POST."""
+        """The method of the request, or the one in ``X-HTTP-Method-Override`` of a POST."""
         return self.request.effective_method
 
     async def receive(self) -> bytes | None:
         if self._is_cut:
-            raise ConnectionResetError("the client is gone")
+            raise ConnectionResetError("the client disconnected")
         if self._is_read:
             return None
         message = await self._receive()
         if message["type"] != "http.request":
             self._is_cut = self._is_read = True
-            return _left_behind(self._receive)
+            return _undelivered_bytes(self._receive)
         self._is_read = not message.get("more_body", False)
         body: bytes = message.get("body", b"")
         self._received += len(body)
@@ -144,7 +149,7 @@ class AsgiAdapter:
         message = {"type": "http.response.informational", "status": response.status, "headers": headers}
         try:
             from_thread.run(self._send_message, message)
-        except OSError:  # the client is gone, which is no reason not to take what it has sent
+        except OSError:  # the client disconnected, but the bytes that it sent still count
             return False
         return True
 
@@ -152,17 +157,18 @@ class AsgiAdapter:
         await self._send(message)
 
     def _takes_interim_responses(self) -> bool:
-        if self.scope["http_version"] == "1.0":  # whose clients take it for the response
+        if self.scope["http_version"] == "1.0":  # its clients mistake an interim response for the final one
             return False
         if self._informs is not None:
             return self._informs
         if "http.response.informational" in (self.scope.get("extensions") or {}):
             return True
-        # gunicorn, from 25, takes the message and does not say so. Elsewhere, in uvicorn say, an unknown one is fatal.
+        # gunicorn, from 25 on, accepts the message without declaring the extension. Other servers, such as uvicorn,
+        # fail on an unknown message.
         return (getattr(self._send, "__module__", None) or "").startswith("gunicorn.asgi.")
 
     def _is_body_left(self) -> bool:
-        """Whether a client of HTTP/1 is sending something that nobody has read."""
+        """Return whether a client of HTTP/1 is sending bytes that were not read."""
         headers = self.request.headers
         if self._is_read or not self.scope["http_version"].startswith("1") or headers.get("Expect") is not None:
             return False
@@ -170,9 +176,9 @@ class AsgiAdapter:
         return headers.get("Transfer-Encoding") is not None or (length.isdecimal() and int(length) > self._received)
 
     async def _drain(self) -> None:
-        """Take what is left of the body, once the client can see the response and before that is at its end.
+        """Read the rest of the body after the client can see the response, and before the response ends.
 
-        After that, servers go on to hold the rest of the body back, or end the connection over it.
+        After the end, servers stop reading the body, or close the connection because of it.
         """
         left = DRAINED
         with move_on_after(_DRAINING):
@@ -186,7 +192,7 @@ class AsgiAdapter:
         assert response is not None, "the request was handled"
         headers = _raw(response.headers)
         body = response.body
-        is_head = self.scope["method"] == "HEAD"  # to the server, which does not know of an override
+        is_head = self.scope["method"] == "HEAD"  # as the server sees it, without X-HTTP-Method-Override
         try:
             if isinstance(body, tuple | list):
                 whole = b"" if is_head else b"".join(body)
@@ -214,10 +220,10 @@ class AsgiAdapter:
         await self._send({"type": "http.response.start", "status": status, "headers": headers})
 
 
-def _left_behind(receive: Receive) -> bytes:
-    """What a server has received of a body, and does not give out any more once the client is gone.
+def _undelivered_bytes(receive: Receive) -> bytes:
+    """Return the bytes of a body that a server received, but does not deliver after the client has disconnected.
 
-    It rests on names that uvicorn and gunicorn do not promise; where they are missing, those bytes are.
+    This relies on private names of uvicorn and gunicorn; without these names the bytes are lost.
     """
     server: Any = getattr(receive, "__self__", None)
     module = type(server).__module__
@@ -234,20 +240,19 @@ def _raw(headers: list[tuple[str, str]]) -> RawHeaders:
 
 # -- Applications -------------------------------------------------------------------------------------------------
 
-#: What is the same for every request to an application at one place.
+#: The keys whose values are the same for every request to an application at one mount point.
 SURROUNDINGS = ("root_path", "server", "scheme", "state", "app")
 
 
 def scope_without_client(path: str, base_url: str, surroundings: Scope) -> Scope:
-    """A scope for an application that is asked although no client asks anything.
+    """Return the scope of a PATCH for a hand-over without a client.
 
-    It is that of a PATCH. There are no cookies, no credentials and no address of a client in it; who has created an
-    upload is known to the upload.
+    It has no cookies, no credentials and no address of a client. The upload knows its principal.
 
     Args:
         path: of the URL, from the root of the site, decoded.
         base_url: the option of that name; may be empty.
-        surroundings: what is known of :data:`SURROUNDINGS` from requests.
+        surroundings: the values of :data:`SURROUNDINGS` in an earlier request, as far as they are known.
     """
     scheme, _, rest = (base_url or "http://localhost").partition("://")
     host = rest.partition("/")[0]
@@ -267,24 +272,24 @@ def scope_without_client(path: str, base_url: str, surroundings: Scope) -> Scope
         name, port = scope["server"]
         host = name if port in (None, 443 if scope["scheme"] == "https" else 80) else f"{name}:{port}"
     scope["headers"] = [(b"host", host.encode("latin-1"))]
-    return _at(scope, path)
+    return _set_path(scope, path)
 
 
-def _at(scope: Scope, path: str) -> Scope:
-    """The scope at another path of the same site."""
+def _set_path(scope: Scope, path: str) -> Scope:
+    """Set the path of a scope, and return the scope."""
     scope["path"] = path
     scope["raw_path"] = quote(path, safe=_SAFE).encode()
     return scope
 
 
 class Call:
-    """One call of an application, in the server's place: its request, and its answer as a whole.
+    """One call of an application, in the role of the server: its request, and its whole response.
 
     Args:
-        scope: of the request that is passed on; it is copied, because applications change what they are given.
-        more: keys that are added.
-        method: the method that is meant: a framework would not know what an override was about.
-        path: where it is not the scope's.
+        scope: of the request; it is copied, because applications change it.
+        more: keys to add.
+        method: the method of the request; frameworks do not know about ``X-HTTP-Method-Override``.
+        path: of the request; by default that of the scope.
     """
 
     def __init__(self, scope: Scope, more: Scope, method: str, path: str | None = None) -> None:
@@ -292,7 +297,7 @@ class Call:
         if "state" in scope:
             self.scope["state"] = dict(scope["state"])
         if path is not None:
-            _at(self.scope, path)
+            _set_path(self.scope, path)
         self.scope["headers"] = [field for field in scope["headers"] if field[0].lower() not in _FRAMING]
         self.scope["headers"].append((b"content-length", b"0"))
         self._file: BinaryIO = io.BytesIO()
@@ -302,36 +307,37 @@ class Call:
         self._status = 0
         self._headers: list[tuple[str, str]] = []
         self._body: list[bytes] = []
-        self._rest: BinaryIO | None = None  # what is too long to be held
+        self._rest: BinaryIO | None = None  # the body, once it is too long for memory
         self._size = 0
         self._is_complete = False
         self._keeps = False
 
     def replace_body(self, file: BinaryIO, size: int, upload: Upload) -> None:
-        """Have the application read a file."""
+        """Make a file the body that the application reads."""
         self._file, self._left = file, size
-        self._keeps = upload.protocol == IETF  # whose client gets to see the answer to a success
+        self._keeps = upload.protocol == IETF  # its client gets the body of a success
         headers: RawHeaders = [
             field for field in self.scope["headers"] if field[0].lower() not in (b"content-length", b"upload-metadata")
         ]
         headers.append((b"content-length", b"%d" % size))
-        headers.append((b"content-type", MEDIA_TYPE.encode()))  # not that of a form, which it would try to parse
+        headers.append((b"content-type", MEDIA_TYPE.encode()))  # a framework would try to parse the type of a form
         headers.append((b"upload-metadata", upload.raw_metadata.encode("latin-1")))
         self.scope["headers"] = headers
 
     async def run(self, app: App, longest_kept: int) -> Response:
-        """Call it; returns once it has returned.
+        """Call the application, and return its response after it has returned.
 
-        A success is one at its end only, and its body is not wanted.
+        An exception after the start of a 2xx is no success. The body of a 2xx is dropped, unless the upload's protocol
+        is that of the IETF.
 
         Args:
             app: the application.
-            longest_kept: bytes of a body that may have to be kept; a longer one is no tuple.
+            longest_kept: bytes; the body of the response is a tuple only up to this size.
         """
         try:
             await app(self.scope, self._receive, self._send)
             if not self._is_complete:
-                raise AssertionError("the application ended without sending the whole of a response")
+                raise AssertionError("the application returned without sending a whole response")
         except BaseException:
             if self._rest is not None:
                 self._rest.close()
@@ -349,7 +355,7 @@ class Call:
 
     async def _receive(self) -> Message:
         if self._is_read:
-            await self._end.wait()  # it may be listening for a client that leaves; ours waits
+            await self._end.wait()  # the application may wait for a disconnect, which does not happen here
             return {"type": "http.disconnect"}
         if isinstance(self._file, io.BytesIO):
             block = self._file.read()
@@ -363,9 +369,9 @@ class Call:
         self._body.append(block)
         self._size += len(block)
         if self._rest is not None or self._size > LONGEST_HELD:
-            await to_thread.run_sync(self._set_aside)
+            await to_thread.run_sync(self._spool_to_file)
 
-    def _set_aside(self) -> None:
+    def _spool_to_file(self) -> None:
         if self._rest is None:
             self._rest = tempfile.TemporaryFile()  # noqa: SIM115 - the response closes it
         self._rest.writelines(self._body)
@@ -380,7 +386,7 @@ class Call:
             self._headers = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in pairs]
         elif message["type"] == "http.response.body":
             if not self._status or self._is_complete:
-                raise AssertionError("the application sent a body before its response, or after the end of it")
+                raise AssertionError("the application sent a body before the start or after the end of its response")
             body = message.get("body", b"")
             if body and (self._keeps or not 200 <= self._status < 300):
                 await self._keep(bytes(body))

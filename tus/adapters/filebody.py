@@ -15,7 +15,7 @@ class FileBody:
         file: open for reading; :meth:`close` closes it.
         start: the first byte.
         stop: the byte after the last one.
-        reaches_end: whether the file ends there, so that a server may send it to its end by itself.
+        reaches_end: whether the file ends there, so that the server may send the rest of the file on its own.
     """
 
     def __init__(self, file: BinaryIO, start: int, stop: int, reaches_end: bool) -> None:
@@ -32,5 +32,5 @@ class FileBody:
             yield block
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         self.file.close()

@@ -1,4 +1,4 @@
-"""What an adapter is: the whole of what this package asks of a web framework."""
+"""The protocols of adapters: everything that this package needs from a web framework."""
 
 from __future__ import annotations
 
@@ -13,32 +13,38 @@ from tus.stores.interface import Claim
 
 
 class Face(Protocol):
-    """One request of a framework, and the response to it; how its body is read is another matter.
+    """One request of a framework, and the response to it, without the reading of its body.
 
     Attributes:
-        request: the head.
+        request: the head of the request.
     """
 
     @property
     def request(self) -> Request: ...
 
     def respond(self, response: Response) -> None:
-        """Make this the framework's response, in the place of one that was made before."""
+        """Set the framework's response; a later call replaces an earlier one."""
 
 
 class Replaces(Protocol):
-    """A request whose body can be another one."""
+    """A request whose body can be replaced."""
 
     def replace_body(self, file: BinaryIO, size: int, upload: Upload) -> None:
-        """Put a finished upload's file, or its path, in the place of the request's body, for the code to come."""
+        """Replace the request's body by a finished upload's file, or its path, for the application to read.
+
+        Args:
+            file: the new body.
+            size: its length in bytes.
+            upload: the finished upload.
+        """
 
 
 class Adapter(Face, Replaces, Protocol):
     """One request of a framework that is served by a thread.
 
     Attributes:
-        stream: the raw body, unread. It must not be the framework's own wrapper where that reads ahead, keeps a copy
-            or drops bytes at a disconnect; :class:`~tus.server.body.Body` does the bounding.
+        stream: the raw body, unread. It must not be a wrapper of the framework that reads ahead, keeps a copy, or
+            drops bytes at a disconnect. :class:`~tus.server.body.Body` applies the Content-Length.
     """
 
     @property
@@ -48,65 +54,68 @@ class Adapter(Face, Replaces, Protocol):
 class AsyncAdapter(Face, Protocol):
     """One request of a framework that is served by an event loop.
 
-    What is not async here, and :meth:`Informs.inform`, is called in a worker thread of anyio's.
+    Methods that are not async, and :meth:`Informs.inform`, are called in a worker thread of anyio.
     """
 
     async def receive(self) -> bytes | None:
-        """The next bytes of the body, perhaps none; None after the last.
+        """Return the next bytes of the body, possibly none; None after the last.
 
-        What it raises is a cut, and so is None where more was announced. Nothing is called after either.
+        An exception is a cut, and so is None before the announced length. It is not called again after either.
         """
 
 
 @runtime_checkable
 class Informs(Protocol):
-    """An adapter that may be able to send an interim response (1xx) before the response."""
+    """An adapter that may be able to send an interim response (1xx) before the final one."""
 
     def inform(self, response: Response) -> bool:
-        """Send it if the server can; returns whether that was done."""
+        """Send an interim response if the server can; return whether it was sent."""
 
 
 @runtime_checkable
 class Transactional(Protocol):
-    """An adapter whose framework decides after the view whether what it did is to stand."""
+    """An adapter whose framework commits or aborts a transaction after the view."""
 
     def at_transaction_end(self, callback: Callable[[bool], None]) -> None:
-        """Have a function called once, with True after a commit and False after an abort."""
+        """Register a function that is called once, with True after a commit and False after an abort."""
 
 
-#: Where the wrapped application finds the :class:`~tus.models.Upload` that a request completed. A client cannot set
-#: it, so an application trusts this key, and never the path in a body by itself.
+#: The key of the :class:`~tus.models.Upload` that a request completed, for the wrapped application. A client cannot set
+#: it, so an application must trust this key, and never the path in a body alone.
 UPLOAD_KEY = "tus.upload"
 
 
-#: Whose request it is: ``request`` where the client's own is passed on, ``background`` where there is none.
+#: The key of the origin of a hand-over: ``request`` for the client's own request, ``background`` without a client.
 HANDOVER_KEY = "tus.handover"
 
 
-#: Where an application that is asked (``ask_app``) finds what the request intends, a word, and with which upload.
+#: The keys of a request's intent, a word, and of its upload, for an application that authorizes it (``ask_app``).
 INTENT_KEY = "tus.intent"
 
 
 ABOUT_KEY = "tus.about"
 
 
-LONGEST_ANSWER = 64 << 10  # bytes of a body that may have to be kept
+LONGEST_ANSWER = 64 << 10  # bytes; a longer body of an application's response is not kept
 
 
-#: A field of its 2xx answer names who asks; the client does not get to see it.
+#: The field of its 2xx response that names the principal; the client does not get it.
 PRINCIPAL_FIELD = "tus-principal"
 
 
 def offer(adapter: Replaces, claim: Claim, send_file: bool) -> BinaryIO:
-    """Put a finished upload in the place of the request's body.
+    """Replace the request's body by a finished upload.
 
     Args:
         adapter: the request that completed the upload.
         claim: the right to hand it over.
-        send_file: whether the body becomes the file itself or its path.
+        send_file: whether the new body is the file itself, not its path.
 
     Returns:
-        What is now the body; the caller closes it.
+        The new body; the caller closes it.
+
+    Raises:
+        StorageUnavailable: the path was asked for, and the store has none.
     """
     upload = claim.upload
     if send_file:
@@ -126,7 +135,11 @@ def offer(adapter: Replaces, claim: Claim, send_file: bool) -> BinaryIO:
 
 
 def verdict_of(answer: Response) -> str | Response | None:
-    """What an application means that was asked (``ask_app``): the principal, or what the client hears instead."""
+    """Return the verdict of an application that was asked (``ask_app``).
+
+    Returns:
+        The principal or None after a 2xx, and otherwise the response for the client.
+    """
     if not 200 <= answer.status < 300:
         return answer
     return next((value for name, value in answer.headers if name.lower() == PRINCIPAL_FIELD), None)

@@ -1,4 +1,4 @@
-"""WebOb, and with it Pyramid and whatever else uses its request."""
+"""The adapter for WebOb, and with it for Pyramid and other frameworks that use WebOb's request."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from tus.models import Response
 class WebobAdapter(WsgiAdapter):
     """One WebOb request.
 
-    It reads ``wsgi.input`` itself: WebOb's ``body_file`` throws away what it holds at a disconnect, and its ``body``
-    copies everything first.
+    It reads ``wsgi.input`` itself: WebOb's ``body_file`` discards its buffer at a disconnect, and its ``body`` copies
+    everything first.
 
     Attributes:
         resp: the :class:`webob.Response` that the view returns.
@@ -27,7 +27,7 @@ class WebobAdapter(WsgiAdapter):
         self.resp = WebobResponse(status=204)
 
     def at_request_end(self, callback: Callable[[], None]) -> bool:
-        """Have a function called when the request has finished, under Pyramid; return whether it will be."""
+        """Register a function that is called when the request has ended, under Pyramid; return whether it will be."""
         add = getattr(self._webob_request, "add_finished_callback", None)
         if add is None:
             return False
@@ -37,7 +37,7 @@ class WebobAdapter(WsgiAdapter):
     def respond(self, response: Response) -> None:
         super().respond(response)
         assert self.response is not None
-        # The same object all the time: a view may have taken it before it said that it has the file.
+        # Always the same object: a view may have read it before it accepted the file.
         self.resp.status = f"{response.status} {response.reason}"
-        self.resp.app_iter = self.response.body  # which takes the length away
+        self.resp.app_iter = self.response.body  # this removes Content-Length, so headerlist is set after it
         self.resp.headerlist = list(response.headers)

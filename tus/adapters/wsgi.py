@@ -1,4 +1,4 @@
-"""Plain WSGI (PEP 3333)."""
+"""The adapter for plain WSGI (PEP 3333), and the call of a wrapped application."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def _environ_key(name: str) -> str:
 
 
 class EnvironHeaders(Mapping[str, str]):
-    """The header fields in an environ, by their usual names."""
+    """The header fields in an environ by their usual names, such as ``Upload-Offset``."""
 
     def __init__(self, environ: Environ) -> None:
         self._environ = environ
@@ -53,13 +53,13 @@ class EnvironHeaders(Mapping[str, str]):
 
 
 def full_path(environ: Environ) -> str:
-    """The decoded path from the root of the site: where the application is mounted, and the path below that."""
+    """Return the decoded path from the root of the site: SCRIPT_NAME and PATH_INFO."""
     path = str(environ.get("SCRIPT_NAME", "")) + str(environ.get("PATH_INFO", ""))
     return path if path.isascii() else path.encode("latin-1").decode("utf-8", "replace")
 
 
 def request_url(environ: Environ) -> str:
-    """The URL as the client knows it, without its query (PEP 3333, URL Reconstruction)."""
+    """Return the URL as the client knows it, without its query (PEP 3333, URL Reconstruction)."""
     scheme = environ.get("wsgi.url_scheme", "http")
     host = environ.get("HTTP_HOST")
     if not host:
@@ -72,20 +72,19 @@ def request_url(environ: Environ) -> str:
     return f"{scheme}://{host}{path}"
 
 
-#: What is the same for every request to an application at one place.
+#: The keys whose values are the same for every request to an application at one mount point.
 SURROUNDINGS = ("SCRIPT_NAME", "SERVER_NAME", "SERVER_PORT", "wsgi.url_scheme")
 
 
 def environ_without_client(path: str, base_url: str, surroundings: Environ) -> Environ:
-    """An environ for an application that is asked although no client asks anything.
+    """Return the environ of a PATCH for a hand-over without a client.
 
-    It is that of a PATCH. There are no cookies, no credentials and no address of a client in it; who has created an
-    upload is known to the upload.
+    It has no cookies, no credentials and no address of a client. The upload knows its principal.
 
     Args:
         path: of the URL, from the root of the site, decoded.
         base_url: the option of that name; may be empty.
-        surroundings: what is known of :data:`SURROUNDINGS` from requests.
+        surroundings: the values of :data:`SURROUNDINGS` in an earlier request, as far as they are known.
     """
     url = urlsplit(base_url or "http://localhost")
     environ: Environ = {
@@ -109,7 +108,7 @@ def environ_without_client(path: str, base_url: str, surroundings: Environ) -> E
 
 
 class EnvironBody:
-    """The body in an environ, which can be another one.
+    """The body in an environ, which can be replaced.
 
     Args:
         environ: changed in place.
@@ -119,15 +118,15 @@ class EnvironBody:
         self.environ = environ
 
     def remove_body(self) -> None:
-        """Leave a request without a body, for code that asks something about it."""
-        self._put(io.BytesIO(), 0)
+        """Remove the body of the request, for an application that is only asked to authorize it."""
+        self._set_input(io.BytesIO(), 0)
 
     def replace_body(self, file: BinaryIO, size: int, upload: Upload) -> None:
-        """Exactly what Flask, Django and WebOb need to read it: without the length two of them see an empty body."""
-        self._put(file, size)
-        self.environ["CONTENT_TYPE"] = MEDIA_TYPE  # not that of a form, which a framework would try to parse
+        """Replace the body so that Flask, Django and WebOb read it; without a length two of them see an empty body."""
+        self._set_input(file, size)
+        self.environ["CONTENT_TYPE"] = MEDIA_TYPE  # a framework would try to parse the type of a form
 
-    def _put(self, file: BinaryIO, size: int) -> None:
+    def _set_input(self, file: BinaryIO, size: int) -> None:
         environ = self.environ
         environ["wsgi.input"] = file
         environ["wsgi.input_terminated"] = True
@@ -147,7 +146,13 @@ WsgiApp = Callable[[Environ, StartResponse], Iterable[bytes]]
 
 
 class WsgiAdapter(EnvironBody):
-    """An :class:`~tus.adapters.interface.Adapter` over an environ; keeps the response for whoever asks."""
+    """An :class:`~tus.adapters.interface.Adapter` over an environ.
+
+    Attributes:
+        environ: the environ of the request.
+        request: the head of the request.
+        response: the response that was made, or None.
+    """
 
     def __init__(self, environ: Environ) -> None:
         super().__init__(environ)
@@ -163,7 +168,7 @@ class WsgiAdapter(EnvironBody):
 
     @property
     def method(self) -> str:
-        """The method that was meant, where the request was tunnelled through POST."""
+        """The method of the request, or the one in ``X-HTTP-Method-Override`` of a POST."""
         return self.request.effective_method
 
     @property
@@ -172,9 +177,9 @@ class WsgiAdapter(EnvironBody):
         return stream
 
     def inform(self, response: Response) -> bool:
-        """Under gunicorn, which lends its socket; WSGI itself has no interim responses.
+        """Send an interim response under gunicorn, which exposes its socket; WSGI itself has no interim responses.
 
-        The whole of it fits into the socket's buffer, to which nobody else writes before the response begins.
+        The message fits into the socket's buffer, and gunicorn writes nothing to it before the final response.
         """
         connection = self.environ.get("gunicorn.socket")
         if connection is None or self.environ.get("SERVER_PROTOCOL") != "HTTP/1.1":
@@ -190,10 +195,10 @@ class WsgiAdapter(EnvironBody):
     def respond(self, response: Response) -> None:
         self.response = response
         if isinstance(response.body, FileBody):
-            self.response = replace(response, body=self._as_the_server_sends(response.body))
+            self.response = replace(response, body=self._wrap_file(response.body))
 
-    def _as_the_server_sends(self, body: FileBody) -> Iterable[bytes]:
-        """A file in the server's own wrapper, where that cannot send more of it than is meant."""
+    def _wrap_file(self, body: FileBody) -> Iterable[bytes]:
+        """Return a file in the server's own wrapper, if the wrapper cannot send too much of it."""
         wrapper = self.environ.get("wsgi.file_wrapper")
         if wrapper is None or not body.reaches_end or body.start == body.stop:
             return body
@@ -201,21 +206,32 @@ class WsgiAdapter(EnvironBody):
         return cast(Iterable[bytes], wrapper(body.file, BLOCK))
 
 
-class _Answer:
-    """An application's response: its head at once, its body as it is iterated."""
+class ApplicationResponse:
+    """The response of an application that is called here: its head at once, its body as it is iterated.
+
+    Args:
+        app: the application.
+        environ: the environ to call it with.
+        file: the body of the request, which :meth:`close` closes.
+
+    Attributes:
+        status: the HTTP status code.
+        reason: the reason phrase.
+        headers: pairs of name and value.
+    """
 
     def __init__(self, app: WsgiApp, environ: Environ, file: BinaryIO) -> None:
         self.status = 0
         self.reason = ""
         self.headers: list[tuple[str, str]] = []
         self._file = file
-        self._blocks: list[bytes] = []  # produced, and not yet passed on
+        self._blocks: list[bytes] = []  # produced, and not yet yielded
         self._is_sent = False
         self._is_closed = False
         self._iterable = app(environ, self._start_response)
         self._iterator = iter(self._iterable)
         try:
-            # An application may start its response as late as with its first block.
+            # An application may call start_response() as late as with its first block.
             while not self.status and self._produce():
                 pass
             if not self.status:
@@ -237,7 +253,7 @@ class _Answer:
         return self._blocks.append
 
     def _produce(self) -> bool:
-        """Have the application produce its next block; False at the end."""
+        """Get the next block from the application; return False at the end."""
         try:
             self._blocks.append(next(self._iterator))
         except StopIteration:
@@ -245,20 +261,20 @@ class _Answer:
         return True
 
     def settle(self, keep: bool = False) -> Iterable[bytes]:
-        """Have it produced as far as it must be known, and return the body.
+        """Iterate the response as far as its outcome must be known, and return its body.
 
-        A success is one at its end only. Any other answer, if it is longer than what may have to be kept, is produced
-        as it is read; else it is bytes.
+        A 2xx is iterated to its end, because an exception there is no success. Another response of more than
+        :data:`~tus.adapters.interface.LONGEST_ANSWER` bytes is produced as it is read; a shorter one is a tuple.
 
         Args:
-            keep: whether the body of a success is wanted.
+            keep: whether the body of a 2xx is kept.
         """
         try:
             while sum(map(len, self._blocks)) <= LONGEST_ANSWER or self._is_success:
                 if self._is_success and not keep:
                     self._blocks.clear()
                 elif sum(map(len, self._blocks)) > LONGEST_ANSWER:
-                    return self._set_aside()
+                    return self._spool_to_file()
                 if not self._produce():
                     blocks = tuple(self._blocks) if keep or not self._is_success else ()
                     self.close()
@@ -268,8 +284,8 @@ class _Answer:
             raise
         return self
 
-    def _set_aside(self) -> FileBody:
-        """A success to its end, which has more bytes than are kept in memory."""
+    def _spool_to_file(self) -> FileBody:
+        """Write the whole body of a success to a temporary file, because it is too long for memory."""
         file = tempfile.TemporaryFile()  # noqa: SIM115 - the response closes it
         try:
             while self._blocks or self._produce():
@@ -294,7 +310,7 @@ class _Answer:
                 return
 
     def close(self) -> None:
-        """Let go, once, of the application's response and of the file that it was reading."""
+        """Close the application's response and the body of its request. A second call does nothing."""
         if self._is_closed:
             return
         self._is_closed = True

@@ -1,6 +1,6 @@
-"""Zope: its request and response, its transaction, and its habit of running a request again.
+"""The adapter for Zope: its request and response, its transactions, and its retries of requests.
 
-This room imports what belongs to Zope only when it is needed, and asks the request for everything else.
+This room imports Zope's packages only when they are needed, and gets everything else from the request.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from tus.protocols.ietf.profiles import PARTIAL_UPLOAD, profile_of
 from tus.protocols.routing import upload_url
 from tus.protocols.tus1 import replies as tus1_replies
 
-#: What an empty PATCH says in place of the request that is run again.
+#: The header fields of an empty PATCH, in the place of a request that is run again.
 _EMPTY_PATCH = {
     "Tus-Resumable": "1.0.0",
     "Content-Type": MEDIA_TYPE,
@@ -31,7 +31,7 @@ _EMPTY_PATCH = {
     "X-HTTP-Method-Override": "",
 }
 
-#: The same for a request of the IETF protocol; each version reads the field that it knows.
+#: The same for a request of the IETF protocol; each version reads its own field.
 _EMPTY_END = {
     "Content-Type": PARTIAL_UPLOAD,
     "Content-Length": "0",
@@ -44,15 +44,15 @@ _EMPTY_END = {
 
 
 class Replayable:
-    """Stands in for the request's input, which Zope rewinds when it runs a request again after a conflict.
+    """A stand-in for the request's input, which Zope rewinds when it runs a request again after a conflict.
 
-    A server's input cannot be rewound, and what was taken out of it is stored already. So it remembers what was
-    answered, and the request that is run again becomes one that says so.
+    A server's input cannot be rewound, and the bytes read from it are stored already. So the stand-in remembers the
+    response of the first run. The second run becomes a request whose response is the same.
 
     Attributes:
         stream: the server's input.
-        answer: what the last run has answered, once it has.
-        finished: the upload that it had the view take, if it had.
+        answer: the response of the last run, or None.
+        finished: the upload that the last run handed over to the view, or None.
     """
 
     def __init__(self, stream: Any) -> None:
@@ -62,8 +62,8 @@ class Replayable:
         self._is_read = False
 
     @classmethod
-    def put(cls, request: Any) -> Replayable:
-        """The stand-in of a Zope request, put in place if it is not."""
+    def install(cls, request: Any) -> Replayable:
+        """Return the stand-in of a Zope request; install it first if it is missing."""
         if not isinstance(request.stdin, cls):
             stand_in = cls(request.stdin)
             if request._file is request.stdin:
@@ -72,7 +72,11 @@ class Replayable:
         return cast(Replayable, request.stdin)
 
     def seek(self, offset: int, whence: int = 0) -> int:
-        """Rewind, as far as that is possible or does not matter."""
+        """Rewind the input; do nothing if it was not read, or if the last run has a response.
+
+        Raises:
+            OSError: the input was read, and cannot be rewound.
+        """
         if hasattr(self.stream, "seek"):
             return int(self.stream.seek(offset, whence))
         if self._is_read and self.answer is None:
@@ -94,11 +98,11 @@ class Replayable:
 
 
 class Zope2RequestAdapter:
-    """One request of Zope, from 5.14 on, and the response that belongs to it.
+    """One request of Zope 5.14 or later, and its response.
 
-    A finished file becomes ``request._file``. What a view has accepted by ``cleanup_file()`` is removed when the
-    transaction has been committed; when it is aborted the file is kept. A view leaves the response to this adapter, and
-    returns an empty text; only on the request that completes an upload it may answer with a body of its own.
+    A finished file becomes ``request._file``. After ``cleanup_file()`` the file is removed once the transaction has
+    been committed; if it is aborted the file is kept. A view leaves the response to this adapter, and returns an empty
+    text. Only on the request that completes an upload may it return a body of its own.
 
     Args:
         request: of ``ZPublisher``, after traversal.
@@ -106,7 +110,7 @@ class Zope2RequestAdapter:
 
     def __init__(self, request: Any) -> None:
         self._request = request
-        self._input = Replayable.put(request)
+        self._input = Replayable.install(request)
         self._is_finished = False
         self._is_answered = False
         self._link: BinaryIO | None = None
@@ -122,7 +126,7 @@ class Zope2RequestAdapter:
         self._earlier = self._input.answer
         self.request = self._seen
         if self._earlier is not None:
-            self.request = _repeated(self._seen, self._earlier, self._input.finished)
+            self.request = _rerun_of(self._seen, self._earlier, self._input.finished)
 
     @property
     def stream(self) -> Readable:
@@ -130,7 +134,7 @@ class Zope2RequestAdapter:
 
     def respond(self, response: Response) -> None:
         if self._earlier is not None and (response.status < 300 or self.request.method == "OPTIONS"):
-            response = self._as_first(self._earlier, response)
+            response = self._replay(self._earlier, response)
         pending, self._input.answer = self._input.answer, response
         theirs = self._request.response
         if self._is_answered and pending is not None and pending.status == theirs.status:
@@ -143,8 +147,8 @@ class Zope2RequestAdapter:
             if not (succeeds and name.lower() in ("content-type", "content-length")):
                 theirs.setHeader(name, value)
         if succeeds and response.status == 204:
-            return  # the view may have something to say; if not, Zope makes its 200 a 204
-        # Not by setStatus(): it makes a 500 of what it does not know, such as 460.
+            return  # the view may return a body; otherwise Zope turns the 200 into a 204
+        # Not by setStatus(), which turns an unknown status such as 460 into a 500.
         theirs.status, theirs.errmsg = response.status, response.reason
         if isinstance(response.body, tuple | list):
             body = b"".join(response.body)
@@ -153,10 +157,10 @@ class Zope2RequestAdapter:
         elif self._seen.method == "HEAD":
             getattr(response.body, "close", lambda: None)()
         else:
-            theirs.setBody(_streamed(response.body), lock=True)
+            theirs.setBody(_stream_iterator(response.body), lock=True)
 
-    def _as_first(self, first: Response, response: Response) -> Response:
-        """What the first run has answered, or would have if the view had let it come so far."""
+    def _replay(self, first: Response, response: Response) -> Response:
+        """Return the response of the first run, or the one that it would have made if the view had not failed."""
         finished = self._input.finished
         if finished is None or self.request.method == "OPTIONS" or first.status == response.status != 201:
             return first
@@ -175,15 +179,15 @@ class Zope2RequestAdapter:
         request = self._request
         self._is_finished = True
         self._input.finished = upload
-        request._file = self._linked(file, upload.path)
+        request._file = self._link_file(file, upload.path)
         request.other.pop("BODYFILE", None)
         request.environ["CONTENT_LENGTH"] = str(size)
-        request.environ.setdefault("HTTP_FILENAME", upload.filename)  # what plone.app.content looks for
+        request.environ.setdefault("HTTP_FILENAME", upload.filename)  # read by plone.app.content
 
-    def _linked(self, file: BinaryIO, path: str | None) -> BinaryIO:
-        """The file under another name of its own, because plone.namedfile moves what it gets into a blob.
+    def _link_file(self, file: BinaryIO, path: str | None) -> BinaryIO:
+        """Return the file opened under a second name, because plone.namedfile moves it into a blob.
 
-        That blob goes with its transaction, and a file that was moved into it would go too.
+        An aborted transaction removes the blob, and would remove the upload's file with it.
         """
         if path is None or getattr(file, "name", None) != path:
             return file
@@ -193,7 +197,7 @@ class Zope2RequestAdapter:
             os.link(path, link, follow_symlinks=False)
         except OSError:
             return file  # a file system without hard links
-        self._link = open(link, "rb")  # noqa: SIM115 - until the transaction has ended
+        self._link = open(link, "rb")  # noqa: SIM115 - open until the transaction has ended
         return self._link
 
     def _drop_link(self) -> None:
@@ -210,7 +214,7 @@ class Zope2RequestAdapter:
 
         def call(committed: bool) -> None:
             nonlocal is_called
-            if not is_called:  # a commit that fails is told to both hooks
+            if not is_called:  # a commit that fails calls both hooks
                 is_called = True
                 self._drop_link()
                 callback(committed)
@@ -220,47 +224,55 @@ class Zope2RequestAdapter:
         current.addAfterAbortHook(call, (False,))
 
 
-def _repeated(request: Request, answer: Response, finished: Upload | None) -> Request:
-    """What a request becomes that has been answered, and is run again because its transaction was not committed.
+def _rerun_of(request: Request, answer: Response, finished: Upload | None) -> Request:
+    """Return the request for the second run of a request whose transaction was not committed.
 
-    An append, or a creation, asks for the hand-over again: as an empty PATCH where it has ended. A concatenation finds
-    what it has made by itself. Nothing else has left anything undone, and only its answer is needed.
+    An append or a creation becomes an empty PATCH at the offset where it ended, and asks for the hand-over again. A
+    concatenation finds the upload that it made. No other request left work undone; only its response is needed.
+
+    Args:
+        request: of the first run.
+        answer: the response of the first run.
+        finished: the upload that it handed over to the view, or None.
     """
-    told: Mapping[str, str] = {name.lower(): value for name, value in answer.headers}
+    fields: Mapping[str, str] = {name.lower(): value for name, value in answer.headers}
     method = request.effective_method
     if finished is not None and not finished.is_final:
         url = request.url if method == "PATCH" else upload_url(request.url.rstrip("/"), finished.id)
         return _empty_patch(request, url, str(finished.length))
     if profile_of(request) is not None:
-        return _only_answered(request)
+        return _options_request(request)
     if finished is not None and method == "POST":
         return request
     if finished is not None and method == "PATCH":  # of the last part
         end = int(request.headers.get("Upload-Offset") or 0) + int(request.headers.get("Content-Length") or 0)
         return _empty_patch(request, request.url, str(end))
     if answer.status < 300 and method == "PATCH":
-        return _empty_patch(request, request.url, told["upload-offset"])
+        return _empty_patch(request, request.url, fields["upload-offset"])
     if answer.status < 300 and method == "POST":
         if (request.headers.get("Upload-Concat") or "").startswith("final"):
             return request
         return _empty_patch(
-            request, request.url.rstrip("/") + "/" + told["location"].rpartition("/")[2], told.get("upload-offset", "0")
+            request,
+            request.url.rstrip("/") + "/" + fields["location"].rpartition("/")[2],
+            fields.get("upload-offset", "0"),
         )
-    return _only_answered(request)
+    return _options_request(request)
 
 
-def _only_answered(request: Request) -> Request:
+def _options_request(request: Request) -> Request:
+    """Return an OPTIONS request, which changes nothing and needs only a response."""
     return Request("OPTIONS", request.url, request.headers, peer=request.peer, native=request.native)
 
 
 def _empty_patch(request: Request, url: str, offset: str) -> Request:
-    said = _EMPTY_PATCH if profile_of(request) is None else _EMPTY_END
-    headers: Any = ChainMap(cast(Any, said | {"Upload-Offset": offset}), cast(Any, request.headers))
+    replaced = _EMPTY_PATCH if profile_of(request) is None else _EMPTY_END
+    headers: Any = ChainMap(cast(Any, replaced | {"Upload-Offset": offset}), cast(Any, request.headers))
     return Request("PATCH", url, headers, peer=request.peer, native=request.native, is_rerun=True)
 
 
-def _streamed(blocks: Iterable[bytes]) -> object:
-    """A body that Zope passes to the server block by block."""
+def _stream_iterator(blocks: Iterable[bytes]) -> object:
+    """Mark a body so that Zope passes it to the server block by block."""
     from zope.interface import alsoProvides
     from ZPublisher.Iterators import IUnboundStreamIterator
 

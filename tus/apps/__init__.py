@@ -1,1 +1,1 @@
-"""WSGI applications and filters of this package's own: downloads, the upload page, operations."""
+"""WSGI applications and filters of this package: finished files, the upload page, operations."""

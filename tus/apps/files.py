@@ -1,8 +1,8 @@
 """``egg:tus#files``: an application that puts each finished upload into a directory, under its own name.
 
-It stands behind :class:`tus.filter.Filter`, in ``tus serve`` as in any pipeline. A file appears whole, because a hard
-link makes it appear, and never in the place of another. Accepting is that one step, so it happens exactly once: when
-it is repeated after a crash, the file is recognised by its inode.
+It is wrapped by :class:`tus.filter.Filter`, in ``tus serve`` and in other pipelines. A hard link makes a file appear,
+so it is always whole, and never replaces another file. Accepting is this one step, and happens exactly once: after a
+crash, the next attempt recognises the file by its inode.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ class Files:
     """The application.
 
     Args:
-        directory: where the files go; its last level is created where missing. It must be on the file system of the
-            uploads, and that must have hard links.
+        directory: the target of the files; its last level is created if missing. It must be on the file system of the
+            uploads, which must support hard links.
 
     Raises:
-        OptionError: the directory cannot be made or written, or has no hard links.
+        OptionError: the directory cannot be created or written, or does not support hard links.
     """
 
     def __init__(self, directory: str) -> None:
@@ -43,18 +43,18 @@ class Files:
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         upload: Upload | None = environ.get(UPLOAD_KEY)
         if upload is None:
-            status, text = "404 Not Found", b"There is nothing to see here; this server receives uploads.\n"
+            status, text = "404 Not Found", b"Not found. This server only receives uploads.\n"
         else:
-            self.land(upload)
+            self.store(upload)
             status, text = "200 OK", b""
         start_response(status, [("Content-Type", "text/plain; charset=utf-8"), ("Content-Length", str(len(text)))])
         return [text]
 
-    def land(self, upload: Upload) -> str:
-        """Give the finished file its place; returns the name that it got there."""
+    def store(self, upload: Upload) -> str:
+        """Link a finished file into the directory, and return its name there."""
         source = str(upload.path)
         os.chmod(source, self._mode)
-        name = self._own_name(source) or self._link(source, upload.filename)
+        name = self._find_link(source) or self._link(source, upload.filename)
         fd = os.open(self.directory, os.O_RDONLY | os.O_CLOEXEC)
         try:
             os.fsync(fd)
@@ -62,8 +62,8 @@ class Files:
             os.close(fd)
         return name
 
-    def _own_name(self, source: str) -> str | None:
-        """The name under which an earlier attempt has linked it already."""
+    def _find_link(self, source: str) -> str | None:
+        """Return the name under which an earlier attempt has linked the file, or None."""
         status = os.stat(source)
         if status.st_nlink == 1:
             return None
@@ -98,19 +98,19 @@ def _check_links_work(directory: str) -> None:
             os.unlink(probe.name + ".link")
     except OSError as error:
         raise OptionError(
-            "directory", f"{directory!r} must be writable and have hard links: {error.strerror}"
+            "directory", f"{directory!r} must be writable and support hard links: {error.strerror}"
         ) from None
 
 
 def app_factory(global_conf: dict[str, str], **options: str) -> Files:
-    """``egg:tus#files``, for paste.deploy (a ``paste.app_factory``).
+    """Make the application ``egg:tus#files`` for paste.deploy (a ``paste.app_factory``).
 
     Raises:
-        OptionError: an option but ``directory`` is given, or that is missing or does not serve.
+        OptionError: ``directory`` is missing or cannot be used, or another option is given.
     """
     for name in options:
         if name != "directory":
-            raise OptionError(name, "is unknown; known is directory")
+            raise OptionError(name, "is unknown; the only option is directory")
     if "directory" not in options:
         raise OptionError("directory", "is required")
     return Files(options["directory"])

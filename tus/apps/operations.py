@@ -1,4 +1,4 @@
-"""``egg:tus#operations``: what those who run a site ask of it, a health answer and metrics, in front of a pipeline."""
+"""``egg:tus#operations``: a WSGI filter with a health check and Prometheus metrics."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ _TEXT = "text/plain; charset=utf-8"
 
 
 class Operations:
-    """Answers GET and HEAD of two paths, and lets everything else pass.
+    """A WSGI filter that responds to GET and HEAD of two paths, and passes other requests through.
 
     Args:
-        app: the pipeline.
-        store: where the uploads are: a store or its URL, such as the ``tmp_file_dir`` of the uploads.
-        health_path: where a load balancer asks whether uploads can be stored: 200 if so, 503 if not. None for nowhere.
-        metrics_path: where Prometheus asks, which whoever reaches it may. None for nowhere.
+        app: the wrapped pipeline.
+        store: the store of the uploads or its URL, such as their ``tmp_file_dir``.
+        health_path: the path of the health check: 200 while uploads can be stored, otherwise 503. None for no check.
+        metrics_path: the path of the metrics, without authentication. None for no metrics.
 
     Raises:
-        TusException: there are to be metrics, and the library for them is not installed.
+        TusException: the library for metrics is not installed.
     """
 
     def __init__(
@@ -41,20 +41,22 @@ class Operations:
             try:
                 from tus.monitoring import metrics
             except ImportError:
-                raise TusException("Metrics need another package; install it by: pip install 'tus[metrics]'") from None
+                raise TusException(
+                    "metrics need prometheus-client; install it with: pip install 'tus[metrics]'"
+                ) from None
             self._metrics = metrics
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         if environ["REQUEST_METHOD"] in ("GET", "HEAD"):
             path = full_path(environ)
             if path == self._health_path:
-                return self._answer_health(environ, start_response)
+                return self._respond_health(environ, start_response)
             if path == self._metrics_path:
                 body = self._metrics.expose(self._store)
                 return _respond(environ, start_response, "200 OK", body, self._metrics.CONTENT_TYPE)
         return self._app(environ, start_response)
 
-    def _answer_health(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+    def _respond_health(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         status, text = "200 OK", "ok"
         if isinstance(self._store, Checks):
             try:
@@ -75,9 +77,9 @@ def _respond(
 
 
 def filter_app_factory(app: WsgiApp, global_conf: dict[str, str], **options: str) -> Operations:
-    """``egg:tus#operations``, for paste.deploy (a ``paste.filter_app_factory``).
+    """Make the filter ``egg:tus#operations`` for paste.deploy (a ``paste.filter_app_factory``).
 
-    Options: ``tmp_file_dir`` or ``store`` as the uploads have it, and ``health_path`` and ``metrics_path``.
+    Options: ``tmp_file_dir`` or ``store`` of the uploads, ``health_path`` and ``metrics_path``.
 
     Raises:
         OptionError: another option is given, or one has a bad value.

@@ -1,7 +1,7 @@
-"""The page of ``tus serve``: uploads from a browser, without anything to install.
+"""The page of ``tus serve``: uploads from a browser, without any installation.
 
-Law of this room: the page asks no other host for anything, and what runs in it is what is in ``page.html``: its
-policy names the one script and the one style sheet by their digests, so nothing can be smuggled in beside them.
+Law of this room: the page requests nothing from another host, and runs only the code in ``page.html``. Its policy
+names the one script and the one style sheet by their digests, so no other code can be injected.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ _PLACE = "{{uploads}}"
 
 
 class Page:
-    """Answers GET and HEAD of the root of where it is mounted with the page; all else passes untouched.
+    """A WSGI filter that serves the page to GET and HEAD of its mount point, and passes other requests through.
 
-    It stands in front of the :class:`~tus.filter.Filter` with the same ``upload_path``. Where that is not below the
-    place that it is mounted at, no page could reach it, and nothing is answered here.
+    It wraps the :class:`~tus.filter.Filter` with the same ``upload_path``. If that path is not below the mount point,
+    the page could not reach it, and is not served.
 
     Args:
         app: the wrapped application.
-        upload_path: the path of the URL that creates uploads, decoded, counted from the root of the site.
+        upload_path: the decoded path of the URL that creates uploads, from the root of the site.
     """
 
     def __init__(self, app: WsgiApp, upload_path: str) -> None:
@@ -37,13 +37,13 @@ class Page:
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         method = environ["REQUEST_METHOD"]
-        # The browser resolves what is relative against all up to the last slash.
+        # A browser resolves relative URLs against the path up to its last slash.
         here = full_path(environ).rpartition("/")[0] + "/"
         is_ours = method in ("GET", "HEAD") and environ.get("PATH_INFO", "") in ("", "/")
         if not is_ours or not self._upload_path.startswith(here):
             return self._app(environ, start_response)
-        # Relative, because a proxy may have taken something off the path; "./", lest two slashes make a host of it.
-        # quote() leaves nothing that HTML would mind.
+        # Relative, because a proxy may have removed a prefix of the path; with "./", because two leading slashes would
+        # make it a host. The output of quote() needs no escaping in HTML.
         uploads = "./" + quote(self._upload_path.removeprefix(here))
         body = self._text.replace(_PLACE, uploads).encode()
         headers = [
@@ -67,6 +67,6 @@ def _policy(text: str) -> str:
 
 
 def _digest(text: str, element: str) -> str:
-    """The source expression for the one inline element of its kind (Content Security Policy 3, 2.3.1)."""
+    """Return the source expression for the only inline element of its kind (Content Security Policy 3, 2.3.1)."""
     [content] = re.findall(rf"<{element}>(.*?)</{element}>", text, re.DOTALL)
     return f"'sha256-{base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()}'"

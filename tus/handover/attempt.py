@@ -157,7 +157,7 @@ class Attempt:
         Ask: lambda self, effect: self._hooks.ask(effect.type, effect.upload, self._request),
         Queue: lambda self, effect: self._hooks.queue(effect.type, effect.upload, self._request),
         Unqueue: lambda self, effect: self._hooks.unqueue(effect.type, effect.upload, self._request),
-        Tell: lambda self, effect: self._hooks.tell(effect.type, effect.upload, self._request),
+        Tell: lambda self, effect: self._hooks.notify(effect.type, effect.upload, self._request),
     }
 
 

@@ -1,4 +1,4 @@
-"""Calls the hooks of a server: those of an object in Python, and those that are posted somewhere."""
+"""The caller of a server's hooks: methods of Python objects, and events that are posted to an endpoint."""
 
 from __future__ import annotations
 
@@ -16,29 +16,29 @@ log = logging.getLogger(__name__)
 
 @runtime_checkable
 class Durable(Protocol):
-    """Hooks that are told from a queue that survives the process."""
+    """Hooks that get their events from a queue that survives the process."""
 
     def queue(self, event: HookEvent) -> None:
-        """Take an event down, before what it tells has happened."""
+        """Record an event before its change happens."""
 
     def unqueue(self, event: HookEvent) -> None:
-        """Forget an event that was queued, because it does not happen."""
+        """Forget a queued event, because its change does not happen."""
 
-    def told(self, event: HookEvent) -> None:
-        """An event that was queued has happened: deliver it."""
+    def deliver(self, event: HookEvent) -> None:
+        """Deliver a queued event, because its change has happened."""
 
     def start(self) -> None:
-        """Deliver beside the requests from now on, first of all what an earlier process has left."""
+        """Deliver in background threads from now on, first the events that an earlier process left."""
 
     def flush(self, retry_aside: bool = False) -> int:
-        """Deliver now what is due; returns how many events are left."""
+        """Deliver the events that are due now, and return the number of events that are left."""
 
 
 class Hooks:
-    """All hooks of a server, asked and told one after the other.
+    """All hooks of a server, called one after the other.
 
     Args:
-        objects: each has methods named ``pre_create`` and so on, those that it cares for. They get a
+        objects: each has some of the methods ``pre_create`` and so on. They get a
             :class:`~tus.models.HookEvent` and return a :class:`~tus.models.HookReply` or None.
     """
 
@@ -49,13 +49,14 @@ class Hooks:
         return bool(self._objects)
 
     def ask(self, kind: HookType, upload: Upload, request: Request | None) -> HookReply | None:
-        """What the hooks say together; the first that refuses has the last word.
+        """Ask the hooks, and return their merged reply; after a reply that rejects or stops, no other hook is asked.
 
         Raises:
-            RequestError: what a hook has raised; of any other exception the client hears that it may try again.
+            RequestError: a hook raised it.
+            StorageUnavailable: a hook raised another exception; the client may retry.
         """
-        event = _event(kind, upload, request)
-        said: HookReply | None = None
+        event = _make_event(kind, upload, request)
+        merged: HookReply | None = None
         for hooks in self._objects:
             method = getattr(hooks, kind.method, None)
             if method is None:
@@ -69,44 +70,44 @@ class Hooks:
                 raise StorageUnavailable() from None
             if reply is None:
                 continue
-            said = reply if said is None else _both(said, reply)
+            merged = reply if merged is None else _merge(merged, reply)
             if reply.reject or reply.stop:
                 return reply
-        return said
+        return merged
 
     def queue(self, kind: HookType, upload: Upload, request: Request | None) -> None:
-        """Have the durable hooks know what is about to happen."""
+        """Record an event in the durable hooks before its change happens."""
         for hooks in self._objects:
             if isinstance(hooks, Durable):
-                hooks.queue(_event(kind, upload, request))
+                hooks.queue(_make_event(kind, upload, request))
 
     def unqueue(self, kind: HookType, upload: Upload, request: Request | None) -> None:
-        """Have the durable hooks know that it does not happen."""
+        """Remove a recorded event from the durable hooks, because its change does not happen."""
         for hooks in self._objects:
             if isinstance(hooks, Durable):
-                hooks.unqueue(_event(kind, upload, request))
+                hooks.unqueue(_make_event(kind, upload, request))
 
     def start(self) -> None:
-        """Have the durable hooks deliver beside the requests of this process. Cheap where they do."""
+        """Start the background delivery of the durable hooks in this process. Cheap once it runs."""
         for hooks in self._objects:
             if isinstance(hooks, Durable):
                 hooks.start()
 
     def flush(self, retry_aside: bool = False) -> int:
-        """Have the durable hooks deliver now what is due; returns how many events are left.
+        """Deliver the events that are due in the durable hooks, and return the number of events that are left.
 
         Args:
-            retry_aside: whether to try again what was put aside.
+            retry_aside: whether to retry the events that were set aside.
         """
         return sum(hooks.flush(retry_aside) for hooks in self._objects if isinstance(hooks, Durable))
 
-    def tell(self, kind: HookType, upload: Upload, request: Request | None) -> None:
-        """Tell what has happened. What a hook raises is logged, and changes nothing."""
-        event = _event(kind, upload, request)
+    def notify(self, kind: HookType, upload: Upload, request: Request | None) -> None:
+        """Notify the hooks of a change that has happened. An exception of a hook is logged, and changes nothing."""
+        event = _make_event(kind, upload, request)
         for hooks in self._objects:
             try:
                 if isinstance(hooks, Durable):
-                    hooks.told(event)
+                    hooks.deliver(event)
                 else:
                     getattr(hooks, kind.method, _ignore)(event)
             except Exception:
@@ -114,10 +115,10 @@ class Hooks:
 
 
 def _ignore(event: HookEvent) -> None:
-    """What a hook does that nobody has written."""
+    """Do nothing, in the place of a method that an object of hooks does not have."""
 
 
-def _event(kind: HookType, upload: Upload, request: Request | None) -> HookEvent:
+def _make_event(kind: HookType, upload: Upload, request: Request | None) -> HookEvent:
     if not upload.id:
         event_id = secrets.token_hex(16)
     elif kind == HookType.POST_RECEIVE:
@@ -127,8 +128,8 @@ def _event(kind: HookType, upload: Upload, request: Request | None) -> HookEvent
     return HookEvent(kind, event_id, upload, request)
 
 
-def _both(first: HookReply, second: HookReply) -> HookReply:
-    """What two hooks want, the second one's where they differ."""
+def _merge(first: HookReply, second: HookReply) -> HookReply:
+    """Merge the replies of two hooks; where they differ the second one wins."""
     response = second.response or first.response
     if first.response is not None and second.response is not None:
         headers = first.response.headers + second.response.headers

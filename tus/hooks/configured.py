@@ -1,4 +1,4 @@
-"""The hooks that the options name."""
+"""The hooks that are configured by options."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ NO_HOOKS = Hooks()
 
 
 def hooks_of(options: Options, store: Store) -> Hooks:
-    """Return the hooks of the options, those in Python first.
+    """Return the hooks of the options, Python hooks before the webhook.
 
     Raises:
-        OptionError: the webhook cannot be used.
+        OptionError: the secret of the webhook is invalid.
     """
     if not options.has_hooks:
         return NO_HOOKS
@@ -41,10 +41,10 @@ def _webhook(options: Options, store: Store) -> Webhook:
 
 
 def _has_happened(store: Store, kind: HookType, upload_id: str) -> bool | None:
-    """Return whether what was queued beforehand has happened; None while that is open."""
+    """Return whether the change of a queued event has happened; None while that is undecided."""
     try:
         upload = store.load(upload_id)
-    except (UploadNotFound, UploadGone):  # it was queued under the claim of a complete upload, so it was accepted
+    except (UploadNotFound, UploadGone):  # queued under the claim of a complete upload, which was therefore accepted
         return True
     if kind == HookType.POST_FINISH:
         return None if upload.state == State.HANDING_OVER else upload.state == State.ACCEPTED

@@ -1,9 +1,11 @@
-"""The outbox: events that are yet to be told somewhere, in files, so that no crash loses one.
+"""The outbox: events that are not yet delivered, in files, so that no crash loses one.
 
 ``<outbox>/<stream>/`` has the events of one upload, ``<number>-<digest of the event's id>``, and is removed with the
-last of them. Laws of this room. Whoever delivers from a stream holds the ``flock`` of its directory, so events of one
-stream go out one at a time and in their order, over all processes, and no stream waits for another's failures. An event
-is removed after it was delivered: it is told at least once, always with the same id.
+last of them. Laws of this room:
+
+- A thread that delivers from a stream holds the ``flock`` of its directory. So events of one stream are delivered one
+  at a time and in their order, over all processes, and no stream waits for another's failures.
+- An event is removed after its delivery: it is delivered at least once, always with the same id.
 """
 
 from __future__ import annotations
@@ -31,26 +33,26 @@ log = logging.getLogger(__name__)
 FIRST_DELAY: Final = 1.0  # seconds
 LONGEST_DELAY: Final = 3600.0
 ATTEMPTS: Final = 30  # with these delays about a day
-PATIENCE: Final = 60.0  # seconds that an event may wait for what it tells to happen
-_BUSY = 1.0  # seconds until a stream is looked at again that somebody has, or whose event has not happened yet
-_LOOK_EVERY = 60.0  # seconds between two looks for what other processes have left
+PATIENCE: Final = 60.0  # seconds that an event may wait for its change to happen
+_BUSY = 1.0  # seconds until the next look at a stream that another thread delivers, or whose change is undecided
+_LOOK_EVERY = 60.0  # seconds between two looks for events that other processes left
 _ASIDE = float("inf")
-_WORKERS = 4  # threads in a process, because an endpoint that does not answer holds one for a while
+_WORKERS = 4  # threads in a process, because an endpoint that does not respond occupies one for a while
 _STATE = ".state"
 _STATE_DRAFT = ".state.tmp"
 _DRAFTS = "tmp"
-_DRAFT_KEPT = 3600.0  # seconds; putting takes far less, so who has left it there has died
+_DRAFT_KEPT = 3600.0  # seconds; putting an event takes far less, so the process that left an older draft has crashed
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """What is to be told.
+    """An event to deliver.
 
     Attributes:
-        id: the same every time.
+        id: the same for every attempt.
         type: such as ``post-finish``.
         upload: the id of the upload.
-        payload: what is posted.
+        payload: the JSON to post.
     """
 
     id: str
@@ -61,7 +63,7 @@ class Event:
 
 @dataclass(slots=True)
 class _State:
-    """How it went with a stream's first event."""
+    """The failures of a stream's first event."""
 
     attempts: int = 0
     next_at: float = 0.0
@@ -70,21 +72,21 @@ class _State:
 
 
 def delay(attempts: int) -> float:
-    """Seconds until the next attempt, doubling with each."""
+    """Return the seconds until the next attempt, which double with each."""
     return min(FIRST_DELAY * (1 << min(attempts - 1, 30)), LONGEST_DELAY)
 
 
 class Outbox:
-    """Events that wait, in a directory that any number of processes may share.
+    """Pending events in a directory that any number of processes may share.
 
     Args:
-        directory: created where missing.
-        send: delivers one, or raises.
-        has_happened: asked before an event is delivered: whether what it tells is so. None where that is being done.
-            After a False, because it may be about to be done, it is asked again for :data:`PATIENCE`; then the event
-            is dropped.
-        clock: seconds since 1970.
-        attempts: how often an event is tried until its stream is put aside, which an operator has to end.
+        directory: created if missing.
+        send: delivers one event, or raises.
+        has_happened: called before an event is delivered; returns whether its change has happened, or None while that
+            is undecided. After False it is called again for :data:`PATIENCE`, because the change may be imminent. Then
+            the event is dropped.
+        clock: returns seconds since 1970.
+        attempts: failures of one event after which its stream is set aside until an operator retries it.
     """
 
     def __init__(
@@ -100,7 +102,7 @@ class Outbox:
         self._has_happened = has_happened
         self._clock = clock
         self._attempts = attempts
-        self._not_before: dict[str, float] = {}  # what was read of streams that are not due yet
+        self._not_before: dict[str, float] = {}  # by stream, so that those not due are not read each time
         self._changed = threading.Condition()
         self._process = 0
         self._wakings = 0
@@ -108,11 +110,11 @@ class Outbox:
     # -- Putting --
 
     def put(self, stream: str, event: Event) -> None:
-        """Take an event down; it is on the disk when this returns. One that is there already is the same one.
+        """Record an event, durably when this returns. An event whose id is recorded already is ignored.
 
         Args:
-            stream: whose events keep their order, 32 hexadecimal digits.
-            event: its id tells it from others.
+            stream: 32 hexadecimal digits; events of one stream keep their order.
+            event: identified by its id.
         """
         draft = os.path.join(self._directory, _DRAFTS, os.urandom(8).hex())
         fd = self._create(draft)
@@ -139,13 +141,17 @@ class Outbox:
             return os.open(draft, flags, 0o600)
 
     def _check_ours(self) -> None:
-        """See that nobody else has made the directory, which is possible where it is in /tmp."""
+        """Check that no other user made the directory, which is possible in ``/tmp``.
+
+        Raises:
+            PermissionError: another user owns it, or it is not a directory.
+        """
         status = os.lstat(self._directory)
         if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid():
-            raise PermissionError(errno.EPERM, "it belongs to somebody else", self._directory)
+            raise PermissionError(errno.EPERM, "it belongs to another user", self._directory)
 
     def _link(self, draft: str, path: str, event: Event) -> bool:
-        """Put an event behind those that are there; False if the stream was removed meanwhile."""
+        """Append an event to a stream; return False if the stream was removed meanwhile."""
         with suppress(FileExistsError):
             os.mkdir(path, 0o700)
             sync_directory(self._directory)
@@ -159,12 +165,12 @@ class Outbox:
                 os.link(draft, os.path.join(path, f"{number:08d}{suffix}"))
         except FileNotFoundError:
             return False
-        with suppress(FileNotFoundError):  # it is delivered already, and the stream is gone with it
+        with suppress(FileNotFoundError):  # the event is delivered already, and its stream removed
             sync_directory(path)
         return True
 
     def drop(self, stream: str, event_id: str) -> None:
-        """Forget an event that is not delivered yet, because it will not happen."""
+        """Remove an event that is not delivered yet, because its change will not happen."""
         path = os.path.join(self._directory, stream)
         with suppress(FileNotFoundError):
             for name in _event_names(path):
@@ -174,7 +180,7 @@ class Outbox:
     # -- Delivering --
 
     def flush(self) -> float | None:
-        """Deliver what is due; returns the seconds until more is, None if nothing is left."""
+        """Deliver the events that are due; return the seconds until more are, or None if nothing is left."""
         pauses = []
         streams = self._streams()
         for gone in set(self._not_before).difference(streams):
@@ -187,24 +193,24 @@ class Outbox:
                     found = self._deliver(stream)
                 except (UploadLocked, FileNotFoundError):
                     found = _BUSY
-                except Exception:  # it holds up no other
-                    log.exception("the events in %s could not be told", os.path.join(self._directory, stream))
+                except Exception:  # one stream must not delay another
+                    log.exception("cannot deliver the events in %s", os.path.join(self._directory, stream))
                     found = _LOOK_EVERY
                 if found is None:
                     continue
                 pause = found
-                self._not_before[stream] = self._clock() + min(pause, _LOOK_EVERY)  # an operator may end it sooner
+                self._not_before[stream] = self._clock() + min(pause, _LOOK_EVERY)  # an operator may retry sooner
             if pause != _ASIDE:
                 pauses.append(pause)
         return max(min(pauses), 0.0) if pauses else None
 
     def _deliver(self, stream: str) -> float | None:
-        """Deliver from one stream as far as that goes now.
+        """Deliver events of one stream until one is not due, or fails.
 
         Returns:
-            Seconds until it goes on, :data:`_ASIDE`, or None where nothing is left.
+            Seconds until the next attempt, :data:`_ASIDE`, or None if nothing is left.
         """
-        with self._locked(stream) as path:
+        with self._lock(stream) as path:
             state = _read_state(path)
             if state.is_aside:
                 return _ASIDE
@@ -222,7 +228,7 @@ class Outbox:
                     try:
                         self._send(event)
                     except Exception as error:
-                        return self._failed(path, event, state, error)
+                        return self._record_failure(path, event, state, error)
                 with suppress(FileNotFoundError):
                     os.unlink(os.path.join(path, name))
                 if state.attempts:
@@ -237,25 +243,31 @@ class Outbox:
                 return 0.0
             return None
 
-    def _failed(self, path: str, event: Event, state: _State, error: Exception) -> float:
+    def _record_failure(self, path: str, event: Event, state: _State, error: Exception) -> float:
         state.attempts += 1
         state.error = f"{type(error).__name__}: {error}"[:500]
         state.is_aside = state.attempts >= self._attempts
         pause = delay(state.attempts)
         state.next_at = self._clock() + pause
         _write_state(path, state)
-        consequence = "it is put aside" if state.is_aside else f"the next try is in {pause:.0f} seconds"
-        log.warning("%s of upload %s could not be told: %s; %s", event.type, event.upload, state.error, consequence)
+        consequence = "it is set aside" if state.is_aside else f"the next attempt follows in {pause:.0f} seconds"
+        log.warning("cannot deliver %s of upload %s: %s; %s", event.type, event.upload, state.error, consequence)
         return _ASIDE if state.is_aside else pause
 
     @contextmanager
-    def _locked(self, stream: str) -> Iterator[str]:
+    def _lock(self, stream: str) -> Iterator[str]:
+        """Hold the lock of a stream, and yield its path.
+
+        Raises:
+            UploadLocked: another thread or process holds it.
+            FileNotFoundError: the stream is gone.
+        """
         path = os.path.join(self._directory, stream)
         fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             lock(fd, limit=0)
             try:
-                if not os.path.samestat(os.fstat(fd), os.stat(path)):  # removed and made again before the lock was ours
+                if not os.path.samestat(os.fstat(fd), os.stat(path)):  # another process removed and recreated it
                     raise UploadLocked()
                 yield path
             finally:
@@ -273,7 +285,7 @@ class Outbox:
     # -- The operator's side --
 
     def counts(self) -> dict[str, int]:
-        """How many events wait (``pending``), and how many of these in streams that were put aside (``aside``)."""
+        """Return the number of ``pending`` events, and how many of them are in streams set ``aside``."""
         counts = {"pending": 0, "aside": 0}
         for stream in self._streams():
             path = os.path.join(self._directory, stream)
@@ -284,20 +296,20 @@ class Outbox:
         return counts
 
     def retry_aside(self) -> int:
-        """Try again what was put aside; returns how many streams that are."""
+        """Make the streams that were set aside due again, and return their number."""
         count = 0
         for stream in self._streams():
-            with suppress(FileNotFoundError, UploadLocked), self._locked(stream) as path:
+            with suppress(FileNotFoundError, UploadLocked), self._lock(stream) as path:
                 if _read_state(path).is_aside:
                     _write_state(path, _State())
                     self._not_before.pop(stream, None)
                     count += 1
         return count
 
-    # -- Beside the requests --
+    # -- In the background --
 
     def wake(self) -> None:
-        """Have threads of this process deliver what is due."""
+        """Wake the threads of this process, because an event is due."""
         with self._changed:
             self._wakings += 1
             self._changed.notify_all()
@@ -307,13 +319,13 @@ class Outbox:
         if self._process == os.getpid():
             return
         self._process = os.getpid()
-        self._changed = threading.Condition()  # that of the process we were forked from may be held
+        self._changed = threading.Condition()  # the parent process may have held its own when it forked
         self._remove_drafts()
         for number in range(_WORKERS):
             threading.Thread(target=_work, args=(ref(self),), name=f"tus-outbox-{number}", daemon=True).start()
 
     def _remove_drafts(self) -> None:
-        """Remove what processes that have died had begun to put."""
+        """Remove the drafts of crashed processes."""
         with suppress(OSError), os.scandir(os.path.join(self._directory, _DRAFTS)) as drafts:
             for draft in drafts:
                 with suppress(OSError):
@@ -321,7 +333,15 @@ class Outbox:
                         os.unlink(draft.path)
 
     def wait(self, longest: float, wakings: int) -> int:
-        """Wait until there is more to do than was known after so many wakings; returns how many there were."""
+        """Wait for the next :meth:`wake`.
+
+        Args:
+            longest: seconds to wait at most.
+            wakings: the number of calls that the caller knows of.
+
+        Returns:
+            The number of calls so far.
+        """
         with self._changed:
             self._changed.wait_for(lambda: self._wakings != wakings, longest)
             return self._wakings
@@ -333,7 +353,7 @@ def _work(reference: ref[Outbox]) -> None:
         try:
             pause = outbox.flush()
         except Exception:
-            log.exception("events could not be told; the next try is in %d seconds", _LOOK_EVERY)
+            log.exception("cannot deliver events; the next attempt follows in %d seconds", _LOOK_EVERY)
             pause = None
         wakings = outbox.wait(_LOOK_EVERY if pause is None else min(pause, _LOOK_EVERY), wakings)
         del outbox
@@ -348,7 +368,7 @@ def _event_names(path: str) -> list[str]:
 
 
 def _read_event(path: str) -> tuple[Event, float]:
-    """An event, and when it was put, in seconds since 1970."""
+    """Read an event, and the time when it was put, in seconds since 1970."""
     with open(path, "rb") as file:
         return Event(**json.loads(file.read())), os.fstat(file.fileno()).st_mtime
 
@@ -359,7 +379,7 @@ def _read_state(path: str) -> _State:
             return _State(**json.loads(file.read()))
     except FileNotFoundError:
         return _State()
-    except (ValueError, TypeError):  # the power has failed: it is not worth forcing to the disk
+    except (ValueError, TypeError):  # torn by a power failure; the file is not worth a sync
         return _State()
 
 

@@ -1,6 +1,6 @@
-"""The JSON that tusd 2 posts to an HTTP hook, and that it takes for an answer. Pure.
+"""The JSON that tusd 2 posts to an HTTP hook, and the JSON that it accepts in the response. Pure.
 
-See "HTTP hooks" in tusd's documentation. An endpoint that was written for tusd understands this, and is understood.
+See "HTTP hooks" in tusd's documentation. An endpoint that was written for tusd works without changes.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from urllib.parse import urlsplit
 
 from tus.models import HookEvent, HookReply, HookType, Request, Response, Upload
 
-#: What a client sends for the application alone; not passed on unless an operator wants that.
+#: Header fields that a client sends for the application alone; forwarded only if an operator configures it.
 SECRET_HEADERS = frozenset({"authorization", "cookie", "proxy-authorization"})
 
-#: What a server writes itself, or what PEP 3333 forbids an application.
+#: Header fields that the server writes itself, or that PEP 3333 forbids an application.
 _SERVERS_OWN = frozenset(
     {
         "connection", "content-length", "keep-alive", "proxy-authenticate", "proxy-authorization", "status", "te",
@@ -30,13 +30,13 @@ Json = dict[str, Any]
 
 
 def encode(event: HookEvent, forward_headers: Collection[str] = ()) -> Json:
-    """An event as JSON can have it.
+    """Return an event as JSON values.
 
-    Beside tusd's ``Type`` and ``Event`` there is ``ID``, which is the same when the event is posted again.
+    Beside tusd's ``Type`` and ``Event`` there is ``ID``, which stays the same when the event is posted again.
 
     Args:
-        event: what is told.
-        forward_headers: names of those :data:`SECRET_HEADERS` that are passed on.
+        event: the event to post.
+        forward_headers: names of the :data:`SECRET_HEADERS` that are forwarded.
     """
     return {
         "Type": str(event.type),
@@ -76,17 +76,17 @@ def _request(request: Request | None, forward_headers: Collection[str]) -> Json:
 
 
 def decode(body: bytes, kind: HookType) -> HookReply:
-    """What an endpoint has answered. No body, and what is left out, means that all is well.
+    """Return the reply in an endpoint's response. An empty body and absent members mean success.
 
     Raises:
-        ValueError: it is not what tusd takes; the text says what was expected.
+        ValueError: tusd would not accept the response; the text says what was expected.
     """
     if not body.strip():
         return HookReply()
     try:
-        reply = _Object(json.loads(body), "the answer")
+        reply = _Object(json.loads(body), "the response")
     except RecursionError:
-        raise ValueError("the answer must be a JSON object") from None
+        raise ValueError("the response must be a JSON object") from None
     changes = _Object({}, "") if kind != HookType.PRE_CREATE else reply.object("ChangeFileInfo")
     metadata, upload_id, name = changes.mapping("MetaData"), changes.text("ID"), changes.object("Storage").text("Path")
     return HookReply(
@@ -99,9 +99,9 @@ def decode(body: bytes, kind: HookType) -> HookReply:
     )
 
 
-def _response(said: _Object) -> Response | None:
-    status, body = said.number("StatusCode"), said.text("Body").encode()
-    headers = list((said.mapping("Header") or {}).items())
+def _response(reply: _Object) -> Response | None:
+    status, body = reply.number("StatusCode"), reply.text("Body").encode()
+    headers = list((reply.mapping("Header") or {}).items())
     if not status and not body and not headers:
         return None
     status = status or 200
@@ -122,9 +122,9 @@ def _is_latin(text: str) -> bool:
 
 
 class _Object:
-    """A JSON object whose members may be left out, be null, or have the one type that is expected.
+    """A JSON object whose members may be absent, null, or of the expected type.
 
-    As in Go, it does not matter whether their names are in upper or lower case.
+    As in Go, the case of their names does not matter.
     """
 
     def __init__(self, value: object, name: str) -> None:

@@ -1,4 +1,4 @@
-"""Hooks over HTTP: tusd's JSON, signed as Standard Webhooks has it (https://www.standardwebhooks.com/)."""
+"""Hooks over HTTP: tusd's JSON, signed according to Standard Webhooks (https://www.standardwebhooks.com/)."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ from tus.version import __version__
 log = logging.getLogger(__name__)
 
 TIMEOUT: Final = 15.0  # seconds for a whole request
-POST_RECEIVE_TIMEOUT: Final = 5.0  # seconds; bytes wait meanwhile
-TRIES: Final = 3  # of what a client waits for
-PAUSE: Final = 1.0  # seconds between these
+POST_RECEIVE_TIMEOUT: Final = 5.0  # seconds; receiving bytes waits meanwhile
+TRIES: Final = 3  # for a hook that a client waits for
+PAUSE: Final = 1.0  # seconds between two tries
 LONGEST_REPLY: Final = 5 << 10  # bytes, as in tusd
 
-#: Header fields that tell how a request is sent, so those of another one do not fit.
+#: Header fields that describe the transfer of one request, so those of the client's request must not be forwarded.
 _OF_THE_REQUEST = frozenset({"connection", "content-length", "expect", "host", "te", "transfer-encoding", "upgrade"})
 
 _DURABLE = frozenset({HookType.POST_CREATE, HookType.POST_FINISH, HookType.POST_TERMINATE})
 
 
 class WebhookError(TusException):
-    """An endpoint cannot be reached, or did not answer as it should.
+    """A failure to reach an endpoint, or an unexpected response of it.
 
     Attributes:
         may_pass: whether the same request may succeed a little later.
@@ -49,19 +49,19 @@ class WebhookError(TusException):
 
 
 class Webhook:
-    """Posts what happens to uploads to an endpoint.
+    """Hooks that post the events of uploads to an endpoint.
 
-    What a client waits for (``pre-create``, ``pre-finish``, ``pre-terminate``) is posted at once, up to three times;
-    ``post-receive`` once. The others go through an outbox: at least once, in their order for each upload.
+    The hooks that a client waits for (``pre-create``, ``pre-finish``, ``pre-terminate``) are posted at once, up to
+    three times; ``post-receive`` once. The others go through an outbox: at least once, in their order for each upload.
 
     Args:
         url: http or https.
-        secret: what signs; empty for no signature.
-        events: what is posted.
-        forward_headers: header fields of the client that are passed on although they may hold a secret, within the JSON
+        secret: the key of the signatures; empty for no signature.
+        events: the hooks that are posted.
+        forward_headers: header fields of the client that are forwarded although they may contain a secret, in the JSON
             and as header fields.
-        directory: of the outbox; created with the first event.
-        has_happened: see :class:`~tus.hooks.outbox.Outbox`; given the hook and the upload's id.
+        directory: the outbox; created with the first event.
+        has_happened: see :class:`~tus.hooks.outbox.Outbox`; called with the hook and the upload's id.
     """
 
     def __init__(
@@ -78,9 +78,11 @@ class Webhook:
         self._key = signing_key(secret) if secret else None
         self._events = frozenset(events)
         self._forward_headers = tuple(forward_headers)
-        self.outbox = Outbox(directory, self._deliver, lambda event: has_happened(HookType(event.type), event.upload))
+        self.outbox = Outbox(
+            directory, self._post_event, lambda event: has_happened(HookType(event.type), event.upload)
+        )
 
-    # -- What a client waits for --
+    # -- Hooks that a client waits for --
 
     def pre_create(self, event: HookEvent) -> HookReply | None:
         return self._ask(event)
@@ -92,11 +94,11 @@ class Webhook:
         return self._ask(event)
 
     def post_receive(self, event: HookEvent) -> HookReply | None:
-        """How far an upload has come. A failure is logged, and nothing else: the next one says it as well."""
+        """Post the offset of an upload. A failure is only logged, because the next post reports the offset as well."""
         try:
             return self._ask(event, 1, POST_RECEIVE_TIMEOUT)
         except (WebhookError, ValueError) as error:
-            log.warning("post-receive of upload %s could not be told: %s", event.upload.id, error)
+            log.warning("cannot deliver post-receive of upload %s: %s", event.upload.id, error)
             return None
 
     def _ask(self, event: HookEvent, tries: int = TRIES, timeout: float = TIMEOUT) -> HookReply | None:
@@ -106,50 +108,50 @@ class Webhook:
         while True:
             tries -= 1
             try:
-                answer = self.post(payload, event.id, timeout)
-                if len(answer) > LONGEST_REPLY:
-                    raise WebhookError(f"the endpoint's answer is longer than {LONGEST_REPLY} bytes", may_pass=False)
-                return tusd.decode(answer, event.type)
+                body = self.post(payload, event.id, timeout)
+                if len(body) > LONGEST_REPLY:
+                    raise WebhookError(f"the endpoint's response is longer than {LONGEST_REPLY} bytes", may_pass=False)
+                return tusd.decode(body, event.type)
             except WebhookError as error:
                 if not error.may_pass or not tries:
                     raise
             time.sleep(PAUSE)
 
-    # -- What is told from the outbox --
+    # -- Events that are delivered from the outbox --
 
     def queue(self, event: HookEvent) -> None:
-        """Take down what is about to happen."""
+        """Record an event before its change happens."""
         if event.type in self._events & _DURABLE:
             payload = self._payload(event).decode()
             self.outbox.put(event.upload.key, Event(event.id, str(event.type), event.upload.id, payload))
 
     def unqueue(self, event: HookEvent) -> None:
-        """Forget what does not happen."""
+        """Remove a recorded event, because its change does not happen."""
         if event.type in self._events & _DURABLE:
             self.outbox.drop(event.upload.key, event.id)
 
-    def told(self, event: HookEvent) -> None:
-        """Deliver, in threads of this process, what has happened."""
+    def deliver(self, event: HookEvent) -> None:
+        """Deliver a recorded event, whose change has happened, in threads of this process."""
         if event.type == HookType.POST_TERMINATE and event.upload.state != State.ACCEPTED:
-            # Left by a process that died while the application had the file. With the upload gone, nobody could tell
-            # that there was no acceptance.
+            # A process that crashed while the application had the file has left this event. Once the upload is gone,
+            # nothing would show that the file was not accepted.
             self.outbox.drop(event.upload.key, f"{event.upload.key}-{HookType.POST_FINISH}")
         self.outbox.start()
         self.outbox.wake()
 
     def start(self) -> None:
-        """Have threads of this process deliver, unless they do."""
+        """Start the delivery in threads of this process, unless it has begun."""
         self.outbox.start()
 
     def flush(self, retry_aside: bool = False) -> int:
-        """Deliver now what is due; returns how many events are left."""
+        """Deliver the events that are due now, and return the number of events that are left."""
         if retry_aside:
             self.outbox.retry_aside()
         while self.outbox.flush() == 0:
             pass
         return self.outbox.counts()["pending"]
 
-    def _deliver(self, event: Event) -> None:
+    def _post_event(self, event: Event) -> None:
         self.post(event.payload.encode(), event.id)
 
     # -- HTTP --
@@ -158,18 +160,18 @@ class Webhook:
         return json.dumps(tusd.encode(event, self._forward_headers)).encode()
 
     def post(self, payload: bytes, event_id: str, timeout: float = TIMEOUT) -> bytes:
-        """Post JSON, and return the body of a 2xx, or what it begins with if it is longer than is allowed.
+        """Post JSON, and return the body of a 2xx response, or its beginning if it is longer than is allowed.
 
         Args:
-            payload: what :func:`tus.hooks.tusd.encode` made.
-            event_id: stays the same when this is done again.
-            timeout: seconds for all of it.
+            payload: from :func:`tus.hooks.tusd.encode`.
+            event_id: the same for every attempt.
+            timeout: seconds for the whole exchange.
 
         Raises:
-            WebhookError: there is no such answer.
+            WebhookError: the endpoint did not respond, or not with a 2xx.
         """
         now = int(time.time())
-        headers = {"User-Agent": f"tus/{__version__}"} | self._forwarded(payload)
+        headers = {"User-Agent": f"tus/{__version__}"} | self._forwarded_headers(payload)
         headers |= {"Content-Type": "application/json", "Webhook-Id": event_id, "Webhook-Timestamp": str(now)}
         if self._key is not None:
             headers["Webhook-Signature"] = f"v1,{signature(self._key, event_id, now, payload)}"
@@ -181,26 +183,26 @@ class Webhook:
         try:
             with closing(connection):
                 connection.connect()
-                with _limited(connection.sock, began + timeout):
+                with _shut_at(connection.sock, began + timeout):
                     connection.request("POST", target, payload, headers)
-                    with connection.getresponse() as answer:
-                        body = answer.read(LONGEST_REPLY + 1)
-            if time.monotonic() - began >= timeout:  # to a body without a length, shutting is its end
+                    with connection.getresponse() as response:
+                        body = response.read(LONGEST_REPLY + 1)
+            if time.monotonic() - began >= timeout:  # a body without a length ends where the socket was shut
                 raise TimeoutError
         except (OSError, http.client.HTTPException) as error:
             if time.monotonic() - began >= timeout:
-                raise WebhookError(f"the endpoint has not answered in {timeout:g} seconds") from None
+                raise WebhookError(f"the endpoint did not respond within {timeout:g} seconds") from None
             raise WebhookError(f"the endpoint cannot be reached: {error or type(error).__name__}") from None
-        if not 200 <= answer.status < 300:
-            may_pass = answer.status >= 500 or answer.status in (408, 425, 429)
-            raise WebhookError(f"the endpoint answered {answer.status}; a 2xx was expected", may_pass)
-        announced = answer.getheader("Content-Length", "")
+        if not 200 <= response.status < 300:
+            may_pass = response.status >= 500 or response.status in (408, 425, 429)
+            raise WebhookError(f"the endpoint responded with {response.status}; a 2xx was expected", may_pass)
+        announced = response.getheader("Content-Length", "")
         if announced.isdecimal() and len(body) < min(int(announced[:19]), LONGEST_REPLY):
-            raise WebhookError("the endpoint's answer was cut off")
+            raise WebhookError("the endpoint's response was cut off")
         return body
 
-    def _forwarded(self, payload: bytes) -> dict[str, str]:
-        """The client's header fields that are wanted, from the JSON, because an event may be posted much later."""
+    def _forwarded_headers(self, payload: bytes) -> dict[str, str]:
+        """Return the client's header fields to forward, from the JSON, because an event may be posted much later."""
         if not self._forward_headers:
             return {}
         found = json.loads(payload)["Event"]["HTTPRequest"]["Header"]
@@ -209,11 +211,11 @@ class Webhook:
 
 
 @contextmanager
-def _limited(sock: socket.socket, end: float) -> Iterator[None]:
-    """Shut a connection if the block is not left by then.
+def _shut_at(sock: socket.socket, end: float) -> Iterator[None]:
+    """Shut a connection at the given monotonic time if the block has not ended by then.
 
-    The time-out of a socket is for each of its operations: an endpoint that trickles would never be cut off. It is
-    the socket that is shut, because an ``HTTPConnection`` lets go of it where the endpoint wants to close it.
+    The timeout of a socket is per operation: an endpoint that sends a byte now and then would never be cut off. The
+    socket itself is shut, because an ``HTTPConnection`` drops its reference when the endpoint wants to close it.
     """
     watch = threading.Timer(end - time.monotonic(), _shut, [sock])
     watch.daemon = True
@@ -233,10 +235,10 @@ def _shut(sock: socket.socket) -> None:
 
 
 def signing_key(secret: str) -> bytes:
-    """The bytes of a secret: those after ``whsec_``, in Base64, or the text itself.
+    """Return the bytes of a secret: the Base64 after ``whsec_``, decoded, or the text itself.
 
     Raises:
-        OptionError: what follows ``whsec_`` is no Base64, or there is nothing that would be secret.
+        OptionError: the text after ``whsec_`` is not Base64, or the secret is empty.
     """
     try:
         is_encoded = secret.startswith("whsec_")
@@ -249,7 +251,7 @@ def signing_key(secret: str) -> bytes:
 
 
 def signature(key: bytes, event_id: str, timestamp: int, body: bytes) -> str:
-    """HMAC-SHA256 of the id, the time and the body, in Base64."""
+    """Return the HMAC-SHA256 of the id, the time and the body, in Base64."""
     signed = f"{event_id}.{timestamp}.".encode() + body
     return base64.b64encode(hmac.new(key, signed, hashlib.sha256).digest()).decode()
 
@@ -257,14 +259,14 @@ def signature(key: bytes, event_id: str, timestamp: int, body: bytes) -> str:
 def verify(
     secret: str, headers: Mapping[str, str], body: bytes, now: float | None = None, tolerance: float = 300
 ) -> bool:
-    """Whether a request to an endpoint comes from whoever knows the secret, and is not an old one sent again.
+    """Return whether a request to an endpoint was signed with the secret, and is not a replay of an old one.
 
     Args:
         secret: as in the option ``webhook_secret``.
-        headers: of the request; ``get("Webhook-Id")`` has to work.
-        body: as it was received.
-        now: seconds since 1970; by default what the clock says.
-        tolerance: seconds that the request's time may differ from that.
+        headers: of the request; ``get("Webhook-Id")`` must work.
+        body: as received.
+        now: seconds since 1970; by default the current time.
+        tolerance: seconds that the request's time may differ from ``now``.
     """
     event_id, timestamp = headers.get("Webhook-Id"), headers.get("Webhook-Timestamp")
     signatures = headers.get("Webhook-Signature")

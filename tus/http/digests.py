@@ -7,7 +7,7 @@ from typing import Final
 
 from tus.http import structured
 
-#: The names that RFC 9530 has for algorithms of :mod:`tus.checksums`; those that it calls insecure are left out.
+#: RFC 9530's names of the algorithms of :mod:`tus.checksums`, except those that it calls insecure.
 NAMES: Final = {"sha-256": "sha256", "sha-512": "sha512"}
 
 
@@ -21,15 +21,14 @@ Digests = tuple[tuple[str, bytes], ...]
 
 
 def parse_digest(field: str | None) -> Digests:
-    """The digests of a ``Repr-Digest`` or ``Content-Digest`` field, by the algorithms that are known here.
+    """Return the digests in a ``Repr-Digest`` or ``Content-Digest`` field whose algorithms are known here.
 
-    Others are left out; a field that is malformed has none (RFC 9530 section 2). What is too short for a digest stays,
-    and is that of no file.
+    A malformed field has none (RFC 9530 section 2). A value of the wrong length is kept, and matches no file.
     """
     members = structured.parse_bytes(field)
     return tuple((NAMES[name], digest) for name, digest in members.items() if name in NAMES)
 
 
 def format_digest(digests: Iterable[tuple[str, bytes]]) -> str:
-    """The field for digests by algorithm."""
+    """Return the field for digests by algorithm."""
     return structured.format_dictionary({_NAMES_OF[algorithm]: digest for algorithm, digest in digests})

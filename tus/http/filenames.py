@@ -13,15 +13,16 @@ _DEVICES = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?", re.IGNORECA
 
 
 def safe_filename(name: str, default: str) -> str:
-    """The last segment of ``name`` without anything that a file system gives a meaning to.
+    """Return the last segment of ``name`` without anything that has a meaning to a file system.
 
-    Separators of any system cut the name; control, format and unassigned characters, line separators, and what Windows
-    refuses are dropped; so are dots and blanks at either end, and dashes and tildes in front, so the result is never
-    hidden, never ``..``, and never an option of a command. In a shell it is to be quoted all the same.
+    The separators of every system split the name. These characters are dropped: control, format and unassigned
+    characters, line separators, those that Windows rejects, dots and blanks at either end, and dashes and tildes in
+    front. So the result is never hidden, never ``..``, and never an option of a command. It must still be quoted in a
+    shell.
 
     Args:
         name: as the client sent it.
-        default: what to use where nothing is left.
+        default: the name to use if nothing is left.
 
     Returns:
         A name of 1 to 200 bytes in UTF-8, in Unicode's normal form C.
@@ -35,9 +36,9 @@ def safe_filename(name: str, default: str) -> str:
     if not stem or len(extension.encode()) > 20:
         stem, dot, extension = name, "", ""
     room = MAX_BYTES - len((dot + extension).encode())
-    name = _truncated(stem, room) + dot + extension
+    name = _truncate(stem, room) + dot + extension
     return name or default
 
 
-def _truncated(text: str, size: int) -> str:
+def _truncate(text: str, size: int) -> str:
     return text.encode()[:size].decode(errors="ignore").rstrip(". ")

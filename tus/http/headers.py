@@ -1,4 +1,4 @@
-"""Parse and format header fields. Pure: strings in, values out, :class:`~tus.errors.BadRequest` otherwise."""
+"""Parsers and formatters of header fields. Pure: strings in, values out, :class:`~tus.errors.BadRequest` otherwise."""
 
 from __future__ import annotations
 
@@ -20,9 +20,12 @@ _ALGORITHM = re.compile(r"[a-z0-9][a-z0-9_-]*")
 
 
 def parse_integer(name: str, value: str) -> int:
-    """A non-negative decimal integer: digits only, at most 2**63 - 1.
+    """Parse a non-negative decimal integer: digits only, at most 2**63 - 1.
 
-    Servers join a repeated field with a comma, so contradicting values fail here as well.
+    Servers join a repeated field with a comma, so contradictory values fail here as well.
+
+    Raises:
+        BadRequest: the value is anything else.
     """
     if not _DIGITS.fullmatch(value) or (number := int(value)) > MAX_INTEGER:
         raise BadRequest(f"{name} must be one whole number of digits only, at most {MAX_INTEGER}.")
@@ -30,79 +33,90 @@ def parse_integer(name: str, value: str) -> int:
 
 
 def parse_metadata(value: str) -> dict[str, bytes]:
-    """``Upload-Metadata`` (tus 1.0.0, Creation): ``key base64, key base64``; the field may be empty.
+    """Parse ``Upload-Metadata`` (tus 1.0.0, Creation): ``key base64, key base64``; the field may be empty.
 
     Args:
         value: the field as received, one character for each byte.
 
     Returns:
         The decoded values by key, in the order received.
+
+    Raises:
+        BadRequest: the field has another form.
     """
     metadata: dict[str, bytes] = {}
     if _CONTROL.search(value):
-        raise BadRequest("Upload-Metadata has a control character.")
+        raise BadRequest("Upload-Metadata must not contain control characters.")
     if not value.strip(" \t"):
         return metadata
     for pair in value.split(","):
         key, _, encoded = pair.strip(" \t").partition(" ")
         if not key:
-            raise BadRequest("Upload-Metadata has a pair without a key.")
+            raise BadRequest("Upload-Metadata must have a key in each pair.")
         if key in metadata:
-            raise BadRequest("Upload-Metadata has the same key twice.")
+            raise BadRequest("Upload-Metadata must not repeat a key.")
         try:
             metadata[key] = a2b_base64(encoded.encode("ascii"), strict_mode=True)
         except (Base64Error, UnicodeEncodeError):
-            raise BadRequest("Upload-Metadata has a value that is not Base64 with padding.") from None
+            raise BadRequest("Upload-Metadata must have values in Base64 with padding.") from None
     return metadata
 
 
 def parse_checksum(value: str, sizes: Mapping[str, int]) -> tuple[str, bytes]:
-    """``Upload-Checksum`` (tus 1.0.0, Checksum): an algorithm, a space, the Base64 of the raw digest.
+    """Parse ``Upload-Checksum`` (tus 1.0.0, Checksum): an algorithm, a space, the Base64 of the raw digest.
 
     Args:
         value: the field as received.
-        sizes: the algorithms that are supported, with the length of their digests in bytes.
+        sizes: the supported algorithms, with the length of their digests in bytes.
 
     Returns:
         The algorithm and the digest.
+
+    Raises:
+        BadRequest: the field has another form, or the algorithm is unknown.
     """
     algorithm, _, encoded = value.partition(" ")
     if not _ALGORITHM.fullmatch(algorithm):
         raise BadRequest("Upload-Checksum must be an algorithm in lower case, a space, and the digest in Base64.")
     if algorithm not in sizes:
-        raise BadRequest(f"Upload-Checksum names an unknown algorithm; known are {', '.join(sizes)}.")
+        raise BadRequest(f"Upload-Checksum must use a known algorithm: {', '.join(sizes)}.")
     try:
         digest = a2b_base64(encoded.encode("ascii"), strict_mode=True)
     except (Base64Error, UnicodeEncodeError):
         digest = b""
     if len(digest) != sizes[algorithm]:
-        raise BadRequest(f"Upload-Checksum must carry the {sizes[algorithm]} bytes of a {algorithm} digest in Base64.")
+        raise BadRequest(f"Upload-Checksum must have the {sizes[algorithm]} bytes of a {algorithm} digest in Base64.")
     return algorithm, digest
 
 
 def format_metadata(metadata: Mapping[str, str | bytes]) -> str:
-    """An ``Upload-Metadata`` field, from values as text or bytes.
+    """Return an ``Upload-Metadata`` field, from values as text or bytes.
 
     Raises:
-        ValueError: a key is empty, or has a character that the field has no room for.
+        ValueError: a key is empty, or contains a character that the field does not allow.
     """
     pairs = []
     for key, value in metadata.items():
         if not key or not key.isascii() or not key.isprintable() or " " in key or "," in key:
-            raise ValueError(f"{key!r} cannot be a key of Upload-Metadata")
+            raise ValueError(
+                f"a key of Upload-Metadata must be printable ASCII without spaces and commas; it is {key!r}"
+            )
         encoded = b64encode(value.encode() if isinstance(value, str) else value).decode()
         pairs.append(f"{key} {encoded}" if encoded else key)
     return ",".join(pairs)
 
 
 def parse_concat(value: str) -> tuple[str, ...] | None:
-    """``Upload-Concat`` (tus 1.0.0, Concatenation): ``partial``, or ``final;`` and URLs separated by spaces.
+    """Parse ``Upload-Concat`` (tus 1.0.0, Concatenation): ``partial``, or ``final;`` and URLs separated by spaces.
 
     Returns:
         None for a partial upload, the URLs of the parts for a final one.
+
+    Raises:
+        BadRequest: the field has another form.
     """
     if _CONTROL.search(value):
-        raise BadRequest("Upload-Concat has a control character.")
+        raise BadRequest("Upload-Concat must not contain control characters.")
     if value == "partial":
         return None
     keyword, semicolon, rest = value.partition(";")
@@ -113,12 +127,12 @@ def parse_concat(value: str) -> tuple[str, ...] | None:
 
 
 def media_type(value: str) -> str:
-    """A Content-Type in lower case, without its parameters."""
+    """Return a Content-Type in lower case, without its parameters."""
     return value.partition(";")[0].strip().lower()
 
 
 def http_date(timestamp: float) -> str:
-    """A point in time, in seconds since 1970, as an IMF-fixdate (RFC 9110 section 5.6.7)."""
+    """Return a time, given in seconds since 1970, as an IMF-fixdate (RFC 9110 section 5.6.7)."""
     return _formatted(int(timestamp))
 
 

@@ -1,6 +1,6 @@
 """Structured header fields (RFC 9651), as far as the protocols need them. Pure: strings in, values out.
 
-What is not of the type that is wanted counts as absent, which is what the protocols ask for.
+A value of an unexpected type counts as absent, as the protocols require.
 """
 
 from __future__ import annotations
@@ -21,25 +21,25 @@ def _parse(value: str | None, kind: str) -> Any:
 
 
 def parse_boolean(value: str | None) -> bool | None:
-    """An Item whose value is a Boolean; its parameters do not matter."""
+    """Parse an Item whose value is a Boolean; its parameters are ignored."""
     item = _parse(value, "item")
     return item[0] if item is not None and isinstance(item[0], bool) else None
 
 
 def parse_count(value: str | None) -> int | None:
-    """An Item whose value is an Integer that is not negative; its parameters do not matter."""
+    """Parse an Item whose value is an Integer that is not negative; its parameters are ignored."""
     item = _parse(value, "item")
     return item[0] if item is not None and _is_count(item[0]) else None
 
 
 def parse_bytes(value: str | None) -> dict[str, bytes]:
-    """A Dictionary; those of its members whose value is a Byte Sequence."""
+    """Parse a Dictionary, and return the members whose value is a Byte Sequence."""
     members = _parse(value, "dictionary") or {}
     return {key: member[0] for key, member in members.items() if isinstance(member[0], bytes)}
 
 
 def parse_counts(value: str | None) -> dict[str, int]:
-    """A Dictionary; those of its members whose value is an Integer that is not negative."""
+    """Parse a Dictionary, and return the members whose value is an Integer that is not negative."""
     members = _parse(value, "dictionary") or {}
     return {key: member[0] for key, member in members.items() if _is_count(member[0])}
 
@@ -49,10 +49,10 @@ def _is_count(value: object) -> bool:
 
 
 def format_boolean(value: bool) -> str:
-    """An Item."""
+    """Return a Boolean as an Item."""
     return "?1" if value else "?0"
 
 
 def format_dictionary(members: Mapping[str, int | bytes]) -> str:
-    """A Dictionary."""
+    """Return a Dictionary, or an empty text if it has no members."""
     return http_sf.ser(dict(members)) if members else ""

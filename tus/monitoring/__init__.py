@@ -1,1 +1,1 @@
-"""Logging and metrics: they listen to events."""
+"""Logging and metrics, as listeners to events."""

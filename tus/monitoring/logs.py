@@ -1,7 +1,7 @@
-"""Logging by the standard library: one line a request at debug, one line an upload's life at info.
+"""Logging by the standard library: one line for each request at DEBUG, one line for each upload that ends at INFO.
 
-The facts are in the record's attributes too (``extra``), for whoever writes them as JSON. An upload's id is what lets a
-client go on with it, so only its first eight digits are logged; nothing is that a client named or sent.
+The same facts are attributes of the log record (``extra``), for formatters that write JSON. Knowing an upload's id is
+enough to continue it, so only its first eight digits are logged. Names and values from clients are not logged.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ uploads = logging.getLogger("tus.uploads")
 
 
 def log_events(event: Event) -> None:
-    """Log an event, if it is one that is logged."""
+    """Log an event if it is the end of a request or of an upload."""
     match event:
         case Answered() if requests.isEnabledFor(logging.DEBUG):
             _write_request(event)

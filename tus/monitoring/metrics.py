@@ -1,8 +1,7 @@
-"""Metrics in Prometheus' form, under tusd's names where it has one, so that its dashboards show this server too.
+"""Metrics for Prometheus, with tusd's names where tusd has the metric, so that its dashboards show this server too.
 
-They are right with several worker processes where ``PROMETHEUS_MULTIPROC_DIR`` names a directory that is empty when
-the server starts; ``tus serve --metrics`` sees to that. What only a look at every upload can tell is as old as the last
-sweep.
+With several worker processes, ``PROMETHEUS_MULTIPROC_DIR`` must name a directory that is empty when the server starts;
+``tus serve --metrics`` sets it. Metrics that need a look at every upload are as old as the last sweep.
 """
 
 from __future__ import annotations
@@ -31,35 +30,35 @@ registry = CollectorRegistry()
 
 
 def _like_tusd(name: str, text: str) -> Gauge:
-    """A counter that has no ``_total`` at the end of its name, which a ``Counter`` of this library would give it."""
+    """Return a counter whose name does not end in ``_total``, which a ``Counter`` of this library would append."""
     return Gauge(name, text, multiprocess_mode="sum", registry=registry)
 
 
-_requests = Counter("tusd_requests", "Requests, by method.", ["method"], registry=registry)
-_errors = Counter("tusd_errors", "Answers of 400 and more.", ["status", "code"], registry=registry)
-_bytes = _like_tusd("tusd_bytes_received", "Bytes of uploads that were received.")
-_created = _like_tusd("tusd_uploads_created", "Uploads that were created.")
+_requests = Counter("tusd_requests", "Requests by method.", ["method"], registry=registry)
+_errors = Counter("tusd_errors", "Responses with a status of 400 or more.", ["status", "code"], registry=registry)
+_bytes = _like_tusd("tusd_bytes_received", "Bytes received for uploads.")
+_created = _like_tusd("tusd_uploads_created", "Uploads created.")
 _finished = _like_tusd("tusd_uploads_finished", "Uploads whose last byte was stored.")
-_terminated = _like_tusd("tusd_uploads_terminated", "Uploads that were deleted by their clients.")
-_open = Gauge("tusd_connections_open", "Requests at work.", multiprocess_mode="livesum", registry=registry)
+_terminated = _like_tusd("tusd_uploads_terminated", "Uploads terminated by their clients.")
+_open = Gauge("tusd_connections_open", "Requests in progress.", multiprocess_mode="livesum", registry=registry)
 
-_resumes = Counter("tus_resumes", "Times that a client asked where to go on with an upload.", registry=registry)
-_cuts = Counter("tus_cut_requests", "Requests whose connection ended early.", registry=registry)
-_kept = Counter("tus_cut_requests_kept_bytes", "Bytes kept from such requests.", registry=registry)
-_takeovers = Counter("tus_takeovers", "Appends begun while an earlier one had not ended.", registry=registry)
-_fenced = Counter("tus_sessions_fenced", "Appends that were ended by a newer one.", registry=registry)
+_resumes = Counter("tus_resumes", "Requests in which a client asked for the offset to resume from.", registry=registry)
+_cuts = Counter("tus_cut_requests", "Requests whose connection broke.", registry=registry)
+_kept = Counter("tus_cut_requests_kept_bytes", "Bytes kept from requests whose connection broke.", registry=registry)
+_takeovers = Counter("tus_takeovers", "Appends that began before an earlier append had ended.", registry=registry)
+_fenced = Counter("tus_sessions_fenced", "Appends that stopped because a newer one had begun.", registry=registry)
 _attempts = Counter(
-    "tus_handover_attempts", "Times that the application was offered a file.", ["outcome"], registry=registry
+    "tus_handover_attempts", "Attempts to hand a file over, by outcome.", ["outcome"], registry=registry
 )
 _handover = Histogram(
-    "tus_handover_seconds", "How long the application took for a file.", buckets=_SLOW, registry=registry
+    "tus_handover_seconds", "Duration of the attempts to hand a file over.", buckets=_SLOW, registry=registry
 )
-_expired = Counter("tus_uploads_expired", "Uploads that were removed because they had expired.", registry=registry)
-_syncs = Histogram("tus_fsync_seconds", "How long forcing data to the disk took.", buckets=_QUICK, registry=registry)
+_expired = Counter("tus_uploads_expired", "Expired uploads that were removed.", registry=registry)
+_syncs = Histogram("tus_fsync_seconds", "Duration of forcing data to the disk.", buckets=_QUICK, registry=registry)
 
 
 def count(event: Event) -> None:
-    """Take an event down."""
+    """Count an event."""
     match event:
         case Begun(method):
             _requests.labels(method if method in _METHODS else "other").inc()
@@ -98,40 +97,44 @@ def _is_on_its_way(upload: Upload | None) -> bool:
 
 
 def expose(store: Store) -> bytes:
-    """All metrics of this server, of all its processes, as text."""
+    """Return all metrics of this server, of all its processes, as text."""
     collected = registry
     if os.environ.get("PROMETHEUS_MULTIPROC_DIR"):
         collected = CollectorRegistry()
         MultiProcessCollector(collected)  # type: ignore[no-untyped-call]
-    found = CollectorRegistry()
-    found.register(_Found(store))
-    return generate_latest(collected) + generate_latest(found)
+    counted = CollectorRegistry()
+    counted.register(_SweepCollector(store))
+    return generate_latest(collected) + generate_latest(counted)
 
 
-class _Found(Collector):
-    """What the last sweep has found, which is the same whichever process is asked."""
+class _SweepCollector(Collector):
+    """The numbers of the last sweep, which are the same in every process."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
-        found = self._store.statistics() if isinstance(self._store, Counts) else None
-        if found is None:
+        counts = self._store.statistics() if isinstance(self._store, Counts) else None
+        if counts is None:
             return
-        age = 0.0 if found.pending_since is None else max(time.time() - found.pending_since, 0.0)
+        age = 0.0 if counts.pending_since is None else max(time.time() - counts.pending_since, 0.0)
         for name, text, value in (
-            ("tus_unfinished_uploads", "Uploads that wait for bytes.", found.unfinished),
-            ("tus_unfinished_bytes", "Bytes that have come of them.", found.unfinished_bytes),
-            ("tus_reserved_bytes", "Room on the disk that is held for the rest of them.", found.reserved_bytes),
-            ("tus_handover_pending", "Files that the application has not accepted yet.", found.pending),
-            ("tus_handover_oldest_pending_seconds", "How long the oldest of them has been waiting.", age),
-            ("tus_handover_aside", "Those of them that were put aside after too many attempts.", found.aside),
+            ("tus_unfinished_uploads", "Uploads that wait for bytes.", counts.unfinished),
+            ("tus_unfinished_bytes", "Bytes received for them.", counts.unfinished_bytes),
+            ("tus_reserved_bytes", "Disk space reserved for the rest of them.", counts.reserved_bytes),
+            ("tus_handover_pending", "Complete files that the application has not accepted.", counts.pending),
+            ("tus_handover_oldest_pending_seconds", "Age of the oldest of them.", age),
+            ("tus_handover_aside", "Pending files that were set aside after too many attempts.", counts.aside),
             (
                 "tus_rejected_uploads",
                 "Files that the application has rejected and that are still kept.",
-                found.rejected,
+                counts.rejected,
             ),
-            ("tus_last_sweep_timestamp_seconds", "When these were counted.", found.swept_at),
+            (
+                "tus_last_sweep_timestamp_seconds",
+                "Time when pending and unfinished uploads were last counted.",
+                counts.swept_at,
+            ),
         ):
             yield GaugeMetricFamily(name, text, value=value)
 

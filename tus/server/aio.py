@@ -285,7 +285,7 @@ class _Pouring:
         """Keep what has come, where there will be nobody to tell."""
         if self._has_ended:
             return
-        self.add(self.body.rest())
+        self.add(self.body.take_now())
         self.body.give_up()
         try:
             self.end()

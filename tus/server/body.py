@@ -1,9 +1,9 @@
-"""The body of a request: read within its bounds, on the fastest path that the server allows, and cut or not.
+"""The body of a request: read within its length, on the fastest path that the server allows, whole or cut.
 
-Law of this room: what arrived before a cut is given out before the cut is told. Servers show a cut as a short read or
-as an exception of any kind (OSError, but ValueError under cheroot), and all of them block in ``read(n)`` until n bytes
-or the end have come. So a block is small enough that a reset or a death costs little, and grows only while the bytes
-come fast.
+Law of this room: the bytes before a cut are yielded before the cut is reported. Servers show a cut as a short read or
+as an exception of any kind (OSError, but ValueError under cheroot). All of them block in ``read(n)`` until n bytes or
+the end have arrived. So a block is small enough that a reset or a crash costs little, and grows only while the bytes
+arrive fast.
 """
 
 from __future__ import annotations
@@ -20,21 +20,21 @@ log = logging.getLogger(__name__)
 
 SMALLEST = 64 * 1024
 _WARM_UP = 16  # blocks of the smallest size before the first larger one
-_QUICK = 0.005  # seconds; a block that came faster lets the next one be twice as large
+_QUICK = 0.005  # seconds; after a faster block the next one is twice as large
 
 
 class Body:
     """A body that is read once, block by block.
 
     Args:
-        stream: where the bytes come from; ``read`` may block.
-        length: the bytes announced, or None where the stream ends by itself.
+        stream: the source of the bytes; ``read`` may block.
+        length: the bytes announced, or None if the stream has an end of its own.
         patience: how long a client may be silent, or slow.
 
     Attributes:
-        is_wanted: asked now and then while nothing comes, where the socket is known; False ends the body as a cut.
-        received: bytes given out so far.
-        cut: whether the connection ended early. Meaningful once :meth:`blocks` is exhausted.
+        is_wanted: called repeatedly while no byte arrives, if the socket is known; False ends the body as a cut.
+        received: bytes yielded so far.
+        cut: whether the client disconnected before the end. Valid once :meth:`blocks` is exhausted.
     """
 
     def __init__(self, stream: Readable, length: int | None, patience: Patience | None = None) -> None:
@@ -46,7 +46,7 @@ class Body:
         self.cut = False
 
     def blocks(self) -> Iterator[Block]:
-        """The blocks of the body, none of them empty. A block is good until the next one is asked for."""
+        """Return the blocks of the body, none of them empty. A block is valid until the next one is requested."""
         direct = GunicornInput.of(self._stream, self._length)
         if direct is None:
             return self._read()
@@ -76,7 +76,7 @@ class Body:
             self.received += len(block)
             yield block
             if not pace.keeps_up(self.received) and self.received != self._length:
-                log.debug("the body was too slow, and given up after %d bytes", self.received)
+                log.debug("the body was too slow, and was abandoned after %d bytes", self.received)
                 self.cut = True
                 return
 

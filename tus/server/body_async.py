@@ -1,8 +1,8 @@
-"""The request's body on an event loop: read as it comes, and held until somebody takes it; never more than a little.
+"""The request's body on an event loop: read as it arrives, and held in a small buffer until the writer takes it.
 
-Law of this room: what arrived before a cut is given out before the cut is told, also where the reading was cancelled.
-Where it takes long to write what was taken, reading goes on meanwhile. Once :data:`BATCH` is held it waits, so that the
-server stops to read from the connection, and the client to send.
+Law of this room: the bytes before a cut are returned before the cut is reported, also if the reading was cancelled.
+While a long write is running, reading continues. Once :data:`BATCH` is held it waits, so that the server stops reading
+from the connection, and the client stops sending.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ import anyio
 
 log = logging.getLogger(__name__)
 
-BATCH = 4 * 1024 * 1024  # bytes; a message may come on top of them. Each costs a way to a thread and back
-QUICK = 0.02  # seconds that reading waits for a write; where disks are fast, two threads only get into each other's way
-LINGER = 0.05  # seconds that less than a batch may be held, for more to come
+BATCH = 4 * 1024 * 1024  # bytes, plus one message; each batch costs a switch to a thread and back
+QUICK = 0.02  # seconds that reading waits for a write; with fast disks, two threads only disturb each other
+LINGER = 0.05  # seconds that less than a batch may be held, to wait for more
 
-# glibc has the system map new pages for each block that is larger than any which was freed so far (mallopt(3),
-# M_MMAP_THRESHOLD), and for a server's messages that costs more than to write them. This block is larger than they are.
+# glibc maps new pages for each block that is larger than any block freed so far (mallopt(3), M_MMAP_THRESHOLD). For a
+# server's messages that costs more than writing them. This block is larger than any message.
 bytes(2 * BATCH)
 
 
@@ -28,13 +28,13 @@ class AsyncBody:
     """A body that is read once.
 
     Args:
-        receive: the next bytes, perhaps none; None after the last. What it raises is a cut.
-        length: the bytes announced, or None where only reading tells.
+        receive: returns the next bytes, possibly none; None after the last. An exception is a cut.
+        length: the bytes announced, or None if the length is not known.
 
     Attributes:
-        received: bytes that have come so far.
-        cut: whether the connection ended early. Meaningful once it is over.
-        is_over: whether all that comes was taken.
+        received: bytes received so far.
+        cut: whether the client disconnected before the end. Valid once ``is_over``.
+        is_over: whether all bytes were taken.
     """
 
     def __init__(self, receive: Callable[[], Awaitable[bytes | None]], length: int | None) -> None:
@@ -42,10 +42,10 @@ class AsyncBody:
         self._length = length
         self._blocks: list[bytes] = []
         self._size = 0
-        self._is_held = False  # whether what was taken is not yet dealt with
+        self._is_held = False  # whether the last bytes taken are still being written
         self._is_read = length == 0
-        self._taken: anyio.Event | None = None  # where reading waits until somebody has taken something
-        self._came: anyio.Event | None = None  # where somebody waits for ``_wanted`` bytes
+        self._taken: anyio.Event | None = None  # set when the writer takes bytes, while reading waits
+        self._came: anyio.Event | None = None  # set when ``_wanted`` bytes are there, while the writer waits
         self._wanted = 0
         self.received = 0
         self.cut = False
@@ -55,16 +55,16 @@ class AsyncBody:
         return self._is_read and not self._size
 
     async def read(self) -> None:
-        """Read to the end. Runs beside :meth:`take`."""
+        """Read to the end. Runs concurrently with :meth:`take`."""
         try:
             while not self._is_read:
                 while self._is_held or self._size >= BATCH:
-                    await self._changed()
+                    await self._wait_for_writer()
                 block = await self._receive()
                 if block is None:
                     break
                 if not block:
-                    continue  # the end of a body that was announced without a length comes like this
+                    continue  # a body without a length ends with an empty message
                 self._blocks.append(block)
                 self._size += len(block)
                 self.received += len(block)
@@ -81,16 +81,16 @@ class AsyncBody:
             self._came.set()
 
     async def take(self, seconds: float) -> list[bytes]:
-        """What has come; nothing where it is over, or where nothing has come for so many seconds."""
+        """Return the bytes that have arrived; none if the body is over, or if none arrives within so many seconds."""
         self._hold(False)
         if not self._size:
-            await self._until(1, seconds)
+            await self._wait_for_bytes(1, seconds)
         if self._size and self._size < BATCH:
-            await self._until(BATCH, LINGER)
-        return self.rest()
+            await self._wait_for_bytes(BATCH, LINGER)
+        return self.take_now()
 
-    def rest(self) -> list[bytes]:
-        """What has come, without waiting."""
+    def take_now(self) -> list[bytes]:
+        """Return the bytes that have arrived, without waiting."""
         blocks, self._blocks, self._size = self._blocks, [], 0
         self._hold(True)
         return blocks
@@ -101,13 +101,13 @@ class AsyncBody:
             self._taken.set()
 
     def give_up(self) -> None:
-        """Let it end here, as a cut."""
-        log.debug("the body was given up after %d bytes", self.received)
+        """End the body here, as a cut."""
+        log.debug("the body was abandoned after %d bytes", self.received)
         self._is_read = True
         self.cut = True
 
-    async def _changed(self) -> None:
-        """Wait until somebody takes something, or comes back for more; for the latter not long."""
+    async def _wait_for_writer(self) -> None:
+        """Wait until the writer takes bytes; while it is writing, wait at most :data:`QUICK` seconds."""
         self._taken = anyio.Event()
         with anyio.move_on_after(QUICK if self._is_held else math.inf) as scope:
             await self._taken.wait()
@@ -115,7 +115,7 @@ class AsyncBody:
         if scope.cancelled_caught:
             self._is_held = False
 
-    async def _until(self, size: int, seconds: float) -> None:
+    async def _wait_for_bytes(self, size: int, seconds: float) -> None:
         if self._is_read:
             return
         self._wanted = size

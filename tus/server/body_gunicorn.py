@@ -1,8 +1,8 @@
-"""gunicorn's ``wsgi.input``, taken apart: blocks as they come, where its ``read`` would wait for full ones.
+"""The socket behind gunicorn's ``wsgi.input``: blocks as they arrive, while its ``read`` waits for full blocks.
 
-What has come before a reset or a death is there to be kept, then; a body of known length is received straight into one
-buffer, which saves two copies of every byte; and a silent client does not hold its thread for ever. It rests on names
-that gunicorn does not promise, so each of them is looked for, and anything unfamiliar is read like any other stream.
+So the bytes before a reset or a crash are kept. A body of known length is received directly into one buffer, which
+saves two copies of every byte. A silent client does not occupy its thread for ever. This relies on private names of
+gunicorn, so each of them is checked, and an unfamiliar stream is read like any other.
 """
 
 from __future__ import annotations
@@ -20,17 +20,14 @@ from tus.server.pace import Patience
 log = logging.getLogger(__name__)
 
 LARGEST = 1024 * 1024
-LOOK = 0.5  # seconds without a byte between two looks at whether there is a reason to wait on
+LOOK = 0.5  # seconds without a byte between two checks whether to continue waiting
 Wanted = Callable[[], bool]
 
 _interrupted = False
 
 
 def interrupt_all() -> None:
-    """Let every body of this process end as if its connection had been cut, so that what has come is kept.
-
-    For a server that is told to stop.
-    """
+    """End every body of this process as a cut, so that the bytes received are kept. For a server that stops."""
     global _interrupted
     _interrupted = True
 
@@ -39,7 +36,7 @@ class GunicornInput:
     """A body behind gunicorn.
 
     Attributes:
-        ended: whether the body came to its end.
+        ended: whether the body was received to its end.
     """
 
     def __init__(self, body: Any, unreader: Any, chunked: bool) -> None:
@@ -51,7 +48,7 @@ class GunicornInput:
 
     @classmethod
     def of(cls, stream: Any, length: int | None) -> GunicornInput | None:
-        """The input, if the stream is gunicorn's and nothing of it was read."""
+        """Return the input if the stream is gunicorn's and nothing was read from it, otherwise None."""
         if type(stream).__module__ != "gunicorn.http.body" or not _is_empty(getattr(stream, "buf", None)):
             return None
         reader: Any = getattr(stream, "reader", None)
@@ -66,20 +63,20 @@ class GunicornInput:
         return cls(stream, unreader, length is None) if known and _can_wait(unreader) else None
 
     def blocks(self, is_wanted: Wanted, patience: Patience) -> Iterator[Block]:
-        """The blocks; afterwards ``ended`` tells whether they are all.
+        """Yield the blocks; afterwards ``ended`` is whether the body is whole.
 
         Args:
-            is_wanted: asked while nothing comes; False ends the body.
-            patience: how long nothing, or little, may come.
+            is_wanted: called while no byte arrives; False ends the body.
+            patience: how long the client may be silent, or slow.
         """
-        wait = _Waiting(self._unreader.sock, is_wanted, patience)
-        for block in self._chunks(wait) if self._chunked else self._received(wait):
+        wait = _Wait(self._unreader.sock, is_wanted, patience)
+        for block in self._receive_chunks(wait) if self._chunked else self._receive_length(wait):
             wait.received += len(block)
             yield block
         if not self.ended:
-            self._body.failed = True  # where the next request would begin on this connection is not known
+            self._body.failed = True  # the start of the next request on this connection is not known
 
-    def _chunks(self, wait: _Waiting) -> Iterator[Block]:
+    def _receive_chunks(self, wait: _Wait) -> Iterator[Block]:
         reader, unreader = self._reader, self._unreader
         receive = unreader.chunk
         unreader.chunk = lambda *hint, **hints: receive(*hint, **hints) if wait() else b""
@@ -99,7 +96,7 @@ class GunicornInput:
         finally:
             unreader.chunk = receive
 
-    def _received(self, wait: _Waiting) -> Iterator[Block]:
+    def _receive_length(self, wait: _Wait) -> Iterator[Block]:
         reader, unreader = self._reader, self._unreader
         buffered = unreader.take_buffered()
         if len(buffered) > reader.length:
@@ -115,8 +112,8 @@ class GunicornInput:
                 yield buffer[:count]
         self.ended = not reader.length
 
-    def _fill(self, wait: _Waiting, buffer: memoryview) -> int:
-        """Wait for the first byte, then receive what there is; 0 where the connection ended."""
+    def _fill(self, wait: _Wait, buffer: memoryview) -> int:
+        """Wait for the first byte, then receive the bytes that are there; return 0 if the connection ended."""
         try:
             return int(self._unreader.sock.recv_into(buffer)) if wait() else 0
         except Exception as error:
@@ -124,11 +121,11 @@ class GunicornInput:
             return 0
 
 
-class _Waiting:
-    """Waits for a socket to have something; False where there is no reason to go on.
+class _Wait:
+    """A wait for bytes on a socket; a call returns False if the body must end.
 
     Attributes:
-        received: bytes that have come so far.
+        received: bytes received so far.
     """
 
     def __init__(self, socket: Any, is_wanted: Wanted, patience: Patience) -> None:
@@ -146,7 +143,7 @@ class _Waiting:
                 return True
             silent += LOOK
             if silent >= self._silence > 0 or not self._is_wanted():
-                log.debug("a body was given up after %.1f seconds without a byte", silent)
+                log.debug("a body was abandoned after %.1f seconds without a byte", silent)
                 break
         return False
 
@@ -155,7 +152,7 @@ def _can_wait(unreader: Any) -> bool:
     socket: Any = getattr(unreader, "sock", None)
     return (
         hasattr(socket, "recv_into")
-        and not isinstance(socket, ssl.SSLSocket)  # what it holds decrypted, poll() does not see
+        and not isinstance(socket, ssl.SSLSocket)  # poll() does not see the bytes that it has decrypted
         and socket.gettimeout() is None
     )
 

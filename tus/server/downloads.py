@@ -1,7 +1,7 @@
-"""A finished upload as a response to GET (RFC 9110): conditions, ranges, and a head that is safe to show a browser.
+"""A finished upload as a response to GET (RFC 9110): conditions, ranges, and headers that are safe for browsers.
 
-WebOb's response does what HTTP asks of one representation. Several ranges it does not know, and of one it takes some
-forms otherwise than RFC 9110 has them; so ranges are settled here before it sees them.
+WebOb's response implements conditions and single ranges. It does not support several ranges, and parses some forms of
+one range differently from RFC 9110. So ranges are parsed here, and WebOb gets a canonical one.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from webob import Response as WebobResponse
 from tus.adapters.filebody import FileBody
 from tus.models import Request, Response, Upload
 
-#: Types that a browser may show by itself; none of them can run anything.
+#: Types that a browser may show inline; none of them can contain code.
 HARMLESS = frozenset(
     {"text/plain", "application/ogg"}
     | {f"image/{name}" for name in ("png", "jpeg", "gif", "bmp", "webp", "avif")}
     | {f"audio/{name}" for name in ("wave", "wav", "x-wav", "webm", "ogg", "mpeg", "mp4", "flac", "aac")}
     | {f"video/{name}" for name in ("webm", "ogg", "mp4")}
 )
-MAX_RANGES = 32  # of one request; whoever wants more gets the whole, as RFC 9110 section 14.2 lets us answer
+MAX_RANGES = 32  # of one request; a request for more gets the whole, as RFC 9110 section 14.2 allows
 
 _TYPE = re.compile(r"[a-z0-9!#$&^_.+-]+/[a-z0-9!#$&^_.+-]+")
 _RANGE = re.compile(r"([0-9]*)\s*-\s*([0-9]*)")
@@ -37,13 +37,13 @@ Range = tuple[int, int]
 
 
 def download(request: Request, upload: Upload, file: BinaryIO, modified_at: float) -> Response:
-    """The response to a GET or HEAD.
+    """Return the response to a GET or HEAD.
 
     Args:
-        request: the head.
+        request: the head of the request.
         upload: a complete one.
         file: its data, which the response's body closes.
-        modified_at: when it was stored, in seconds since 1970.
+        modified_at: the time of its last change, in seconds since 1970.
     """
     size = upload.length or 0
     whole = _Whole(file, size)
@@ -65,7 +65,7 @@ def download(request: Request, upload: Upload, file: BinaryIO, modified_at: floa
         if (value := request.headers.get(name)) is not None:
             environ["HTTP_" + name.upper().replace("-", "_")] = value
     if environ.get("HTTP_IF_NONE_MATCH", "").strip() == "*":
-        environ["HTTP_IF_NONE_MATCH"] = f'"{upload.id}"'  # "whatever you have", which WebOb takes for no condition
+        environ["HTTP_IF_NONE_MATCH"] = f'"{upload.id}"'  # WebOb does not evaluate the condition "*"
     asked = WebobRequest(environ)
     if _precondition_failed(asked, answer):
         whole.close()
@@ -73,9 +73,9 @@ def download(request: Request, upload: Upload, file: BinaryIO, modified_at: floa
     ranges = None if request.method == "HEAD" else parse_ranges(request.headers.get("Range"), size)
     if ranges is not None and len(ranges) > 1:
         if answer in asked.if_range:
-            _answer_with_parts(answer, whole, ranges)
+            _set_parts(answer, whole, ranges)
     elif ranges is not None:
-        first, stop = ranges[0] if ranges else (size, size + 1)  # which nothing can satisfy
+        first, stop = ranges[0] if ranges else (size, size + 1)  # not satisfiable, so WebOb responds with 416
         environ["HTTP_RANGE"] = f"bytes={first}-{stop - 1}"
     started: list[tuple[str, list[tuple[str, str]]]] = []
 
@@ -90,14 +90,14 @@ def download(request: Request, upload: Upload, file: BinaryIO, modified_at: floa
 
 
 def content_type(upload: Upload) -> str:
-    """The media type that the client gave the file, if it has the form of one."""
+    """Return the media type in the client's metadata, if it has the form of one."""
     metadata = upload.text_metadata
     claimed = next((metadata[key] for key in _METADATA_KEYS if metadata.get(key)), "").strip().lower()
     return claimed if _TYPE.fullmatch(claimed) else "application/octet-stream"
 
 
 def content_disposition(upload: Upload) -> str:
-    """Whether a browser may show the file, and what it is called (RFC 6266, RFC 8187)."""
+    """Return the field that names the file, and says whether a browser may show it (RFC 6266, RFC 8187)."""
     kind = "inline" if content_type(upload) in HARMLESS else "attachment"
     name = upload.filename
     plain = re.sub(r"[^ -~]|[\"\\%]", "_", name)
@@ -106,10 +106,11 @@ def content_disposition(upload: Upload) -> str:
 
 
 def parse_ranges(field: str | None, size: int) -> list[Range] | None:
-    """The satisfiable ranges of a ``Range`` field (RFC 9110 section 14.2), as first byte and the byte after the last.
+    """Parse the satisfiable ranges of a ``Range`` field (RFC 9110 section 14.2).
 
     Returns:
-        None where the field is to be ignored: it is missing, malformed, of another unit, or asks for too much.
+        Pairs of the first byte and the byte after the last. None if the field must be ignored: it is missing,
+        malformed, of another unit, or asks for too much.
     """
     unit, equals, text = (field or "").partition("=")
     if unit.strip().lower() != "bytes" or not equals:
@@ -141,7 +142,7 @@ def _precondition_failed(asked: WebobRequest, answer: WebobResponse) -> bool:
 
 
 class _Whole(FileBody):
-    """What WebOb can take one range out of."""
+    """A whole file, of which WebOb can get one range."""
 
     def __init__(self, file: BinaryIO, size: int) -> None:
         super().__init__(file, 0, size, reaches_end=True)
@@ -150,8 +151,8 @@ class _Whole(FileBody):
         return FileBody(self.file, start, stop, reaches_end=stop == self.stop)
 
 
-def _answer_with_parts(answer: WebobResponse, whole: _Whole, ranges: list[Range]) -> None:
-    """Several ranges as ``multipart/byteranges`` (RFC 9110 section 14.6)."""
+def _set_parts(answer: WebobResponse, whole: _Whole, ranges: list[Range]) -> None:
+    """Make several ranges the body of a response, as ``multipart/byteranges`` (RFC 9110 section 14.6)."""
     boundary = secrets.token_hex(16)
     parts = [
         (
@@ -169,6 +170,8 @@ def _answer_with_parts(answer: WebobResponse, whole: _Whole, ranges: list[Range]
 
 
 class _Parts:
+    """The body of a ``multipart/byteranges`` response."""
+
     def __init__(self, whole: _Whole, parts: list[tuple[bytes, FileBody]], end: bytes) -> None:
         self._parts = parts
         self._end = end

@@ -1,4 +1,4 @@
-"""How slow a client may be before its connection counts as cut, so that it does not hold a thread for ever."""
+"""The limits on slow clients, whose connections then count as cut, so that they do not occupy a thread for ever."""
 
 from __future__ import annotations
 
@@ -8,23 +8,23 @@ from dataclasses import dataclass
 
 @dataclass(slots=True)
 class Patience:
-    """How long a client may be silent, or slow, before its connection counts as cut.
+    """The time for which a client may be silent, or slow, before its connection counts as cut.
 
     Attributes:
-        silence: seconds without a byte; 0 means for ever.
-        min_rate: bytes a second, over that time; 0 means that any will do.
+        silence: seconds without a byte; 0 means no limit.
+        min_rate: bytes per second, averaged over that time; 0 means no limit.
     """
 
     silence: float = 60.0
     min_rate: int = 0
 
     def pace(self) -> Pace:
-        """Begin to look."""
+        """Start to measure the pace of a body."""
         return Pace(self)
 
 
 class Pace:
-    """Looks at how fast one body comes."""
+    """The pace of one body."""
 
     def __init__(self, patience: Patience) -> None:
         self._rate = patience.min_rate
@@ -33,7 +33,11 @@ class Pace:
         self._from = 0
 
     def keeps_up(self, received: int) -> bool:
-        """Whether the bytes that have come by now are enough."""
+        """Return whether enough bytes have arrived by now.
+
+        Args:
+            received: bytes since the start of the body.
+        """
         if not self._rate or (passed := time.monotonic() - self._since) < self._span:
             return True
         came, self._from, self._since = received - self._from, received, self._since + passed

@@ -302,7 +302,7 @@ class Service:
             raise
         emit(Ended(upload, "terminated"))
         if self.hooks:
-            self.hooks.tell(HookType.POST_TERMINATE, upload, None)
+            self.hooks.notify(HookType.POST_TERMINATE, upload, None)
 
 
 def with_store(values: dict[str, object], store: Store | str | None) -> dict[str, object]:

@@ -1,1 +1,1 @@
-"""Uploads in Zope: a ready view, ``@@tus``, on every folder and on the root. See docs/zope.rst."""
+"""Uploads in Zope: the view ``@@tus`` on every folder and on the root. See docs/zope.rst."""

@@ -1,4 +1,4 @@
-"""What a site provides."""
+"""The interface that a site implements to handle finished uploads."""
 
 from __future__ import annotations
 
@@ -10,21 +10,22 @@ from tus.models import Upload
 
 
 class IUploadReceiver(Interface):  # type: ignore[misc]
-    """Takes finished uploads: an adapter of the folder and the request.
+    """The receiver of finished uploads: an adapter for the folder and the request.
 
     It runs within the request's transaction, and may run again after a conflict.
     """
 
     def receive(upload: Upload, file: BinaryIO) -> str | None:  # noqa: N805 - an interface
-        """Make something of a finished upload.
+        """Handle a finished upload, for example by creating content from it.
 
         Args:
-            upload: its name, its metadata, its length and who created it.
-            file: its data, at its beginning. It is closed afterwards.
+            upload: with its name, metadata, length and principal.
+            file: its data, at position 0. It is closed afterwards.
 
         Returns:
-            The URL of what was made, for the client to hear, or None.
+            The URL of the new content, for the client, or None.
 
         Raises:
-            Exception: it is not accepted. The transaction is aborted, the file kept, and the client hears the error.
+            Exception: the upload is not accepted. The transaction is aborted, the file is kept, and the client gets
+                the error.
         """

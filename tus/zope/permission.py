@@ -1,4 +1,4 @@
-"""Who may upload into a folder."""
+"""The permission to upload into a folder."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from tus.models import Intent, Request, Upload
 
 PERMISSION = "tus: Upload files"
 
-#: Where the view leaves its folder on the request.
+#: The key of the view's folder on the request.
 CONTEXT_KEY = "tus.context"
 
 
 def authorize(request: Request, intent: Intent, upload: Upload) -> str | None:
-    """Let those upload who have the permission in the folder; uploads belong to their users.
+    """Check the user's permission in the folder, and return the user's id as the principal.
 
     Raises:
-        Unauthorized: nobody is logged in.
-        Forbidden: whoever is does not have the permission.
+        Unauthorized: there is no permission, and no user is logged in.
+        Forbidden: the user does not have the permission.
     """
     native: Any = request.native
     manager = getSecurityManager()

@@ -1,4 +1,4 @@
-"""plone.app.content's ``@@fileUpload``, so that the URL of an upload leads to it. See plone.zcml."""
+"""plone.app.content's ``@@fileUpload``, made reachable by the URL of an upload. See plone.zcml."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from tus.models import is_upload_id
 
 @implementer(IPublishTraverse)
 class FileUploadView(file.FileUploadView):  # type: ignore[misc]
-    """The view as it is; only that a view must say itself how it is traversed was not yet so when it was written."""
+    """The view of plone.app.content, declared as traversable, which later versions of Zope require."""
 
     def publishTraverse(self, request: Any, name: str) -> Any:  # noqa: N802 - Zope's name
         """Take the id of an upload from the URL.
 
         Raises:
-            NotFound: there is something else in the URL.
+            NotFound: the name is not an id, or a second one.
         """
         if not is_upload_id(name) or self.tus_uid is not None:
             raise NotFound(name)

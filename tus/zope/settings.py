@@ -1,4 +1,4 @@
-"""Where a Zope site says how uploads are received: in zope.conf, or in the environment as Plone has it."""
+"""The options of a Zope site: from zope.conf, or from the environment as in Plone."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from tus.options import Options
 from tus.server.service import Service
 from tus.zope.permission import authorize
 
-#: The options that can come from the environment, in capitals and with ``TUS_`` in front.
+#: The options that can come from the environment, in upper case with the prefix ``TUS_``.
 FROM_ENVIRONMENT = ("tmp_file_dir", "upload_valid_duration")
 
 
 @lru_cache(maxsize=1)
 def service() -> Service:
-    """Return the service of this site, with its options.
+    """Return the service of this site.
 
-    They are in ``<product-config tus>`` of zope.conf; what is not there is taken from the environment.
+    Its options are in ``<product-config tus>`` of zope.conf; options that are missing there come from the environment.
 
     Raises:
-        OptionError: one is missing, unknown, or has a bad value.
+        OptionError: an option is missing, unknown, or has a bad value.
     """
     configured = getattr(getConfiguration(), "product_config", None) or {}
     values: dict[str, object] = {
@@ -32,5 +32,5 @@ def service() -> Service:
     values |= configured.get("tus", {})
     for name in ("upload_path", "ask_app", "send_file"):
         if name in values:
-            raise OptionError(name, "cannot be set in Zope, where the view decides it")
+            raise OptionError(name, "cannot be set in Zope, because the view sets it; remove it")
     return Service(options=Options.build(**{"authorize": authorize, "send_file": True} | values))

@@ -1,7 +1,7 @@
-"""Before traversal: uploads are no WebDAV.
+"""A subscriber before traversal that keeps upload requests away from WebDAV.
 
-Zope takes requests other than GET, POST and HEAD for a WebDAV client's, which may not reach a view; and its root has an
-answer of its own to HEAD. So their path is made to name the view as one.
+Zope takes a request other than GET, POST and HEAD for that of a WebDAV client, which may not reach a view. Its root
+object also responds to HEAD itself. So the path of an upload request is changed to name the view explicitly.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ _HAS_ID = ("HEAD", "PATCH", "DELETE", "GET")
 
 
 def prepare(event: Any) -> None:
-    """Let a request reach the view that it is for, and be run again if it must be."""
+    """Prepare an upload request, so that it reaches its view, and can run again after a conflict."""
     request = event.request
     match = _PATH.fullmatch(request.environ.get("PATH_INFO", ""))
     if match is None:
         return
     method = request.environ["REQUEST_METHOD"]
     if method == "POST" or (method in _HAS_ID and match[3]) or method == "OPTIONS":
-        Replayable.put(request)
+        Replayable.install(request)
     if (method in _HAS_ID and match[3]) or method == "OPTIONS":
         request.maybe_webdav_client = 0
         request.environ["PATH_INFO"] = f"{match[1]}@@{match[2]}{match[3] or ''}"

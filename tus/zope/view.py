@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 
 @implementer(IPublishTraverse)
 class Uploads(BrowserView):  # type: ignore[misc]
-    """Receives uploads into a folder, for the site's :class:`~tus.zope.interfaces.IUploadReceiver` to take."""
+    """The view that receives uploads into a folder for the site's :class:`~tus.zope.interfaces.IUploadReceiver`."""
 
     _upload_id: str | None = None
 
@@ -33,7 +33,7 @@ class Uploads(BrowserView):  # type: ignore[misc]
         """Take the id of an upload from the URL.
 
         Raises:
-            NotFound: there is something else in the URL.
+            NotFound: the name is not an id, or a second one.
         """
         if self._upload_id is not None or not is_upload_id(name):
             raise NotFound(name)
@@ -41,14 +41,15 @@ class Uploads(BrowserView):  # type: ignore[misc]
         return self
 
     def __call__(self) -> str:
-        """Answer the request, and have the site take what it completed."""
+        """Handle the request, and pass a completed upload to the site's receiver."""
         adapter = Zope2RequestAdapter(self.request)
         receiver = queryMultiAdapter((self.context, self.request), IUploadReceiver)
         try:
             service = settings.service()
             if receiver is None:
                 raise OptionError(
-                    "IUploadReceiver", f"no adapter of {type(self.context).__name__} and the request is registered"
+                    "IUploadReceiver",
+                    f"has no adapter for {type(self.context).__name__} and the request; register one",
                 )
         except OptionError:
             log.exception("uploads are not configured")
@@ -65,5 +66,5 @@ class Uploads(BrowserView):  # type: ignore[misc]
             tus.cleanup_file()
             response = self.request.response
             if location is not None and response.status != 201 and not response.getHeader("Location"):
-                response.setHeader("Location", location)  # that of a creation is the upload's
+                response.setHeader("Location", location)  # the Location of a creation is the upload's URL
         return ""
