@@ -264,7 +264,9 @@ def test_what_is_counted(tmp_path):
     script = """
 import sys
 from tests.support.subjects import FilterSubject
+from tus.events import listen
 from tus.monitoring import metrics
+listen(metrics.count)
 subject = FilterSubject(tmp_file_dir=sys.argv[1], upload_valid_duration="1h")
 url = subject.url(10)
 subject.patch(url, 0, b"abc", length=7)

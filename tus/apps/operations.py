@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from tus.adapters.wsgi import Environ, StartResponse, WsgiApp, full_path
 from tus.converters import as_url_path
 from tus.errors import OptionError, RequestError, TusException
+from tus.events import listen
 from tus.options import Options
 from tus.stores import open_store
 from tus.stores.interface import Checks, Store
@@ -45,6 +46,7 @@ class Operations:
                     "metrics need prometheus-client; install it with: pip install 'tus[metrics]'"
                 ) from None
             self._metrics = metrics
+            listen(metrics.count)
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         if environ["REQUEST_METHOD"] in ("GET", "HEAD"):

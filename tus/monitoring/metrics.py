@@ -16,7 +16,7 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
-from tus.events import Answered, Begun, Created, Ended, Event, Fenced, Finished, HandedOver, Synced, TakenOver, listen
+from tus.events import Answered, Begun, Created, Ended, Event, Fenced, Finished, HandedOver, Synced, TakenOver
 from tus.models import State, Upload
 from tus.stores.interface import Counts, Store
 
@@ -137,6 +137,3 @@ class _SweepCollector(Collector):
             ),
         ):
             yield GaugeMetricFamily(name, text, value=value)
-
-
-listen(count)

@@ -54,8 +54,8 @@ Where a line differs, the :class:`AssertionError` shows the dialogue up to there
             Tus-Resumable: 1.0.0
             Content-Type: text/plain; charset=utf-8
             X-Content-Type-Options: nosniff
-            Content-Length: 61
-            The upload stands at offset 3; send the bytes from there on.
+            Content-Length: 62
+            The offset of this upload is 3; send the bytes from there on.
 """
 
 from __future__ import annotations
