@@ -21,7 +21,7 @@ ARRIVED = Path(os.environ.get("ARRIVED", "arrived"))
 if not settings.configured:
     settings.configure(ROOT_URLCONF=__name__, ALLOWED_HOSTS=["127.0.0.1"], SECRET_KEY="for this example alone")
     django.setup()
-storage = FileSystemStorage(ARRIVED)  # it finds a name that no file has
+storage = FileSystemStorage(ARRIVED)  # picks a file name that is not in use
 
 
 def index(request):
@@ -29,7 +29,7 @@ def index(request):
     return HttpResponse("\n".join(["Arrived:", *lines]), content_type="text/plain")
 
 
-@csrf_exempt  # a tus client sends no form; say by principal= or authorize= who may upload
+@csrf_exempt  # a tus client sends no form; restrict uploads with principal= or authorize=
 def upload(request):
     adapter = WsgiAdapter(request.environ)
     tus = Tus(adapter, tmp_file_dir=ARRIVED.parent / "unfinished")
@@ -39,7 +39,7 @@ def upload(request):
     if tus.upload_finished:
         with open(tus.get_filepath(), "rb") as file:
             storage.save(tus.upload.filename, File(file))
-        tus.cleanup_file()  # until then the file is kept, and offered again
+        tus.cleanup_file()  # accepts the file; without this it is kept and offered again
     answer = adapter.response
     return StreamingHttpResponse(answer.body, status=answer.status, reason=answer.reason, headers=dict(answer.headers))
 

@@ -27,21 +27,21 @@ def index():
     return f"{PAGE}<ul>{''.join(items)}</ul>"
 
 
-# The request that completes an upload comes here: a PATCH of the upload's URL, or a POST of /files. A view that is not
-# async is called in a thread, as one should be that touches the disk.
+# The request that completes an upload arrives here: a PATCH of the upload's URL, or a POST of /files. The view uses the
+# disk, so it is not async; FastAPI calls it in a thread.
 @app.post("/files")
 @app.patch("/files/{upload_id}")
 def finished(request: Request):
     upload = request.scope.get("tus.upload")
     if upload is None:  # only the middleware can set this, never a client
         raise HTTPException(404, "Use a tus client.")
-    # The body is the path of the file, on the same file system here; so it can be moved instead of copied.
+    # The body is the path of the file. It is on the same file system here, so move it instead of copying.
     shutil.move(upload.path, free_name(upload.filename))
     return Response(status_code=204)
 
 
 def free_name(name):
-    """A name that no file has: two people may send files of the same name."""
+    """Reserve a name that is not in use: two users may send files of the same name."""
     stem, extension = os.path.splitext(name)
     for number in range(1, 10_000):
         target = ARRIVED / (name if number == 1 else f"{stem} ({number}){extension}")

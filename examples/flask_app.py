@@ -21,7 +21,7 @@ def index():
     return render_template_string(PAGE, files=sorted(ARRIVED.iterdir()))
 
 
-# The request that completes an upload comes here: a PATCH of the upload's URL, or a POST of /files.
+# The request that completes an upload arrives here: a PATCH of the upload's URL, or a POST of /files.
 @app.route("/files", methods=["POST"], defaults={"upload_id": None})
 @app.route("/files/<upload_id>", methods=["PATCH"])
 def finished(upload_id):
@@ -29,13 +29,13 @@ def finished(upload_id):
     if upload is None:  # only the filter below can set this, never a client
         return "Use a tus client.", 404
     target = free_name(upload.filename)
-    # The body is the path of the file, on the same file system here; so it can be moved instead of copied.
+    # The body is the path of the file. It is on the same file system here, so move it instead of copying.
     shutil.move(upload.path, target)
     return "", 204
 
 
 def free_name(name):
-    """A name that no file has: two people may send files of the same name."""
+    """Reserve a name that is not in use: two users may send files of the same name."""
     stem, extension = os.path.splitext(name)
     for number in range(1, 10_000):
         target = ARRIVED / (name if number == 1 else f"{stem} ({number}){extension}")

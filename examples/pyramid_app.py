@@ -20,19 +20,19 @@ def index(request):
 
 def upload(request):
     adapter = WebobAdapter(request)
-    # Whoever is logged in owns the upload; to others it does not exist.
+    # The logged-in user owns the upload; for other users it does not exist.
     tus = Tus(adapter, tmp_file_dir=ARRIVED.parent / "unfinished", principal=request.authenticated_userid)
     if not tus.valid:
         return Response("Use a tus client.", status=404)
     tus.handle()
     if tus.upload_finished:
         link(tus.get_filepath(), tus.upload.filename)
-        tus.cleanup_file()  # until then the file is kept, and offered again
+        tus.cleanup_file()  # accepts the file; without this it is kept and offered again
     return adapter.resp
 
 
 def link(source, name):
-    """Give a file a name that no other has, in one step."""
+    """Link a file to a name that is not in use, in one step."""
     stem, extension = os.path.splitext(name)
     for number in range(1, 10_000):
         try:
@@ -54,5 +54,5 @@ def main():
 
 
 if __name__ == "__main__":
-    # waitress takes in a whole request before the view runs, so clients should send chunks of some MiB.
+    # waitress buffers a whole request before the view runs, so clients should send chunks of some MiB.
     serve(main(), listen=f"127.0.0.1:{sys.argv[1] if len(sys.argv) > 1 else 6543}")

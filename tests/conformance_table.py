@@ -8,9 +8,9 @@ from __future__ import annotations
 from dataclasses import fields
 from enum import Enum
 
-from tests import test_conformance, test_conformance_ietf
-from tests.ietf import ALL, VERSIONS
-from tests.serving import ROOT
+from tests.conformance import test_ietf, test_tus1
+from tests.support.ietf import ALL, VERSIONS
+from tests.support.serving import ROOT
 from tus.protocols.ietf.profiles import PROFILES, Profile
 
 DOCUMENT = ROOT / "docs" / "conformance.rst"
@@ -83,12 +83,12 @@ def ietf():
 
 
 def _rows():
-    return test_conformance_ietf.ROWS
+    return test_ietf.ROWS
 
 
 def tus():
     rows = []
-    for row in test_conformance.ROWS:
+    for row in test_tus1.ROWS:
         ids = row.id.removesuffix(f"-{row.values[0].__name__}").split("+")
         rows.append((_words(row.values[0]), ", ".join(ids)))
     return list_table(("What holds", "Requirements"), rows, (60, 40))

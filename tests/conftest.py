@@ -1,31 +1,51 @@
+import sys
+from pathlib import Path
+
 import pytest
 
-from tests.clients import Landing
-from tests.cutting_proxy import CuttingProxy
-from tests.serving import UPLOAD_PATH
+TESTS = Path(__file__).parent
+
+pytest.register_assert_rewrite("tests.support")
+
+#: Rooms whose tests need no socket and no other process. Most of them have the marker ``quick``.
+INSIDE = ("unit", "conformance")
+#: These try thousands of requests, which takes its time.
+THOROUGH = ("test_state_machine.py", "test_state_machine_mixed.py")
+#: What Python reports when a process is started or the network is used.
+OUTSIDE = {"os.fork", "os.posix_spawn", "subprocess.Popen", "socket.bind", "socket.connect"}
+_stays_inside = False
+
+
+def room_of(path):
+    return path.relative_to(TESTS).parts[0]
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if room_of(item.path) in INSIDE and item.path.name not in THOROUGH:
+            item.add_marker("quick")
+
+
+def pytest_ignore_collect(collection_path, config):
+    """Not to import the other rooms is a part of what makes ``-m quick`` quick."""
+    is_room = collection_path.is_dir() and collection_path.parent == TESTS
+    if config.option.markexpr == "quick" and is_room and collection_path.name not in INSIDE:
+        return True
+    return None
+
+
+def refuse_outside(event, arguments):
+    if _stays_inside and event in OUTSIDE:
+        raise AssertionError(f"{event}: tests in the rooms {INSIDE} stay in their process, see CONTRIBUTING.rst")
+
+
+sys.addaudithook(refuse_outside)
 
 
 @pytest.fixture(autouse=True)
-def _no_sweeper(request, monkeypatch):
-    """Expiry beside the requests is tested where it is meant; elsewhere its threads would outlive their directories."""
-    if "sweeper" not in request.module.__name__:
-        monkeypatch.setattr("tus.server.runner.keep_swept", lambda store, lifetime: None)
-
-
-# -- For the tests with other people's clients, which say what the ``server`` is -----------------------------------
-
-
-@pytest.fixture
-def landing(server):
-    return Landing(server)
-
-
-@pytest.fixture
-def proxy(server):
-    with CuttingProxy(server.port) as proxy:
-        yield proxy
-
-
-@pytest.fixture
-def endpoint(proxy):
-    return proxy.origin + UPLOAD_PATH
+def _inside(request):
+    global _stays_inside
+    _stays_inside = room_of(request.path) in INSIDE
+    yield
+    _stays_inside = False

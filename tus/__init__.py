@@ -7,7 +7,9 @@ from tus.filter import Filter
 from tus.handover.spool import spool
 from tus.models import HookEvent, HookReply, Upload
 from tus.options import Options
+from tus.server.service import Service
 from tus.server.sync import Tus
+from tus.stores import open_store, register_store
 from tus.version import __version__
 
 __all__ = [
@@ -16,11 +18,14 @@ __all__ = [
     "HookReply",
     "Options",
     "Rejected",
+    "Service",
     "Tus",
     "TusException",
     "Upload",
     "WebobAdapter",
     "Zope2RequestAdapter",
     "__version__",
+    "open_store",
+    "register_store",
     "spool",
 ]

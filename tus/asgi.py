@@ -27,53 +27,61 @@ from tus.converters import is_async
 from tus.errors import OptionError
 from tus.handover.attempt import Receiver
 from tus.handover.backlog import Backlog
-from tus.handover.receivers import hooks_of, receiver_of
 from tus.models import Intent, Response, Upload
 from tus.options import Options
 from tus.protocols.handover import offered_method
 from tus.protocols.routing import is_under
 from tus.server.aio import AsyncTus, Loop, in_thread
-from tus.stores import open_store
-from tus.stores.interface import Claim
+from tus.server.service import Service, with_store
+from tus.stores.interface import Claim, Store
 
 __all__ = ["TusApp", "TusMiddleware"]
 
 
 class _Uploads:
-    """What the two have in common: one place for uploads, and whoever takes them.
+    """What both have in common: a service, the event loop, and what takes finished uploads.
 
     Args:
+        service: where uploads are kept; made from the rest where it is None.
         options: all of them.
-        app: takes finished uploads, if the options name nobody.
+        store: where uploads are kept, if not in ``tmp_file_dir``.
+        app: takes finished uploads, if the options name nothing else.
         informs: see :class:`TusMiddleware`.
     """
 
-    def __init__(self, options: Options, app: App | None, informs: bool | None) -> None:
+    def __init__(
+        self,
+        service: Service | None,
+        options: Options,
+        store: Store | str | None,
+        app: App | None,
+        informs: bool | None,
+    ) -> None:
         self._loop = Loop()
-        options = replace(options, hooks=self._loop.hooks(options.hooks))
-        self.options = options
+        if service is None:
+            service = Service(options=replace(options, hooks=self._loop.hooks(options.hooks)), store=store)
+        self.service = service
+        self.options = options = service.options
         self._app = app
         self._informs = informs
-        self._store = open_store(options)
         self._surroundings: Scope = {}
         self._is_awake = False
         self._receiver: Receiver | None = None
         self._taker: Callable[[AsgiAdapter | None, Claim], Awaitable[Response]] | None = None
         if is_async(options.on_finished):
             self._taker = self._call_function
-        elif options.on_finished is not None or options.spool:
-            self._receiver = receiver_of(options)
+        elif service.receiver is not None:
+            self._receiver = service.receiver
         else:
             self._taker = self._call_application
-        alone = self._receiver or partial(self._loop.run, self._take_alone)
-        self.backlog = Backlog(self._store, options, alone, hooks_of(options, self._store))
+        self.backlog = service.hand_over_to(self._receiver or partial(self._loop.run, self._take_alone))
 
     async def wake(self) -> None:
         """Know the loop, and begin with what waits here since the last restart."""
         self._loop.remember()
         if not self._is_awake:
             self._is_awake = True
-            await in_thread(self.backlog.start)
+            await in_thread(self.service.start)
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> bool:
         """Answer a request; False where it is not for the uploads."""
@@ -81,11 +89,9 @@ class _Uploads:
         self._surroundings.update((key, scope[key]) for key in SURROUNDINGS if key in scope)
         tus = AsyncTus(
             adapter,
-            self.options,
-            self._store,
+            self.service,
             receiver=self._receiver,
             async_receiver=None if self._taker is None else partial(self._taker, adapter),
-            backlog=self.backlog,
             asker=partial(self._ask, adapter) if self.options.ask_app else None,
         )
         if not tus.valid:
@@ -138,6 +144,8 @@ class TusMiddleware:
 
     Args:
         app: the wrapped application.
+        service: where uploads are kept; then give no options.
+        store: where uploads are kept, if not in ``tmp_file_dir``: a store or its URL.
         options: all of them at once, built by :meth:`tus.Options.build_async`; then none of the others is given.
         informs: whether the server takes interim responses (``http.response.informational``). By default they are sent
             where it says so, and under gunicorn, which takes them without saying so.
@@ -148,18 +156,30 @@ class TusMiddleware:
     """
 
     def __init__(
-        self, app: App, *, options: Options | None = None, informs: bool | None = None, **others: object
+        self,
+        app: App,
+        *,
+        service: Service | None = None,
+        store: Store | str | None = None,
+        options: Options | None = None,
+        informs: bool | None = None,
+        **others: object,
     ) -> None:
-        options = _built(options, others)
+        options = _options_of(service, options, store, others)
         if options.upload_path is None:
             raise OptionError("upload_path", "is required")
         self._app = app
         self._upload_path = options.upload_path
-        self._uploads = _Uploads(options, app, informs)
+        self._uploads = _Uploads(service, options, store, app, informs)
+
+    @property
+    def service(self) -> Service:
+        """Where uploads are kept."""
+        return self._uploads.service
 
     @property
     def backlog(self) -> Backlog:
-        """Whoever hands over without a client."""
+        """What hands over without a client."""
         return self._uploads.backlog
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -176,6 +196,8 @@ class TusApp:
     Each finished one goes to ``on_finished(upload)``, which may be async, or into the ``spool``.
 
     Args:
+        service: where uploads are kept; then give no options.
+        store: where uploads are kept, if not in ``tmp_file_dir``: a store or its URL.
         options: all of them at once, built by :meth:`tus.Options.build_async`; then none of the others is given.
         informs: see :class:`TusMiddleware`.
         **others: see :class:`tus.options.Options`; ``tmp_file_dir`` is required, and ``upload_path`` is not given.
@@ -184,19 +206,32 @@ class TusApp:
         OptionError: an option is unknown, missing or has a bad value, or the directory does not serve.
     """
 
-    def __init__(self, *, options: Options | None = None, informs: bool | None = None, **others: object) -> None:
-        options = _built(options, others)
+    def __init__(
+        self,
+        *,
+        service: Service | None = None,
+        store: Store | str | None = None,
+        options: Options | None = None,
+        informs: bool | None = None,
+        **others: object,
+    ) -> None:
+        options = _options_of(service, options, store, others)
         if options.upload_path is not None:
             raise OptionError("upload_path", "is where this application is mounted; it cannot be given")
         if options.on_finished is None and not options.spool:
             raise OptionError("on_finished", "or spool is required; there is no application behind this one")
         if options.ask_app:
             raise OptionError("ask_app", "is for a TusMiddleware, which has an application to ask")
-        self._uploads = _Uploads(options, None, informs)
+        self._uploads = _Uploads(service, options, store, None, informs)
+
+    @property
+    def service(self) -> Service:
+        """Where uploads are kept."""
+        return self._uploads.service
 
     @property
     def backlog(self) -> Backlog:
-        """Whoever hands over without a client."""
+        """What hands over without a client."""
         return self._uploads.backlog
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -213,9 +248,15 @@ class TusApp:
             await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else text})
 
 
-def _built(options: Options | None, others: dict[str, object]) -> Options:
+def _options_of(
+    service: Service | None, options: Options | None, store: Store | str | None, others: dict[str, object]
+) -> Options:
+    if service is not None:
+        if others or options is not None or store is not None:
+            raise OptionError("service", "has its options already; give no other with it")
+        return service.options
     if options is None:
-        return Options.build_async(**others)
+        return Options.build_async(**with_store(others, store))
     if others:
         raise OptionError(next(iter(others)), "cannot be given beside options=")
     return options

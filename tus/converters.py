@@ -155,7 +155,10 @@ def as_text(value: object) -> str:
     """Text; blanks around it are dropped."""
     if not isinstance(value, str):
         raise ValueError("must be text")
-    return value.strip()
+    text = value.strip()
+    if any(not character.isprintable() for character in text):
+        raise ValueError("must be text of one line")
+    return text
 
 
 def as_optional_path(value: object) -> str:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import io
-import os
 from collections.abc import Iterable
-from weakref import WeakSet
 
 from tus.adapters.interface import ABOUT_KEY, HANDOVER_KEY, INTENT_KEY, UPLOAD_KEY, offer, verdict_of
 from tus.adapters.wsgi import (
@@ -19,35 +17,39 @@ from tus.adapters.wsgi import (
     full_path,
 )
 from tus.errors import OptionError
-from tus.handover.backlog import Backlog
-from tus.handover.receivers import hooks_of, receiver_of
-from tus.models import IETF, Intent, Response, Upload
+from tus.models import Intent, Response, Upload
 from tus.options import Options
 from tus.protocols.handover import offered_method
 from tus.protocols.routing import is_under
+from tus.server.service import Service
 from tus.server.sync import Tus
-from tus.stores import open_store
-from tus.stores.interface import Claim
+from tus.stores.interface import Claim, Store
 
 
 class Filter:
-    """Receives uploads under one path, and lets the wrapped application have each finished file.
+    """Receives uploads under one path, and gives the wrapped application each finished file.
 
-    Requests elsewhere pass untouched. On the request that completes an upload the application is called with
-    ``environ["tus.upload"]`` set, and the file, or its path, as the request's body. If it answers 2xx it has accepted
-    the file: the client hears 204 (201 on a POST) with the application's headers, and the data is removed. By one of
-    ``reject_statuses``, or :class:`~tus.errors.Rejected`, it rejects the file. After anything else, exceptions too, the
+    Requests elsewhere pass through unchanged. On the request that completes an upload the application is called with
+    ``environ["tus.upload"]`` set, and the file, or its path, as the request's body. A 2xx response accepts the file:
+    the client gets 204 (201 on a POST) with the application's headers, and the data is removed. One of
+    ``reject_statuses``, or :class:`~tus.errors.Rejected`, rejects the file. After anything else, exceptions too, the
     file is kept, the client is told to try again, and the application is asked once more: by a request of that client,
     or without one, with an environ as :func:`tus.adapters.wsgi.environ_without_client` makes it.
 
     Args:
         app: the wrapped application.
         global_conf: what paste.deploy passes; not used.
-        options: all of them at once, built by :meth:`tus.options.Options.build`; then none of the others is given.
+        service: where uploads are kept; then give no options.
+        options: all options at once, built by :meth:`tus.options.Options.build`; then give none of the others.
+        store: where uploads are kept, if not in ``tmp_file_dir``: a store or its URL.
         **others: see :class:`tus.options.Options`; ``upload_path`` and ``tmp_file_dir`` are required.
 
+    Attributes:
+        service: where uploads are kept.
+        backlog: hands over without a client.
+
     Raises:
-        OptionError: an option is unknown, missing or has a bad value, or the directory does not serve.
+        OptionError: an option is unknown, missing or has a bad value, or the store cannot be used.
     """
 
     def __init__(
@@ -55,23 +57,24 @@ class Filter:
         app: WsgiApp,
         global_conf: dict[str, str] | None = None,
         *,
+        service: Service | None = None,
         options: Options | None = None,
+        store: Store | str | None = None,
         **others: object,
     ) -> None:
-        if options is None:
-            options = Options.build(**others)
-        elif others:
-            raise OptionError(next(iter(others)), "cannot be given beside options=")
+        if service is None:
+            service = Service(options=options, store=store, **others)
+        elif others or options is not None or store is not None:
+            raise OptionError("service", "has its options already; give no other with it")
         self._app = app
-        self._options = options
+        self._options = service.options
         if self._options.upload_path is None:
             raise OptionError("upload_path", "is required")
         self._upload_path = self._options.upload_path
-        self._store = open_store(self._options)
         self._surroundings: Environ = {}
-        receiver = receiver_of(options) or _LoneReceiver(self._app, options, self._surroundings)
-        self.backlog = Backlog(self._store, options, receiver, hooks_of(options, self._store))
-        _filters.add(self)
+        self.service = service
+        alone = _LoneReceiver(self._app, self._options, self._surroundings)
+        self.backlog = service.hand_over_to(service.receiver or alone)
 
     @property
     def tmp_file_dir(self) -> str:
@@ -80,16 +83,14 @@ class Filter:
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         if environ.get("wsgi.multithread") or self._options.handover == "background":
-            self.backlog.start()  # whatever the request is for: uploads may be waiting here since the last restart
+            self.service.start()  # whatever the request is for: uploads may be waiting here since the last restart
         if not is_under(full_path(environ), self._upload_path):
             return self._app(environ, start_response)
         adapter = WsgiAdapter(environ)
-        receiver = receiver_of(self._options) or _Receiver(self._app, adapter, self._options)
+        receiver = self.service.receiver or _Receiver(self._app, adapter, self._options)
         asker = _Asker(self._app, adapter, self._upload_path) if self._options.ask_app else None
         self._surroundings.update((key, environ[key]) for key in SURROUNDINGS if key in environ)
-        tus = Tus(
-            adapter, options=self._options, store=self._store, receiver=receiver, backlog=self.backlog, asker=asker
-        )
+        tus = Tus(adapter, service=self.service, receiver=receiver, asker=asker)
         if not tus.valid:
             return self._app(environ, start_response)
         tus.handle()
@@ -97,16 +98,6 @@ class Filter:
         assert response is not None, "handle() has answered"
         start_response(f"{response.status} {response.reason}", response.headers)
         return response.body
-
-
-_filters: WeakSet[Filter] = WeakSet()
-
-
-def filters_over(directory: str | None) -> list[Filter]:
-    """The filters of this process, or those of them whose uploads are in a directory."""
-    if directory is None:
-        return list(_filters)
-    return [found for found in _filters if os.path.realpath(found.tmp_file_dir) == os.path.realpath(directory)]
 
 
 class _Receiver:
@@ -148,7 +139,7 @@ def _call(app: WsgiApp, environ: Environ, claim: Claim, send_file: bool) -> Resp
     file = offer(WsgiAdapter(environ), claim, send_file)
     try:
         answer = _Answer(app, environ, file)
-        body = answer.settle(keep=claim.upload.protocol == IETF)  # which may change the rest
+        body = answer.settle(keep=claim.upload.keeps_answer)  # which may change the rest
         return Response(answer.status, answer.reason, answer.headers, body)
     except BaseException:
         file.close()

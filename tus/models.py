@@ -8,14 +8,34 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
 from http import HTTPStatus
-from typing import Final, Literal, Protocol
+from typing import Final, Literal, NamedTuple, Protocol
 
+from tus.errors import RequestError
 from tus.http.filenames import safe_filename
 from tus.http.headers import format_metadata, parse_metadata
 
 #: The protocols, as the option ``protocols`` and the records of uploads name them: tus 1.0.0, and Resumable Uploads for
 #: HTTP.
-TUS, IETF = "tus", "ietf"
+TUS: Final = "tus"
+IETF: Final = "ietf"
+
+
+class Traits(NamedTuple):
+    """What rooms that know no protocol must know of the one that created an upload.
+
+    Attributes:
+        offset_is_final: whether the offset must never decrease.
+        keeps_answer: whether its clients get the application's own answer to the finished file, with the body.
+    """
+
+    offset_is_final: bool
+    keeps_answer: bool
+
+
+PROTOCOLS: Final = {
+    TUS: Traits(offset_is_final=False, keeps_answer=False),
+    IETF: Traits(offset_is_final=True, keeps_answer=True),
+}
 
 #: When a store forces data to the disk, see :mod:`tus.stores.directory.store`.
 Fsync = Literal["none", "finish", "always"]
@@ -42,7 +62,7 @@ class Intent(StrEnum):
     DOWNLOAD = "download"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Request:
     """The head of a request; the body stays unread where the adapter has it.
 
@@ -51,9 +71,11 @@ class Request:
         url: absolute, percent-encoded, without the query string.
         headers: what ``get("Upload-Offset")`` works on, with names in their usual spelling.
         input_terminated: whether the server ends the body's stream where a body without Content-Length ends.
-        peer: the address at the other end of the connection, a proxy's perhaps; empty where it has none.
+        peer: the address at the other end of the connection, which may be a proxy; empty where it has none.
         native: the framework's own request, for code that knows it: an environ under WSGI, Zope's request.
         is_rerun: whether the framework runs it again by itself, so that no client has sent it.
+        effective_method: the method, or what ``X-HTTP-Method-Override`` puts in its place (tus, "Headers"). Only a POST
+            can be overridden: a GET that deletes would be an invitation to cross-site requests.
     """
 
     method: str
@@ -63,6 +85,12 @@ class Request:
     peer: str = ""
     native: object = None
     is_rerun: bool = False
+    effective_method: str = field(init=False, compare=False)
+
+    def __post_init__(self) -> None:
+        self.effective_method = self.method
+        if self.method == "POST":
+            self.effective_method = self.headers.get("X-HTTP-Method-Override", "").strip() or "POST"
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +115,11 @@ class Response:
         body = f"{text}\n".encode()
         described = [("Content-Type", "text/plain; charset=utf-8"), ("Content-Length", str(len(body)))]
         return cls(status, reason or HTTPStatus(status).phrase, [*described, *headers], (body,))
+
+    @classmethod
+    def of_error(cls, error: RequestError) -> Response:
+        """Return the response to a refused request, without the fields of a protocol."""
+        return cls.of_text(error.status, str(error), error.reason, error.headers)
 
 
 class State(IntEnum):
@@ -126,7 +159,7 @@ class Upload:
         is_aside: whether nobody asks the application again by himself, because that was in vain too often.
         error: what went wrong at the last attempt, for the operator.
         answer: what the application said when it accepted or rejected it.
-        upload_path: the option of that name where it was created, empty in a view; None where that is not known.
+        service: the name of the service that created it, see the option ``name``; None where that is not known.
         protocol: the one that it was created by, ``tus`` or ``ietf``.
         hashes: the algorithms, by the names of :mod:`tus.checksums`, that are to be computed over the whole file.
         announced: digests of the whole file that its client has announced, by algorithm.
@@ -150,7 +183,7 @@ class Upload:
     is_aside: bool = False
     error: str | None = None
     answer: Response | None = None
-    upload_path: str | None = None
+    service: str | None = None
     protocol: str = TUS
     hashes: tuple[str, ...] = ()
     announced: tuple[tuple[str, bytes], ...] = ()
@@ -221,7 +254,12 @@ class Upload:
     @property
     def offset_is_final(self) -> bool:
         """Whether its protocol forbids that the offset decreases, even after the machine has lost data."""
-        return self.protocol == IETF
+        return PROTOCOLS[self.protocol].offset_is_final
+
+    @property
+    def keeps_answer(self) -> bool:
+        """Whether its client gets the application's own answer to the finished file, with the body."""
+        return PROTOCOLS[self.protocol].keeps_answer
 
 
 class Readable(Protocol):
@@ -242,16 +280,6 @@ class Outcome(StrEnum):
 
 
 MEDIA_TYPE: Final = "application/offset+octet-stream"
-
-
-def effective_method(request: Request) -> str:
-    """The method, or what ``X-HTTP-Method-Override`` puts in its place (Core, Headers).
-
-    Only a POST can be overridden: a GET that deletes would be an invitation to cross-site requests.
-    """
-    if request.method == "POST":
-        return request.headers.get("X-HTTP-Method-Override", "").strip() or "POST"
-    return request.method
 
 
 class HookType(StrEnum):

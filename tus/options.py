@@ -7,8 +7,9 @@ which is at start-up; nothing after this room looks at a string to learn what an
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import MISSING, dataclass, fields
-from functools import lru_cache
+from dataclasses import dataclass
+from difflib import get_close_matches
+from functools import cached_property, lru_cache
 from typing import Any
 
 from tus.converters import (
@@ -29,7 +30,6 @@ from tus.converters import (
     as_names,
     as_optional_path,
     as_origins,
-    as_path,
     as_peers,
     as_protocols,
     as_size,
@@ -50,12 +50,17 @@ Authorize = Callable[[Request, Intent, Upload], object]
 OnFinished = Callable[[Upload], object]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Options:
     """What an operator can decide. Build it by :meth:`build`, once, and share it.
 
     Attributes:
         tmp_file_dir: the directory of the uploads. Its last level is created where missing, with mode 0700.
+        store: the URL of another store, such as ``memory:``, in place of ``tmp_file_dir``.
+        name: what uploads remember of their service, so that their files go to no other receiver; by default
+            ``upload_path``. Two services over one directory must have different names.
+        threads: whether daemon threads remove what has expired, hand over without a client, and deliver events. Where
+            they do not, ``tus clean`` and ``tus handover`` do.
         upload_path: the URL path that creates uploads, counted from the root of the site; None in a view, which is
             found by the framework's own routing.
         send_file: whether the application gets the finished file itself as the request's body, or its path.
@@ -102,7 +107,10 @@ class Options:
         webhook_forward_headers: the credentials of clients, such as ``Cookie``, that are passed on to it.
     """
 
-    tmp_file_dir: str
+    tmp_file_dir: str = ""
+    store: str = ""
+    name: str = ""
+    threads: bool = True
     upload_path: str | None = None
     send_file: bool = False
     upload_valid_duration: int = 86400
@@ -143,10 +151,20 @@ class Options:
     webhook_events: frozenset[HookType] = frozenset(HookType) - {HookType.PRE_FINISH, HookType.PRE_TERMINATE}
     webhook_forward_headers: tuple[str, ...] = ()
 
-    @property
+    @cached_property
+    def service_name(self) -> str:
+        """The name of the service that has these options."""
+        return self.name or self.upload_path or ""
+
+    @cached_property
     def has_hooks(self) -> bool:
-        """Whether anybody is asked or told about the steps of an upload's life."""
+        """Whether there are hooks for the steps of an upload's life."""
         return bool(self.webhook) or self.hooks is not None
+
+    @cached_property
+    def asks(self) -> bool:
+        """Whether it must be asked what a request may do."""
+        return self.authorize is not None or bool(self.ask_app)
 
     @classmethod
     def build(cls, **values: object) -> Options:
@@ -164,6 +182,8 @@ class Options:
     @classmethod
     def build_async(cls, **values: object) -> Options:
         """The same for an ASGI application, where ``authorize``, ``on_finished`` and hooks may be ``async``."""
+        if any(name in values for name in _CALLED):  # a closure of a request must not outlive it in a cache
+            return _build.__wrapped__(tuple((name, object, values[name]) for name in values))
         # With the type, because True is equal to 1 and yet another value.
         items = tuple((name, type(values[name]), _hashable(values[name])) for name in sorted(values))
         try:
@@ -172,12 +192,18 @@ class Options:
             return _build.__wrapped__(items)
 
 
+_CALLED = ("authorize", "on_finished", "hooks")
+
+
 def _hashable(value: object) -> object:
     return tuple(value) if isinstance(value, list | set | frozenset) else value
 
 
 _CONVERTERS: dict[str, Callable[[object], object]] = {
-    "tmp_file_dir": as_path,
+    "tmp_file_dir": as_optional_path,
+    "store": as_text,
+    "name": as_text,
+    "threads": as_bool,
     "upload_path": as_url_path,
     "send_file": as_bool,
     "upload_valid_duration": as_duration,
@@ -227,15 +253,15 @@ def _build(items: tuple[tuple[str, type, object], ...]) -> Options:
     for name, _, value in items:
         converter = _CONVERTERS.get(name)
         if converter is None:
-            raise OptionError(name, f"is unknown; known are {', '.join(_CONVERTERS)}")
+            nearest = "".join(f"; did you mean {near}" for near in get_close_matches(name, _CONVERTERS, 1))
+            raise OptionError(name, f"is unknown{nearest}; known are {', '.join(_CONVERTERS)}")
         try:
             converted[name] = converter(value)
         except ValueError as error:
             raise OptionError(name, f"{error}; it is {value!r}") from None
-    for option in fields(Options):
-        if option.default is MISSING and option.name not in converted:
-            raise OptionError(option.name, "is required")
     options = Options(**converted)
+    if not options.tmp_file_dir and not options.store:
+        raise OptionError("tmp_file_dir", "is required")
     if options.keep_finished and not options.completed_keep:
         raise OptionError("keep_finished", "cannot be true while completed_keep is 0; say how long to keep it there")
     if options.on_finished is not None and options.spool:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tests.acceptance.clients import TusJs
 from tests.acceptance.rounds import Rounds
-from tests.test_client_tusjs import Node
+from tests.support.tusjs import Node
 
 
 def main() -> None:

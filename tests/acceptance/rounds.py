@@ -14,7 +14,7 @@ from pathlib import Path
 
 from tests.acceptance.clients import SILENCE, TUSJS_IETF_KINDS, TUSJS_KINDS, TUSPY_KINDS, Belief, TusJs, tuspy
 from tests.acceptance.site import PATH, Site
-from tests.cutting_proxy import CuttingProxy
+from tests.support.cutting_proxy import CuttingProxy
 
 _NAMES = ("take", "take", "take", "take", "reject", "moody")  # what the receiver is to do with a file so named
 

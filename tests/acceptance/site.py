@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 
 from tests.acceptance import receiver
-from tests.serving import ROOT, free_port, wait_for_port
+from tests.support.serving import ROOT, free_port, wait_for_port
 from tus import Rejected
 from tus.events import HandedOver, listen
 

@@ -16,7 +16,7 @@ except ImportError as missing:
     raise ImportError("ASGI needs anyio, which is installed by: pip install 'tus[asgi]'") from missing
 
 from tus.adapters.filebody import BLOCK, FileBody
-from tus.models import IETF, MEDIA_TYPE, Request, Response, Upload, effective_method
+from tus.models import IETF, MEDIA_TYPE, Request, Response, Upload
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -118,7 +118,7 @@ class AsgiAdapter:
     @property
     def method(self) -> str:
         """The method that was meant, where the request was tunnelled through POST."""
-        return effective_method(self.request)
+        return self.request.effective_method
 
     async def receive(self) -> bytes | None:
         if self._is_cut:

@@ -80,7 +80,7 @@ UPLOAD_KEY = "tus.upload"
 
 
 #: Whose request it is: ``request`` where the client's own is passed on, ``background`` where there is none.
-HANDOVER_KEY = "tus.handover.attempt"
+HANDOVER_KEY = "tus.handover"
 
 
 #: Where an application that is asked (``ask_app``) finds what the request intends, a word, and with which upload.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from webob import Request as WebobRequest
 from webob import Response as WebobResponse
 
@@ -21,7 +23,16 @@ class WebobAdapter(WsgiAdapter):
 
     def __init__(self, request: WebobRequest) -> None:
         super().__init__(request.environ)
+        self._webob_request = request
         self.resp = WebobResponse(status=204)
+
+    def at_request_end(self, callback: Callable[[], None]) -> bool:
+        """Have a function called when the request has finished, under Pyramid; return whether it will be."""
+        add = getattr(self._webob_request, "add_finished_callback", None)
+        if add is None:
+            return False
+        add(lambda request: callback())
+        return True
 
     def respond(self, response: Response) -> None:
         super().respond(response)

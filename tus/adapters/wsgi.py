@@ -14,7 +14,7 @@ from urllib.parse import quote, urlsplit
 
 from tus.adapters.filebody import BLOCK, FileBody
 from tus.adapters.interface import LONGEST_ANSWER
-from tus.models import MEDIA_TYPE, Readable, Request, Response, Upload, effective_method
+from tus.models import MEDIA_TYPE, Readable, Request, Response, Upload
 
 Environ = dict[str, Any]
 
@@ -122,7 +122,7 @@ class WsgiAdapter:
     @property
     def method(self) -> str:
         """The method that was meant, where the request was tunnelled through POST."""
-        return effective_method(self.request)
+        return self.request.effective_method
 
     @property
     def stream(self) -> Readable:

@@ -14,7 +14,7 @@ from dataclasses import replace
 from typing import Any, BinaryIO, cast
 
 from tus.adapters.wsgi import EnvironHeaders
-from tus.models import MEDIA_TYPE, Readable, Request, Response, Upload, effective_method
+from tus.models import MEDIA_TYPE, Readable, Request, Response, Upload
 from tus.protocols.ietf.profiles import PARTIAL_UPLOAD, profile_of
 from tus.protocols.routing import upload_url
 from tus.protocols.tus1 import replies as tus1_replies
@@ -160,7 +160,7 @@ class Zope2RequestAdapter:
         finished = self._input.finished
         if finished is None or self.request.method == "OPTIONS" or first.status == response.status != 201:
             return first
-        if effective_method(self._seen) not in ("POST", "PUT") or self.request is self._seen:
+        if self._seen.effective_method not in ("POST", "PUT") or self.request is self._seen:
             return response
         if profile_of(self._seen) is not None:
             headers = [pair for pair in response.headers if pair[0] != "Location"]
@@ -227,7 +227,7 @@ def _repeated(request: Request, answer: Response, finished: Upload | None) -> Re
     what it has made by itself. Nothing else has left anything undone, and only its answer is needed.
     """
     told: Mapping[str, str] = {name.lower(): value for name, value in answer.headers}
-    method = effective_method(request)
+    method = request.effective_method
     if finished is not None and not finished.is_final:
         url = request.url if method == "PATCH" else upload_url(request.url.rstrip("/"), finished.id)
         return _empty_patch(request, url, str(finished.length))

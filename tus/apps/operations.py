@@ -10,7 +10,7 @@ from tus.converters import as_url_path
 from tus.errors import OptionError, RequestError, TusException
 from tus.options import Options
 from tus.stores import open_store
-from tus.stores.interface import Checks
+from tus.stores.interface import Checks, Store
 
 log = logging.getLogger(__name__)
 
@@ -22,7 +22,7 @@ class Operations:
 
     Args:
         app: the pipeline.
-        options: those of the uploads; their store is what is asked.
+        store: where the uploads are: a store or its URL, such as the ``tmp_file_dir`` of the uploads.
         health_path: where a load balancer asks whether uploads can be stored: 200 if so, 503 if not. None for nowhere.
         metrics_path: where Prometheus asks, which whoever reaches it may. None for nowhere.
 
@@ -31,10 +31,10 @@ class Operations:
     """
 
     def __init__(
-        self, app: WsgiApp, options: Options, health_path: str | None = "/health", metrics_path: str | None = None
+        self, app: WsgiApp, store: Store | str, health_path: str | None = "/health", metrics_path: str | None = None
     ) -> None:
         self._app = app
-        self._store = open_store(options)
+        self._store = open_store(store) if isinstance(store, str) else store
         self._health_path = health_path
         self._metrics_path = metrics_path
         if metrics_path is not None:
@@ -77,18 +77,20 @@ def _respond(
 def filter_app_factory(app: WsgiApp, global_conf: dict[str, str], **options: str) -> Operations:
     """``egg:tus#operations``, for paste.deploy (a ``paste.filter_app_factory``).
 
-    Options: ``tmp_file_dir`` as the uploads have it, and ``health_path`` and ``metrics_path``.
+    Options: ``tmp_file_dir`` or ``store`` as the uploads have it, and ``health_path`` and ``metrics_path``.
 
     Raises:
         OptionError: another option is given, or one has a bad value.
     """
     paths = {name: options.pop(name) for name in ("health_path", "metrics_path") if name in options}
     for name in options:
-        if name != "tmp_file_dir":
-            raise OptionError(name, "is unknown; known are tmp_file_dir, health_path, metrics_path")
+        if name not in ("tmp_file_dir", "store"):
+            raise OptionError(name, "is unknown; known are tmp_file_dir, store, health_path, metrics_path")
     for name, path in paths.items():
         try:
             paths[name] = as_url_path(path)
         except ValueError as error:
             raise OptionError(name, f"{error}; it is {path!r}") from None
-    return Operations(app, Options.build(**options), paths.get("health_path"), paths.get("metrics_path"))
+    built = Options.build(**options)
+    store = open_store(built.store or built.tmp_file_dir, built)
+    return Operations(app, store, paths.get("health_path"), paths.get("metrics_path"))

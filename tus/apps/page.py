@@ -32,7 +32,7 @@ class Page:
     def __init__(self, app: WsgiApp, upload_path: str) -> None:
         self._app = app
         self._upload_path = upload_path
-        self._text = files("tus").joinpath("page.html").read_text("utf-8")
+        self._text = files("tus.apps").joinpath("page.html").read_text("utf-8")
         self._policy = _policy(self._text)
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:

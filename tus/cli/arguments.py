@@ -9,7 +9,6 @@ from collections.abc import Iterable, Sequence
 
 from tus.errors import OptionError, TusException
 from tus.models import Upload, is_upload_id
-from tus.options import Options
 from tus.stores import Store, open_store
 from tus.stores.interface import Lists
 
@@ -49,7 +48,7 @@ def open_directory(directory: str) -> Store:
     Raises:
         OptionError: there is none, or it does not serve.
     """
-    return open_store(Options.build(tmp_file_dir=find(directory)))
+    return open_store(find(directory))
 
 
 def uploads_in(store: Store) -> Iterable[Upload]:

@@ -13,10 +13,11 @@ from tus.cli import arguments as directories
 from tus.cli import text
 from tus.cli.arguments import add_named_options, read_named_options
 from tus.errors import OptionError, TusException
-from tus.filter import Filter, filters_over
+from tus.filter import Filter
 from tus.handover.backlog import Backlog
 from tus.models import Outcome, Upload
 from tus.options import Options
+from tus.server.service import Service, services_over
 
 
 def add_commands(commands: Any) -> None:
@@ -69,7 +70,7 @@ def _line(upload: Upload, outcome: Outcome | None, backlog: Backlog) -> str:
 
 def _backlogs(options: argparse.Namespace) -> Sequence[Backlog]:
     if options.config is not None:
-        return [over.backlog for over in _filters_of(options)]
+        return [service.backlog for service in _services_of(options) if service.backlog is not None]
     directory = options.dir or directories.DEFAULT
     inner = directories.find(directory)
     others = read_named_options(options.option)
@@ -84,20 +85,23 @@ def _backlogs(options: argparse.Namespace) -> Sequence[Backlog]:
         raise OptionError("DIR", "is not that of tus serve; say by --config or --on-finished who takes its files")
     built = Options.build(upload_path="/files", tmp_file_dir=inner, **others)
     backlog = Filter(app, options=built).backlog
-    backlog.upload_path = None
+    backlog.service = None
     return [backlog]
 
 
-def _filters_of(options: argparse.Namespace) -> Sequence[Filter]:
+_pipelines: list[WsgiApp] = []
+
+
+def _services_of(options: argparse.Namespace) -> Sequence[Service]:
     from tus.cli import serve
 
     if options.option:
         raise OptionError("--option", "cannot be given with --config; set it in the file")
     pipeline = serve.load_pipeline(options.config)
-    found = filters_over(None if options.dir is None else directories.find(options.dir))
+    found = services_over(None if options.dir is None else directories.find(options.dir))
     if not found:
         raise TusException(f"{options.config!r} has no filter of such uploads")
-    del pipeline  # it has kept them until here
+    _pipelines.append(pipeline)  # it keeps them
     return found
 
 

@@ -22,9 +22,10 @@ from tus.apps.files import Files
 from tus.apps.operations import Operations
 from tus.apps.page import Page
 from tus.errors import OptionError, TusException
-from tus.filter import Filter, filters_over
+from tus.filter import Filter
 from tus.options import Options
 from tus.server import body_gunicorn
+from tus.server.service import services_over
 
 GRACE = 10  # seconds for running requests after SIGTERM; bodies end at once
 
@@ -51,7 +52,7 @@ def build_pipeline(
         raise
     if metrics_path is not None:
         _share_metrics()
-    return Operations(Page(uploads, path), options, "/health", metrics_path)
+    return Operations(Page(uploads, path), uploads.service.store, "/health", metrics_path)
 
 
 def _share_metrics() -> None:
@@ -156,8 +157,8 @@ def _begin_work(worker: Any) -> None:
 
     for number in (signal.SIGTERM, signal.SIGQUIT):
         signal.signal(number, end)
-    for found in filters_over(None):
-        found.backlog.start()  # and not with the first request, which may not come for long
+    for service in services_over(None):
+        service.start()  # and not with the first request, which may not come for long
 
 
 def _announce(arbiter: Any, host: str, upload_path: str | None) -> None:

@@ -1,13 +1,14 @@
-"""The finished file's way into the application: the synchronous half of :mod:`tus.protocols.handover`."""
+"""One attempt to hand a finished upload over: what :func:`tus.protocols.handover.hand_over` asks for."""
 
 from __future__ import annotations
 
 import logging
 import os
 import time
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Generator
+from typing import Any, ClassVar, TypeVar
 
+from tus.adapters.interface import offer
 from tus.errors import NotTaken, Rejected, RequestError
 from tus.events import Ended, HandedOver, emit
 from tus.hooks.calling import Hooks
@@ -17,7 +18,7 @@ from tus.protocols.effects import (
     Ask,
     Begin,
     Digest,
-    HandingEffect,
+    HandoverEffect,
     Offer,
     Offered,
     Queue,
@@ -28,26 +29,29 @@ from tus.protocols.effects import (
 )
 from tus.stores.interface import Claim, Store
 
-log = logging.getLogger(__name__)
+__all__ = ["Attempt", "Receiver", "offer", "run"]
 
+log = logging.getLogger(__name__)
 
 _LONGEST_ERROR = 500  # characters that are kept for the operator
 
-#: Gives a complete upload to the application, and answers with what that said. What it raises is "not now".
+#: Gives a complete upload to the application and returns its response. An exception postpones the hand-over.
 Receiver = Callable[[Claim], Response]
 
+_Result = TypeVar("_Result")
 
-class Handing:
-    """One hand-over.
+
+class Attempt:
+    """The claim on an upload, and the application's answer to it.
 
     Args:
         store: where the upload is.
-        receiver: gives it to the application; None where the driver deals with :class:`Offer` itself.
-        hooks: who else is asked and told.
-        request: the head of the client's request, if there is one.
+        receiver: gives it to the application; None where the driver performs :class:`Offer` itself.
+        hooks: the hooks to call.
+        request: the head of the client's request, None where there is none.
 
     Attributes:
-        claim: what is being handed over; None before and after.
+        claim: the claim that is held; None before and after.
     """
 
     def __init__(self, store: Store, receiver: Receiver | None, hooks: Hooks, request: Request | None) -> None:
@@ -59,95 +63,125 @@ class Handing:
         self._answer: Response | None = None
         self.claim: Claim | None = None
 
-    def perform(self, effect: HandingEffect) -> Any:
-        """Do what is asked for, and return what is to be sent back."""
-        match effect:
-            case effects.Claim(upload):
-                self.leave()
-                self.claim = self._store.claim(upload)
-                return self.claim.upload
-            case Ask(kind, upload):
-                return self._hooks.ask(kind, upload, self._request)
-            case Queue(kind, upload):
-                return self._hooks.queue(kind, upload, self._request)
-            case Unqueue(kind, upload):
-                return self._hooks.unqueue(kind, upload, self._request)
-            case Tell(kind, upload):
-                return self._hooks.tell(kind, upload, self._request)
-        assert self.claim is not None, "what follows a Claim"
-        match effect:
-            case ReadBack(size):
-                with self.claim.open() as file:
-                    file.seek(-size, os.SEEK_END)
-                    return file.read(size)
-            case Digest():
-                self._began = time.monotonic()
-                return self.claim.digest()
-            case Begin(is_last):
-                self._began = time.monotonic()
-                return self.claim.begin(is_last)
-            case Offer():
-                return self._offer(self.claim)
-            case Settle():
-                return self._settle(self.claim, effect)
+    def perform(self, effect: HandoverEffect) -> Any:
+        """Do what an effect asks for, and return its result."""
+        return self._PERFORM[type(effect)](self, effect)
 
-    def _offer(self, claim: Claim) -> Offered:
-        assert self._receiver is not None, "the driver deals with it itself"
+    def begun(self, claim: Claim) -> Upload:
+        """Go on with a claim whose attempt the store has recorded already."""
+        self.claim, self._began = claim, time.monotonic()
+        return claim.upload
+
+    def _take(self, effect: effects.Claim) -> Upload:
+        self.leave()
+        self.claim = self._store.claim(effect.upload)
+        return self.claim.upload
+
+    def _read_back(self, effect: ReadBack) -> bytes:
+        with self._claimed().open() as file:
+            file.seek(-effect.size, os.SEEK_END)
+            return file.read(effect.size)
+
+    def _digest(self, effect: Digest) -> Upload:
+        self._began = time.monotonic()
+        return self._claimed().digest()
+
+    def _begin(self, effect: Begin) -> Upload:
+        self._began = time.monotonic()
+        return self._claimed().begin(effect.is_last)
+
+    def _offer(self, effect: Offer) -> Offered:
+        assert self._receiver is not None, "the driver performs it itself"
         try:
-            return self.took(self._receiver(claim))
+            return self.take_answer(self._receiver(self._claimed()))
         except BaseException as error:
-            return self.failed(error)
+            return self.take_exception(error)
 
-    def took(self, answer: Response) -> Offered:
-        """What the application said."""
+    def take_answer(self, answer: Response) -> Offered:
+        """Keep the application's answer."""
         self._answer = answer
         return Offered(answer)
 
-    def failed(self, error: BaseException) -> Offered:
-        """What the application meant by an exception, which is raised again where that is not its to say."""
+    def take_exception(self, error: BaseException) -> Offered:
+        """Map an exception of the application to an outcome; raise again what must stop the process."""
         if isinstance(error, Rejected):
-            return Offered(_as_answer(error), outcome=Outcome.REJECTED)
+            return Offered(Response.of_error(error), outcome=Outcome.REJECTED)
         if isinstance(error, RequestError):
-            return Offered(_as_answer(error), _error_text(error), Outcome.POSTPONED)
+            return Offered(Response.of_error(error), _error_text(error), Outcome.POSTPONED)
         if isinstance(error, KeyboardInterrupt) or (self._request is not None and not isinstance(error, Exception)):
             raise error
-        # Without a request there is nobody above whose business it is that code of the application ends like this.
+        # Without a request no caller can do anything about code of the application that ends like this.
         log.error("the application failed to take a finished upload; it is kept", exc_info=error)
-        return Offered(_failed(), _error_text(error), Outcome.POSTPONED)
+        return Offered(_failure(), _error_text(error), Outcome.POSTPONED)
 
-    def _settle(self, claim: Claim, settled: Settle) -> Upload:
-        match settled.outcome:
+    def _settle(self, effect: Settle) -> Upload:
+        claim = self._claimed()
+        match effect.outcome:
             case Outcome.ACCEPTED:
-                claim.accept(settled.answer)
+                claim.accept(effect.answer)
             case Outcome.REJECTED:
-                claim.reject(settled.answer)
+                claim.reject(effect.answer)
             case Outcome.POSTPONED:
-                claim.release(settled.error)
+                claim.release(effect.error)
         self.claim = None
-        emit(HandedOver(claim.upload, str(settled.outcome), time.monotonic() - self._began))
-        if settled.outcome != Outcome.POSTPONED:
-            emit(Ended(claim.upload, str(settled.outcome)))
+        emit(HandedOver(claim.upload, str(effect.outcome), time.monotonic() - self._began))
+        if effect.outcome != Outcome.POSTPONED:
+            emit(Ended(claim.upload, str(effect.outcome)))
         return claim.upload
 
+    def _claimed(self) -> Claim:
+        assert self.claim is not None, "a Claim comes first"
+        return self.claim
+
     def drop_answer(self, response: Response) -> None:
-        """Let go of the application's answer where the client is told something else."""
+        """Close the application's answer where the client gets another response."""
         if self._answer is not None and self._answer.body is not response.body:
             getattr(self._answer.body, "close", lambda: None)()
 
     def leave(self, error: str | None = None) -> None:
-        """Let go of what is claimed, if nothing came of it."""
+        """Release the claim, if there is one that was not settled."""
         if self.claim is not None:
             claim, self.claim = self.claim, None
             claim.release(error)
             if claim.upload.attempts and error is not None:
                 emit(HandedOver(claim.upload, str(Outcome.POSTPONED), time.monotonic() - self._began))
 
+    _PERFORM: ClassVar[dict[type, Callable[[Attempt, Any], Any]]] = {
+        effects.Claim: _take,
+        ReadBack: _read_back,
+        Digest: _digest,
+        Begin: _begin,
+        Offer: _offer,
+        Settle: _settle,
+        Ask: lambda self, effect: self._hooks.ask(effect.type, effect.upload, self._request),
+        Queue: lambda self, effect: self._hooks.queue(effect.type, effect.upload, self._request),
+        Unqueue: lambda self, effect: self._hooks.unqueue(effect.type, effect.upload, self._request),
+        Tell: lambda self, effect: self._hooks.tell(effect.type, effect.upload, self._request),
+    }
 
-def _as_answer(error: RequestError) -> Response:
-    return Response.of_text(error.status, str(error), error.reason, error.headers)
+
+def run(steps: Generator[Any, Any, _Result], perform: Callable[[Any], Any]) -> _Result:
+    """Run a generator of effects to its end, and return its result.
+
+    Args:
+        steps: the generator.
+        perform: performs an effect. A :class:`~tus.errors.RequestError` is thrown into the generator.
+    """
+    try:
+        effect = next(steps)
+        while True:
+            try:
+                result = perform(effect)
+            except RequestError as error:
+                effect = steps.throw(error)
+            else:
+                effect = steps.send(result)
+    except StopIteration as stop:
+        returned: _Result = stop.value
+        return returned
 
 
-def _failed() -> Response:
+def _failure() -> Response:
     return Response.of_text(
         500, "The application failed to take this file, which is kept; try again.", headers=NotTaken().headers
     )

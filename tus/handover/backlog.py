@@ -1,8 +1,8 @@
-"""Hand-over without a client: what failed with one, and what is done in the background, is offered by a daemon thread.
+"""Hand-over without a client: a daemon thread offers what failed with one, and what is done in the background.
 
 Every process has such a thread, which starts with its first request, because a server may fork after it has loaded the
-application. It knows what has failed here, and now and then looks for what others have left. That several find the same
-upload does no harm, because one of them can claim it. Where threads do not run, ``tus handover`` does the same.
+application. It knows what has failed here, and now and then looks for what other processes have left. Only one of them
+can claim an upload. Where threads do not run, ``tus handover`` does the same.
 """
 
 from __future__ import annotations
@@ -10,16 +10,13 @@ from __future__ import annotations
 import heapq
 import logging
 import math
-import os
 import threading
 import time
 from collections.abc import Iterator
-from typing import Any
-from weakref import WeakKeyDictionary, ref
+from weakref import ref
 
 from tus.errors import RequestError, UploadGone, UploadLocked, UploadNotFound
-from tus.handover.attempt import Handing, Receiver
-from tus.handover.receivers import hooks_of
+from tus.handover.attempt import Attempt, Receiver, run
 from tus.hooks.calling import Hooks
 from tus.models import Outcome, Response, State, Upload
 from tus.options import Options
@@ -29,10 +26,9 @@ from tus.stores.interface import Lists, Store
 log = logging.getLogger(__name__)
 
 LOOK_EVERY = 600.0  # seconds between two looks at every upload
-BUSY = 5.0  # seconds until an upload is looked at again that somebody has
+BUSY = 5.0  # seconds until an upload is tried again that another process has claimed
 
-
-_NOTHING = Response(204, "No Content")  # what nobody is told
+_NOTHING = Response(204, "No Content")  # sent to no client
 
 
 class Backlog:
@@ -42,12 +38,12 @@ class Backlog:
         store: where they are.
         options: the operator's choices.
         receiver: gives one to the application.
-        hooks: who else is asked and told.
+        hooks: the hooks to call.
 
     Attributes:
         hooks: the same.
-        upload_path: whose uploads are meant, because another application may have the same directory; None for
-            everybody's.
+        service: the name of the service whose uploads are meant, because another one may have the same directory; None
+            for all.
     """
 
     def __init__(self, store: Store, options: Options, receiver: Receiver, hooks: Hooks) -> None:
@@ -55,49 +51,38 @@ class Backlog:
         self._options = options
         self._receiver = receiver
         self.hooks = hooks
-        self.upload_path: str | None = options.upload_path or ""
+        self.service: str | None = options.service_name
         self._due: list[tuple[float, str]] = []
         self._due_at: dict[str, float] = {}  # the entry of each upload that counts, the earliest
         self._changed = threading.Condition()
-        self._process = 0
         self._thread: threading.Thread | None = None
+        self._is_stopped = False
+        self._named: set[str] = set()  # other services that were named in the log
 
     def pending(self) -> Iterator[Upload]:
-        """The uploads that the application is still to take."""
+        """Yield the uploads of the service that the application has yet to take."""
         if isinstance(self._store, Lists):
             for upload in self._store.list():
                 if upload.is_pending and self._is_ours(upload):
                     yield upload
 
     def _is_ours(self, upload: Upload) -> bool:
-        return self.upload_path is None or upload.upload_path in (None, self.upload_path)
+        return self.service is None or upload.service in (None, self.service)
 
     def hand_over(self, upload: Upload) -> Outcome:
-        """Ask the application to take one.
+        """Ask the application to take an upload.
 
         Raises:
-            UploadLocked: somebody else is at it.
+            UploadLocked: another process has claimed it.
             RequestError: it is gone, or cannot be read.
         """
-        handing = Handing(self._store, self._receiver, self.hooks, None)
-        steps = hand_over_alone(upload, self._options)
+        attempt = Attempt(self._store, self._receiver, self.hooks, None)
         try:
-            result: Any = None
-            while True:
-                effect = steps.send(result)
-                while True:
-                    try:
-                        result = handing.perform(effect)
-                    except RequestError as error:
-                        effect = steps.throw(error)
-                    else:
-                        break
-        except StopIteration as stop:
-            handing.drop_answer(_NOTHING)
-            outcome: Outcome = stop.value.outcome
-            return outcome
+            handed = run(hand_over_alone(upload, self._options), attempt.perform)
+            attempt.drop_answer(_NOTHING)
+            return handed.outcome
         finally:
-            handing.leave("the hand-over was broken off")
+            attempt.leave("the hand-over was broken off")
 
     def run(self, everything: bool = False) -> Iterator[tuple[Upload, Outcome | None]]:
         """Offer what is due, once; each with what came of it, None where somebody else is at it.
@@ -145,9 +130,6 @@ class Backlog:
         # In a process that was forked from its own, the thread is not alive.
         if self._thread is not None and self._thread.is_alive():
             return
-        if self._process != os.getpid():
-            self._process = os.getpid()
-            self.hooks.start()
         if not self._options.handover_attempts:
             return
         self._changed = threading.Condition()  # that of the process we were forked from may be held
@@ -155,10 +137,30 @@ class Backlog:
         self._thread = threading.Thread(target=_work, args=(ref(self),), name="tus-backlog", daemon=True)
         self._thread.start()
 
+    def stop(self) -> None:
+        """End the thread."""
+        with self._changed:
+            self._is_stopped = True
+            self._changed.notify_all()
+
+    @property
+    def is_stopped(self) -> bool:
+        """Whether the thread ends."""
+        return self._is_stopped
+
     def look(self) -> None:
-        """Find what others have left."""
-        for upload in self.pending():
-            self.add(upload)
+        """Find what other processes have left, and name the services in the log for which uploads wait."""
+        if not isinstance(self._store, Lists):
+            return
+        others: dict[str, int] = {}
+        for upload in self._store.list():
+            if self._is_ours(upload):
+                self.add(upload)
+            elif upload.is_pending and upload.is_known:
+                others[upload.service or ""] = others.get(upload.service or "", 0) + 1
+        for name in others.keys() - self._named:
+            log.info("%d finished uploads here wait for the service %r, not for %r", others[name], name, self.service)
+        self._named |= others.keys()
 
     def next_due(self, longest: float) -> str | None:
         """Wait until an upload is due, and take it; None if none is for so many seconds."""
@@ -173,7 +175,7 @@ class Backlog:
                         return upload_id
                     continue
                 pause = deadline - time.monotonic()
-                if pause <= 0:
+                if pause <= 0 or self._is_stopped:
                     return None
                 if self._due:
                     pause = min(pause, self._due[0][0] - now)
@@ -198,12 +200,12 @@ class Backlog:
             return
 
 
-_PATIENCE = 60.0  # seconds after which the thread sees whether its backlog is still wanted
+_PATIENCE = 60.0  # seconds after which the thread checks whether its backlog still exists
 
 
 def _work(reference: ref[Backlog]) -> None:
     looked_at = -LOOK_EVERY
-    while (backlog := reference()) is not None:
+    while (backlog := reference()) is not None and not backlog.is_stopped:
         try:
             if time.monotonic() - looked_at >= LOOK_EVERY:
                 looked_at = time.monotonic()
@@ -211,19 +213,7 @@ def _work(reference: ref[Backlog]) -> None:
             upload_id = backlog.next_due(_PATIENCE)
             if upload_id is not None:
                 backlog.offer(upload_id)
-        except BaseException:  # whatever a hook may raise here: nobody else has the thread do its work
+        except BaseException:  # a hook may raise anything here, and no other thread does this work
             log.exception("finished uploads could not be handed over; the next look is in %d seconds", LOOK_EVERY)
             time.sleep(1)
         del backlog
-
-
-_backlogs: WeakKeyDictionary[Store, dict[Options, Backlog]] = WeakKeyDictionary()
-
-
-def backlog_of(store: Store, options: Options, receiver: Receiver) -> Backlog:
-    """The one backlog of a store for these options; it works in this process from now on."""
-    known = _backlogs.setdefault(store, {})
-    if options not in known:
-        known[options] = Backlog(store, options, receiver, hooks_of(options, store))
-    known[options].start()
-    return known[options]

@@ -49,13 +49,15 @@ class Receive:
 
     Attributes:
         upload: as it was loaded.
-        intake: how the body is to be taken in.
-        progress: what the client may be told now and then while it sends, given how far the upload has come.
+        intake: how the body must be taken in.
+        progress: the interim response that the client may get while it sends, given how far the upload has come.
+        begin: if the body completes the upload, how the hand-over begins in the same step, where the store has one.
     """
 
     upload: Upload
     intake: Intake
     progress: Callable[[int], Response] | None = None
+    begin: Begin | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +70,7 @@ class Received:
         cut: whether the connection ended before the body did.
         failure: an error of the store that ended it early, after the bytes that are counted.
         stopped: what a hook has answered that ended it.
+        is_begun: whether the hand-over has begun, as if by a :class:`Claim` and a :class:`Begin`.
     """
 
     upload: Upload
@@ -75,6 +78,7 @@ class Received:
     cut: bool = False
     failure: RequestError | None = None
     stopped: HookReply | None = None
+    is_begun: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -295,7 +299,7 @@ class Tell:
     upload: Upload
 
 
-HandingEffect = Claim | ReadBack | Digest | Begin | Offer | Settle | Ask | Queue | Unqueue | Tell
+HandoverEffect = Claim | ReadBack | Digest | Begin | Offer | Settle | Ask | Queue | Unqueue | Tell
 Effect = (
     Authorize
     | Load
@@ -313,6 +317,6 @@ Effect = (
     | Serve
     | Peek
     | Promise
-    | HandingEffect
+    | HandoverEffect
 )
 Steps = Generator[Effect, Any, Response]

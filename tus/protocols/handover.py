@@ -11,17 +11,17 @@ from typing import Any, Final
 
 from tus.errors import BadRequest, RequestError
 from tus.http.digests import Digests
-from tus.models import IETF, HookReply, HookType, Outcome, Request, Response, State, Upload
+from tus.models import HookReply, HookType, Outcome, Request, Response, State, Upload
 from tus.options import Options
-from tus.protocols import digests
-from tus.protocols import hook_replies as hooking
+from tus.protocols import digests, hook_replies
+from tus.protocols.bodies import Intake
 from tus.protocols.effects import (
     Ask,
     Begin,
     Claim,
     Digest,
     Effect,
-    HandingEffect,
+    HandoverEffect,
     Offer,
     Offered,
     Promise,
@@ -32,7 +32,6 @@ from tus.protocols.effects import (
     Unqueue,
 )
 from tus.protocols.routing import target
-from tus.protocols.tus1 import replies as tus1_replies
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,33 +49,44 @@ class Handed:
     digests: Digests = ()
 
 
+def attempt_of(upload: Upload, intake: Intake, options: Options) -> Begin | None:
+    """Return how the hand-over begins in the same step as the last bytes; None where something must lie between."""
+    if options.handover != "request" or options.has_hooks or upload.hashes or upload.concat is not None:
+        return None
+    return Begin(goes_aside(upload.attempts + 1, options)) if intake.completes else None
+
+
 def hand_over(
-    upload: Upload, options: Options, pending: Response, last_bytes: bytes = b""
-) -> Generator[HandingEffect, Any, Handed]:
+    upload: Upload, options: Options, pending: Response, last_bytes: bytes = b"", is_begun: bool = False
+) -> Generator[HandoverEffect, Any, Handed]:
     """Ask the application to take an upload.
 
     Args:
         upload: a complete one, known if a client's request names it.
         options: the operator's choices.
-        pending: what the client hears where the caller takes the upload by itself, and has not said what it does.
+        pending: the reply where the caller takes the upload by itself, and has not said what it does.
         last_bytes: bytes that a client has sent once more, which must be the last of those that are stored.
+        is_begun: whether the upload is claimed, and the attempt has begun.
 
     Raises:
         BadRequest: they are not.
-        UploadLocked: somebody else is at it.
+        UploadLocked: another request or process has claimed it.
     """
-    upload = yield Claim(upload)
-    if not upload.is_pending:
-        return decided(upload)  # by another request, while this one was on its way
-    if last_bytes and (yield ReadBack(len(last_bytes))) != last_bytes:
-        raise BadRequest("The last byte is not the one that is stored, so this is another file; create a new upload.")
-    if upload.hashes:
-        upload = yield Digest()
-        if digests.differs(upload):
-            answer = digests.rejection()
-            yield Settle(Outcome.REJECTED, answer, None)
-            return Handed(Outcome.REJECTED, answer, upload.digests)
-    upload = yield Begin(goes_aside(upload.attempts + 1, options))
+    if not is_begun:
+        upload = yield Claim(upload)
+        if not upload.is_pending:
+            return decided(upload)  # by another request, while this one was on its way
+        if last_bytes and (yield ReadBack(len(last_bytes))) != last_bytes:
+            raise BadRequest(
+                "The last byte is not the one that is stored, so this is another file; create a new upload."
+            )
+        if upload.hashes:
+            upload = yield Digest()
+            if digests.differs(upload):
+                answer = digests.rejection()
+                yield Settle(Outcome.REJECTED, answer, None)
+                return Handed(Outcome.REJECTED, answer, upload.digests)
+        upload = yield Begin(goes_aside(upload.attempts + 1, options))
     if options.has_hooks:
         yield Queue(HookType.POST_FINISH, upload)  # before the application is asked: its yes must not be lost over this
     offered, added = yield from _offer(upload, options, pending)
@@ -88,7 +98,7 @@ def hand_over(
         yield Settle(outcome, None, offered.error or f"the answer was {answer.status} {answer.reason}")
         return Handed(outcome, answer, upload.digests)
     if outcome == Outcome.ACCEPTED:
-        answer = hooking.merged(answer, added)
+        answer = hook_replies.merged(answer, added)
     yield Settle(outcome, _kept(answer, outcome, upload), None)
     if options.has_hooks and outcome == Outcome.ACCEPTED:
         yield Tell(HookType.POST_FINISH, upload)
@@ -97,16 +107,16 @@ def hand_over(
 
 def _offer(
     upload: Upload, options: Options, pending: Response
-) -> Generator[HandingEffect, Any, tuple[Offered, HookReply | None]]:
+) -> Generator[HandoverEffect, Any, tuple[Offered, HookReply | None]]:
     reply: HookReply | None = None
     if options.has_hooks:
         try:
             reply = yield Ask(HookType.PRE_FINISH, upload)
         except RequestError as error:
-            return Offered(tus1_replies.refused(error, is_head=False), f"a hook failed: {error}"), None
+            return Offered(Response.of_error(error), f"a hook failed: {error}"), None
         if reply is not None and reply.reject:
-            return Offered(hooking.rejection(reply), outcome=Outcome.REJECTED), None
-        if reply is not None and (objection := hooking.objection(reply)) is not None:
+            return Offered(hook_replies.rejection(reply), outcome=Outcome.REJECTED), None
+        if reply is not None and (objection := hook_replies.objection(reply)) is not None:
             return Offered(objection), None
     offered: Offered = yield Offer(pending)
     return offered, reply
@@ -121,7 +131,7 @@ def _kept(answer: Response, outcome: Outcome, upload: Upload) -> Response:
 
     That is all of a rejection, and of a success to a client of the IETF protocol; and the header fields of another.
     """
-    lends = outcome == Outcome.ACCEPTED and upload.protocol != IETF
+    lends = outcome == Outcome.ACCEPTED and not upload.keeps_answer
     headers = lent_headers(answer) if lends else answer.headers
     headers = [(name, value) for name, value in headers if name.lower() not in _PERSONAL]
     if lends:
@@ -135,11 +145,11 @@ def _kept(answer: Response, outcome: Outcome, upload: Upload) -> Response:
 def decided(upload: Upload) -> Handed:
     """What came of the hand-over of an upload that is accepted or rejected."""
     if upload.state == State.REJECTED:
-        return Handed(Outcome.REJECTED, upload.answer or hooking.rejection(HookReply()), upload.digests)
+        return Handed(Outcome.REJECTED, upload.answer or hook_replies.rejection(HookReply()), upload.digests)
     return Handed(Outcome.ACCEPTED, upload.answer or Response(204, "No Content"), upload.digests)
 
 
-def hand_over_alone(upload: Upload, options: Options) -> Generator[HandingEffect, Any, Handed]:
+def hand_over_alone(upload: Upload, options: Options) -> Generator[HandoverEffect, Any, Handed]:
     """Ask the application to take an upload of which no client asks.
 
     Raises:
@@ -148,11 +158,10 @@ def hand_over_alone(upload: Upload, options: Options) -> Generator[HandingEffect
     return (yield from hand_over(upload, options, Response(503, "Service Unavailable")))
 
 
-def promised(upload: Upload, options: Options) -> Generator[Effect, Any, bool]:
-    """Leave the hand-over to whoever does it in the background, if that is the way; returns whether it is."""
-    is_rejected = bool(upload.digests) and digests.differs(upload)  # which its client can as well hear at once
-    if options.handover != "background" or is_rejected:
-        return False
+def promise(upload: Upload) -> Generator[Effect, Any, bool]:
+    """Leave the hand-over to the background, and return whether that was done."""
+    if upload.digests and digests.differs(upload):
+        return False  # it is rejected, which its client can as well learn at once
     yield Promise(upload)
     return True
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from urllib.parse import unquote, urljoin, urlsplit
 
-from tus.models import Request, effective_method, is_upload_id
+from tus.models import Request, is_upload_id
 from tus.options import Options
 from tus.protocols.forwarded import public_url
 
@@ -85,7 +85,7 @@ def upload_id_of(part_url: str, creation_url: str) -> str | None:
 
 def target(request: Request, options: Options) -> Target:
     """Which upload the request is about."""
-    return target_of(request, effective_method(request), options)
+    return target_of(request, request.effective_method, options)
 
 
 def upload_url(creation_url: str, upload_id: str) -> str:

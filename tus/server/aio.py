@@ -1,4 +1,4 @@
-"""The asynchronous driver of :func:`tus.protocols.exchange.exchange`: it waits on an event loop, and decides nothing.
+"""One request on an event loop: the asynchronous driver of an exchange.
 
 Law of this room: the loop never touches the disk. What does is done in a worker thread, from one effect that waits to
 the next in one go, so that a small request takes one to three of them; no thread waits for a client. It runs on
@@ -21,17 +21,15 @@ from anyio.lowlevel import EventLoopToken, RunVar, current_token
 
 from tus.adapters.interface import AsyncAdapter
 from tus.converters import is_async
-from tus.course import Course
 from tus.errors import StorageUnavailable
 from tus.handover.attempt import Receiver
-from tus.handover.backlog import Backlog
 from tus.models import Response
-from tus.options import Options
 from tus.protocols.effects import Ask, Authorize, Effect, Offer, Offered, Peek, Peeked, Receive, Received, Tell, Wait
 from tus.server.body_async import AsyncBody
 from tus.server.reception import Sink
-from tus.server.runner import Asker, Driver
-from tus.stores.interface import Claim, Store
+from tus.server.runner import Asker, Runner
+from tus.server.service import Service
+from tus.stores.interface import Claim
 
 log = logging.getLogger(__name__)
 
@@ -69,32 +67,28 @@ class AsyncTus:
 
     Args:
         adapter: the request.
-        options: all of them.
-        store: where uploads are.
-        receiver: whoever takes finished uploads, called in a worker thread.
-        async_receiver: whoever takes them on the loop instead.
-        backlog: whoever hands over without a client.
+        service: where uploads are kept.
+        receiver: takes finished uploads, called in a worker thread.
+        async_receiver: takes them on the loop instead.
         asker: asks for the intents of ``ask_app``.
     """
 
     def __init__(
         self,
         adapter: AsyncAdapter,
-        options: Options,
-        store: Store,
+        service: Service,
         receiver: Receiver | None = None,
         async_receiver: AsyncReceiver | None = None,
-        backlog: Backlog | None = None,
         asker: Asker | None = None,
     ) -> None:
         self._adapter = adapter
         self._receiver = async_receiver
-        self._course = Course(adapter, options, store, receiver, backlog, asker, None)
-        self._course.left += (Wait, Offer)
-        if options.has_hooks:
-            self._course.left += (Ask, Tell)
-        if asker is not None or is_async(options.authorize):
-            self._course.left += (Authorize,)
+        self._runner = Runner(adapter, service, receiver, asker)
+        self._runner.left += (Wait, Offer)
+        if service.options.has_hooks:
+            self._runner.left += (Ask, Tell)
+        if asker is not None or is_async(service.options.authorize):
+            self._runner.left += (Authorize,)
         # A task can be cancelled while its thread is at work; what follows then must not begin beside that.
         self._lock = threading.Lock()
         self._pouring: _Pouring | None = None
@@ -103,15 +97,15 @@ class AsyncTus:
     @property
     def valid(self) -> bool:
         """Whether the request speaks to the uploads; else it is for a page or a form at the same URL."""
-        return self._course.is_ours
+        return self._runner.is_ours
 
     async def handle(self) -> None:
         """Answer the request; refusals too become the adapter's response."""
         try:
-            effect = await self._hop(partial(self._as_far_as_possible, self._course.begin))
+            effect = await self._hop(partial(self._as_far_as_possible, self._runner.begin))
             while effect is not None:
                 perform = await self._performance(effect)
-                step = partial(self._course.go_on, perform)
+                step = partial(self._runner.go_on, perform, effect)
                 effect = await self._hop(partial(self._as_far_as_possible, step))
         except BaseException:
             await self._surely(self._break_off)
@@ -120,9 +114,9 @@ class AsyncTus:
     def _as_far_as_possible(self, step: Callable[[], Effect | None]) -> Effect | None:
         effect = step()
         while isinstance(effect, Receive | Peek) and effect.intake.body.length == 0:
-            effect = self._course.go_on(self._begin_pouring(effect).end)
+            effect = self._runner.go_on(self._begin_pouring(effect).end, effect)
         if effect is None:
-            self._course.conclude()
+            self._runner.conclude()
             self._is_concluded = True
         return effect
 
@@ -130,7 +124,7 @@ class AsyncTus:
         if self._pouring is not None:
             self._pouring.rescue()
         if not self._is_concluded:
-            self._course.break_off()
+            self._runner.break_off()
 
     async def _hop(self, function: Callable[[], _T], variable: RunVar[CapacityLimiter] = _hands) -> _T:
         """Have a thread do something; a task that is told to stop does so before or after that."""
@@ -150,14 +144,14 @@ class AsyncTus:
         with self._lock:
             return function()
 
-    async def _performance(self, effect: Effect) -> Callable[[], Any]:
+    async def _performance(self, effect: Effect) -> Callable[[Any], Any]:
         """Wait for what an effect has to wait for; returns what is to be done then."""
         match effect:
             case Receive() | Peek():
                 return await self._poured(effect)
             case Wait(seconds):
                 await anyio.sleep(seconds)
-                return lambda: None
+                return lambda effect: None
         result: object
         try:
             if isinstance(effect, Authorize):
@@ -165,15 +159,15 @@ class AsyncTus:
             elif isinstance(effect, Offer) and self._receiver is not None:
                 result = await self._offer(self._receiver)
             else:
-                result = await self._hop(partial(self._course.driver.perform, effect), _callers)
+                result = await self._hop(partial(self._runner.perform, effect), _callers)
         except Exception as error:
             return partial(_throw, error)
-        return lambda: result
+        return lambda effect: result
 
     # -- The application --
 
     async def _authorize(self, effect: Authorize) -> str | Response | None:
-        calls = self._course.driver.authorizing(effect)
+        calls = self._runner.authorizing(effect)
         answer: Any = None
         try:
             while True:
@@ -186,22 +180,22 @@ class AsyncTus:
             return verdict
 
     async def _offer(self, receiver: AsyncReceiver) -> Offered:
-        handing = self._course.handing
-        assert handing.claim is not None, "an Offer follows a Claim"
+        attempt = self._runner.attempt
+        assert attempt.claim is not None, "an Offer follows a Claim"
         try:
-            return handing.took(await receiver(handing.claim))
+            return attempt.take_answer(await receiver(attempt.claim))
         except BaseException as error:
-            return handing.failed(error)
+            return attempt.take_exception(error)
 
     # -- The body --
 
     def _begin_pouring(self, effect: Receive | Peek) -> _Pouring:
-        driver = self._course.driver
-        driver.body = body = AsyncBody(self._adapter.receive, effect.intake.body.length)
-        self._pouring = _Pouring(driver, effect, body)
+        runner = self._runner
+        runner.body = body = AsyncBody(self._adapter.receive, effect.intake.body.length)
+        self._pouring = _Pouring(runner, effect, body)
         return self._pouring
 
-    async def _poured(self, effect: Receive | Peek) -> Callable[[], Any]:
+    async def _poured(self, effect: Receive | Peek) -> Callable[[Any], Any]:
         """Move the body, up to its last batch, which is taken in together with what follows."""
         pouring = self._begin_pouring(effect)
         async with anyio.create_task_group() as group:
@@ -212,7 +206,7 @@ class AsyncTus:
 
     async def _move(self, pouring: _Pouring) -> None:
         body = pouring.body
-        patience = self._course.driver.patience()
+        patience = self._runner.patience()
         pace = patience.pace()
         silent, look = 0.0, LOOK
         while True:
@@ -240,11 +234,11 @@ class _Pouring:
     What was added stays here until a thread has taken it: the loop may be told to stop at any time.
     """
 
-    def __init__(self, driver: Driver, effect: Receive | Peek, body: AsyncBody) -> None:
+    def __init__(self, runner: Runner, effect: Receive | Peek, body: AsyncBody) -> None:
         self.body = body
-        self._driver = driver
+        self._runner = runner
         self._effect = effect
-        self._sink: Sink = driver.sink(effect)
+        self._sink: Sink = runner.sink(effect)
         self._blocks: list[bytes] = []
         self._is_wanted = True
         self._has_ended = False
@@ -277,7 +271,7 @@ class _Pouring:
             self._is_wanted, self._failure = False, error
             return False
 
-    def end(self) -> Received | Peeked:
+    def end(self, effect: Effect | None = None) -> Received | Peeked:
         """Write the last, and see what came of it."""
         self._has_ended = True
         with self._sink:
@@ -285,7 +279,7 @@ class _Pouring:
             if self._failure is not None:
                 raise self._failure
             came = self._sink.end(self.body.cut)
-        return self._driver.poured(self._effect, came)
+        return self._runner.poured(self._effect, came)
 
     def rescue(self) -> None:
         """Keep what has come, where there will be nobody to tell."""
@@ -299,7 +293,7 @@ class _Pouring:
             log.debug("a request was broken off, and its body could not be taken in: %r", error)
 
 
-def _throw(error: Exception) -> None:
+def _throw(error: Exception, effect: Effect) -> None:
     raise error
 
 

@@ -1,23 +1,29 @@
-"""Performs the effects of an exchange for one request, those that wait for nothing but the disk; it decides nothing."""
+"""Run one exchange: perform the effects that wait only for the disk, and hand the others to the driver.
+
+Law of this room: it decides nothing, and nothing here waits for a client. A driver performs what waits::
+
+    effect = runner.begin()
+    while effect is not None:
+        effect = runner.go_on(perform, effect)  # performs it, and goes on to the next one that the driver performs
+    runner.conclude()
+"""
 
 from __future__ import annotations
 
 import inspect
+import logging
 import time
 from collections.abc import Callable, Generator
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from tus.adapters.interface import Face, Informs
-from tus.errors import UploadGone, UploadNotFound
-from tus.events import Created, Ended, Finished, emit
-from tus.handover.attempt import Handing
-from tus.handover.backlog import Backlog
-from tus.hooks.calling import Hooks
-from tus.models import HookReply, HookType, Intent, Response, Upload, effective_method
-from tus.options import Options
+from tus.errors import RequestError, StorageUnavailable, UploadGone, UploadNotFound
+from tus.events import Answered, Begun, Created, Ended, Finished, emit
+from tus.handover.attempt import Attempt, Receiver
+from tus.models import HookReply, HookType, Intent, Response, Upload
 from tus.protocols.effects import (
     Authorize,
     Concatenate,
@@ -36,20 +42,30 @@ from tus.protocols.effects import (
     Remove,
     Serve,
     Settle,
+    Steps,
     Touch,
     Wait,
     Watch,
 )
+from tus.protocols.exchange import exchange, is_ours
 from tus.server.downloads import download
 from tus.server.pace import Patience
 from tus.server.reception import Peek as PeekSink
 from tus.server.reception import Reception, Sink, Watcher
-from tus.stores.interface import Concatenates, Reads, Store
-from tus.stores.sweeper import keep_swept
+from tus.stores.interface import Concatenates, Reads
 
-#: Asks the application whether a request may do what it intends: the principal, or what the client hears instead.
-#: Where authorizing is left to an asynchronous driver, that is awaited.
+if TYPE_CHECKING:
+    from tus.server.service import Service
+
+log = logging.getLogger(__name__)
+
+#: Asks the application whether a request may do what it intends: the principal, or the response for the client.
+#: An asynchronous driver awaits it.
 Asker = Callable[[Intent, Upload], Any]
+
+
+def _start(effect: None) -> None:
+    """Perform the effect before the first one: a generator begins by being sent None."""
 
 
 class Taken(Protocol):
@@ -64,22 +80,21 @@ class Taken(Protocol):
     cut: bool
 
 
-class Driver:
-    """One request, and what is done for it. Bodies are read by whoever uses this, into a :meth:`sink`.
+class Runner:
+    """One request.
 
     Args:
         adapter: the request.
-        options: the operator's choices.
-        store: where uploads are.
-        handing: does what belongs to a hand-over.
-        hooks: who is asked and told.
-        backlog: whoever hands over without a client, if anybody does.
+        service: the options, the store and the hooks.
+        receiver: gives finished uploads to the application; None where the driver does that.
         asker: asks for the intents of ``ask_app``.
         principal: who sends the request, where the caller knows it.
 
     Attributes:
-        upload: what the request is about, as it stands.
-        body: the request's, once it is read.
+        left: the types of the effects that the driver performs; it may add others.
+        attempt: the hand-over.
+        upload: the upload that the request is about, as it stands; None where there is none.
+        body: the request's body, once it is read.
         kept: bytes of it that are counted.
         is_in_application: whether code of the application is running, whose errors are its own.
     """
@@ -87,91 +102,194 @@ class Driver:
     def __init__(
         self,
         adapter: Face,
-        options: Options,
-        store: Store,
-        handing: Handing,
-        hooks: Hooks,
-        backlog: Backlog | None,
-        asker: Asker | None,
-        principal: str | None,
+        service: Service,
+        receiver: Receiver | None = None,
+        asker: Asker | None = None,
+        principal: str | None = None,
     ) -> None:
-        self._adapter = adapter
-        self._options = options
-        self._store = store
-        self._handing = handing
-        self._hooks = hooks
-        self._backlog = backlog
-        self._asker = asker
-        self._principal = principal
+        self.left: tuple[type[Effect], ...] = (Receive, Peek)
+        self.attempt = Attempt(service.store, receiver, service.hooks, adapter.request)
         self.upload: Upload | None = None
         self.body: Taken | None = None
         self.kept = 0
         self.is_in_application = False
+        self._adapter = adapter
+        self._request = adapter.request
+        self._service = service
+        self._options = service.options
+        self._store = service.store
+        self._asker = asker
+        self._principal = principal
+        self._steps: Steps
+        self._began = 0.0
+        self._response: Response | None = None
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether the request is about uploads; else it is for a page or a form at the same URL."""
+        return is_ours(self._request, self._options)
+
+    # -- From effect to effect --
+
+    def begin(self) -> Effect | None:
+        """Go to the first effect that the driver performs, or to the end: None."""
+        self._began = time.monotonic()
+        emit(Begun(self._request.effective_method))
+        self._steps = exchange(self._request, self._options, self._service.extensions, time.time(), self._principal)
+        return self.go_on(_start, None)
+
+    def go_on(self, perform: Callable[[Any], Any], effect: Effect | None) -> Effect | None:
+        """Perform an effect, and go to the next one that the driver performs, or to the end: None.
+
+        Args:
+            perform: performs the effect, and returns its result or raises.
+            effect: the one that was returned last.
+        """
+        steps, left = self._steps, self.left
+        try:
+            while True:
+                try:
+                    result = perform(effect)
+                except RequestError as error:
+                    effect = steps.throw(error)
+                except Exception as error:
+                    if self.is_in_application:
+                        raise
+                    log.exception("the store failed")
+                    effect = steps.throw(StorageUnavailable().with_traceback(error.__traceback__))
+                else:
+                    effect = steps.send(result)
+                if type(effect) in left:
+                    return effect
+                perform = self.perform
+        except StopIteration as stop:
+            self._response = stop.value
+            return None
 
     def perform(self, effect: Effect) -> Any:
-        """Do what is asked for, and return what is to be sent back."""
+        """Perform an effect, and return its result."""
+        performer = self._PERFORM.get(type(effect))
+        return self._hand_over(effect) if performer is None else performer(self, effect)
+
+    def conclude(self, is_claim_kept: bool = False) -> None:
+        """Give the adapter the response.
+
+        Args:
+            is_claim_kept: whether the outcome of a hand-over is recorded later.
+        """
+        response = self._response
+        assert response is not None, "there is no effect left"
+        if not is_claim_kept:
+            self.attempt.leave()
+        self.attempt.drop_answer(response)
+        self._adapter.respond(response)
+        self._answered(response.status, response.reason)
+
+    def break_off(self, error: str = "the request was broken off") -> None:
+        """Release the claim where there will be no response of ours."""
+        self.attempt.leave(error)
+        self._answered(500, "Internal Server Error")
+
+    def _answered(self, status: int, reason: str) -> None:
+        body = self.body
+        cut = body is not None and body.cut
+        emit(
+            Answered(
+                method=self._request.effective_method,
+                status=status,
+                reason=reason,
+                upload=self.upload,
+                received=0 if body is None else body.received,
+                cut=cut,
+                kept_from_cut=self.kept if cut else 0,
+                seconds=time.monotonic() - self._began,
+            )
+        )
+
+    # -- The store --
+
+    def _load(self, effect: Load) -> Upload:
+        upload = self._store.load(effect.upload_id)
+        if upload.service is not None and upload.service != self._service.name:
+            raise UploadNotFound()  # its file must not go to another receiver than its own
+        if self.upload is None:
+            self.upload = upload
+        return upload
+
+    def _create(self, effect: Create) -> Upload:
+        draft, began = effect.draft, time.time()
+        upload = self._store.create(draft)
+        self.upload = upload
+        self._service.keep_swept()  # now, or its first sweep could miss this upload
+        if not draft.id or upload.created_at >= began:  # else the one that exists was found
+            emit(Created(upload))
+            if upload.is_complete:
+                emit(Finished(upload))
+        return upload
+
+    def _end(self, effect: End) -> Upload:
+        upload = effect.upload
+        self.upload = self._store.append(upload, upload.offset, b"", upload.length)
+        emit(Finished(self.upload))
+        return self.upload
+
+    def _fence(self, effect: Fence) -> Upload:
+        return self._store.fence(effect.upload)
+
+    def _wait(self, effect: Wait) -> None:
+        time.sleep(effect.seconds)
+
+    def _serve(self, effect: Serve) -> Response:
+        assert isinstance(self._store, Reads), "the service has checked it"
+        return download(self._request, effect.upload, *self._store.read(effect.upload))
+
+    def _promise(self, effect: Promise) -> Upload:
+        promised = self._store.promise(effect.upload)
+        self._service.schedule(promised)
+        return promised
+
+    def _remove(self, effect: Remove) -> None:
+        self._store.remove(effect.upload_id)
+        if self.upload is not None and self._request.effective_method == "DELETE":
+            emit(Ended(self.upload, "terminated"))
+
+    def _concatenate(self, effect: Watch | Concatenate | FinalsOf | Touch) -> Any:
         store = self._store
+        assert isinstance(store, Concatenates), "the exchange asks for what the extensions contain"
         match effect:
-            case Authorize():
-                return self._authorize(effect)
-            case Load(upload_id):
-                loaded = store.load(upload_id)
-                self.upload = self.upload or loaded
-                return loaded
-            case Inform(response):
-                return self._inform(response)
-            case Fence(upload):
-                return store.fence(upload)
-            case End(upload):
-                self.upload = store.append(upload, upload.offset, b"", upload.length)
-                emit(Finished(self.upload))
-                return self.upload
-            case Wait(seconds):
-                return time.sleep(seconds)
-            case Create(draft):
-                began = time.time()
-                self.upload = store.create(draft)
-                keep_swept(store, self._options.upload_valid_duration)  # now, or its first look could miss this upload
-                if not draft.id or self.upload.created_at >= began:  # else the one that exists was found
-                    emit(Created(self.upload))
-                    if self.upload.is_complete:
-                        emit(Finished(self.upload))
-                return self.upload
-            case Serve(upload):
-                assert isinstance(store, Reads), "looked at when this was made"
-                return download(self._adapter.request, upload, *store.read(upload))
-            case Promise(upload):
-                promised = store.promise(upload)
-                if self._backlog is not None:
-                    self._backlog.add(promised)
-                return promised
-            case Remove(upload_id):
-                store.remove(upload_id)
-                if self.upload is not None and effective_method(self._adapter.request) == "DELETE":
-                    emit(Ended(self.upload, "terminated"))
+            case Watch(final):
+                return [store.watch(part_id, final.id) for part_id in final.parts]
+            case Concatenate(final, parts):
+                joined = store.concatenate(final.id, parts)
+                if joined.is_complete:
+                    emit(Finished(joined))
+                return joined
+            case FinalsOf(part):
+                return store.finals_of(part.id)
+            case Touch(final_id):
+                with suppress(UploadNotFound, UploadGone):
+                    store.touch(final_id)
                 return None
-            case Watch() | Concatenate() | FinalsOf() | Touch():
-                assert isinstance(store, Concatenates), "the exchange asks for what the extensions contain"
-                return _concatenate(store, effect)
-            case Receive() | Peek():
-                raise AssertionError("whoever uses this reads bodies")
-        result = self._handing.perform(effect)
-        if self._handing.claim is not None:
-            self.upload = self._handing.claim.upload
-        if isinstance(effect, Settle):
+
+    def _hand_over(self, effect: Any) -> Any:
+        result = self.attempt.perform(effect)
+        if self.attempt.claim is not None:
+            self.upload = self.attempt.claim.upload
+        if type(effect) is Settle:
             self.upload = result
-            if self._backlog is not None:
-                self._backlog.add(result)
+            self._service.schedule(result)
         return result
 
+    # -- The body, which the driver reads --
+
     def sink(self, effect: Receive | Peek) -> Sink:
-        """Where the body is to go."""
+        """Return where the driver puts the body."""
         if isinstance(effect, Peek):
             return PeekSink(effect.intake.limit or 0)
         return Reception(self._store, effect.upload, effect.intake, self._watcher(effect.upload, effect.progress))
 
     def poured(self, effect: Receive | Peek, came: Received | Peeked) -> Received | Peeked:
-        """Take note of what came of a body, which is what is to be sent back."""
+        """Note what came of a body, and return it, which is the effect's result."""
         if isinstance(came, Received):
             self.upload = came.upload
             self.kept = came.upload.offset - effect.intake.offset
@@ -179,7 +297,28 @@ class Driver:
                 emit(Finished(came.upload))
         return came
 
+    def patience(self) -> Patience:
+        """Return how slow the client may be."""
+        return Patience(self._options.stall_timeout, self._options.min_rate)
+
+    def _watcher(self, upload: Upload, progress: Callable[[int], Response] | None) -> Watcher | None:
+        """Return what is called about once a second with the offset, and may stop the upload."""
+        hooks = self._service.hooks
+        if not hooks and progress is None:
+            return None
+
+        def watch(offset: int) -> HookReply | None:
+            if progress is not None:
+                self._inform(Inform(progress(offset)))
+            return hooks.ask(HookType.POST_RECEIVE, replace(upload, offset=offset), self._request)
+
+        return watch
+
+    # -- The application --
+
     def _authorize(self, effect: Authorize) -> str | Response | None:
+        if self._options.authorize is None and self._asker is None:
+            return self._principal
         calls = self.authorizing(effect)
         answer: object = None
         try:
@@ -187,55 +326,39 @@ class Driver:
                 answer = calls.send(answer)()
                 if inspect.isawaitable(answer):
                     getattr(answer, "close", lambda: None)()
-                    raise TypeError("authorize has returned an awaitable, which nobody awaits here")
+                    raise TypeError("authorize has returned an awaitable; under WSGI it must be an ordinary function")
         except StopIteration as stop:
             verdict: str | Response | None = stop.value
             return verdict
 
     def authorizing(self, effect: Authorize) -> Generator[Callable[[], Any], Any, str | Response | None]:
-        """What is to be called for an :class:`Authorize`, one after the other, and then what is to be sent back."""
+        """Yield what must be called for an :class:`Authorize`, one after the other, and return its result."""
         principal: str | Response | None = self._principal
         self.is_in_application = True
         if self._options.authorize is not None:
-            named = yield partial(self._options.authorize, self._adapter.request, effect.intent, effect.upload)
+            named = yield partial(self._options.authorize, self._request, effect.intent, effect.upload)
             principal = None if named is None else str(named)  # many a framework's users are numbers
         if self._asker is not None and effect.intent in self._options.ask_app:
             principal = yield partial(self._asker, effect.intent, effect.upload)
         self.is_in_application = False
         return principal
 
-    def patience(self) -> Patience:
-        """How slow the client may be."""
-        return Patience(self._options.stall_timeout, self._options.min_rate)
+    def _inform(self, effect: Inform) -> bool:
+        return isinstance(self._adapter, Informs) and self._adapter.inform(effect.response)
 
-    def _inform(self, response: Response) -> bool:
-        return isinstance(self._adapter, Informs) and self._adapter.inform(response)
-
-    def _watcher(self, upload: Upload, progress: Callable[[int], Response] | None) -> Watcher | None:
-        """Who is told now and then how far an upload has come, and may stop it."""
-        if not self._hooks and progress is None:
-            return None
-
-        def watch(offset: int) -> HookReply | None:
-            if progress is not None:
-                self._inform(progress(offset))
-            return self._hooks.ask(HookType.POST_RECEIVE, replace(upload, offset=offset), self._adapter.request)
-
-        return watch
-
-
-def _concatenate(store: Concatenates, effect: Watch | Concatenate | FinalsOf | Touch) -> Any:
-    match effect:
-        case Watch(final):
-            return [store.watch(part_id, final.id) for part_id in final.parts]
-        case Concatenate(final, parts):
-            joined = store.concatenate(final.id, parts)
-            if joined.is_complete:
-                emit(Finished(joined))
-            return joined
-        case FinalsOf(part):
-            return store.finals_of(part.id)
-        case Touch(final_id):
-            with suppress(UploadNotFound, UploadGone):
-                return store.touch(final_id)
-            return None
+    _PERFORM: ClassVar[dict[type, Callable[[Runner, Any], Any]]] = {
+        Load: _load,
+        Authorize: _authorize,
+        Create: _create,
+        End: _end,
+        Fence: _fence,
+        Inform: _inform,
+        Promise: _promise,
+        Remove: _remove,
+        Serve: _serve,
+        Wait: _wait,
+        Watch: _concatenate,
+        Concatenate: _concatenate,
+        FinalsOf: _concatenate,
+        Touch: _concatenate,
+    }

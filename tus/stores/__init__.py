@@ -1,28 +1,65 @@
-"""Where uploads are kept. Nobody outside names a concrete store: :func:`open_store` picks one."""
+"""Where uploads are kept. Only this package names a concrete store: a store is opened by its URL."""
 
 from __future__ import annotations
 
-from functools import lru_cache
+from collections.abc import Callable
+from importlib.metadata import entry_points
+from typing import Final
 
+from tus.errors import OptionError
 from tus.options import Options
 from tus.stores.interface import Store
 
-__all__ = ["Store", "open_store"]
+__all__ = ["Store", "open_store", "register_store"]
+
+#: The group of entry points whose names are schemes of URLs and whose values are factories.
+ENTRY_POINTS: Final = "tus.stores"
+
+#: Makes a store from its URL and the options.
+StoreFactory = Callable[[str, Options], Store]
+
+_factories: dict[str, StoreFactory] = {}
 
 
-# Opening proves that the directory serves, which a ``Tus`` made for each request must not repeat.
-@lru_cache(maxsize=64)
-def open_store(options: Options) -> Store:
-    """The store that the options ask for.
+def register_store(scheme: str, factory: StoreFactory) -> None:
+    """Have URLs of a scheme opened by a factory, in this process; a package does so by an entry point ``tus.stores``.
+
+    Args:
+        scheme: such as ``s3``, without the colon.
+        factory: called with the URL and the options.
+    """
+    _factories[scheme] = factory
+
+
+def open_store(url: str, options: Options | None = None) -> Store:
+    """Open a store by its URL.
+
+    Args:
+        url: a path, or ``file:`` and a path, for a directory; ``memory:`` for a store that is gone with the process; or
+            a URL of a scheme that a package brings.
+        options: lifetimes, limits and so on; by default those of :class:`tus.Options`.
 
     Raises:
-        OptionError: the directory does not serve.
+        OptionError: no store has this scheme, or the store cannot be used.
     """
+    scheme, colon, rest = url.partition(":")
+    if not colon or "/" in scheme:
+        scheme, rest = "file", url
+    if options is None:
+        options = Options.build(tmp_file_dir=rest) if scheme == "file" else Options.build(store=url)
+    if scheme == "file":
+        return _open_directory(rest, options)
+    if scheme == "memory":
+        return _open_memory(options)
+    return _factory_of(scheme)(url, options)
+
+
+def _open_directory(path: str, options: Options) -> Store:
     from tus.stores.directory.quota import Limits
     from tus.stores.directory.store import DirectoryStore, prepare_directory
 
     return DirectoryStore(
-        prepare_directory(options.tmp_file_dir),
+        prepare_directory(path),
         fsync=options.fsync,
         lifetime=options.upload_valid_duration,
         completed_keep=options.completed_keep,
@@ -36,3 +73,26 @@ def open_store(options: Options) -> Store:
         ),
         keep_free=options.keep_free,
     )
+
+
+def _open_memory(options: Options) -> Store:
+    from tus.stores.memory import MemoryStore
+
+    return MemoryStore(
+        lifetime=options.upload_valid_duration,
+        completed_keep=options.completed_keep,
+        keep_finished=options.keep_finished,
+        rejected_keep=options.rejected_keep,
+    )
+
+
+def _factory_of(scheme: str) -> StoreFactory:
+    if scheme in _factories:
+        return _factories[scheme]
+    found = entry_points(group=ENTRY_POINTS)
+    for entry_point in found:
+        if entry_point.name == scheme:
+            factory: StoreFactory = entry_point.load()
+            return factory
+    known = sorted({"file", "memory", *_factories, *found.names})
+    raise OptionError("store", f"must be a path, or a URL of one of {', '.join(known)}; no store has {scheme!r}")

@@ -23,7 +23,9 @@ class AppendSession(Protocol):
     Leaving the ``with`` block without :meth:`commit` forgets staged blocks; others stay counted.
     """
 
-    upload: Upload
+    @property
+    def upload(self) -> Upload:
+        """The upload as far as it is counted: what a client may be told of its offset."""
 
     def write(self, *blocks: Block) -> None:
         """Store blocks at the end, and count them unless the session is staged.
@@ -53,7 +55,9 @@ class AppendSession(Protocol):
 class Claim(Protocol):
     """The right to hand a complete upload over; one at a time, gone with the process that holds it."""
 
-    upload: Upload
+    @property
+    def upload(self) -> Upload:
+        """The upload as it stands."""
 
     def open(self) -> BinaryIO:
         """The data, opened for reading."""

@@ -4,7 +4,7 @@ There is no I/O here and no clock; times are arguments. A store reads a slot, ca
 in, provided that the slot has not changed meanwhile. What concerns only a medium, such as locks, or data that is
 shorter than its record, stays with the store.
 
-Laws of this room, which ``tests/test_ledger.py`` proves:
+Laws of this room, which ``tests/unit/test_ledger.py`` proves:
 
 1. Each change raises the sequence by one. The generation never decreases, and an older one counts nothing.
 2. The offset never decreases, and never goes past the length. A length that is settled never changes.

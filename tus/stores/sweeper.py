@@ -1,8 +1,8 @@
-"""Expiry beside the requests: a daemon thread that sweeps a store now and then.
+"""Expiry beside the requests: a daemon thread that sweeps stores now and then.
 
-It starts with the first creation in a process, because a server may fork after it has loaded the application. Every
-process has one, and the store sees to it that one of them sweeps at a time, and not more often than is useful. Where
-threads do not run (uWSGI without ``enable-threads``), ``tus clean`` does the same.
+It starts with the first creation in a process, because a server may fork after it has loaded the application. The store
+sees to it that one process sweeps at a time, and not more often than is useful. Where threads do not run (uWSGI without
+``enable-threads``, or the option ``threads``), ``tus clean`` does the same.
 """
 
 from __future__ import annotations
@@ -11,37 +11,104 @@ import logging
 import os
 import threading
 import time
-from weakref import WeakKeyDictionary, ref
+from weakref import ref
 
-from tus.stores.interface import Expires, Store
+from tus.stores.interface import Expires
 
 log = logging.getLogger(__name__)
 
 LONGEST_INTERVAL = 600.0  # seconds
 SHORTEST_INTERVAL = 1.0
+_PATIENCE = 60.0  # seconds after which the thread checks whether its sweeper still exists
+_MOST_DIRECTORIES = 1024
 
-_started: WeakKeyDictionary[Store, int] = WeakKeyDictionary()  # the process in which a store's thread was started
 
-
-def keep_swept(store: Store, lifetime: float) -> None:
-    """Start the thread, unless this process has it.
+class Sweeper:
+    """Sweeps stores in a thread, which ends with it.
 
     Args:
-        store: swept if it can expire uploads.
-        lifetime: seconds that an unfinished upload is kept; a tenth of it passes between two sweeps.
+        most: how many stores are swept; the one that was added first gives way.
     """
-    if _started.get(store) == os.getpid() or not isinstance(store, Expires):
-        return
-    _started[store] = os.getpid()
-    interval = min(max(lifetime / 10 or LONGEST_INTERVAL, SHORTEST_INTERVAL), LONGEST_INTERVAL)
-    threading.Thread(target=_sweep_for_ever, args=(ref(store), interval), name="tus-sweeper", daemon=True).start()
+
+    def __init__(self, most: int = 1) -> None:
+        self._most = most
+        self._stores: dict[object, tuple[Expires, float]] = {}
+        self._changed = threading.Condition()
+        self._process = 0
+        self._is_stopped = False
+
+    def add(self, store: Expires, lifetime: float, key: object = None) -> None:
+        """Have a store swept from now on, in this process. Cheap where it is already.
+
+        Args:
+            store: what is swept.
+            lifetime: seconds that an unfinished upload is kept; a tenth of it passes between two sweeps.
+            key: what tells it from others.
+        """
+        if self._process == os.getpid() and key in self._stores:
+            return
+        interval = min(max(lifetime / 10 or LONGEST_INTERVAL, SHORTEST_INTERVAL), LONGEST_INTERVAL)
+        if self._process != os.getpid():
+            self._process = os.getpid()
+            self._changed = threading.Condition()  # that of the process we were forked from may be held
+            self._stores = {key: (store, interval)}
+            threading.Thread(target=_work, args=(ref(self),), name="tus-sweeper", daemon=True).start()
+            return
+        with self._changed:
+            if len(self._stores) >= self._most:
+                del self._stores[next(iter(self._stores))]
+            self._stores[key] = (store, interval)
+            self._changed.notify()
+
+    def stop(self) -> None:
+        """End the thread."""
+        with self._changed:
+            self._is_stopped = True
+            self._changed.notify()
+
+    def sweep_due(self, swept_at: dict[object, float]) -> bool:
+        """Sweep what is due, and wait for what is due next; return whether the thread goes on.
+
+        Args:
+            swept_at: when each store was swept last, by key; it is brought up to date.
+        """
+        with self._changed:
+            stores = dict(self._stores)
+        for key in swept_at.keys() - stores.keys():
+            del swept_at[key]
+        pause = _PATIENCE
+        for key, (store, interval) in stores.items():
+            left = swept_at.get(key, -interval) + interval - time.monotonic()
+            if key not in swept_at or left <= 0:
+                _sweep(store, interval)
+                swept_at[key] = time.monotonic()
+                left = interval
+            pause = min(pause, left)
+        with self._changed:
+            if not self._is_stopped and self._stores.keys() == stores.keys():
+                self._changed.wait(pause)
+            return not self._is_stopped
 
 
-def _sweep_for_ever(reference: ref[Expires], interval: float) -> None:
-    while (store := reference()) is not None:
-        try:
-            store.sweep(at_most_every=interval)
-        except Exception:
-            log.exception("expired uploads could not be removed; the next try is in %d seconds", interval)
-        del store
-        time.sleep(interval)
+def _sweep(store: Expires, interval: float) -> None:
+    try:
+        store.sweep(at_most_every=interval)
+    except Exception:
+        log.exception("expired uploads could not be removed; the next try is in %d seconds", interval)
+
+
+def _work(reference: ref[Sweeper]) -> None:
+    swept_at: dict[object, float] = {}
+    while (sweeper := reference()) is not None and sweeper.sweep_due(swept_at):
+        del sweeper
+
+
+#: For views that give options with each request: one thread of the process for all their directories.
+_directories = Sweeper(_MOST_DIRECTORIES)
+
+
+def keep_directory_swept(store: Expires, lifetime: float) -> None:
+    """Have the directory of a store that lives for one request swept from now on."""
+    key = getattr(store, "directory", None)
+    if key is not None:
+        _directories.add(store, lifetime, key)

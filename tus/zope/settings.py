@@ -9,6 +9,7 @@ from App.config import getConfiguration
 
 from tus.errors import OptionError
 from tus.options import Options
+from tus.server.service import Service
 from tus.zope.permission import authorize
 
 #: The options that can come from the environment, in capitals and with ``TUS_`` in front.
@@ -16,8 +17,10 @@ FROM_ENVIRONMENT = ("tmp_file_dir", "upload_valid_duration")
 
 
 @lru_cache(maxsize=1)
-def options() -> Options:
-    """The options of this site: ``<product-config tus>`` in zope.conf, and what is not there from the environment.
+def service() -> Service:
+    """Return the service of this site, with its options.
+
+    They are in ``<product-config tus>`` of zope.conf; what is not there is taken from the environment.
 
     Raises:
         OptionError: one is missing, unknown, or has a bad value.
@@ -30,4 +33,4 @@ def options() -> Options:
     for name in ("upload_path", "ask_app", "send_file"):
         if name in values:
             raise OptionError(name, "cannot be set in Zope, where the view decides it")
-    return Options.build(**{"authorize": authorize, "send_file": True} | values)
+    return Service(options=Options.build(**{"authorize": authorize, "send_file": True} | values))

@@ -14,7 +14,7 @@ from zope.publisher.interfaces import IPublishTraverse
 from tus.adapters.zope import Zope2RequestAdapter
 from tus.errors import OptionError, StorageUnavailable
 from tus.models import is_upload_id
-from tus.protocols.tus1 import replies as tus1_replies
+from tus.protocols.tus1.replies import refused
 from tus.server.sync import Tus
 from tus.zope import settings
 from tus.zope.interfaces import IUploadReceiver
@@ -45,7 +45,7 @@ class Uploads(BrowserView):  # type: ignore[misc]
         adapter = Zope2RequestAdapter(self.request)
         receiver = queryMultiAdapter((self.context, self.request), IUploadReceiver)
         try:
-            options = settings.options()
+            service = settings.service()
             if receiver is None:
                 raise OptionError(
                     "IUploadReceiver", f"no adapter of {type(self.context).__name__} and the request is registered"
@@ -53,10 +53,10 @@ class Uploads(BrowserView):  # type: ignore[misc]
         except OptionError:
             log.exception("uploads are not configured")
             is_head = adapter.request.method == "HEAD"
-            adapter.respond(tus1_replies.refused(StorageUnavailable(), is_head))
+            adapter.respond(refused(StorageUnavailable(), is_head))
             return ""
         self.request[CONTEXT_KEY] = self.context
-        tus = Tus(adapter, options=options)
+        tus = Tus(adapter, service=service)
         if not tus.valid:
             raise NotFound(self.__name__)
         tus.handle()

@@ -1,4 +1,4 @@
-"""TODO."""
+"""Once every byte of an upload is there: the hand-over, and what a tus client is told of it."""
 
 from __future__ import annotations
 
@@ -6,53 +6,54 @@ from collections.abc import Generator
 from typing import Any
 
 from tus.errors import NotTaken
-from tus.models import Outcome, Request, Response, Upload
-from tus.options import Options
+from tus.models import Outcome, Response, Upload
 from tus.protocols import cors, digests
+from tus.protocols.conversation import Conversation
 from tus.protocols.effects import Effect, Steps
-from tus.protocols.handover import Handed, hand_over, promised
-from tus.protocols.tus1 import replies as tus1_replies
+from tus.protocols.handover import Handed, hand_over, promise
+from tus.protocols.tus1 import replies
 
 
-def completed(
-    upload: Upload,
-    response: Response,
-    request: Request,
-    options: Options,
-    unfinished: Response | None = None,
-    last_bytes: bytes = b"",
-) -> Steps:
-    """Hand a complete upload over.
+class Completion(Conversation):
+    """A request that may complete uploads."""
 
-    Args:
-        upload: see :func:`hand_over`.
-        response: what the client hears once the application has it.
-        request: the head.
-        options: the operator's choices.
-        unfinished: what it hears if the application is to be asked again; that one's own answer by default.
-        last_bytes: see there.
-    """
-    handed = yield from handed_over(upload, request, options, unfinished, last_bytes)
-    if handed is None:
-        return digests.described(response, upload.digests)
-    if handed.outcome == Outcome.POSTPONED and unfinished is not None:
-        return unfinished
-    return reply_to(response, handed)
+    def complete(
+        self,
+        upload: Upload,
+        response: Response,
+        unfinished: Response | None = None,
+        last_bytes: bytes = b"",
+        is_begun: bool = False,
+    ) -> Steps:
+        """Hand a complete upload over, and return the reply.
 
+        Args:
+            upload: a complete one, known if a client's request names it.
+            response: the reply once the application has it.
+            unfinished: the reply if the application must be asked again; by default the application's own answer.
+            last_bytes: bytes that the client has sent once more, which must be the last that are stored.
+            is_begun: whether the attempt has begun already.
+        """
+        handed = yield from self.hand_over(upload, unfinished, last_bytes, is_begun)
+        if handed is None:
+            return digests.described(response, upload.digests)
+        if handed.outcome == Outcome.POSTPONED and unfinished is not None:
+            return unfinished
+        return reply_to(response, handed)
 
-def handed_over(
-    upload: Upload, request: Request, options: Options, unfinished: Response | None = None, last_bytes: bytes = b""
-) -> Generator[Effect, Any, Handed | None]:
-    """Hand over now, or None where that happens in the background."""
-    if (yield from promised(upload, options)):
-        return None
-    pending = unfinished or tus1_replies.refused(NotTaken(), is_head=False)
-    cors.apply(request, pending, options)
-    return (yield from hand_over(upload, options, pending, last_bytes))
+    def hand_over(
+        self, upload: Upload, unfinished: Response | None = None, last_bytes: bytes = b"", is_begun: bool = False
+    ) -> Generator[Effect, Any, Handed | None]:
+        """Hand over now, or return None where that happens in the background."""
+        if self.options.handover == "background" and (yield from promise(upload)):
+            return None
+        pending = unfinished or replies.refused(NotTaken(), is_head=False)
+        cors.apply(self.request, pending, self.options)
+        return (yield from hand_over(upload, self.options, pending, last_bytes, is_begun))
 
 
 def reply_to(response: Response, handed: Handed) -> Response:
-    """What the client hears of a hand-over; the response is what it hears where the application has the upload."""
+    """Return the reply to a hand-over, given the one to send where the application has the upload."""
     if handed.outcome == Outcome.ACCEPTED:
-        return digests.described(tus1_replies.answered(response, handed.answer), handed.digests)
-    return tus1_replies.relayed(handed.answer, "POST" if response.status == 201 else "PATCH")
+        return digests.described(replies.answered(response, handed.answer), handed.digests)
+    return replies.relayed(handed.answer, "POST" if response.status == 201 else "PATCH")

@@ -8,50 +8,80 @@ from dataclasses import replace
 from typing import Any
 
 from tus.errors import BadRequest, StorageUnavailable, TooLarge, UploadGone, UploadLocked, UploadNotFound
-from tus.models import Intent, Request, Response, State, Upload
+from tus.models import Intent, Response, State, Upload
 from tus.options import Options
-from tus.protocols import digests
-from tus.protocols import hook_replies as hooking
-from tus.protocols.admission import admitted, check_alive, check_owner, made
+from tus.protocols import digests, hook_replies
+from tus.protocols.admission import check_alive, check_owner
 from tus.protocols.effects import Concatenate, Create, Effect, FinalsOf, Load, Promise, Remove, Steps, Touch, Watch
 from tus.protocols.handover import decided
-from tus.protocols.routing import target
-from tus.protocols.tus1 import replies as tus1_replies
-from tus.protocols.tus1 import requests as tus1
-from tus.protocols.tus1.completion import completed, reply_to
+from tus.protocols.tus1 import replies, requests
+from tus.protocols.tus1.completion import Completion, reply_to
 
 
-def create_final(
-    command: tus1.Create, request: Request, options: Options, extensions: frozenset[str], now: float
-) -> Steps:
-    """Make a final upload, or find the one that the same request has made before."""
-    parts = yield from load_all(command.parts)
-    draft = Upload(
-        length=tus1.total_length(parts),
-        raw_metadata=command.raw_metadata,
-        concat=command.concat,
-        parts=command.parts,
-        upload_path=options.upload_path or "",
-    )
-    draft = digests.requested(draft, request.headers, options.digest)
-    draft, reply = yield from admitted(Intent.CONCATENATE, draft, options)
-    for part in parts:
-        check_owner(part, draft.principal)
-        check_alive(part, now)
-    tus1.decide_concatenation(parts, options, extensions)
-    final = yield from _find_or_create_final(replace(draft, is_known=False), now)
-    if final.created_at >= now:
-        yield from made(final, options)
-    final = yield from _fill(final, parts, options)
-    if final.state == State.RECEIVING and not final.is_known:
-        # It will be handed over by whoever completes the last part, from now on. Who has just done so did not know it.
-        final = yield Promise(final)
-        final = yield from _fill(final, (yield from load_all(final.parts)), options)
-    creation_url = target(request, options).creation_url
-    response = hooking.merged(tus1_replies.created(final, creation_url, with_offset=False), reply)
-    if final.is_pending:
-        return (yield from completed(final, response, request, options))
-    return reply_to(response, decided(final)) if final.is_complete else response
+class Concatenation(Completion):
+    """A request that may complete a part, or make a final upload."""
+
+    def create_final(self, command: requests.Create) -> Steps:
+        """Make a final upload, or find the one that the same request has made before."""
+        options = self.options
+        parts = yield from load_all(command.parts)
+        draft = Upload(
+            length=requests.total_length(parts),
+            raw_metadata=command.raw_metadata,
+            concat=command.concat,
+            parts=command.parts,
+            service=options.service_name,
+        )
+        draft = digests.requested(draft, self.request.headers, options.digest)
+        draft, reply = yield from self.admit(Intent.CONCATENATE, draft)
+        for part in parts:
+            check_owner(part, draft.principal)
+            check_alive(part, self.now)
+        requests.decide_concatenation(parts, options, self.extensions)
+        final = yield from _find_or_create_final(replace(draft, is_known=False), self.now)
+        if final.created_at >= self.now and options.has_hooks:
+            yield from self.announce(final)
+        final = yield from _fill(final, parts, options)
+        if final.state == State.RECEIVING and not final.is_known:
+            # From now on the request that completes the last part hands it over; one that has just done so did not.
+            final = yield Promise(final)
+            final = yield from _fill(final, (yield from load_all(final.parts)), options)
+        response = hook_replies.merged(replies.created(final, command.creation_url, with_offset=False), reply)
+        if final.is_pending:
+            return (yield from self.complete(final, response))
+        return reply_to(response, decided(final)) if final.is_complete else response
+
+    def complete_part(self, upload: Upload, response: Response) -> Steps:
+        """Go on with the final uploads that wait for a part; any other upload has none."""
+        if not upload.is_partial:
+            return response
+        finals = yield FinalsOf(upload)
+        if upload.state == State.RECEIVING:
+            for final_id in finals:
+                yield Touch(final_id)  # it must not expire while its parts are on their way
+            return response
+        pending = []
+        for final_id in finals:
+            try:
+                final: Upload = yield Load(final_id)
+                if not final.is_known:
+                    continue  # its own request has yet to fill it, or was refused
+                parts = yield from load_all(final.parts)
+                final = yield from _fill(final, parts, self.options)
+            except (UploadNotFound, UploadGone, TooLarge, BadRequest):
+                continue  # that final upload cannot be made any more; this part is complete all the same
+            if final.is_pending:
+                pending.append(final)
+        answers = []
+        busy: UploadLocked | None = None
+        for final in pending:
+            try:
+                answers.append((yield from self.complete(final, response)))
+            except UploadLocked as error:
+                busy = error
+        if busy is not None and not answers:
+            raise busy
+        return max(answers, key=lambda reply: reply.status, default=response)
 
 
 def _find_or_create_final(draft: Upload, now: float) -> Generator[Effect, Any, Upload]:
@@ -98,42 +128,9 @@ def _fill(final: Upload, parts: list[Upload], options: Options) -> Generator[Eff
         if not all(part.is_complete for part in parts):
             return final
     try:
-        tus1.check_total(parts, options)
+        requests.check_total(parts, options)
     except TooLarge:
         yield Remove(final.id)
         raise
     filled: Upload = yield Concatenate(final, tuple(parts))
     return filled
-
-
-def part_completed(upload: Upload, response: Response, request: Request, options: Options) -> Steps:
-    """What follows for the final uploads that wait for a part; nothing for any other."""
-    if not upload.is_partial:
-        return response
-    finals = yield FinalsOf(upload)
-    if upload.state == State.RECEIVING:
-        for final_id in finals:
-            yield Touch(final_id)  # it must not expire while its parts are on their way
-        return response
-    pending = []
-    for final_id in finals:
-        try:
-            final: Upload = yield Load(final_id)
-            if not final.is_known:
-                continue  # its own request is at it still, or was refused
-            parts = yield from load_all(final.parts)
-            final = yield from _fill(final, parts, options)
-        except (UploadNotFound, UploadGone, TooLarge, BadRequest):
-            continue  # that final upload cannot be made any more; this part is complete all the same
-        if final.is_pending:
-            pending.append(final)
-    replies = []
-    busy: UploadLocked | None = None
-    for final in pending:
-        try:
-            replies.append((yield from completed(final, response, request, options)))
-        except UploadLocked as error:
-            busy = error
-    if busy is not None and not replies:
-        raise busy
-    return max(replies, key=lambda reply: reply.status, default=response)

@@ -22,7 +22,7 @@ from tus.errors import (
     VersionUnsupported,
 )
 from tus.http import headers
-from tus.models import MEDIA_TYPE, Request, State, Upload, effective_method
+from tus.models import MEDIA_TYPE, Request, State, Upload
 from tus.options import Options
 from tus.protocols.bodies import Body, Intake, body_length, check_size, overrun_message
 from tus.protocols.routing import Target, target, upload_id_of
@@ -67,6 +67,7 @@ class Create:
         concat: the field as received.
         parts: ids of the parts of a final upload.
         body: None unless the request carries bytes of the upload.
+        creation_url: the URL that creates uploads, as the client knows it.
     """
 
     length: int | None
@@ -74,6 +75,7 @@ class Create:
     concat: str | None
     parts: tuple[str, ...]
     body: Body | None
+    creation_url: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +112,7 @@ def parse(request: Request, options: Options, extensions: frozenset[str]) -> Com
     Raises:
         RequestError: the request contradicts the protocol or itself.
     """
-    method = effective_method(request)
+    method = request.effective_method
     where = target(request, options)
     if method == "OPTIONS":
         return Discover()
@@ -163,13 +165,13 @@ def _parse_create(request: Request, options: Options, extensions: frozenset[str]
             raise BadRequest("A final upload takes its length from its parts; send neither length header.")
         if body is not None and body.length != 0:
             raise Forbidden("A final upload is made of its parts; send no body.")
-        return Create(None, raw_metadata, concat, parts, None)
+        return Create(None, raw_metadata, concat, parts, None, where.creation_url)
     if (length is None) != deferred:
         raise BadRequest("Send exactly one of Upload-Length and 'Upload-Defer-Length: 1'.")
     check_size(length, options)
     if body is not None and length is not None and (body.length or 0) > length:
         raise TooLarge(f"The body is longer than the {length} bytes of Upload-Length.")
-    return Create(length, raw_metadata, concat, parts, body)
+    return Create(length, raw_metadata, concat, parts, body, where.creation_url)
 
 
 def _parse_parts(urls: tuple[str, ...], where: Target) -> tuple[str, ...]:

@@ -117,14 +117,14 @@ def _fields(data: bytes) -> tuple[Any, ...]:
 
 def pack(upload: Upload, slot: Slot) -> bytes:
     """Return a whole new side-car."""
-    concat, principal, upload_path = upload.concat, upload.principal, upload.upload_path
+    concat, principal, service = upload.concat, upload.principal, upload.service
     parts = ", ".join([_quoted(part) for part in upload.parts]) if upload.parts else ""
     # What json.dumps() would give, in a fifth of its time.
     text = (
         f'{{"id": "{upload.id}", "created_at": {upload.created_at!r}, "metadata": {_quoted(upload.raw_metadata)}, '
         f'"concat": {"null" if concat is None else _quoted(concat)}, "parts": [{parts}], '
         f'"principal": {"null" if principal is None else _quoted(principal)}, '
-        f'"upload_path": {"null" if upload_path is None else _quoted(upload_path)}, "protocol": "{upload.protocol}"'
+        f'"upload_path": {"null" if service is None else _quoted(service)}, "protocol": "{upload.protocol}"'
     )
     magic, room = _RECORD_MAGIC, b""
     if upload.hashes:
@@ -211,7 +211,7 @@ def _upload(
             attempts=attempts,
             since=since,
             is_aside=flags & _ASIDE != 0,
-            upload_path=fields.get("upload_path"),
+            service=fields.get("upload_path"),
             protocol=fields.get("protocol", "tus"),
         )
         if parts := fields["parts"]:

@@ -1,0 +1,245 @@
+"""What the core costs in process: Python calls, system calls and CPU of a creation, a last PATCH, a HEAD.
+
+usage: python benchmarks/core_cost.py [--rounds N] [--directory DIR] [--json]
+
+No server and no socket: an environ goes into ``tus.Filter`` around an application that renames the file. Beside it stands
+the floor: the same system calls, straight from Python. CPU is the best of N rounds; calls are exact.
+"""
+
+from __future__ import annotations
+
+import argparse
+import fcntl
+import io
+import json
+import os
+import resource
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+
+SIZE = 4096
+BODY = os.urandom(SIZE)
+TUS = {"HTTP_TUS_RESUMABLE": "1.0.0"}
+COMMON = {
+    "SERVER_NAME": "localhost",
+    "SERVER_PORT": "80",
+    "SERVER_PROTOCOL": "HTTP/1.1",
+    "HTTP_HOST": "localhost",
+    "SCRIPT_NAME": "",
+    "QUERY_STRING": "",
+    "REMOTE_ADDR": "127.0.0.1",
+    "wsgi.url_scheme": "http",
+    "wsgi.errors": sys.stderr,
+    "wsgi.multithread": False,
+    "wsgi.multiprocess": False,
+    "wsgi.run_once": False,
+}
+
+
+class Site:
+    """A filter in a directory of its own, and requests to it."""
+
+    def __init__(self, directory):
+        from tus import Filter
+
+        self.arrived = os.path.join(directory, "arrived")
+        os.mkdir(self.arrived)
+        self.number = 0
+        self.app = Filter(self.take, upload_path="/files", tmp_file_dir=os.path.join(directory, "store"))
+
+    def take(self, environ, start_response):
+        self.number += 1
+        os.rename(environ["tus.upload"].path, os.path.join(self.arrived, str(self.number & 1023)))
+        start_response("204 No Content", [])
+        return []
+
+    def send(self, method, path, fields, body=b""):
+        environ = {**COMMON, **TUS, "REQUEST_METHOD": method, "PATH_INFO": path, **fields}
+        environ["wsgi.input"] = io.BytesIO(body)
+        environ["CONTENT_LENGTH"] = str(len(body))
+        return environ
+
+    def call(self, environ):
+        answer = []
+        body = self.app(environ, lambda status, headers, exc_info=None: answer.append((status, headers)))
+        for _ in body:
+            pass
+        return answer[0]
+
+    def create(self):
+        return self.send(
+            "POST", "/files", {"HTTP_UPLOAD_LENGTH": str(SIZE), "HTTP_UPLOAD_METADATA": "filename aGVsbG8="}
+        )
+
+    def patch(self, path):
+        fields = {"CONTENT_TYPE": "application/offset+octet-stream", "HTTP_UPLOAD_OFFSET": "0"}
+        return self.send("PATCH", path, fields, BODY)
+
+    def head(self, path):
+        return self.send("HEAD", path, {})
+
+
+class Floor:
+    """The system calls that the promises need, and nothing else: two files, locks, bytes, slots, syncs, a rename."""
+
+    def __init__(self, directory):
+        self.directory = os.path.join(directory, "floor")
+        os.mkdir(self.directory)
+        self.fd = os.open(self.directory, os.O_RDONLY)
+        self.number = 0
+
+    def create(self):
+        self.number += 1
+        path = f"{self.directory}/{self.number:032x}"
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+        fd = os.open(path + ".tus", flags, 0o600)
+        os.pwrite(fd, bytes(400), 0)
+        os.close(os.open(path, flags, 0o600))
+        os.close(fd)
+        return path
+
+    def patch(self, path):
+        fd = os.open(path + ".tus", os.O_RDWR | os.O_CLOEXEC)
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.pread(fd, 4096, 0)
+        data = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        os.fstat(data)
+        fcntl.flock(data, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.pwrite(data, BODY, 0)
+        os.pwrite(fd, bytes(64), 64)
+        fcntl.flock(fd, fcntl.LOCK_UN)
+        os.fdatasync(data)
+        os.fdatasync(fd)
+        os.fsync(self.fd)
+        os.rename(path, f"{self.directory}/arrived")
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.pwrite(fd, bytes(64), 0)
+        fcntl.flock(fd, fcntl.LOCK_UN)
+        os.fdatasync(fd)
+        fcntl.flock(data, fcntl.LOCK_UN)
+        os.close(data)
+        os.close(fd)
+
+    def head(self, path):
+        fd = os.open(path + ".tus", os.O_RDONLY | os.O_CLOEXEC)
+        os.pread(fd, 4096, 0)
+        os.close(fd)
+        os.stat(path)
+
+
+def path_of(answer):
+    return dict(answer[1])["Location"].removeprefix("http://localhost")
+
+
+def calls_of(function, *arguments):
+    """Return how many functions are called, Python's and those in C, and what the function returns."""
+    count = 0
+
+    def profile(frame, event, argument):
+        nonlocal count
+        count += event in ("call", "c_call")
+
+    sys.setprofile(profile)
+    try:
+        result = function(*arguments)
+    finally:
+        sys.setprofile(None)
+    return count - 2, result  # without this call and sys.setprofile()
+
+
+def cpu_now():
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    return used.ru_utime + used.ru_stime
+
+
+def best(run, prepare, rounds, batch=20):
+    """Return the CPU of one call in microseconds: of N batches the one that took least."""
+    found = float("inf")
+    for _ in range(rounds):
+        prepared = [prepare() for _ in range(batch)]
+        began = time.process_time_ns()
+        for one in prepared:
+            run(one)
+        found = min(found, (time.process_time_ns() - began) / batch / 1000)
+    return found
+
+
+def measure(directory, rounds):
+    site, floor = Site(directory), Floor(directory)
+    for _ in range(50):  # warm
+        site.call(site.patch(path_of(site.call(site.create()))))
+    costs = {}
+    calls, answer = calls_of(site.call, site.create())
+    assert answer[0].startswith("201"), answer
+    costs["create"] = {"calls": calls}
+    calls, answer = calls_of(site.call, site.head(path_of(answer)))
+    assert answer[0].startswith("200"), answer
+    costs["HEAD"] = {"calls": calls}
+    calls, answer = calls_of(site.call, site.patch(path_of(site.call(site.create()))))
+    assert answer[0].startswith("204"), answer
+    costs["last PATCH"] = {"calls": calls}
+    costs["create"]["us"] = best(site.call, site.create, rounds)
+    costs["create"]["floor us"] = best(lambda _: floor.create(), lambda: None, rounds)
+    costs["last PATCH"]["us"] = best(site.call, lambda: site.patch(path_of(site.call(site.create()))), rounds)
+    costs["last PATCH"]["floor us"] = best(floor.patch, floor.create, rounds)
+    one = path_of(site.call(site.create()))
+    costs["HEAD"]["us"] = best(site.call, lambda: site.head(one), rounds)
+    other = floor.create()
+    costs["HEAD"]["floor us"] = best(floor.head, lambda: other, rounds)
+    return costs
+
+
+def system_calls(directory):
+    """Return the system calls of each kind of request by strace, or nothing where that is not installed."""
+    if shutil.which("strace") is None:
+        return {}
+    counts = {}
+    for kind in ("create", "HEAD", "last PATCH"):
+        numbers = []
+        for repeat in (10, 110):
+            with tempfile.TemporaryDirectory(dir=directory) as inner:
+                out = os.path.join(inner, "strace")
+                command = ["strace", "-f", "-c", "-o", out, sys.executable, __file__, "--repeat", f"{kind}:{repeat}"]
+                subprocess.run([*command, "--directory", inner], check=True)
+                with open(out) as file:
+                    total = [line for line in file if line.rstrip().endswith("total")][0]
+                numbers.append(int(total.split()[3]))
+        counts[kind] = (numbers[1] - numbers[0]) / 100
+    return counts
+
+
+def repeat(kind, number, directory):
+    site = Site(directory)
+    paths = [path_of(site.call(site.create())) for _ in range(110)]
+    request = {"create": lambda path: site.create(), "HEAD": site.head, "last PATCH": site.patch}[kind]
+    for path in paths[:number]:
+        site.call(request(path))
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=300)
+    parser.add_argument("--directory", default="/dev/shm" if os.path.isdir("/dev/shm") else None)
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--repeat", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.repeat:
+        kind, _, number = options.repeat.partition(":")
+        repeat(kind, int(number), options.directory)
+        return
+    with tempfile.TemporaryDirectory(dir=options.directory) as directory:
+        costs = measure(directory, options.rounds)
+        for kind, number in system_calls(directory).items():
+            costs[kind]["system calls"] = number
+    if options.json:
+        print(json.dumps(costs))
+        return
+    for kind, cost in costs.items():
+        print(f"{kind:<11}", "  ".join(f"{name} {value:.0f}" for name, value in cost.items()))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,896 @@
+"""``tus serve`` as people run it; and the application that files uploads."""
+
+import concurrent.futures
+import contextlib
+import http.client
+import io
+import os
+import random
+import re
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import psutil
+import pytest
+from tusclient.client import TusClient
+
+from tests.support.clients import head, offset_of, wait_for_offset
+from tests.support.commands import assert_refused, filled, named, run, store_in
+from tests.support.serving import ROOT, command, free_port
+from tests.support.wsgi import OCTETS, TUS, call
+from tus import Filter
+from tus.apps.files import Files
+from tus.cli import main as cli
+from tus.cli import serve
+from tus.errors import OptionError
+
+PROMPT = 5  # seconds in which a server has ended
+URL_LINE = re.compile(r"^(?:Upload to|Serving at) (.+)$", re.MULTILINE)
+
+
+@pytest.fixture(autouse=True)
+def _direct(monkeypatch):
+    for name in ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@dataclass
+class Served:
+    """A ``tus serve`` that runs.
+
+    Attributes:
+        url: as it was printed.
+        directory: where it was started.
+        process: the arbiter, the leader of its own process group.
+    """
+
+    url: str
+    directory: Path
+    process: subprocess.Popen
+
+    @property
+    def netloc(self):
+        return urlsplit(self.url).netloc
+
+    @property
+    def printed(self):
+        return (self.directory / "stdout").read_text()
+
+    @property
+    def complained(self):
+        return (self.directory / "stderr").read_text()
+
+    def ends(self):
+        """The exit status of a process that was told to end."""
+        return self.process.wait(PROMPT)
+
+
+@contextlib.contextmanager
+def serving(directory, *arguments, **how):
+    """Run ``tus serve`` on a free port, unless the arguments have one, until its URL is printed."""
+    if "--port" not in arguments:
+        arguments = (*arguments, "--port", "0")
+    if "--workers" not in arguments:
+        arguments = (*arguments, "--workers", "2")
+    with command(["tus", "serve", *map(str, arguments)], directory, **how) as process:
+        deadline = time.monotonic() + 30
+        while not (match := URL_LINE.search((directory / "stdout").read_text())):
+            complaint = (directory / "stderr").read_text()
+            assert process.poll() is None, complaint
+            assert time.monotonic() < deadline, complaint
+            time.sleep(0.02)
+        wait_for_workers(process.pid, int(arguments[arguments.index("--workers") + 1]), deadline)
+        yield Served(match[1], directory, process)
+
+
+def wait_for_workers(pid, count, deadline):
+    """Wait until the workers have come to rest: one that is just being forked does not hear of a signal."""
+    looks = 0
+    while looks < 3:
+        workers = psutil.Process(pid).children()
+        resting = len(workers) == count and all(worker.status() == psutil.STATUS_SLEEPING for worker in workers)
+        looks = looks + 1 if resting else 0
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def request(netloc, method, path, headers=(), body=b""):
+    """One request on a connection of its own; gives the status, the header fields by lower-case name, and the body."""
+    connection = http.client.HTTPConnection(netloc, timeout=20)
+    try:
+        connection.request(method, path, body, TUS | dict(headers))
+        reply = connection.getresponse()
+        return reply.status, {name.lower(): value for name, value in reply.getheaders()}, reply.read()
+    finally:
+        connection.close()
+
+
+def upload(served, name, content):
+    """A whole upload in one request; returns its URL."""
+    headers = OCTETS | named(name) | {"Upload-Length": str(len(content))}
+    status, answer, _ = request(served.netloc, "POST", urlsplit(served.url).path, headers, content)
+    assert status == 201
+    assert answer["upload-offset"] == str(len(content))
+    return answer["location"]
+
+
+def create(served, name, size):
+    headers = named(name) | {"Upload-Length": str(size)}
+    status, answer, _ = request(served.netloc, "POST", urlsplit(served.url).path, headers)
+    assert status == 201
+    return answer["location"]
+
+
+def patch(url, offset, body):
+    parts = urlsplit(url)
+    headers = OCTETS | {"Upload-Offset": str(offset)}
+    return request(parts.netloc, "PATCH", parts.path, headers, body)[:2]
+
+
+def files_in(directory):
+    """The files that people see, by name."""
+    return {path.name: path.read_bytes() for path in Path(directory).iterdir() if path.name != ".tus"}
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory):
+    """A server that each test leaves as it was."""
+    with serving(tmp_path_factory.mktemp("shared"), "--workers", "2") as served:
+        yield served
+
+
+# -- What it prints, and where it serves --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "path", [None, "/up", "/deep/er/", "/with blank", '/it\'s $(touch pwned) & "more"', "/grün/50%"]
+)
+def test_the_printed_line_uploads_as_it_is(path, tmp_path):
+    with serving(tmp_path, *([] if path is None else ["--path", path])) as served:
+        (line,) = re.findall(r"^ +(printf .*curl .*)$", served.printed, re.MULTILINE)
+        done = subprocess.run(["bash", "-c", line], cwd=tmp_path, capture_output=True, text=True, timeout=30)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.startswith("HTTP/1.1 201 Created"), done.stdout
+        assert re.search(r"^Upload-Offset: 5\r?$", done.stdout, re.MULTILINE)
+        location = re.search(r"^Location: (\S+)\r?$", done.stdout, re.MULTILINE)[1]
+        assert unquote(location.rpartition("/")[0]) == unquote(served.url)
+        assert served.url.isascii()
+        assert " " not in served.url
+        assert head(location)[1]["upload-length"] == "5"
+        assert files_in(tmp_path / "uploads") == {"hello.txt": b"hello"}
+        assert not (tmp_path / "pwned").exists()
+        assert served.complained == ""
+
+
+def test_defaults_of_directory_and_path(tmp_path):
+    with serving(tmp_path) as served:
+        assert re.fullmatch(r"http://127\.0\.0\.1:[1-9][0-9]*/files", served.url)
+        upload(served, "a.txt", b"content")
+        assert files_in(tmp_path / "uploads") == {"a.txt": b"content"}
+        assert served.complained == ""
+
+
+def test_defaults_of_address_and_numbers(tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(serve, "run", lambda app, *arguments, **named: asked.append((arguments, named)))
+    assert cli.main(["serve"]) == 0
+    assert (
+        cli.main(["serve", "--host", "::1", "--port", "81", "--workers", "3", "--threads", "5", "--path", "/x/"]) == 0
+    )
+    processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    assert asked == [
+        (("127.0.0.1", 1080, min(processors, 8), 32, "/files"), {}),
+        (("::1", 81, 3, 5, "/x"), {}),
+    ]
+
+
+def test_help_tells_the_defaults():
+    text = " ".join(run("serve", "--help").stdout.split())
+    for default in ("127.0.0.1", "1080", "./uploads", "/files/", "32"):
+        assert f"(default: {default})" in text
+
+
+def test_any_free_port(tmp_path, shared):
+    with serving(tmp_path, "--port", "0") as served:
+        assert served.netloc != shared.netloc
+        upload(served, "a", b"1")
+    assert files_in(tmp_path / "uploads") == {"a": b"1"}
+    assert "a" not in files_in(shared.directory / "uploads")
+
+
+def test_a_port_that_is_asked_for(tmp_path):
+    port = free_port()
+    with serving(tmp_path, "--port", port) as served:
+        assert served.url == f"http://127.0.0.1:{port}/files"
+        upload(served, "a", b"1")
+        served.process.send_signal(signal.SIGTERM)
+        assert served.ends() == 0
+    with serving(tmp_path, "--port", port) as served:  # at once, although connections linger
+        upload(served, "b", b"2")
+    assert files_in(tmp_path / "uploads") == {"a": b"1", "b": b"2"}
+
+
+def test_dir_and_path(tmp_path):
+    (tmp_path / "var").mkdir()
+    with serving(tmp_path, "--dir", tmp_path / "var" / "my files", "--path", "/api/up/") as served:
+        assert urlsplit(served.url).path == "/api/up"
+        location = upload(served, "a.txt", b"content")
+        assert location.startswith(served.url + "/")
+        assert request(served.netloc, "POST", "/files", {"Upload-Length": "1"})[0] == 404
+        assert request(served.netloc, "POST", "/api/upload", {"Upload-Length": "1"})[0] == 404
+    assert files_in(tmp_path / "var" / "my files") == {"a.txt": b"content"}
+    assert not (tmp_path / "uploads").exists()
+
+
+def test_what_is_no_upload_is_not_found(shared):
+    for method, path in (("GET", "/files"), ("POST", "/"), ("GET", "/files-public"), ("GET", "/.tus")):
+        status, headers, body = request(shared.netloc, method, path)
+        assert (status, headers["content-type"]) == (404, "text/plain; charset=utf-8")
+        assert body == b"There is nothing to see here; this server receives uploads.\n"
+    assert request(shared.netloc, "HEAD", "/x")[0] == 404
+
+
+def test_its_root_is_a_page(shared):
+    status, headers, body = request(shared.netloc, "GET", "/")
+    assert (status, headers["content-type"]) == (200, "text/html; charset=utf-8")
+    assert b"Upload files" in body
+    assert request(shared.netloc, "HEAD", "/")[0] == 200
+
+
+def test_options_of_the_uploads(tmp_path):
+    arguments = ["-o", "max_size=3", "-o", "download=true", "--option", "keep_finished=on"]
+    with serving(tmp_path, *arguments) as served:
+        assert request(served.netloc, "POST", "/files", {"Upload-Length": "4"})[0] == 413
+        location = upload(served, "a.txt", b"abc")
+        status, _, body = request(served.netloc, "GET", urlsplit(location).path)
+        assert (status, body) == (200, b"abc")
+
+
+def preflight(served, origin):
+    headers = {"Origin": origin, "Access-Control-Request-Method": "PATCH"}
+    status, answer, _ = request(served.netloc, "OPTIONS", urlsplit(served.url).path, headers)
+    assert status == 200
+    return {name: value for name, value in answer.items() if name.startswith("access-control-") or name == "vary"}
+
+
+def test_no_other_origin_by_default(shared):
+    assert preflight(shared, "https://a.example") == {}
+    created = request(shared.netloc, "POST", "/files", {"Upload-Length": "1", "Origin": "https://a.example"})[1]
+    assert not [name for name in created if name.startswith("access-control")]
+
+
+def test_origins_that_may(tmp_path):
+    origins = ("https://a.example", "http://localhost:3000")
+    with serving(tmp_path, "--cors-allow-origin", *origins, "--cors-allow-origin", "https://b.example") as served:
+        for origin in (*origins, "https://b.example"):
+            answer = preflight(served, origin)
+            assert answer["access-control-allow-origin"] == origin
+            assert "PATCH" in answer["access-control-allow-methods"]
+            assert "Upload-Offset" in answer["access-control-allow-headers"]
+            headers = {"Upload-Length": "1", "Origin": origin}
+            created = request(served.netloc, "POST", "/files", headers)[1]
+            assert created["access-control-allow-origin"] == origin
+            assert "Location" in created["access-control-expose-headers"]
+        assert preflight(served, "https://c.example") == {"vary": "Origin"}
+
+
+def test_any_origin_may(tmp_path):
+    with serving(tmp_path, "--cors-allow-origin", "*") as served:
+        assert preflight(served, "https://c.example")["access-control-allow-origin"] == "*"
+
+
+@pytest.mark.parametrize(("host", "warns"), [("0.0.0.0", True), ("127.0.0.1", False), ("localhost", False)])
+def test_a_warning_where_everybody_may_upload(host, warns, tmp_path):
+    with serving(tmp_path, "--host", host) as served:
+        assert served.url.startswith(f"http://{host}:")
+        status, _, _ = request(f"127.0.0.1:{urlsplit(served.url).port}", "OPTIONS", "/files")
+        assert status == 200
+        if warns:
+            assert served.complained.startswith(f"warning: whoever reaches {host} can upload here")
+            assert served.complained.count("\n") == 1, "once, not by each worker"
+        else:
+            assert served.complained == ""
+
+
+def test_several_workers_and_connections(tmp_path):
+    contents = {f"file {number}.bin": random.Random(number).randbytes(1_500_000 + number) for number in range(8)}
+    with serving(tmp_path, "--workers", "2", "--threads", "4") as served:
+
+        def send(name):
+            client = TusClient(served.url)
+            stream = io.BytesIO(contents[name])
+            client.uploader(file_stream=stream, chunk_size=200_000, metadata={"filename": name}).upload()
+
+        with concurrent.futures.ThreadPoolExecutor(8) as pool:
+            list(pool.map(send, contents))
+        assert files_in(tmp_path / "uploads") == contents
+        assert len(psutil.Process(served.process.pid).children()) == 2
+        assert "Traceback" not in served.complained
+
+
+# -- Names --------------------------------------------------------------------------------------------------------
+
+NAMES = {
+    "../../etc/passwd": "passwd",
+    "/etc/cron.d/job": "job",
+    "..\\..\\windows\\win.ini": "win.ini",
+    "a\0b\r\n\x1b[31mc.txt": "ab[31mc.txt",
+    "naïve ☃ 𝄞.bin": "naïve ☃ 𝄞.bin",
+    "u\u0308ber.txt": "über.txt",
+    "gpj.\u202eexe": "gpj.exe",
+    ".bashrc": "bashrc",
+    ".tus": "tus",
+    " blank .txt ": "blank.txt",
+    "-rf": "rf",
+    "C:\\con.txt": "_con.txt",
+    'what? "this" <is>|*.txt': "what this is.txt",
+    "x" * 300 + ".jpeg": "x" * 195 + ".jpeg",
+    "ü" * 150: "ü" * 100,
+}
+NAMELESS = ["..", ".", "/", "\0", "", "...", "\u202e", b"\0\0"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_names_are_safe(name, shared):
+    content = os.urandom(20)
+    upload(shared, name, content)
+    landed = shared.directory / "uploads" / NAMES[name]
+    assert landed.read_bytes() == content
+    assert stat.S_ISREG(landed.lstat().st_mode)
+    landed.unlink()
+
+
+@pytest.mark.parametrize("name", NAMELESS)
+def test_without_a_name_a_file_is_called_by_its_id(name, shared):
+    upload_id = upload(shared, name, b"content").rpartition("/")[2]
+    landed = shared.directory / "uploads" / upload_id
+    assert landed.read_bytes() == b"content"
+    landed.unlink()
+
+
+def test_nothing_lands_elsewhere(tmp_path):
+    with serving(tmp_path) as served:
+        for name in (*NAMES, *NAMELESS):
+            upload(served, name, b"content")
+    assert len(files_in(tmp_path / "uploads")) == len(NAMES) + len(NAMELESS)
+    assert {path.name for path in tmp_path.iterdir()} == {"uploads", "stdout", "stderr"}
+    assert all(path.is_file() for path in (tmp_path / "uploads").iterdir() if path.name != ".tus")
+
+
+def test_bytes_that_are_no_text(shared):
+    upload(shared, b"caf\xe9.txt", b"content")
+    landed = shared.directory / "uploads" / "caf\ufffd.txt"
+    assert landed.read_bytes() == b"content"
+    landed.unlink()
+
+
+def test_nothing_is_overwritten(tmp_path):
+    uploads = tmp_path / "uploads"
+    uploads.mkdir()
+    (uploads / "report.txt").write_text("was here before")
+    (uploads / "link.txt").symlink_to(tmp_path / "outside.txt")
+    (uploads / "folder.txt").mkdir()
+    with serving(tmp_path) as served:
+        for content in (b"first", b"second"):
+            upload(served, "report.txt", content)
+        upload(served, "report", b"third")
+        upload(served, "link.txt", b"fourth")
+        upload(served, "folder.txt", b"fifth")
+    (uploads / "link.txt").unlink()
+    (uploads / "folder.txt").rmdir()
+    assert files_in(uploads) == {
+        "report.txt": b"was here before",
+        "report (2).txt": b"first",
+        "report (3).txt": b"second",
+        "report": b"third",
+        "link (2).txt": b"fourth",
+        "folder (2).txt": b"fifth",
+    }
+    assert not (tmp_path / "outside.txt").exists()
+
+
+def test_one_name_many_times_at_once(tmp_path):
+    contents = [f"content {number}".encode() * 1000 for number in range(16)]
+    with serving(tmp_path, "--workers", "2") as served:
+        with concurrent.futures.ThreadPoolExecutor(16) as pool:
+            list(pool.map(lambda content: upload(served, "same.txt", content), contents))
+        landed = files_in(tmp_path / "uploads")
+        assert sorted(landed.values()) == sorted(contents)
+        assert set(landed) == {"same.txt"} | {f"same ({number}).txt" for number in range(2, 17)}
+
+
+def test_a_file_appears_when_it_is_whole(tmp_path):
+    with serving(tmp_path, umask=0o027) as served:
+        uploads = tmp_path / "uploads"
+        url = create(served, "slow.bin", 30)
+        upload_id = url.rpartition("/")[2]
+        for offset in (0, 10):
+            assert patch(url, offset, b"0123456789")[0] == 204
+            assert files_in(uploads) == {}
+            assert (uploads / ".tus" / upload_id).stat().st_size == offset + 10
+        assert stat.S_IMODE((uploads / ".tus").stat().st_mode) == 0o700
+        assert stat.S_IMODE((uploads / ".tus" / upload_id).stat().st_mode) == 0o600
+        assert patch(url, 20, b"0123456789")[0] == 204
+        assert files_in(uploads) == {"slow.bin": b"0123456789" * 3}
+        landed = (uploads / "slow.bin").stat()
+        assert stat.S_IMODE(landed.st_mode) == 0o640, "as the umask has it"
+        assert landed.st_nlink == 1, "the store has let go of it"
+        assert not (uploads / ".tus" / upload_id).exists()
+
+
+# -- Its end ------------------------------------------------------------------------------------------------------
+
+
+def begin_patch(url, offset, size, first):
+    """Open a connection, announce a body and send its beginning."""
+    parts = urlsplit(url)
+    client = socket.create_connection((parts.hostname, parts.port), timeout=20)
+    client.sendall(
+        f"PATCH {parts.path} HTTP/1.1\r\nHost: {parts.netloc}\r\nTus-Resumable: 1.0.0\r\n"
+        f"Content-Type: application/offset+octet-stream\r\nUpload-Offset: {offset}\r\nContent-Length: {size}\r\n"
+        "\r\n".encode()
+        + first
+    )
+    return client
+
+
+def moved(url, served):
+    """The same upload, at a server that was started again."""
+    return urlsplit(url)._replace(netloc=served.netloc).geturl()
+
+
+ENDINGS = {
+    "SIGTERM": lambda process: process.send_signal(signal.SIGTERM),
+    "SIGTERM to all of them": lambda process: os.killpg(process.pid, signal.SIGTERM),
+    "SIGINT": lambda process: process.send_signal(signal.SIGINT),
+    "Ctrl-C": lambda process: os.killpg(process.pid, signal.SIGINT),
+}
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_an_end_in_the_middle_of_a_patch_loses_nothing(ending, tmp_path):
+    content = random.Random(11).randbytes(1_000_000)
+    sent = 345_678
+    with serving(tmp_path) as served:
+        url = create(served, "big.bin", len(content))
+        with begin_patch(url, 0, len(content), content[:sent]):
+            assert wait_for_offset(url, sent) == sent
+            began = time.monotonic()
+            ENDINGS[ending](served.process)
+            assert served.ends() == 0
+            assert time.monotonic() - began < PROMPT
+        assert "Traceback" not in served.complained
+        assert files_in(tmp_path / "uploads") == {}
+    with serving(tmp_path) as served:
+        url = moved(url, served)
+        assert offset_of(url) == sent
+        status, headers = patch(url, sent, content[sent:])
+        assert (status, headers["upload-offset"]) == (204, str(len(content)))
+        assert files_in(tmp_path / "uploads") == {"big.bin": content}
+
+
+def test_the_client_of_a_server_that_ends_hears_how_far_it_came(tmp_path):
+    with serving(tmp_path) as served:
+        url = create(served, "big.bin", 1_000_000)
+        with begin_patch(url, 0, 1_000_000, b"x" * 123_456) as client:
+            wait_for_offset(url, 123_456)
+            served.process.send_signal(signal.SIGTERM)
+            reply = b"".join(iter(lambda: client.recv(65536), b"")).decode()
+        assert reply.startswith("HTTP/1.1 204 No Content\r\n")
+        assert "\r\nUpload-Offset: 123456\r\n" in reply
+        assert served.ends() == 0
+
+
+@pytest.mark.parametrize("ending", ["SIGTERM", "Ctrl-C"])
+def test_an_end_while_bytes_pour_in(ending, tmp_path):
+    """Wherever the signal strikes: what is counted is a prefix of what was sent, and the rest completes it."""
+    content = random.Random(13).randbytes(1 << 20) * 64
+    with serving(tmp_path) as served:
+        url = create(served, "big.bin", len(content))
+        with begin_patch(url, 0, len(content), b"") as client:
+            done = []
+
+            def pour():
+                with contextlib.suppress(OSError):
+                    for start in range(0, len(content), 50_000):
+                        client.sendall(content[start : start + 50_000])
+                        time.sleep(0.0005)
+                    done.append(True)
+
+            sender = threading.Thread(target=pour)
+            sender.start()
+            wait_for_offset(url, 1_000_000)
+            ENDINGS[ending](served.process)
+            assert served.ends() == 0
+            with contextlib.suppress(OSError):
+                client.shutdown(socket.SHUT_RDWR)
+            sender.join(20)
+            assert not sender.is_alive()
+        assert not done, "the signal came in the middle"
+        assert "Traceback" not in served.complained
+    with serving(tmp_path) as served:
+        url = moved(url, served)
+        offset = offset_of(url)
+        assert 1_000_000 <= offset < len(content)
+        assert (tmp_path / "uploads" / ".tus" / url.rpartition("/")[2]).read_bytes()[:offset] == content[:offset]
+        assert patch(url, offset, content[offset:])[0] == 204
+        assert files_in(tmp_path / "uploads") == {"big.bin": content}
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_an_end_while_nothing_happens(ending, tmp_path):
+    """A connection that a client keeps for later holds nobody up."""
+    with serving(tmp_path) as served:
+        idle = http.client.HTTPConnection(served.netloc)
+        idle.request("OPTIONS", "/files", headers=TUS)
+        idle.getresponse().read()
+        assert idle.sock is not None
+        ENDINGS[ending](served.process)
+        assert served.ends() == 0
+        idle.close()
+        assert served.complained == ""
+
+
+@pytest.mark.parametrize("ending", ["SIGINT", "SIGTERM", "Ctrl-C"])
+def test_an_end_while_many_ask(ending, tmp_path):
+    """A signal may find a worker in the middle of anything, and yet ends it."""
+    with serving(tmp_path, "--workers", "1") as served:
+        ended = threading.Event()
+
+        def ask():
+            while not ended.is_set():
+                with contextlib.suppress(OSError, http.client.HTTPException):
+                    request(served.netloc, "OPTIONS", "/files")
+
+        askers = [threading.Thread(target=ask) for _ in range(8)]
+        for asker in askers:
+            asker.start()
+        try:
+            time.sleep(0.05)  # while the worker's threads are being started
+            ENDINGS[ending](served.process)
+            status = served.ends()
+        finally:
+            ended.set()
+            for asker in askers:
+                asker.join(20)
+        assert status == 0
+        assert "Traceback" not in served.complained
+
+
+# -- Mistakes -----------------------------------------------------------------------------------------------------
+
+
+MISTAKES = [
+    (["--port", "70000"], "--port"),
+    (["-o", "max_size"], "--option"),
+    (["-o", "tmp_file_dir=x"], "--option"),
+    (["-o", "max_sise=3"], "max_sise"),
+    (["-o", "max_size=much"], "max_size"),
+    (["--metrics", "x"], "--metrics"),
+    (["--port", "-1"], "--port"),
+    (["--port", "http"], "--port"),
+    (["--workers", "0"], "--workers"),
+    (["--workers", "two"], "--workers"),
+    (["--threads", "0"], "--threads"),
+    (["--path", "files"], "--path"),
+    (["--path", "/"], "--path"),
+    (["--path", "/a?b"], "--path"),
+    (["--cors-allow-origin", "example.org"], "--cors-allow-origin"),
+    (["--cors-allow-origin", "*", "https://a.example"], "--cors-allow-origin"),
+    (["--cors-allow-origin"], "--cors-allow-origin"),
+    (["--dir", "missing/uploads"], "--dir"),
+    (["--dir", "a-file"], "--dir"),
+    (["--host", "192.0.2.1"], "--host"),
+    (["--nonsense"], "--nonsense"),
+    (["good.ini", "--dir", "x"], "--dir"),
+    (["good.ini", "--path", "/x"], "--path"),
+    (["good.ini", "--cors-allow-origin", "*"], "--cors-allow-origin"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "option"), MISTAKES, ids=lambda value: " ".join(value) if value else None)
+def test_a_bad_option_is_named(arguments, option, tmp_path):
+    (tmp_path / "a-file").write_text("")
+    (tmp_path / "good.ini").write_text(GOOD)
+    if "--port" not in arguments:
+        arguments = [*arguments, "--port", "0"]
+    assert_refused(run("serve", *arguments, directory=tmp_path), option)
+    assert not (tmp_path / "missing").exists()
+
+
+@pytest.mark.parametrize(
+    "arguments", [[], ["nonsense"], ["rm"], ["show"], ["ls", "a", "b"], ["serve", "a.ini", "b.ini"]]
+)
+def test_a_command_that_does_not_exist(arguments, tmp_path):
+    done = run(*arguments, directory=tmp_path)
+    assert_refused(done, "usage: tus")
+
+
+def test_a_port_that_is_taken(tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        began = time.monotonic()
+        done = run("serve", "--port", port, directory=tmp_path)
+        assert time.monotonic() - began < PROMPT, "it does not try again and again"
+    assert_refused(done, "--port", f"127.0.0.1:{port}", "Address already in use")
+
+
+def test_without_gunicorn_it_is_said_what_to_install(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(sys.modules, "gunicorn.app.base", None)
+    assert cli.main(["serve", "--port", "0"]) == 1
+    assert "pip install 'tus[serve]'" in capsys.readouterr().err
+
+
+GOOD = """
+[pipeline:main]
+pipeline = tus files
+[filter:tus]
+use = egg:tus
+upload_path = /files
+tmp_file_dir = %(here)s/store
+[app:files]
+use = egg:tus#files
+directory = %(here)s/landed
+"""
+
+BROKEN = {
+    "no section": ("upload_path = /files\n", "CONFIG.ini"),
+    "no application": ("[server:main]\nuse = egg:waitress\n", "CONFIG.ini"),
+    "empty": ("", "CONFIG.ini"),
+    "a section twice": (GOOD + "[app:files]\nuse = egg:tus#files\n", "files"),
+    "an option twice": (GOOD + "directory = x\n", "directory"),
+    "no such filter": (GOOD.replace("pipeline = tus files", "pipeline = tos files"), "tos"),
+    "no such entry point": (GOOD.replace("egg:tus#files", "egg:tus#nothing"), "nothing"),
+    "no such egg": (GOOD.replace("egg:tus#files", "egg:no-such-distribution"), "no-such-distribution"),
+    "no such module": (GOOD.replace("egg:tus#files", "call:no_such_module:app"), "no_such_module"),
+    "no such variable": (GOOD.replace("%(here)s/landed", "%(there)s/landed"), "there"),
+    "a percent sign": (GOOD.replace("%(here)s/landed", "100%"), "%"),
+    "an unknown option": (GOOD.replace("upload_path", "upload_pth"), "upload_pth"),
+    "a bad value": (GOOD.replace("[app:files]", "max_size = much\n[app:files]"), "max_size"),
+    "a missing option": (GOOD.replace("tmp_file_dir = %(here)s/store\n", ""), "tmp_file_dir"),
+    "a missing directory": (GOOD.replace("%(here)s/store", "%(here)s/missing/store"), "tmp_file_dir"),
+    "an option of files that is missing": (GOOD.replace("directory = %(here)s/landed\n", ""), "directory"),
+    "an option of files that is unknown": (GOOD + "color = green\n", "color"),
+    "a directory of files that is missing": (GOOD.replace("%(here)s/landed", "%(here)s/no/landed"), "directory"),
+    "logging that is broken": (GOOD + "[loggers]\nkeys = root\n", "CONFIG.ini"),
+}
+
+
+@pytest.mark.parametrize("kind", BROKEN)
+def test_a_broken_configuration_is_explained(kind, tmp_path):
+    text, word = BROKEN[kind]
+    (tmp_path / "broken.ini").write_text(text)
+    assert_refused(run("serve", "broken.ini", "--port", "0", directory=tmp_path), word)
+
+
+def test_a_configuration_that_cannot_be_read(tmp_path):
+    assert_refused(run("serve", "missing.ini", "--port", "0", directory=tmp_path), "CONFIG.ini", "missing.ini")
+    assert_refused(run("serve", tmp_path, "--port", "0", directory=tmp_path), "CONFIG.ini", str(tmp_path))
+    (tmp_path / "latin.ini").write_bytes(GOOD.encode() + "# grün\n".encode("latin-1"))
+    assert_refused(run("serve", "latin.ini", "--port", "0", directory=tmp_path), "CONFIG.ini")
+
+
+@pytest.mark.parametrize("name", ["app.ini", "with blank.ini", "grün.ini", "a#b.ini"])
+def test_a_configuration_is_served_whatever_it_is_called(name, tmp_path):
+    logging = """
+[loggers]
+keys = root
+[handlers]
+keys = file
+[formatters]
+keys =
+[logger_root]
+level = INFO
+handlers = file
+[handler_file]
+class = FileHandler
+args = (r"%(here)s/log",)
+"""
+    (tmp_path / name).write_text(GOOD + logging)
+    with serving(tmp_path, name) as served:
+        assert urlsplit(served.url).path == "/"
+        served.url += "files"
+        upload(served, "a.txt", b"content")
+        assert "Traceback" not in served.complained
+    assert files_in(tmp_path / "landed") == {"a.txt": b"content"}
+    assert (tmp_path / "log").exists()
+
+
+# -- Looking after the directory meanwhile; the rest of that is in test_cli.py ------------------------------------
+
+
+def test_clean_beside_a_server(tmp_path):
+    with serving(tmp_path) as served:
+        url = create(served, "a", 10)
+        assert patch(url, 0, b"12345")[0] == 204
+        store = store_in(tmp_path / "uploads" / ".tus", ago=3600, lifetime=60)
+        expired = filled(store, 10, b"1")
+        assert run("clean", tmp_path / "uploads").returncode == 0  # if the server itself was not quicker
+        assert head(f"{served.url}/{expired.id}")[0] in (404, 410)
+        assert patch(url, 5, b"67890")[0] == 204
+    assert files_in(tmp_path / "uploads") == {"a": b"1234567890"}
+
+
+# -- The application that files uploads ---------------------------------------------------------------------------
+
+
+@pytest.fixture
+def finished(tmp_path):
+    """Make finished uploads."""
+
+    def finished(name="report.txt", content=b"content"):
+        (tmp_path / "store").mkdir(exist_ok=True)
+        upload = filled(store_in(tmp_path / "store"), len(content), content, name)
+        assert os.stat(upload.path).st_size == len(content)
+        return upload
+
+    return finished
+
+
+@pytest.fixture
+def landed(tmp_path):
+    return tmp_path / "landed"
+
+
+def test_land_again_finds_what_was_landed(finished, landed):
+    files, upload = Files(str(landed)), finished()
+    for _ in range(3):
+        assert files.land(upload) == "report.txt"
+    assert Files(str(landed)).land(upload) == "report.txt", "also after the process was started again"
+    assert files_in(landed) == {"report.txt": b"content"}
+
+
+def test_land_again_after_the_name_had_a_suffix(finished, landed):
+    files, first, second = Files(str(landed)), finished(content=b"one"), finished(content=b"two")
+    assert files.land(first) == "report.txt"
+    os.unlink(first.path)
+    assert files.land(second) == "report (2).txt"
+    (landed / "report.txt").unlink()  # the name that it first asked for is free now
+    for _ in range(2):
+        assert files.land(second) == "report (2).txt"
+    assert files_in(landed) == {"report (2).txt": b"two"}
+
+
+def test_land_again_after_somebody_renamed_it(finished, landed):
+    files, upload = Files(str(landed)), finished()
+    files.land(upload)
+    (landed / "report.txt").rename(landed / "final report.txt")
+    (landed / "report.txt").write_text("another")
+    assert files.land(upload) == "final report.txt"
+    assert files_in(landed) == {"final report.txt": b"content", "report.txt": b"another"}
+
+
+def test_land_a_file_that_has_a_link_elsewhere(finished, landed, tmp_path):
+    """A backup made of hard links is not taken for an earlier attempt."""
+    files, upload = Files(str(landed)), finished()
+    os.link(upload.path, tmp_path / "backup")
+    (landed / "report.txt").write_text("another")
+    assert files.land(upload) == "report (2).txt"
+    assert files_in(landed) == {"report (2).txt": b"content", "report.txt": b"another"}
+
+
+def test_equal_content_is_not_the_same_file(finished, landed):
+    files = Files(str(landed))
+    assert [files.land(finished()) for _ in range(3)] == ["report.txt", "report (2).txt", "report (3).txt"]
+
+
+@pytest.mark.parametrize(("mask", "mode"), [(0o022, 0o644), (0o027, 0o640), (0o077, 0o600), (0o002, 0o664)])
+def test_permissions_follow_the_umask(mask, mode, finished, landed):
+    before = os.umask(mask)
+    try:
+        files = Files(str(landed))
+        assert os.umask(mask) == mask, "reading the umask leaves it as it was"
+    finally:
+        os.umask(before)
+    files.land(finished())
+    assert stat.S_IMODE((landed / "report.txt").stat().st_mode) == mode
+
+
+def test_the_directory_is_made_and_left_clean(landed, tmp_path):
+    Files(str(landed))
+    assert list(landed.iterdir()) == []
+    assert Files(str(landed)).directory == str(landed)
+    for bad in (tmp_path / "no" / "landed", tmp_path / "file"):
+        (tmp_path / "file").write_text("")
+        with pytest.raises(OptionError) as wrong:
+            Files(str(bad))
+        assert wrong.value.option == "directory"
+
+
+def test_where_links_do_not_work_it_is_said_at_once(landed, monkeypatch):
+    def refuse(*arguments, **named):
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", refuse)
+    with pytest.raises(OptionError, match="hard links: Operation not permitted"):
+        Files(str(landed))
+    assert list(landed.iterdir()) == []
+
+
+CRASH = """
+import os, sys
+import tests.support.wsgi
+from tus import Filter
+from tus.apps.files import Files
+
+store, landed, url = sys.argv[1:]
+link = os.link
+app = Filter(Files(landed), upload_path="/files", tmp_file_dir=store)
+
+def dying(*arguments):
+    link(*arguments)
+    os._exit(9)
+
+os.link = dying
+headers = tests.support.wsgi.TUS | tests.support.wsgi.OCTETS | {"Upload-Offset": "5"}
+tests.support.wsgi.call(app, "PATCH", url, headers, b"")
+raise SystemExit("the process has survived")
+"""
+
+
+@pytest.mark.parametrize("suffixed", [False, True], ids=["first name", "suffixed"])
+def test_a_death_between_the_link_and_its_acceptance(suffixed, tmp_path, landed):
+    """The process dies once the file has appeared; the client asks again, and the file is there once."""
+    failing = Filter(_refuse, upload_path="/files", tmp_file_dir=tmp_path / "store")
+    url = call(failing, "POST", "/files", TUS | named("report.txt") | {"Upload-Length": "5"})["Location"]
+    assert call(failing, "PATCH", url, TUS | OCTETS | {"Upload-Offset": "0"}, b"hello").status == 503
+    landed.mkdir()
+    if suffixed:
+        (landed / "report.txt").write_text("another")
+    script = [sys.executable, "-c", CRASH, str(tmp_path / "store"), str(landed), url]
+    done = subprocess.run(script, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 9, done.stderr
+    name = "report (2).txt" if suffixed else "report.txt"
+    assert (landed / name).read_bytes() == b"hello"
+    assert (landed / name).stat().st_nlink == 2
+    if suffixed:
+        (landed / "report.txt").unlink()
+    app = Filter(Files(str(landed)), upload_path="/files", tmp_file_dir=tmp_path / "store")
+    for _ in range(2):
+        assert call(app, "PATCH", url, TUS | OCTETS | {"Upload-Offset": "5"}).status == 204
+    assert files_in(landed) == {name: b"hello"}
+    assert (landed / name).stat().st_nlink == 1
+
+
+def _refuse(environ, start_response):
+    start_response("503 Service Unavailable", [("Content-Type", "text/plain")])
+    return [b"not now"]
+
+
+def test_an_acceptance_that_failed_is_made_up_for(tmp_path, landed, monkeypatch):
+    """The same within one process: the record could not be written, and then it can."""
+    from tus.stores.directory.claims import DirectoryClaim
+
+    def fail(claim, answer):
+        raise OSError(5, "Input/output error")
+
+    app = Filter(Files(str(landed)), upload_path="/files", tmp_file_dir=tmp_path / "store")
+    url = call(app, "POST", "/files", TUS | named("report.txt") | {"Upload-Length": "5"})["Location"]
+    with monkeypatch.context() as broken:
+        broken.setattr(DirectoryClaim, "accept", fail)
+        for offset, body in ((0, b"hello"), (5, b"")):
+            reply = call(app, "PATCH", url, TUS | OCTETS | {"Upload-Offset": str(offset)}, body)
+            assert (reply.status, reply.get("Upload-Offset")) == (503, None)
+    assert call(app, "PATCH", url, TUS | OCTETS | {"Upload-Offset": "5"}).status == 204
+    assert files_in(landed) == {"report.txt": b"hello"}
+
+
+def test_what_waits_at_the_start_is_put_in_its_place_without_a_request(tmp_path):
+    (tmp_path / "uploads" / ".tus").mkdir(parents=True)
+    filled(store_in(tmp_path / "uploads" / ".tus", ago=60), 5, b"hello", "late.txt")
+    with serving(tmp_path):
+        deadline = time.monotonic() + 10
+        while not (tmp_path / "uploads" / "late.txt").exists():
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+    assert (tmp_path / "uploads" / "late.txt").read_bytes() == b"hello"

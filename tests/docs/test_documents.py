@@ -1,0 +1,259 @@
+"""What README and docs say is executed: code, configuration, commands."""
+
+import configparser
+import os
+import re
+import signal
+import subprocess
+import sys
+import venv
+from pathlib import Path
+
+import docutils.core
+import docutils.nodes
+import pytest
+from paste.deploy import loadapp
+from webob import Request
+
+import tus
+from tests import conformance_table
+from tests.support.documents import application_factory, blocks, handed
+from tests.support.serving import ROOT, free_port
+from tests.support.subjects import FilterSubject, OnLoop
+from tests.support.wsgi import OCTETS, TUS, call
+from tus.options import Options
+
+DOCUMENTS = (
+    "README.rst",
+    "CHANGES.rst",
+    "CONTRIBUTING.rst",
+    *sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.rst")),
+)
+README = ROOT / "README.rst"
+
+
+def commands():
+    return [line.strip() for line in README.read_text().splitlines() if line.startswith("    python3 -m venv")]
+
+
+def adjusted(text, directory):
+    """A block of the README with its directories in ours."""
+    (directory / "arrived").mkdir(exist_ok=True)
+    return text.replace("/tmp/upload", str(directory / "upload")).replace("/tmp/arrived", str(directory / "arrived"))
+
+
+def upload(app, url, data=b"hello world"):
+    """What a client does."""
+    headers = TUS | {"Upload-Length": str(len(data)), "Upload-Metadata": "filename aGVsbG8udHh0"}
+    url = call(app, "POST", url, headers)["Location"]
+    for offset in range(0, len(data), 6):
+        reply = call(app, "PATCH", url, TUS | OCTETS | {"Upload-Offset": str(offset)}, data[offset : offset + 6])
+        assert reply.status == 204
+    assert call(app, "HEAD", url, TUS)["Upload-Offset"] == str(len(data))
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_documents_are_valid(name):
+    path = ROOT / name
+    settings = {"report_level": 2, "halt_level": 2, "input_encoding": "utf-8", "syntax_highlight": "none"}
+    docutils.core.publish_doctree(path.read_text(), source_path=str(path), settings_overrides=settings)
+
+
+def test_the_readme_is_short():
+    assert len(README.read_text().splitlines()) < 150
+
+
+def test_the_filter_of_the_readme(tmp_path):
+    wrapping, application = blocks("python")[:2]
+    namespace = {"os": os, "shutil": __import__("shutil")}
+    exec(adjusted(application, tmp_path), namespace)
+    exec(adjusted(wrapping, tmp_path), namespace)
+    upload(namespace["application"], "/upload")
+    assert (tmp_path / "arrived" / "hello.txt").read_bytes() == b"hello world"
+    assert call(namespace["application"], "GET", "/").body == b"thank you"
+
+
+def test_the_view_of_the_readme(tmp_path):
+    from webob import Response
+
+    namespace = {"os": os, "shutil": __import__("shutil"), "Response": Response}
+    exec(adjusted(blocks("python")[2], tmp_path), namespace)
+
+    def app(environ, start_response):
+        return namespace["upload_view"](Request(environ))(environ, start_response)
+
+    upload(app, "/anywhere/uploads")
+    assert (tmp_path / "arrived" / "hello.txt").read_bytes() == b"hello world"
+    assert b"upload form" in call(app, "GET", "/anywhere/uploads").body
+
+
+@pytest.mark.parametrize(("number", "url"), [(0, "/files"), (1, "/files/")])
+def test_the_applications_of_asgi(tmp_path, number, url):
+    namespace = {"os": os, "shutil": __import__("shutil"), "anyio": __import__("anyio")}
+    exec(adjusted(blocks("python", "docs/asgi.rst")[number], tmp_path), namespace)
+    upload(OnLoop(namespace["app"], "asyncio"), url)
+    assert (tmp_path / "arrived" / "hello.txt").read_bytes() == b"hello world"
+
+
+def test_tuswsgi_is_replaced_as_the_document_says(tmp_path):
+    namespace = {"application": application_factory({})}
+    exec(adjusted(blocks("python", "docs/moving.rst")[0], tmp_path), namespace)
+    upload(namespace["application"], "/api/upload/resumable_upload")
+    (path,) = handed
+    assert Path(path.decode()).read_bytes() == b"hello world"
+    handed.clear()
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_the_ini_files_of_the_readme(tmp_path, number):
+    text = adjusted(blocks("ini")[number], tmp_path)
+    text = text.replace("use = egg:MyApp", "paste.app_factory = tests.support.documents:application_factory")
+    (tmp_path / "site.ini").write_text(text)
+    app = loadapp(f"config:{tmp_path}/site.ini")
+    handed.clear()
+    upload(app, "/upload")
+    if number == 1:
+        assert handed == [b"hello world"]
+    else:
+        assert os.path.dirname(handed[0].decode()) == str(tmp_path / "upload")
+
+
+def test_the_tables_of_conformance_are_what_is_tested():
+    text = conformance_table.DOCUMENT.read_text()
+    assert conformance_table.rewritten(text) == text, "python -m tests.conformance_table"
+
+
+def test_every_option_is_documented_and_no_other():
+    text = (ROOT / "docs/options.rst").read_text()
+    named = set(re.findall(r"^``([a-z_]+)``|, ``([a-z_]+)``$", text, re.MULTILINE))
+    named = {name for pair in named for name in pair if name}
+    assert named == set(Options.__dataclass_fields__)
+
+
+def test_the_gate_of_the_options(tmp_path):
+    namespace = {}
+    exec(blocks("python", "docs/options.rst")[0], namespace)
+    subject = FilterSubject(tmp_file_dir=str(tmp_path), authorize=namespace["authorize"])
+    assert subject.create(1)["WWW-Authenticate"] == 'Basic realm="uploads"'
+    program = {"Upload-Metadata": "filename YS5leGU="}
+    assert subject.create(1, program, environ={"REMOTE_USER": "ann"}).status == 403
+    url = subject.create(1, environ={"REMOTE_USER": "ann"})["Location"]
+    assert subject.send("HEAD", url, environ={"REMOTE_USER": "bob"}).status == 404
+    assert subject.send("HEAD", url, environ={"REMOTE_USER": "ann"}).status == 200
+
+
+def test_the_application_that_is_asked(tmp_path):
+    namespace = {"user_of": lambda environ: environ.get("HTTP_X_USER")}
+    exec(blocks("python", "docs/options.rst")[1], namespace)
+    app = tus.Filter(namespace["application"], upload_path="/f", tmp_file_dir=str(tmp_path), ask_app="create head")
+    headers = TUS | {"Upload-Length": "5"}
+    refused = call(app, "POST", "/f", headers)
+    assert (refused.status, refused.body) == (403, b"Log in to upload.\n")
+    url = call(app, "POST", "/f", headers | {"X-User": "ann"})["Location"]
+    assert call(app, "HEAD", url, TUS | {"X-User": "ann"}).status == 200
+    assert call(app, "HEAD", url, TUS | {"X-User": "bob"}).status == 404
+
+
+def test_the_example_names_options_that_exist():
+    parser = configparser.RawConfigParser()
+    parser.read(ROOT / "paste_example.ini")
+    assert set(parser["filter:tus"]) - {"use"} <= set(Options.__dataclass_fields__)
+    commented = re.findall(r"^# ([a-z_]+) =", (ROOT / "paste_example.ini").read_text(), re.MULTILINE)
+    assert set(commented) <= set(Options.__dataclass_fields__)
+
+
+def test_the_ini_files_of_deploying(tmp_path):
+    (tmp_path / "site.ini").write_text(
+        "[pipeline:main]\npipeline = tus app\n[app:app]\n"
+        "paste.app_factory = tests.support.documents:application_factory\n"
+        + "\n".join(blocks("ini", "docs/deploying.rst"))
+    )
+    app = loadapp(f"config:{tmp_path}/site.ini")
+    proxy = {"environ": {"REMOTE_ADDR": "127.0.0.1"}}
+    headers = TUS | {"Upload-Length": "1", "X-Forwarded-Host": "example.org", "X-Forwarded-Proto": "https"}
+    assert call(app, "POST", "/files", headers, **proxy)["Location"].startswith("https://example.org/files/")
+    from waitress.adjustments import Adjustments
+
+    parser = configparser.RawConfigParser()
+    parser.read(tmp_path / "site.ini")
+    Adjustments(**{name: value for name, value in parser["server:main"].items() if name != "use"})
+
+
+def test_files_that_the_documents_name_exist():
+    for name in DOCUMENTS:
+        for path in re.findall(r"``((?:tus|tests|docs|benchmarks)/[\w/.]+)``", (ROOT / name).read_text()):
+            assert (ROOT / path).exists(), f"{name} names {path}"
+    rooms = re.findall(r"^ +(?:\w+/)?\s*(\w+\.py)\b", (ROOT / "docs/design.rst").read_text(), re.MULTILINE)
+    existing = {path.name for path in Path(tus.__file__).parent.rglob("*.py")}
+    assert set(rooms) <= existing
+    assert len(rooms) > 15
+
+
+def test_versions_agree():
+    assert f"{tus.__version__} (unreleased)" in (ROOT / "CHANGES.rst").read_text()
+    assert f'version = "{tus.__version__}"' in (ROOT / "pyproject.toml").read_text()
+
+
+def test_the_command_for_the_tests_is_what_is_run():
+    assert len(commands()) == 2
+    (extraction,) = re.findall(r"command=\$\((sed .*)\)$", (ROOT / ".ci/run").read_text(), re.MULTILINE)
+    found = subprocess.run(["bash", "-ec", extraction], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == commands()[1]
+    assert os.access(ROOT / ".ci/run", os.X_OK)
+
+
+@pytest.mark.long
+def test_the_command_of_the_readme_runs_the_server(tmp_path):
+    """In a copy of the sources and a new virtual environment, to the letter, but for the port."""
+    copy = tmp_path / "tus"
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=True).stdout
+    for name in filter(None, listed.decode().split("\0")):
+        (copy / name).parent.mkdir(parents=True, exist_ok=True)
+        (copy / name).write_bytes((ROOT / name).read_bytes())
+    port = free_port()
+    process = subprocess.Popen(
+        ["bash", "-ec", f"{commands()[0]} --port {port}"],
+        cwd=copy,
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        for line in process.stdout:
+            if "curl" in line:
+                break
+        answer = subprocess.run(["bash", "-ec", line], capture_output=True, text=True, timeout=60, check=True)
+        assert "201 Created" in answer.stdout
+        assert (copy / "uploads" / "hello.txt").read_bytes() == b"hello"
+    finally:
+        os.killpg(process.pid, signal.SIGTERM)
+        process.communicate(timeout=30)
+
+
+@pytest.mark.long
+def test_the_core_installs_light(tmp_path):
+    """WebOb, PasteDeploy and http-sf, and what these need, are all that comes with it."""
+    venv.create(tmp_path / "venv", with_pip=True)
+    python = tmp_path / "venv" / "bin" / "python"
+    subprocess.run([python, "-m", "pip", "install", "-q", ROOT], check=True)
+    listed = subprocess.run(
+        [python, "-m", "pip", "list", "--format=freeze"], capture_output=True, text=True, check=True
+    )
+    names = {line.partition("==")[0].lower().replace("_", "-") for line in listed.stdout.splitlines()}
+    ours = {"tus", "webob", "pastedeploy", "http-sf"}
+    assert names - {"pip", "setuptools", "legacy-cgi", "typing-extensions"} == ours
+    code = (
+        "import tus, tus.cli, tus.compat; from tus import Filter, Tus, WebobAdapter, Zope2RequestAdapter, TusException"
+    )
+    subprocess.run([python, "-W", "ignore", "-c", code], check=True, cwd=tmp_path)
+    assert sys.version_info >= (3, 11)
+
+
+def test_the_benchmark_runs(tmp_path):
+    """In small, and for this package alone: a script that nobody runs is broken when it is needed."""
+    command = [sys.executable, "benchmarks/compare.py", "--directory", str(tmp_path), "--peers", "tus"]
+    command += ["--rounds", "1", "--size", "16", "--count", "5"]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert result.returncode == 0, result.stderr
+    for row in ("one PATCH", "8 MiB PATCHes", "4 KiB uploads"):
+        assert row in result.stdout

@@ -1,0 +1,85 @@
+"""Expiry beside the requests."""
+
+import os
+import subprocess
+import sys
+import threading
+import time
+
+from tests.support.serving import ROOT
+from tests.support.subjects import FilterSubject
+from tus import Service
+from tus.stores import sweeper
+from tus.stores.memory import MemoryStore
+
+
+def threads():
+    return [thread for thread in threading.enumerate() if thread.name == "tus-sweeper"]
+
+
+def test_the_first_creation_starts_one_daemon_thread(tmp_path):
+    before = set(threads())
+    subject = FilterSubject(threads=True, tmp_file_dir=str(tmp_path / "store"), upload_valid_duration=1)
+    assert not set(threads()) - before
+    for _ in range(3):
+        subject.create(4)
+    (thread,) = set(threads()) - before
+    assert thread.daemon
+
+
+def test_expired_uploads_go_by_themselves(tmp_path):
+    subject = FilterSubject(threads=True, tmp_file_dir=str(tmp_path / "store"), upload_valid_duration=1)
+    url, done = subject.url(4), subject.url(4, body=b"abcd")
+    assert subject.offset(url) == 0
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline and len(list((tmp_path / "store").glob("*.tus"))) > 1:
+        time.sleep(0.05)
+    assert subject.head(url).status == 404
+    assert subject.offset(done) == 4
+
+
+def test_a_store_that_fails_is_tried_again(monkeypatch, caplog):
+    class Failing(MemoryStore):
+        sweeps = 0
+
+        def sweep(self, at_most_every=0):
+            self.sweeps += 1
+            raise OSError("the disk is away")
+
+    monkeypatch.setattr(sweeper, "SHORTEST_INTERVAL", 0.01)
+    store = Failing()
+    ours = sweeper.Sweeper()
+    ours.add(store, lifetime=0.01)
+    deadline = time.monotonic() + 20
+    while store.sweeps < 3 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert store.sweeps >= 3
+    assert "could not be removed" in caplog.text
+
+
+def test_the_thread_ends_with_its_service():
+    before = set(threads())
+    service = Service(store=MemoryStore(), send_file=True)
+    service.create_upload(length=4)
+    (thread,) = set(threads()) - before
+    service.close()
+    thread.join(20)
+    assert not thread.is_alive()
+
+
+def test_a_forked_process_gets_a_thread_of_its_own(tmp_path):
+    code = """
+import os, sys, threading
+from tests.support.subjects import FilterSubject
+subject = FilterSubject(threads=True, tmp_file_dir=sys.argv[1])
+subject.create(4)
+assert len([t for t in threading.enumerate() if t.name == "tus-sweeper"]) == 1
+child = os.fork()
+if child == 0:
+    assert not [t for t in threading.enumerate() if t.name == "tus-sweeper"]
+    subject.create(4)
+    os._exit(0 if [t for t in threading.enumerate() if t.name == "tus-sweeper"] else 1)
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+    command = [sys.executable, "-W", "ignore", "-c", code, str(tmp_path / "store")]
+    assert subprocess.run(command, cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)}, timeout=60).returncode == 0

@@ -1,0 +1,324 @@
+"""Who may do what: ``authorize``, ``ask_app``, and uploads that belong to the principal that created them."""
+
+import base64
+
+import pytest
+
+from tests.support.subjects import PATH, SUBJECTS, FilterSubject, Subject, ViewSubject
+from tests.support.wsgi import OCTETS, TUS, call
+from tus import Filter, Tus
+from tus.errors import Forbidden, OptionError, Unauthorized
+from tus.models import Intent
+from tus.options import Options
+
+
+class Gate:
+    """An ``authorize`` that takes down what it is asked, and knows people by a header of their own."""
+
+    def __init__(self):
+        self.asked = []
+        self.refusals = {}
+
+    def __call__(self, request, intent, upload):
+        self.asked.append((intent, upload))
+        who = request.headers.get("X-User")
+        if intent in self.refusals:
+            raise self.refusals[intent]
+        return who
+
+
+@pytest.fixture
+def gate():
+    return Gate()
+
+
+@pytest.fixture(params=SUBJECTS)
+def subject(request, tmp_path, gate):
+    return request.param(tmp_file_dir=str(tmp_path), authorize=gate)
+
+
+ANN, BOB = {"X-User": "ann"}, {"X-User": "bob"}
+PARTIAL = {"Upload-Concat": "partial"}
+
+
+def test_every_request_is_asked_with_its_intent_and_the_upload(subject, gate):
+    metadata = {"Upload-Metadata": "filename " + base64.b64encode(b"a.txt").decode()}
+    url = subject.url(4, ANN | metadata)
+    draft = gate.asked[0][1]
+    assert (draft.id, draft.length, draft.filename, draft.principal) == ("", 4, "a.txt", None)
+    subject.head(url, ANN)
+    subject.patch(url, 0, b"ab", ANN)
+    subject.send("DELETE", url, ANN)
+    parts = [subject.url(1, ANN | PARTIAL, b"x") for _ in range(2)]
+    subject.send("POST", PATH, ANN | {"Upload-Concat": "final;" + " ".join(parts)})
+    assert [intent for intent, _ in gate.asked] == [
+        Intent.CREATE, Intent.HEAD, Intent.APPEND, Intent.TERMINATE, Intent.CREATE, Intent.CREATE, Intent.CONCATENATE,
+    ]  # fmt: skip
+    assert [upload.id for _, upload in gate.asked[1:4]] == [url.rpartition("/")[2]] * 3
+    assert [upload.offset for _, upload in gate.asked[1:4]] == [0, 0, 2]
+    assert gate.asked[-1][1].parts == tuple(part.rpartition("/")[2] for part in parts)
+    assert gate.asked[-1][1].length == 2
+
+
+def test_options_is_for_everybody(subject, gate):
+    gate.refusals = dict.fromkeys(Intent, Forbidden("no"))
+    assert subject.send("OPTIONS").status == 200
+    preflight = {"Origin": "https://a.example", "Access-Control-Request-Method": "POST"}
+    assert subject.send("OPTIONS", PATH, preflight).status == 200
+    assert gate.asked == []
+
+
+@pytest.mark.parametrize(
+    ("refusal", "status"),
+    [
+        (lambda: Unauthorized("Log in first.", [("WWW-Authenticate", 'Basic realm="uploads"')]), 401),
+        (lambda: Forbidden("Your plan has no uploads.", [("X-Plan", "free")]), 403),
+    ],
+)
+@pytest.mark.parametrize("intent", [Intent.CREATE, Intent.APPEND, Intent.HEAD, Intent.TERMINATE, Intent.CONCATENATE])
+def test_a_refusal_reaches_the_client_and_changes_nothing(subject, gate, intent, refusal, status):
+    url = subject.url(4, ANN)
+    parts = [subject.url(1, ANN | PARTIAL, b"x") for _ in range(2)]
+    gate.refusals = {intent: refusal()}
+    before = len(gate.asked)
+    reply = {
+        Intent.CREATE: lambda: subject.create(4, ANN, b"abcd"),
+        Intent.APPEND: lambda: subject.patch(url, 0, b"ab", ANN),
+        Intent.HEAD: lambda: subject.head(url, ANN),
+        Intent.TERMINATE: lambda: subject.send("DELETE", url, ANN),
+        Intent.CONCATENATE: lambda: subject.send("POST", PATH, ANN | {"Upload-Concat": "final;" + " ".join(parts)}),
+    }[intent]()
+    assert reply.status == status
+    assert len(gate.asked) == before + 1
+    header, value = gate.refusals[intent].headers[0]
+    assert reply[header] == value
+    assert reply["Tus-Resumable"] == "1.0.0"
+    assert reply.get("Location") is None
+    assert str(gate.refusals[intent]) in reply.body.decode() or intent == Intent.HEAD
+    gate.refusals = {}
+    assert int(subject.head(url, ANN)["Upload-Offset"]) == 0
+    assert subject.landed == []
+
+
+def test_a_body_is_not_read_before_its_sender_may(subject, gate):
+    url = subject.url(4, ANN)
+    gate.refusals = {Intent.APPEND: Forbidden("no"), Intent.CREATE: Forbidden("no")}
+    for method, target, headers in (("PATCH", url, {"Upload-Offset": "0"}), ("POST", PATH, {"Upload-Length": "4"})):
+        stream = type("Unread", (), {"read": lambda self, size: pytest.fail("the body was read")})()
+        unread = {"wsgi.input": stream}
+        reply = call(
+            subject.app, method, target, TUS | OCTETS | headers, length=4, environ=unread, validate=False
+        )  # fmt: skip
+        assert reply.status == 403
+
+
+def test_to_another_principal_an_upload_does_not_exist(subject):
+    url = subject.url(4, ANN)
+    for stranger in (BOB, {}):
+        for reply in (
+            subject.head(url, stranger),
+            subject.patch(url, 0, b"ab", stranger),
+            subject.patch(url, 3, b"ab", stranger),  # not even where it stands can be learnt
+            subject.send("DELETE", url, stranger),
+        ):
+            assert reply.status == 404
+            assert reply.get("Upload-Offset") is None
+        missing = subject.patch(url[:-32] + "0" * 32, 0, b"ab", stranger)
+        assert subject.patch(url, 0, b"ab", stranger).body == missing.body
+    assert int(subject.head(url, ANN)["Upload-Offset"]) == 0
+    assert subject.patch(url, 0, b"abcd", ANN).status == 204
+    assert [upload.principal for upload, _ in subject.landed] == ["ann"]
+
+
+def test_nor_does_it_as_a_part(subject):
+    parts = [subject.url(1, ANN | PARTIAL, b"x"), subject.url(1, BOB | PARTIAL, b"y")]
+    final = {"Upload-Concat": "final;" + " ".join(parts)}
+    assert subject.send("POST", PATH, ANN | final).status == 404
+    assert subject.send("POST", PATH, BOB | final).status == 404
+    assert subject.send("POST", PATH, final).status == 404
+    assert subject.landed == []
+    mine = {"Upload-Concat": f"final;{parts[0]} {parts[0]}"}
+    assert subject.send("POST", PATH, ANN | mine).status == 201
+    assert [data for _, data in subject.landed] == [b"xx"]
+
+
+def test_what_nobody_in_particular_created_is_everybodys(subject):
+    url = subject.url(4)
+    assert subject.patch(url, 0, b"ab", ANN).status == 204
+    assert subject.patch(url, 2, b"cd", BOB).status == 204
+    assert len(subject.landed) == 1
+
+
+def test_expiry_is_told_to_the_owner_alone(tmp_path, gate, monkeypatch):
+    subject = FilterSubject(tmp_file_dir=str(tmp_path), authorize=gate, upload_valid_duration=60)
+    url = subject.url(4, ANN)
+    import time
+
+    later = time.time() + 100
+    monkeypatch.setattr("tus.server.runner.time.time", lambda: later)
+    assert subject.head(url, ANN).status == 410
+    assert subject.head(url, BOB).status == 404
+
+
+def test_a_view_says_whose_request_it_is(tmp_path):
+    class Owned(ViewSubject):
+        def make(self):
+            from webob import Request
+
+            from tus import WebobAdapter
+
+            def view(environ, start_response):
+                adapter = WebobAdapter(Request(environ))
+                tus = Tus(adapter, tmp_file_dir=str(tmp_path), principal=environ.get("HTTP_X_USER"))
+                tus.handle()
+                return adapter.resp(environ, start_response)
+
+            return view
+
+    subject = Owned()
+    url = subject.url(4, ANN)
+    assert subject.head(url, BOB).status == 404
+    assert subject.head(url).status == 404
+    assert subject.head(url, ANN).status == 200
+
+
+def test_users_may_be_numbers(tmp_path):
+    subject = FilterSubject(tmp_file_dir=str(tmp_path), authorize=lambda request, intent, upload: 7)
+    url = subject.url(1)
+    assert subject.patch(url, 0, b"a").status == 204
+    assert subject.landed[0][0].principal == "7"
+
+
+def test_an_error_of_the_gate_is_the_servers_to_report(tmp_path):
+    def broken(request, intent, upload):
+        raise OSError("the user database is away")
+
+    subject = FilterSubject(tmp_file_dir=str(tmp_path), authorize=broken)
+    with pytest.raises(OSError, match="database is away"):
+        subject.create(4)
+
+
+def test_the_gate_sees_the_frameworks_request(tmp_path):
+    seen = []
+
+    def gate(request, intent, upload):
+        seen.append((request.native["REMOTE_USER"], request.peer, request.method))
+
+    subject = FilterSubject(tmp_file_dir=str(tmp_path), authorize=gate)
+    subject.create(4, environ={"REMOTE_USER": "ann", "REMOTE_ADDR": "192.0.2.7"})
+    assert seen == [("ann", "192.0.2.7", "POST")]
+
+
+# -- ask_app --
+
+
+class Asked(Subject):
+    """An application that knows its users by a cookie, behind a filter that asks it first."""
+
+    def make(self):
+        self.questions = []
+        self.answer = "204 No Content"
+        self.principal = None
+
+        def application(environ, start_response):
+            if "tus.upload" in environ:
+                self.land(environ["tus.upload"], environ["wsgi.input"].read(int(environ["CONTENT_LENGTH"])))
+                start_response("204 No Content", [])
+                return []
+            assert environ["REQUEST_METHOD"] == "POST"
+            assert environ["wsgi.input"].read() == b""
+            self.questions.append((environ["tus.intent"], environ["tus.about"], environ))
+            headers = [("Content-Type", "text/html"), ("X-Why", "because")]
+            if self.principal is not None:
+                headers.append(("Tus-Principal", self.principal))
+            start_response(self.answer, headers if self.answer[:3] != "204" else headers[1:])
+            return [] if self.answer[:3] == "204" else [b"<p>the application's words</p>"]
+
+        return Filter(application, **{"upload_path": PATH, "send_file": True} | self.options)
+
+
+def asked(tmp_path, intents):
+    return Asked(tmp_file_dir=str(tmp_path), ask_app=intents)
+
+
+def test_the_application_is_asked_by_a_request_without_a_body(tmp_path):
+    subject = asked(tmp_path, "create")
+    headers = {"Cookie": "session=1", "Upload-Metadata": "filename eA==", "Authorization": "Bearer t"}
+    reply = subject.create(4, headers, b"abcd", environ={"QUERY_STRING": "job=7"})
+    assert reply.status == 201
+    assert reply.get("X-Why") is None
+    ((intent, about, environ),) = subject.questions
+    assert intent == "create"
+    assert type(intent) is str
+    assert (about.id, about.length, about.filename) == ("", 4, "x")
+    assert environ["SCRIPT_NAME"] + environ["PATH_INFO"] == PATH
+    assert environ["QUERY_STRING"] == "job=7"
+    assert (environ["HTTP_COOKIE"], environ["HTTP_AUTHORIZATION"]) == ("session=1", "Bearer t")
+    assert environ["HTTP_UPLOAD_METADATA"] == "filename eA=="
+    assert environ["CONTENT_LENGTH"] == "0"
+    assert "CONTENT_TYPE" not in environ
+    assert [data for _, data in subject.landed] == [b"abcd"]
+
+
+def test_any_answer_but_2xx_is_the_clients(tmp_path):
+    subject = asked(tmp_path, ["create"])
+    for answer in ("302 Found", "401 Unauthorized", "403 Forbidden", "500 Oh"):
+        subject.answer = answer
+        reply = subject.create(4, {}, b"abcd")
+        assert f"{reply.status} {reply.reason}" == answer
+        assert (reply["X-Why"], reply.body) == ("because", b"<p>the application's words</p>")
+        assert reply["Tus-Resumable"] == "1.0.0"
+    assert subject.landed == []
+    assert list(tmp_path.glob("*")) == []
+
+
+def test_only_the_intents_that_are_named_are_asked(tmp_path):
+    subject = asked(tmp_path, "append, head terminate")
+    url = subject.url(4)
+    assert subject.questions == []
+    subject.patch(url, 0, b"ab")
+    subject.head(url)
+    subject.send("DELETE", url)
+    assert [intent for intent, _, _ in subject.questions] == ["append", "head", "terminate"]
+    assert {about.id for _, about, _ in subject.questions} == {url.rpartition("/")[2]}
+
+
+def test_a_refused_head_has_no_body(tmp_path):
+    subject = asked(tmp_path, "head")
+    url = subject.url(4)
+    subject.answer = "403 Forbidden"
+    reply = call(subject.app, "HEAD", url, TUS, validate=False)
+    assert (reply.status, reply.body) == (403, b"")
+
+
+def test_the_application_names_the_principal(tmp_path):
+    subject = asked(tmp_path, "create append head")
+    subject.principal = "ann"
+    reply = subject.create(4)
+    assert reply.get("Tus-Principal") is None
+    url = reply["Location"]
+    assert subject.patch(url, 0, b"ab").status == 204
+    subject.principal = "bob"
+    assert subject.patch(url, 2, b"cd").status == 404
+    subject.principal = None
+    assert subject.head(url).status == 404
+
+
+def test_the_question_reaches_the_upload_path_below_a_mount(tmp_path):
+    subject = Asked(tmp_file_dir=str(tmp_path), ask_app="append", upload_path="/mnt/ü")
+    url = subject.send("POST", "/mnt/%C3%BC/", {"Upload-Length": "4"}, environ={"SCRIPT_NAME": "/mnt"})["Location"]
+    subject.patch(url, 0, b"ab", environ={"SCRIPT_NAME": "/mnt"})
+    ((_, _, environ),) = subject.questions
+    assert (environ["SCRIPT_NAME"], environ["PATH_INFO"]) == ("/mnt", "/ü".encode().decode("latin-1"))
+
+
+def test_a_view_has_nobody_to_ask(tmp_path):
+    with pytest.raises(OptionError, match="ask_app"):
+        Tus(None, tmp_file_dir=str(tmp_path), ask_app="create")
+
+
+def test_the_gate_can_be_named_in_an_ini_file(tmp_path):
+    options = Options.build(tmp_file_dir=str(tmp_path), authorize="tests.unit.test_authorize:Gate")
+    assert options.authorize is Gate
+    with pytest.raises(OptionError, match="no_such_module"):
+        Options.build(tmp_file_dir=str(tmp_path), authorize="no_such_module:gate")

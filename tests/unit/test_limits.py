@@ -1,0 +1,352 @@
+"""Limits: numbers and sizes of unfinished uploads, and room on the disk."""
+
+import json
+import os
+import time
+
+import pytest
+
+from tests.support.limits import COUNTS, counts
+from tests.support.subjects import SUBJECTS, FilterSubject
+from tus.errors import QuotaExceeded, StorageFull, TooLarge, TooManyUploads
+from tus.models import Upload
+from tus.stores.directory import space
+from tus.stores.directory.quota import Limits, Quota
+from tus.stores.directory.store import DirectoryStore
+from tus.testing import Clock
+
+ANN, BOB = {"X-User": "ann"}, {"X-User": "bob"}
+
+
+def who(request, intent, upload):
+    return request.headers.get("X-User")
+
+
+@pytest.fixture(params=SUBJECTS)
+def make(request, tmp_path):
+    return lambda **options: request.param(tmp_file_dir=str(tmp_path), authorize=who, **options)
+
+
+# -- Numbers and sizes --
+
+
+def test_as_many_uploads_as_may_be(make, tmp_path):
+    subject = make(max_uploads=2)
+    urls = [subject.url(3), subject.url(3)]
+    refused = subject.create(3)
+    assert (refused.status, refused["Retry-After"]) == (429, "60")
+    assert refused.get("Location") is None
+    assert "unfinished" in refused.body.decode()
+    assert len(list(tmp_path.glob("*.tus"))) == 2
+    subject.patch(urls[0], 0, b"abc")  # an accepted one makes room
+    third = subject.url(3)
+    assert subject.create(3).status == 429
+    subject.send("DELETE", third)  # and so does a removed one
+    assert subject.create(3).status == 201
+
+
+def test_as_many_bytes_as_may_be(make, tmp_path):
+    subject = make(max_total_size="10")
+    assert subject.create(11).status == 413
+    url = subject.url(6)
+    refused = subject.create(5)
+    assert (refused.status, refused["Retry-After"]) == (507, "60")
+    assert subject.create(4).status == 201
+    assert subject.create(0).status == 201
+    assert subject.create(1).status == 507
+    subject.patch(url, 0, b"abcdef")
+    assert subject.create(6).status == 201
+    assert counts(tmp_path)["size"] == 10
+
+
+def test_each_principal_has_its_own(make):
+    subject = make(max_uploads_per_principal=1, max_total_size_per_principal=10)
+    url = subject.url(3, ANN)
+    assert subject.create(3, ANN).status == 429
+    assert subject.create(3, BOB).status == 201
+    assert subject.create(11, {"X-User": "eve"}).status == 413
+    for _ in range(5):  # nobody in particular has none
+        assert subject.create(11).status == 201
+    subject.patch(url, 0, b"abc", ANN)
+    assert subject.create(10, ANN).status == 201
+
+
+def test_a_refused_creation_reads_no_byte_and_leaves_nothing(make, tmp_path):
+    subject = make(max_uploads=1)
+    subject.url(3)
+    before = sorted(path.name for path in tmp_path.iterdir())
+    assert subject.create(3, {}, b"abc").status == 429
+    assert sorted(path.name for path in tmp_path.iterdir()) == before
+    assert counts(tmp_path)["uploads"] == 1
+    assert subject.landed == []
+
+
+def test_a_failed_hand_over_still_counts(make):
+    subject = make(max_uploads=1)
+    subject.fail = "503 Later"
+    url = subject.url(3)
+    assert subject.patch(url, 0, b"abc").status == 503
+    assert subject.create(3).status == 429
+    subject.fail = None
+    assert subject.patch(url, 3).status == 204
+    assert subject.create(3).status == 201
+
+
+def test_a_deferred_length_counts_by_what_comes_and_then_as_it_is_settled(make, tmp_path):
+    subject = make(max_total_size=10)
+    url = subject.url()
+    assert counts(tmp_path)["size"] == 0
+    subject.patch(url, 0, b"abcd")
+    assert counts(tmp_path)["size"] == 4
+    assert subject.create(7).status == 507
+    assert subject.patch(url, 4, b"ef", {"Upload-Length": "11"}).status == 413
+    assert subject.offset(url) == 4
+    assert subject.patch(url, 4, b"ef", {"Upload-Length": "10"}).status == 204
+    assert counts(tmp_path)["size"] == 10
+    assert subject.create(1).status == 507
+    subject.patch(url, 6, b"ghij")
+    assert counts(tmp_path)["size"] == 0
+    assert subject.create(10).status == 201
+
+
+def test_settling_that_fails_counts_nothing(make, tmp_path):
+    subject = make(max_total_size=10)
+    url = subject.url()
+    subject.url(8)
+    assert subject.patch(url, 0, b"ab", {"Upload-Length": "3"}).status == 507
+    assert subject.patch(url, 1, b"ab", {"Upload-Length": "2"}).status == 409
+    assert counts(tmp_path) == {"uploads": 2, "size": 8, "each": {}}
+
+
+def test_large_bodies_count_too(tmp_path):
+    subject = FilterSubject(tmp_file_dir=str(tmp_path), max_total_size="1M")
+    url = subject.url()
+    data = bytes(200_000)
+    assert subject.patch(url, 0, data).status == 204
+    assert counts(tmp_path)["size"] == 200_000
+    assert subject.patch(url, 200_000, data, length=300_000).status == 204  # cut
+    assert counts(tmp_path)["size"] == 400_000
+    assert subject.patch(url, 400_000, data, chunked=True).status == 204
+    assert counts(tmp_path)["size"] == 600_000
+
+
+def test_parts_count_and_their_final_does_not_count_again(make, tmp_path):
+    subject = make(max_total_size=10)
+    parts = [subject.url(5, {"Upload-Concat": "partial"}, b"abcde") for _ in range(2)]
+    subject.fail = "503 Later"
+    final = {"Upload-Concat": "final;" + " ".join(parts)}
+    assert subject.send("POST", headers=final).status == 503
+    assert counts(tmp_path) == {"uploads": 3, "size": 10, "each": {}}
+    subject.fail = None
+    for _ in range(2):  # the repeated request finds the same upload
+        assert subject.send("POST", headers=final).status == 201
+        assert counts(tmp_path) == {"uploads": 2, "size": 10, "each": {}}
+    for part in parts:
+        subject.send("DELETE", part)
+    assert counts(tmp_path) == {"uploads": 0, "size": 0, "each": {}}
+
+
+def test_what_exists_is_found_also_where_there_is_room_for_no_more(make):
+    subject = make(max_uploads=3)
+    parts = [subject.url(5, {"Upload-Concat": "partial"}, b"abcde") for _ in range(2)]
+    final = {"Upload-Concat": "final;" + " ".join(parts)}
+    subject.fail = "503 Later"
+    for _ in range(2):
+        assert subject.send("POST", headers=final).status == 503
+    assert subject.create(1).status == 429
+    subject.fail = None
+    assert subject.send("POST", headers=final).status == 201
+
+
+def test_removing_an_accepted_record_does_not_count_twice(make, tmp_path):
+    subject = make(max_uploads=5)
+    url, other = subject.url(1), subject.url(1)
+    subject.patch(url, 0, b"a")
+    assert subject.send("DELETE", url).status == 204
+    assert counts(tmp_path)["uploads"] == 1
+    assert subject.offset(other) == 0
+
+
+LIMITS = Limits(uploads=3, size=100, uploads_each=2, size_each=60)
+
+
+def stored(tmp_path, **options):
+    return DirectoryStore(str(tmp_path), limits=LIMITS, **options)
+
+
+def test_expiry_makes_room(tmp_path):
+    clock = Clock()
+    store = stored(tmp_path, lifetime=60, completed_keep=10, clock=clock)
+    for principal in ("ann", "bob", None):
+        store.create(Upload(length=1, principal=principal))
+    with pytest.raises(TooManyUploads):
+        store.create(Upload(length=1))
+    clock.now += 61
+    with pytest.raises(TooManyUploads):  # nobody has looked yet
+        store.create(Upload(length=1))
+    assert store.sweep() == 3
+    assert counts(tmp_path) == {"uploads": 0, "size": 0, "each": {}}
+    upload = store.create(Upload(length=1, principal="ann"))
+    store.append(upload, 0, b"a")
+    store.claim(upload).accept()
+    clock.now += 61
+    assert store.sweep() == 1  # the record of an accepted one: it was counted off before
+    assert counts(tmp_path)["uploads"] == 0
+
+
+@pytest.mark.parametrize("damage", [None, b"", b"{", b"[]", b'{"uploads": 1}', b'{"uploads":"x","size":0,"each":{}}'])
+def test_a_counter_that_is_missing_or_damaged_is_made_anew(tmp_path, damage):
+    store = stored(tmp_path)
+    store.create(Upload(length=40, principal="ann"))
+    accepted = store.create(Upload(length=1, principal="ann"))
+    store.append(accepted, 0, b"a")
+    store.claim(accepted).accept()
+    path = tmp_path / COUNTS
+    path.unlink() if damage is None else path.write_bytes(damage)
+    with pytest.raises(QuotaExceeded):
+        store.create(Upload(length=30, principal="ann"))
+    store.create(Upload(length=20, principal="ann"))
+    assert counts(tmp_path) == {"uploads": 2, "size": 60, "each": {"ann": [2, 60]}}
+
+
+def test_the_sweeper_corrects_what_a_crash_left_wrong(tmp_path):
+    store = stored(tmp_path)
+    kept = store.create(Upload(length=40, principal="ann"))
+    (tmp_path / COUNTS).write_text(json.dumps({"uploads": 3, "size": 99, "each": {"ann": [2, 60], "eve": [1, 7]}}))
+    with pytest.raises(TooManyUploads):
+        store.create(Upload(length=1))
+    store.sweep()
+    assert counts(tmp_path) == {"uploads": 1, "size": 40, "each": {"ann": [1, 40]}}
+    (tmp_path / COUNTS).write_text(json.dumps({"uploads": 0, "size": 0, "each": {}}))
+    store.sweep()
+    assert counts(tmp_path) == {"uploads": 1, "size": 40, "each": {"ann": [1, 40]}}
+    assert store.load(kept.id).length == 40
+
+
+def test_what_changes_during_a_sweep_is_not_lost(tmp_path, monkeypatch):
+    from tus.stores.directory import expiry
+
+    store = stored(tmp_path, clock=time.time)
+    first = store.create(Upload(length=10, principal="ann"))
+    ids_in = expiry.ids_in
+
+    def meanwhile(directory):
+        time.sleep(0.01)
+        store.create(Upload(length=20, principal="bob"))
+        ids = list(ids_in(directory))
+        store.remove(first.id)
+        return ids
+
+    monkeypatch.setattr(expiry, "ids_in", meanwhile)
+    store.sweep()
+    monkeypatch.undo()
+    store.sweep()
+    assert counts(tmp_path) == {"uploads": 1, "size": 20, "each": {"bob": [1, 20]}}
+
+
+def test_the_file_never_gets_shorter_in_between(tmp_path):
+    quota = Quota(str(tmp_path / "counts"), Limits(uploads=1000), lambda: ())
+    for number in range(200):
+        quota.add(f"user {number}", 1, 10**9)
+    size = (tmp_path / "counts").stat().st_size
+    for number in range(200):
+        quota.count(f"user {number}", -1, -(10**9))
+    assert (tmp_path / "counts").stat().st_size == size
+    assert quota.read().uploads == 0
+    assert quota.read().each == {}
+
+
+def test_without_limits_there_is_no_counter(make, tmp_path):
+    subject = make()
+    subject.patch(subject.url(1), 0, b"a")
+    assert not (tmp_path / COUNTS).exists()
+
+
+# -- Room on the disk --
+
+
+@pytest.fixture
+def disk(tmp_path, monkeypatch):
+    """A disk of 32 MiB, as far as anybody can tell who looks for room."""
+
+    def free(self):
+        return (32 << 20) - sum(os.stat(path).st_blocks * 512 for path in tmp_path.iterdir())
+
+    monkeypatch.setattr(space.Space, "free", free)
+
+
+def test_room_is_reserved_when_an_upload_is_created(tmp_path):
+    store = DirectoryStore(str(tmp_path), keep_free=1)
+    upload = store.create(Upload(length=64 << 20))
+    status = os.stat(tmp_path / upload.id)
+    assert status.st_size == 0  # the size says what has come
+    assert status.st_blocks * 512 >= 64 << 20
+    assert store.load(upload.id).offset == 0
+    store.append(upload, 0, b"x" * 1000)
+    assert os.stat(tmp_path / upload.id).st_blocks * 512 >= 64 << 20
+    store.sweep()
+    assert 60 << 20 < store.statistics().reserved_bytes < 65 << 20
+    store.remove(upload.id)
+
+
+def test_what_does_not_fit_is_refused_before_its_first_byte(make, tmp_path, disk):
+    subject = make(keep_free="1M")
+    reply = subject.create(64 << 20, {}, b"abc", length=64 << 20)
+    assert reply.status == 507
+    assert reply.get("Location") is None
+    assert [path.name for path in tmp_path.iterdir() if not path.name.startswith(".")] == []
+    assert subject.create(30 << 20).status == 201
+    assert subject.create(2 << 20).status == 507
+    assert subject.create(512 << 10).status == 201
+
+
+def test_a_length_that_is_settled_later_is_reserved_then(tmp_path, disk):
+    store = DirectoryStore(str(tmp_path), keep_free=1)
+    upload = store.create(Upload(length=None))
+    with pytest.raises(StorageFull):
+        store.append(upload, 0, b"abc", 64 << 20)
+    assert (store.load(upload.id).offset, store.load(upload.id).length) == (0, None)
+    store.append(upload, 0, b"abc", 16 << 20)
+    assert os.stat(tmp_path / upload.id).st_blocks * 512 >= 16 << 20
+
+
+def test_without_a_length_the_room_is_looked_at(tmp_path):
+    store = DirectoryStore(str(tmp_path), keep_free=1 << 60)
+    upload = store.create(Upload(length=None))
+    with pytest.raises(StorageFull):
+        store.append(upload, 0, b"abc")
+    with pytest.raises(StorageFull):
+        store.open(upload, 0)
+
+
+def test_bytes_that_were_not_counted_do_not_cost_the_reservation(tmp_path):
+    store = DirectoryStore(str(tmp_path), keep_free=1)
+    upload = store.create(Upload(length=8 << 20))
+    with store.open(upload, 0, staged=True) as session:
+        session.write(b"x" * 5000)
+    assert os.stat(tmp_path / upload.id).st_size == 0
+    assert os.stat(tmp_path / upload.id).st_blocks * 512 >= 8 << 20
+    with (tmp_path / upload.id).open("wb") as file:  # what a process that died has left
+        file.write(b"y" * 5000)
+    store.append(upload, 0, b"z")
+    assert os.stat(tmp_path / upload.id).st_blocks * 512 >= 8 << 20
+
+
+@pytest.mark.parametrize("fallocate", [None, lambda *_: -1])
+def test_where_nothing_can_be_reserved_the_room_is_looked_at(tmp_path, monkeypatch, disk, fallocate):
+    monkeypatch.setattr(space, "_fallocate", fallocate)
+    monkeypatch.setattr(space.ctypes, "get_errno", lambda: space.errno.EOPNOTSUPP)
+    store = DirectoryStore(str(tmp_path), keep_free=1)
+    with pytest.raises(StorageFull):
+        store.create(Upload(length=64 << 20))
+    assert list(tmp_path.iterdir()) == []
+    assert os.stat(tmp_path / store.create(Upload(length=1 << 20)).id).st_blocks == 0
+
+
+def test_a_limit_and_a_full_disk_together_count_nothing(tmp_path):
+    store = DirectoryStore(str(tmp_path), keep_free=1 << 60, limits=LIMITS)
+    with pytest.raises(StorageFull):
+        store.create(Upload(length=50))
+    assert counts(tmp_path) == {"uploads": 0, "size": 0, "each": {}}
+    with pytest.raises(TooLarge):
+        store.create(Upload(length=101))

@@ -1,0 +1,147 @@
+"""What one request of any protocol needs on its way: permission, hooks, and the body that is taken in.
+
+A protocol's flow derives its conversation from :class:`Conversation`. Like all of :mod:`tus.protocols` its generators
+decide and yield effects, and do nothing themselves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from dataclasses import replace
+from typing import Any, Protocol
+
+from tus.errors import RequestError, StorageUnavailable, TooLarge, UploadLocked, UploadNotFound
+from tus.models import HookReply, HookType, Intent, Request, Response, State, Upload
+from tus.options import Options
+from tus.protocols import hook_replies
+from tus.protocols.admission import Refused, check_alive, check_owner
+from tus.protocols.bodies import Intake, overrun_message
+from tus.protocols.effects import Ask, Authorize, Effect, Load, Queue, Received, Remove, Steps, Tell, Unqueue
+
+#: Starts a conversation about a request, with the arguments of :class:`Conversation`.
+Start = Callable[[Request, Options, frozenset[str], float, "str | None"], "Conversation"]
+
+
+class Flow(Protocol):
+    """A protocol, as :mod:`tus.protocols.exchange` knows it: the module ``flow`` of its folder."""
+
+    def recognise(self, request: Request) -> Start | None:
+        """Return what starts a conversation, if the request is of this protocol whatever it is about."""
+
+    def start(
+        self, request: Request, options: Options, extensions: frozenset[str], now: float, principal: str | None
+    ) -> Conversation:
+        """Start a conversation about a request that does not say which version it speaks."""
+
+
+class Conversation:
+    """One request.
+
+    Args:
+        request: the head.
+        options: the operator's choices.
+        extensions: the tus extensions that work with this store on this server.
+        now: seconds since 1970.
+        principal: who sends the request, where the caller knows it.
+    """
+
+    def __init__(
+        self, request: Request, options: Options, extensions: frozenset[str], now: float, principal: str | None
+    ) -> None:
+        self.request = request
+        self.options = options
+        self.extensions = extensions
+        self.now = now
+        self.principal = principal
+
+    def answer(self) -> Steps:
+        """Answer the request; refusals too are responses."""
+        raise NotImplementedError
+
+    def authorize(self, intent: Intent, upload: Upload) -> Generator[Effect, Any, str | None]:
+        """Go on only if the request may do this, and return its principal.
+
+        Raises:
+            Refused: the application has answered instead.
+            UploadNotFound: the upload belongs to another principal.
+        """
+        principal = self.principal
+        if self.options.asks:
+            verdict: str | Response | None = yield Authorize(intent, upload)
+            if isinstance(verdict, Response):
+                raise Refused(verdict)
+            principal = verdict
+        if upload.principal is not None:
+            check_owner(upload, principal)
+        return principal
+
+    def admit(self, intent: Intent, draft: Upload) -> Generator[Effect, Any, tuple[Upload, HookReply | None]]:
+        """Return the upload that may be created, as the hooks want it."""
+        principal = yield from self.authorize(intent, draft)
+        if principal is not None:
+            draft = replace(draft, principal=principal)
+        if not self.options.has_hooks:
+            return draft, None
+        reply: HookReply | None = yield Ask(HookType.PRE_CREATE, draft)
+        if reply is None:
+            return draft, None
+        if reply.reject:
+            raise Refused(hook_replies.refusal(reply, "This upload is not wanted here."))
+        return hook_replies.changed(draft, reply), reply
+
+    def check_new(self, draft: Upload) -> Generator[Effect, Any, None]:
+        """Check that no upload has the id that a hook has given."""
+        try:
+            yield Load(draft.id)
+        except UploadNotFound:
+            return
+        except RequestError:
+            pass
+        raise StorageUnavailable()
+
+    def announce(self, upload: Upload) -> Generator[Effect, Any, None]:
+        """Tell the hooks of an upload that was created."""
+        yield Queue(HookType.POST_CREATE, upload)
+        yield Tell(HookType.POST_CREATE, upload)
+
+    def check_received(self, received: Received, intake: Intake) -> Generator[Effect, Any, Upload]:
+        """Return the upload after its body was taken in.
+
+        Raises:
+            Refused: a hook has stopped the upload.
+            TooLarge: the body has more bytes than it may have.
+        """
+        if received.stopped is not None:
+            yield from self.remove(received.upload)
+            raise Refused(hook_replies.refusal(received.stopped, "This upload was stopped."))
+        if received.overran:
+            raise TooLarge(overrun_message(intake.limit or 0))
+        return received.upload
+
+    def remove(self, upload: Upload) -> Generator[Effect, Any, None]:
+        """Remove an upload, and tell the hooks."""
+        if not self.options.has_hooks:
+            yield Remove(upload.id)
+            return
+        yield Queue(HookType.POST_TERMINATE, upload)
+        try:
+            yield Remove(upload.id)
+        except RequestError:
+            yield Unqueue(HookType.POST_TERMINATE, upload)
+            raise
+        yield Tell(HookType.POST_TERMINATE, upload)
+
+    def terminate(self, upload_id: str) -> Generator[Effect, Any, HookReply | None]:
+        """Remove an upload for its client, and return what a hook adds to the reply."""
+        upload: Upload = yield Load(upload_id)
+        yield from self.authorize(Intent.TERMINATE, upload)
+        check_alive(upload, self.now)
+        if upload.state == State.HANDING_OVER:
+            raise UploadLocked("The application is taking this file just now; try again.")
+        reply: HookReply | None = None
+        if self.options.has_hooks:
+            reply = yield Ask(HookType.PRE_TERMINATE, upload)
+            if reply is not None and reply.reject:
+                raise Refused(hook_replies.refusal(reply, "This upload is kept."))
+        yield from self.remove(upload)
+        return reply
