@@ -151,6 +151,8 @@ class Upload:
         created_at: in seconds since 1970.
         expires_at: in seconds since 1970, or None where it does not expire.
         path: the stored data, where the store keeps it in a file.
+        location: the URL of the stored data, such as ``s3://bucket/key``, where the store keeps it elsewhere; without
+            credentials.
         principal: who created it, None where nobody asked. To another principal it does not exist.
         is_known: whether a client was told of it. One that was made and completed by the same request is not, until a
             request names it; nobody hands it over without one, because its client has begun again.
@@ -176,6 +178,7 @@ class Upload:
     created_at: float = 0.0
     expires_at: float | None = None
     path: str | None = None
+    location: str | None = None
     principal: str | None = None
     is_known: bool = True
     attempts: int = 0

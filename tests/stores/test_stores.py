@@ -45,6 +45,27 @@ class TestMemoryStore(StoreSuite):
         return MemoryStore(**options)
 
 
+class TestMemoryStoreThatCountsLate(StoreSuite):
+    """As a store on another host does, with leases for claims."""
+
+    def make_store(self, **options):
+        return MemoryStore(counts="late", lease=15, **options)
+
+    def lapse(self, claim, clock):
+        claim.pause()
+        clock.now += 15
+
+
+class TestMemoryStoreWithLeases(TestMemoryStoreThatCountsLate):
+    def make_store(self, **options):
+        return MemoryStore(lease=15, **options)
+
+
+class TestMemoryStoreThatCountsLateWithoutLeases(StoreSuite):
+    def make_store(self, **options):
+        return MemoryStore(counts="late", **options)
+
+
 class TestDirectoryStore(StoreSuite):
     @pytest.fixture(autouse=True)
     def _directory(self, tmp_path):

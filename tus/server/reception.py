@@ -11,17 +11,17 @@ from types import TracebackType
 from typing import Protocol, Self
 
 from tus.checksums import ALGORITHMS
-from tus.errors import ChecksumMismatch, RequestError, StorageFull
+from tus.errors import ChecksumMismatch, RequestError, StorageFull, UploadGone, UploadReplaced
 from tus.models import Block, HookReply, Upload
 from tus.protocols.bodies import Intake
 from tus.protocols.effects import Peeked, Received
-from tus.stores.interface import AppendSession, Store
+from tus.stores.interface import SMALL, AppendSession, Store
 
 #: Is told how far an upload has come, and may have something to say about it.
 Watcher = Callable[[int], HookReply | None]
 
-SMALL = 64 * 1024  # bytes; a body of at most so many that is there already is one step in the store instead of three
 _TELL_EVERY = 1.0  # seconds
+_KEEP_AFTER = 5.0  # seconds of silence after which a store counts what it has taken
 
 
 class Sink(Protocol):
@@ -66,7 +66,7 @@ class Reception:
         self._upload = upload
         self._intake = intake
         self._watcher = watcher
-        self._told_at = time.monotonic()
+        self._told_at = self._wrote_at = time.monotonic()
         self._hashers = [(ALGORITHMS[algorithm](), digest) for algorithm, digest in intake.body.checksums]
         self._session: AppendSession | None = None
         self._received = 0
@@ -102,7 +102,7 @@ class Reception:
         for hasher, _ in self._hashers:
             for block in blocks:
                 hasher.update(block)
-        if self._session is None and self._intake.body.length == size <= SMALL:
+        if self._session is None and self._intake.body.length == size <= getattr(self._store, "small", SMALL):
             self._verify()
             self._came = self._append(blocks[0] if len(blocks) == 1 else b"".join(blocks))
             return True
@@ -116,6 +116,7 @@ class Reception:
                 blocks = (*blocks[:-1], blocks[-1][:-1])
             if any(map(len, blocks)):
                 session.write(*blocks)
+                self._wrote_at = time.monotonic()
         except StorageFull as error:
             if self._hashers:
                 raise
@@ -154,7 +155,7 @@ class Reception:
         if self._watcher is None or time.monotonic() - self._told_at < _TELL_EVERY:
             return True
         try:
-            reply = self._watcher(self._intake.offset + self._received - len(self._held))
+            reply = self._watcher(self._offset())
         except RequestError:
             reply = None  # it is logged, and an upload does not suffer from it
         self._told_at = time.monotonic()
@@ -163,12 +164,28 @@ class Reception:
         self._came = Received(self._standing(), stopped=reply)
         return False
 
+    def _offset(self) -> int:
+        """Return how far the upload is counted, which is all that a client may be told."""
+        return (self._upload if self._session is None else self._session.upload).offset
+
     def _verify(self) -> None:
         if any(hasher.digest() != digest for hasher, digest in self._hashers):
             raise ChecksumMismatch()
 
     def is_wanted(self) -> bool:
-        return self._session is None or self._session.is_current()
+        session = self._session
+        if session is None:
+            return True
+        # The client is silent. A store that counts late must not wait for its next byte, which may never come.
+        if not self._hashers and time.monotonic() - self._wrote_at >= _KEEP_AFTER:
+            try:
+                session.keep()
+            except (UploadReplaced, UploadGone):
+                return False
+            except (RequestError, OSError):
+                pass  # the next block, or the end, meets the same error
+            self._wrote_at = time.monotonic()
+        return session.is_current()
 
     def end(self, cut: bool) -> Received:
         if self._came is not None:
