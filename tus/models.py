@@ -150,6 +150,7 @@ class Upload:
         created_at: in seconds since 1970.
         expires_at: in seconds since 1970, or None if it does not expire.
         path: the path of the data, if the store keeps it in a file.
+        location: the URL of the data, such as ``s3://bucket/key``, if it lies elsewhere; without credentials.
         principal: the principal that created it, or None without authorization. For others it does not exist.
         is_known: whether a client knows its URL. Created and completed by one request, it is unknown until another
             request names it. An unknown upload is not handed over without a client, because its client starts again.
@@ -175,6 +176,7 @@ class Upload:
     created_at: float = 0.0
     expires_at: float | None = None
     path: str | None = None
+    location: str | None = None
     principal: str | None = None
     is_known: bool = True
     attempts: int = 0

@@ -11,17 +11,17 @@ from types import TracebackType
 from typing import Protocol, Self
 
 from tus.checksums import ALGORITHMS
-from tus.errors import ChecksumMismatch, RequestError, StorageFull, UploadLocked
+from tus.errors import ChecksumMismatch, RequestError, StorageFull, UploadGone, UploadLocked, UploadReplaced
 from tus.models import Block, HookReply, Upload
 from tus.protocols.bodies import Intake
 from tus.protocols.effects import Begin, Peeked, Received
-from tus.stores.interface import AppendSession, Claim, Completes, Store
+from tus.stores.interface import SMALL, AppendSession, Claim, Completes, Store
 
 #: Is told how far an upload has come, and may have something to say about it.
 Watcher = Callable[[int], HookReply | None]
 
-SMALL = 64 * 1024  # bytes; a body of at most so many that is there already is one step in the store instead of three
 _TELL_EVERY = 1.0  # seconds
+_KEEP_AFTER = 5.0  # seconds of silence after which a store counts what it has taken
 
 
 class Sink(Protocol):
@@ -58,6 +58,7 @@ class Reception:
         begin: if the body completes the upload, how the hand-over begins in the same step.
         completes: the store, if it has such a step.
         take_claim: called with the claim where that was done.
+        small: bytes; a body of at most so many that is there already is one step in the store.
 
     Raises:
         ChecksumMismatch: from the last of its methods that is called; nothing of the body was kept.
@@ -73,7 +74,9 @@ class Reception:
         begin: Begin | None = None,
         completes: Completes | None = None,
         take_claim: Callable[[Claim], object] = lambda claim: None,
+        small: int | None = None,
     ) -> None:
+        self._small = SMALL if small is None else small
         self._begin = begin
         self._completes = completes
         self._take_claim = take_claim
@@ -82,6 +85,7 @@ class Reception:
         self._intake = intake
         self._watcher = watcher
         self._told_at = time.monotonic() if watcher is not None else 0.0
+        self._wrote_at = 0.0  # when blocks were given to the session last
         checksums = intake.body.checksums
         self._hashers = [(ALGORITHMS[algorithm](), digest) for algorithm, digest in checksums] if checksums else []
         self._session: AppendSession | None = None
@@ -91,7 +95,7 @@ class Reception:
 
     def write(self, *blocks: Block) -> bool:
         size = len(blocks[0])
-        if size <= SMALL and self._is_whole(size):
+        if size <= self._small and self._is_whole(size):
             self._received = size
             self._came = self._append(blocks[0])
             return True
@@ -129,7 +133,7 @@ class Reception:
         for hasher, _ in self._hashers:
             for block in blocks:
                 hasher.update(block)
-        if self._session is None and self._intake.body.length == size <= SMALL:
+        if self._session is None and self._intake.body.length == size <= self._small:
             self._verify()
             self._came = self._append(blocks[0] if len(blocks) == 1 else b"".join(blocks))
             return True
@@ -143,6 +147,7 @@ class Reception:
                 blocks = (*blocks[:-1], blocks[-1][:-1])
             if any(map(len, blocks)):
                 session.write(*blocks)
+                self._wrote_at = time.monotonic()
         except StorageFull as error:
             if self._hashers:
                 raise
@@ -197,7 +202,7 @@ class Reception:
         if self._watcher is None or time.monotonic() - self._told_at < _TELL_EVERY:
             return True
         try:
-            reply = self._watcher(self._intake.offset + self._received - len(self._held))
+            reply = self._watcher(self._offset())
         except RequestError:
             reply = None  # it is logged, and an upload does not suffer from it
         self._told_at = time.monotonic()
@@ -206,12 +211,28 @@ class Reception:
         self._came = Received(self._standing(), stopped=reply)
         return False
 
+    def _offset(self) -> int:
+        """Return how far the upload is counted, which is all that a client may be told."""
+        return (self._upload if self._session is None else self._session.upload).offset
+
     def _verify(self) -> None:
         if any(hasher.digest() != digest for hasher, digest in self._hashers):
             raise ChecksumMismatch()
 
     def is_wanted(self) -> bool:
-        return self._session is None or self._session.is_current()
+        session = self._session
+        if session is None:
+            return True
+        # The client is silent. A store that counts late must not wait for its next byte, which may never come.
+        if not self._hashers and time.monotonic() - self._wrote_at >= _KEEP_AFTER:
+            try:
+                session.keep()
+            except (UploadReplaced, UploadGone):
+                return False
+            except (RequestError, OSError):
+                pass  # the next block, or the end, meets the same error
+            self._wrote_at = time.monotonic()
+        return session.is_current()
 
     def end(self, cut: bool) -> Received:
         if self._came is not None:

@@ -302,6 +302,7 @@ class Runner:
             effect.begin,
             self._service.completes,
             self.attempt.begun,
+            self._service.small,
         )
 
     def poured(self, effect: Receive | Peek, came: Received | Peeked) -> Received | Peeked:

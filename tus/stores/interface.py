@@ -12,26 +12,38 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from types import TracebackType
-from typing import BinaryIO, Protocol, Self, runtime_checkable
+from typing import BinaryIO, Final, Protocol, Self, runtime_checkable
 
-from tus.models import Block, Response, Upload
+from tus.models import Block, Response, State, Upload
+
+#: Bytes; a body of at most so many that is there already is one step in the store, instead of an append session. A
+#: store for which another size is better has it as its attribute ``small``.
+SMALL: Final = 64 * 1024
 
 
 class AppendSession(Protocol):
     """The only writer of an upload, until a newer session is opened.
 
-    Leaving the ``with`` block without :meth:`commit` forgets staged blocks; others stay counted.
+    Leaving the ``with`` block without :meth:`commit` forgets staged blocks; others are counted by then.
     """
 
-    upload: Upload
+    @property
+    def upload(self) -> Upload:
+        """The upload as far as it is counted: what a client may be told of its offset."""
 
     def write(self, *blocks: Block) -> None:
-        """Store blocks at the end, and count them unless the session is staged.
+        """Take the next blocks, which may be changed after that.
+
+        Unless the session is staged they are counted at the latest by :meth:`keep`, by :meth:`commit` or by the end of
+        the ``with`` block. What this raises may as well be raised by one of these.
 
         Raises:
-            UploadReplaced: a newer session was opened, or the upload was removed; nothing was written.
+            UploadReplaced: a newer session was opened, or the upload was removed; nothing more is counted.
             StorageFull: there is no room; what fitted is stored and, unless staged, counted.
         """
+
+    def keep(self) -> Upload:
+        """Count everything that was written, unless the session is staged, and go on. Returns the upload."""
 
     def is_current(self) -> bool:
         """Whether nobody has taken the upload over or removed it. Takes no lock."""
@@ -51,9 +63,15 @@ class AppendSession(Protocol):
 
 
 class Claim(Protocol):
-    """The right to hand a complete upload over; one at a time, gone with the process that holds it."""
+    """The right to hand a complete upload over; one at a time.
 
-    upload: Upload
+    It ends with the process that holds it: at once, or where that process may be on another host, by a lease. Then
+    another caller may have it, and every method here that changes something raises ``UploadReplaced``.
+    """
+
+    @property
+    def upload(self) -> Upload:
+        """The upload as it stands."""
 
     def open(self) -> BinaryIO:
         """The data, opened for reading."""
@@ -71,22 +89,36 @@ class Claim(Protocol):
 
         Args:
             is_last: whether it is put aside if nothing comes of this, also where the process dies over it.
+
+        Raises:
+            UploadReplaced: another caller has the upload by now.
         """
 
     def accept(self, answer: Response | None = None) -> None:
         """The application has the upload: keep the record and the answer for a while, release the claim.
 
-        The data is removed, unless the store is to keep it as long as the record.
+        The data is removed, unless the store is to keep it as long as the record. Once the decision is recorded nothing
+        is raised any more; what cannot be cleaned up is logged.
+
+        Raises:
+            UploadReplaced: another caller has the upload by now.
         """
 
     def reject(self, answer: Response | None = None) -> None:
-        """The application does not want it: keep it with the answer for a while, release the claim."""
+        """The application does not want it: keep it with the answer for a while, release the claim.
+
+        Raises:
+            UploadReplaced: another caller has the upload by now.
+        """
 
     def release(self, error: str | None = None) -> None:
         """Give the claim back; the upload is complete again and can be claimed. Harmless after the other two.
 
         Args:
             error: what went wrong, after :meth:`begin`.
+
+        Raises:
+            UploadReplaced: another caller has the upload by now.
         """
 
 
@@ -315,6 +347,91 @@ class Lists(Protocol):
 
     def list(self) -> Iterable[Upload]:
         """Every upload that can be read, in no order."""
+
+
+@runtime_checkable
+class HasFiles(Protocol):
+    """A store that keeps the data of each upload in a file of this host."""
+
+    def path_of(self, upload: Upload) -> str:
+        """Return the path of an upload's data."""
+
+
+@runtime_checkable
+class Links(Protocol):
+    """A store that can give clients a URL from which they read the data themselves."""
+
+    def link(self, upload: Upload, seconds: float, disposition: str, media_type: str) -> str:
+        """Return a URL of an upload's data.
+
+        Args:
+            upload: a finished one.
+            seconds: how long the URL is good for.
+            disposition: the ``Content-Disposition`` of the response.
+            media_type: its ``Content-Type``.
+        """
+
+
+@runtime_checkable
+class Pending(Protocol):
+    """A store that knows which uploads wait for the application, as far as it can without looking at all of them."""
+
+    def pending(self, due_before: float, limit: int) -> Iterable[Upload]:
+        """Return uploads that are complete, known to a client, not set aside, and that no caller has claimed.
+
+        Args:
+            due_before: only those that have been so since before this time, in seconds since 1970.
+            limit: at most so many, those first that have waited longest.
+        """
+
+
+def is_waiting(upload: Upload, due_before: float) -> bool:
+    """Return whether an upload is one of those that :meth:`Pending.pending` means."""
+    if upload.state != State.COMPLETE or upload.is_partial or upload.is_aside or not upload.is_known:
+        return False
+    return upload.since < due_before
+
+
+@runtime_checkable
+class Leaves(Protocol):
+    """A store that can leave accepted data where it is, as the application's own.
+
+    Attributes:
+        leave_finished: whether it does.
+    """
+
+    leave_finished: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What is allowed at a time; 0 means that there is no limit.
+
+    Attributes:
+        uploads: the number of uploads.
+        size: their bytes.
+        uploads_each: the number of one principal's; those without a principal are only counted above.
+        size_each: the bytes of one principal's.
+    """
+
+    uploads: int = 0
+    size: int = 0
+    uploads_each: int = 0
+    size_each: int = 0
+
+    def __bool__(self) -> bool:
+        return bool(self.uploads or self.size or self.uploads_each or self.size_each)
+
+
+@runtime_checkable
+class Limited(Protocol):
+    """A store that enforces limits.
+
+    Attributes:
+        limits: which.
+    """
+
+    limits: Limits
 
 
 def extensions_of(store: Store) -> frozenset[str]:

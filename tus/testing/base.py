@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tus.models import Upload
-from tus.stores.interface import Store
+from tus.models import Block, Upload
+from tus.stores.interface import AppendSession, Claim, Store
 
 
 class Clock:
@@ -31,6 +31,15 @@ class Base:
                 as for :class:`tus.stores.memory.MemoryStore`.
         """
         raise NotImplementedError
+
+    def write(self, session: AppendSession, *blocks: Block) -> None:
+        """Write blocks and have them counted."""
+        session.write(*blocks)
+        session.keep()
+
+    def lapse(self, claim: Claim, clock: Clock) -> None:
+        """Let the holder of a claim show no sign of life for longer than its lease, as one that is cut off does."""
+        pytest.skip("claims of this store end with their process")
 
     def read(self, store: Store, upload: Upload) -> bytes:
         """The data of a complete upload."""

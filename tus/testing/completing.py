@@ -90,13 +90,13 @@ class Completing(Base):
     ) -> None:
         upload = store.create(Upload(length=6))
         with store.open(upload, 0) as session:
-            session.write(b"abc")
+            self.write(session, b"abc")
             before = store.load(upload.id)
             with pytest.raises(error):
                 completes.complete(upload, offset, block, length)
             assert store.load(upload.id) == before
             assert session.is_current()
-            session.write(b"def")
+            self.write(session, b"def")
         assert self.read(store, upload) == b"abcdef"
         with pytest.raises(OffsetMismatch):
             completes.complete(upload, 6, b"")
@@ -105,8 +105,8 @@ class Completing(Base):
         upload = store.create(Upload(length=6))
         with store.open(upload, 0) as session, store.open(upload, 0, staged=True) as staged:
             with pytest.raises(UploadReplaced):
-                session.write(b"XXX")
-            staged.write(b"XXXXXX")
+                self.write(session, b"XXX")
+            self.write(staged, b"XXXXXX")
             claim = completes.complete(upload, 0, b"abcdef")
             assert not staged.is_current()
             with pytest.raises(UploadReplaced):

@@ -9,7 +9,7 @@ import pytest
 
 from tus.errors import OffsetMismatch, UploadGone, UploadLocked, UploadNotFound, UploadReplaced
 from tus.models import Response, State, Upload
-from tus.stores.interface import Expires, Reads, Store
+from tus.stores.interface import Expires, Pending, Reads, Store
 from tus.testing.base import Base, Clock
 
 
@@ -153,6 +153,74 @@ class Endings(Base):
             store.promise(upload)
         claim.release()
 
+    # -- Claims that are leases --
+
+    def test_a_claim_whose_holder_shows_no_sign_of_life(self, store: Store, clock: Clock) -> None:
+        upload = store.append(store.create(Upload(length=3)), 0, b"abc")
+        lost = store.claim(upload)
+        begun = lost.begin()
+        self.lapse(lost, clock)
+        waiting = store.load(upload.id)
+        assert (waiting.state, waiting.attempts, waiting.key) == (State.COMPLETE, 1, begun.key)
+        assert waiting.error
+        claim = store.claim(waiting)
+        for use in (lost.begin, lost.accept, lost.reject, lost.release):
+            with pytest.raises(UploadReplaced):
+                use()
+        assert claim.begin().attempts == 2
+        for use in (lost.begin, lost.accept, lost.reject):
+            with pytest.raises(UploadReplaced):
+                use()
+        claim.accept(Response(201, "Created", [("X-App", "1")], ()))
+        with pytest.raises(UploadReplaced):
+            lost.reject()
+        accepted = store.load(upload.id)
+        assert (accepted.state, accepted.attempts, accepted.key) == (State.ACCEPTED, 2, begun.key)
+
+    def test_a_claim_that_has_lapsed_and_that_no_other_caller_took(self, store: Store, clock: Clock) -> None:
+        upload = store.append(store.create(Upload(length=3)), 0, b"abc")
+        claim = store.claim(upload)
+        claim.begin()
+        self.lapse(claim, clock)
+        claim.accept()
+        assert store.load(upload.id).state == State.ACCEPTED
+
+    def test_what_was_claimed_can_be_removed_after_the_lease(self, store: Store, clock: Clock) -> None:
+        upload = store.append(store.create(Upload(length=3)), 0, b"abc")
+        claim = store.claim(upload)
+        claim.begin()
+        self.lapse(claim, clock)
+        store.remove(upload.id)
+        with pytest.raises((UploadReplaced, UploadGone)):
+            claim.accept()
+
+    # -- What waits --
+
+    def test_what_waits_for_the_application(self, store: Store, clock: Clock) -> None:
+        if not isinstance(store, Pending):
+            pytest.skip("this store cannot tell")
+        store.create(Upload(length=3))
+        store.append(store.create(Upload(length=1, concat="partial")), 0, b"a")
+        store.append(store.create(Upload(length=1, is_known=False)), 0, b"a")
+        store.claim(store.create(Upload(length=0))).accept()
+        aside = store.claim(store.create(Upload(length=0)))
+        aside.begin(is_last=True)
+        aside.release("in vain")
+        waiting = []
+        for _ in range(3):
+            clock.now += 1
+            waiting.append(store.append(store.create(Upload(length=3)), 0, b"abc"))
+        later = clock.now + 1
+        assert [upload.id for upload in store.pending(later, 9)] == [upload.id for upload in waiting]
+        assert [upload.id for upload in store.pending(later, 2)] == [upload.id for upload in waiting[:2]]
+        assert list(store.pending(waiting[1].since, 9)) == waiting[:1]
+        claim = store.claim(waiting[0])
+        claim.begin()
+        assert [upload.id for upload in store.pending(later, 9)] == [upload.id for upload in waiting[1:]]
+        clock.now += 1
+        claim.release("not now")
+        assert [upload.id for upload in store.pending(clock.now + 1, 9)][-1] == waiting[0].id
+
     # -- Digests --
 
     def test_digests_are_kept_as_long_as_the_record(self, store: Store) -> None:
@@ -192,13 +260,13 @@ class Endings(Base):
     def test_a_digest_is_that_of_what_was_counted(self, store: Store) -> None:
         upload = store.create(Upload(length=9, hashes=("sha256",)))
         with store.open(upload, 0) as session:
-            session.write(b"abc")
+            self.write(session, b"abc")
             with store.open(upload, 3, staged=True) as unverified:
-                unverified.write(b"xyz")
+                self.write(unverified, b"xyz")
             with store.open(upload, 3) as newer:
                 with pytest.raises(UploadReplaced):
-                    session.write(b"XYZ")
-                newer.write(b"def")
+                    self.write(session, b"XYZ")
+                self.write(newer, b"def")
         with store.open(upload, 6, staged=True) as verified:
             verified.write(b"ghi")
             verified.commit()

@@ -64,15 +64,48 @@ class Receiving(Base):
     def test_blocks_count_as_they_come(self, store: Store) -> None:
         upload = store.create(Upload(length=6))
         with store.open(upload, 0) as session:
-            session.write(b"abc")
+            self.write(session, b"abc")
             assert store.load(upload.id).offset == 3
-            session.write(memoryview(bytearray(b"de")))
+            self.write(session, memoryview(bytearray(b"de")))
             assert store.load(upload.id).offset == 5
             assert store.load(upload.id).state == State.RECEIVING
-            session.write(b"f")
+            self.write(session, b"f")
             assert store.load(upload.id).state == State.COMPLETE
             assert session.commit() == store.load(upload.id)
         assert self.read(store, upload) == b"abcdef"
+
+    def test_blocks_count_at_the_latest_when_they_are_kept(self, store: Store) -> None:
+        upload = store.create(Upload(length=6))
+        with store.open(upload, 0) as session:
+            session.write(b"abc")
+            assert session.upload.offset in (0, 3)
+            assert session.upload.offset == store.load(upload.id).offset
+            assert session.keep() == session.upload == store.load(upload.id)
+            assert session.upload.offset == 3
+            assert session.keep().offset == 3
+            session.write(b"de")
+            session.write(b"f")
+            assert session.keep().state == State.COMPLETE
+            assert session.keep().state == State.COMPLETE
+        assert self.read(store, upload) == b"abcdef"
+
+    def test_a_session_that_was_replaced_keeps_nothing(self, store: Store) -> None:
+        upload = store.create(Upload(length=6))
+        with store.open(upload, 0) as old:
+            store.append(upload, 0, b"abc")
+            with pytest.raises(UploadReplaced):
+                self.write(old, b"XXX")
+        assert (store.load(upload.id).offset, store.load(upload.id).state) == (3, State.RECEIVING)
+        with store.open(upload, 3) as old, pytest.raises((UploadReplaced, UploadGone)):
+            store.remove(upload.id)
+            self.write(old, b"XXX")
+
+    def test_keeping_counts_no_staged_block(self, store: Store) -> None:
+        upload = store.create(Upload(length=3))
+        with store.open(upload, 0, staged=True) as session:
+            session.write(b"abc")
+            assert (session.keep().offset, session.upload.offset) == (0, 0)
+            assert session.commit().state == State.COMPLETE
 
     def test_blocks_count_without_a_commit(self, store: Store) -> None:
         upload = store.create(Upload(length=6))
@@ -135,13 +168,13 @@ class Receiving(Base):
     def test_a_wrong_offset_is_refused_and_disturbs_nobody(self, store: Store, offset: int) -> None:
         upload = store.create(Upload(length=6))
         with store.open(upload, 0) as session:
-            session.write(b"abc")
+            self.write(session, b"abc")
             with pytest.raises(OffsetMismatch) as refused:
                 store.open(upload, offset)
             assert refused.value.offset == 3
             with pytest.raises(OffsetMismatch):
                 store.append(upload, offset, b"xxx")
-            session.write(b"def")
+            self.write(session, b"def")
         assert self.read(store, upload) == b"abcdef"
 
     def test_a_complete_upload_takes_no_more(self, store: Store) -> None:
@@ -156,16 +189,16 @@ class Receiving(Base):
     def test_a_newer_session_ends_the_older(self, store: Store) -> None:
         upload = store.create(Upload(length=6))
         with store.open(upload, 0) as old:
-            old.write(b"abc")
+            self.write(old, b"abc")
             assert old.is_current()
             with store.open(upload, 3) as new:
                 assert not old.is_current()
                 assert new.is_current()
                 with pytest.raises(UploadReplaced):
-                    old.write(b"XXX")
-                new.write(b"def")
+                    self.write(old, b"XXX")
+                self.write(new, b"def")
             with pytest.raises(UploadReplaced):
-                old.write(b"XXX")
+                self.write(old, b"XXX")
         assert self.read(store, upload) == b"abcdef"
 
     def test_append_ends_a_session_too(self, store: Store) -> None:
@@ -173,19 +206,19 @@ class Receiving(Base):
         with store.open(upload, 0) as old:
             store.append(upload, 0, b"abc")
             with pytest.raises(UploadReplaced):
-                old.write(b"XXX")
+                self.write(old, b"XXX")
         assert store.load(upload.id).offset == 3
 
     def test_a_fence_ends_a_session_and_nothing_else(self, store: Store, clock: Clock) -> None:
         upload = store.create(Upload(length=10))
         with store.open(upload, 0) as session:
-            session.write(b"abc")
+            self.write(session, b"abc")
             before = store.load(upload.id)
             clock.now += 1
             assert store.fence(upload) == before
             assert not session.is_current()
             with pytest.raises(UploadReplaced):
-                session.write(b"d")
+                self.write(session, b"d")
         assert store.load(upload.id).offset == 3
         assert store.append(upload, 3, b"defghij").is_complete
         assert store.fence(upload).is_complete
@@ -199,7 +232,7 @@ class Receiving(Base):
                 try:
                     stands = store.load(upload.id).offset
                     with store.open(upload, stands) as session:
-                        session.write(mark * 7)
+                        self.write(session, mark * 7)
                         wins.append(mark)
                 except (OffsetMismatch, UploadReplaced):
                     pass
@@ -262,9 +295,9 @@ class Receiving(Base):
     def test_a_replaced_staged_session_cannot_commit(self, store: Store) -> None:
         upload = store.create(Upload(length=6))
         with store.open(upload, 0, staged=True) as old:
-            old.write(b"XXX")
+            self.write(old, b"XXX")
             with store.open(upload, 0) as new:
-                new.write(b"abcdef")
+                self.write(new, b"abcdef")
             with pytest.raises(UploadReplaced):
                 old.commit()
         assert self.read(store, upload) == b"abcdef"
@@ -274,10 +307,10 @@ class Receiving(Base):
     def test_what_was_removed_is_gone(self, store: Store) -> None:
         upload = store.create(Upload(length=6))
         with store.open(upload, 0) as session:
-            session.write(b"abc")
+            self.write(session, b"abc")
             store.remove(upload.id)
             with pytest.raises((UploadGone, UploadReplaced)):
-                session.write(b"def")
+                self.write(session, b"def")
         with pytest.raises(UploadNotFound):
             store.load(upload.id)
         assert isinstance(store, Lists)

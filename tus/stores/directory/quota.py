@@ -18,28 +18,9 @@ from dataclasses import dataclass, field
 from tus.errors import QuotaExceeded, TooLarge, TooManyUploads, UploadLocked
 from tus.filesystem.locks import lock, unlock
 from tus.models import Upload
+from tus.stores.interface import Limits as Limits
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What is allowed at a time; 0 means that there is no limit.
-
-    Attributes:
-        uploads: their number.
-        size: their bytes.
-        uploads_each: the number of one principal's; those of nobody in particular are only counted above.
-        size_each: the bytes of one principal's.
-    """
-
-    uploads: int = 0
-    size: int = 0
-    uploads_each: int = 0
-    size_each: int = 0
-
-    def __bool__(self) -> bool:
-        return bool(self.uploads or self.size or self.uploads_each or self.size_each)
 
 
 @dataclass(slots=True)

@@ -28,6 +28,7 @@ class DirectorySession:
     def __init__(
         self, record: Upload, path: str, policy: Policy, offset: int, length: int | None, staged: bool, completes: bool
     ) -> None:
+        self._record = record
         self._staged = staged
         self._completes = completes
         self._policy = policy
@@ -59,13 +60,17 @@ class DirectorySession:
                 self._digesting = Digesting(car, record, offset, CATCH_UP) if record.hashes else None
             finally:
                 car.unlock()
-            self.upload = car.upload(record)
             if self._digesting is not None and self._digesting.is_behind(offset):
                 self._digesting.catch_up(offset)
                 self._keep_digests()  # so that nobody reads that again
             undo.pop_all()
         if is_takeover:
             emit(TakenOver(self.upload))
+
+    @property
+    def upload(self) -> Upload:
+        """The upload as far as it is counted."""
+        return self._car.upload(self._record)
 
     def write(self, *blocks: Block) -> None:
         car = self._car
@@ -99,7 +104,7 @@ class DirectorySession:
 
     def is_current(self) -> bool:
         try:
-            self._car.look(self.upload)
+            self._car.look(self._record)
         except UploadGone:
             return False
         return self._is_latest()
@@ -117,6 +122,9 @@ class DirectorySession:
         )
         self._car.count(self._data_fd, counted)
 
+    def keep(self) -> Upload:
+        return self.upload  # every block is counted when it is written
+
     def commit(self, ends: bool = False) -> Upload:
         ends = ends and self._length is None
         if ends:
@@ -129,7 +137,6 @@ class DirectorySession:
             finally:
                 self._car.unlock()
             self._staged = False
-        self.upload = self._car.upload(self.upload)
         self._keep_digests()
         self._digesting = None
         return self.upload
@@ -142,7 +149,7 @@ class DirectorySession:
             self._car.lock()
             try:
                 if self._car.slot.generation == self._generation:
-                    self.upload = replace(self.upload, digests=self._digesting.keep())
+                    self._record = replace(self._record, digests=self._digesting.keep())
             finally:
                 self._car.unlock()
 

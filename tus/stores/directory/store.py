@@ -21,10 +21,11 @@ What ``fsync`` promises. A process that dies loses nothing that was counted, und
 from __future__ import annotations
 
 import contextlib
+import heapq
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from typing import BinaryIO
 
@@ -50,11 +51,11 @@ from tus.stores.directory.claims import DirectoryClaim
 from tus.stores.directory.concatenation import Joining
 from tus.stores.directory.data_lock import LONGEST_HAND_OVER, is_held, lock_data, unlock_data
 from tus.stores.directory.digests import Digesting
-from tus.stores.directory.quota import Limits, Quota
+from tus.stores.directory.quota import Quota
 from tus.stores.directory.record import Policy, SideCar, read_upload
 from tus.stores.directory.sessions import DirectorySession
 from tus.stores.directory.space import Space
-from tus.stores.interface import Statistics
+from tus.stores.interface import Limits, Statistics, is_waiting
 from tus.stores.slots import Lifetimes, Slot
 
 _COUNTS = f".tus-counts-{os.geteuid()}"  # a directory can be shared by several users
@@ -114,6 +115,7 @@ class DirectoryStore(Joining):
         self._prefix = os.path.join(directory, "")
         space = Space(directory, keep_free) if keep_free else None
         lifetimes = Lifetimes(lifetime=lifetime, completed_keep=completed_keep, rejected_keep=rejected_keep)
+        self.limits = limits or Limits()
         self._policy = Policy(fsync, lifetimes, keep_finished, clock, Directory(directory), space)
         self._quota = Quota(self._prefix + _COUNTS, limits, self._counted) if limits else None
         self._ended = None if self._quota is None else self._quota.release  # the limits do not count it any more
@@ -182,6 +184,13 @@ class DirectoryStore(Joining):
         for upload_id in expiry.ids_in(self.directory):
             with contextlib.suppress(UploadNotFound, UploadGone, UploadLocked, OSError):
                 yield self.load(upload_id)
+
+    def pending(self, due_before: float, limit: int) -> Iterable[Upload]:
+        waiting = (upload for upload in self.list() if is_waiting(upload, due_before))
+        return heapq.nsmallest(limit, waiting, key=lambda upload: upload.since)
+
+    def path_of(self, upload: Upload) -> str:
+        return self._path(upload.id)
 
     def _counted(self) -> Iterator[Upload]:
         """Every upload that the limits count."""
