@@ -88,7 +88,7 @@ def add_named_options(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="NAME=VALUE",
-        help="an option of the uploads, such as max_size=10G or download=true; several times for several",
+        help="an option of docs/options.rst, such as max_size=10G or download=true; several times for several",
     )
 
 
