@@ -59,8 +59,8 @@ def verify(data: bytes, checksums: Iterable[tuple[str, bytes]]) -> None:
 #: Name to length of the digest, in bytes.
 DIGEST_SIZES = {name: len(new().digest()) for name, new in ALGORITHMS.items()}
 
-#: The algorithms that may run over a whole file; of each the bytes of a block and those of its chaining value.
-RUNNING = {"sha256": (64, 32), "sha512": (128, 64)}
+#: The algorithms that may run over a whole file.
+RUNNING = frozenset({"sha256", "sha512"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +69,7 @@ class Hashed:
 
     Attributes:
         offset: the bytes that went in.
-        is_whole: whether these are the digests of the whole file, else the states of hashes that are to go on.
+        is_whole: whether these are the digests of the whole file; older versions also kept states of hashes.
         values: one after the other, in the order of the upload's ``hashes``.
         boot: what tells the run of the machine in which it was kept from any other, 16 bytes.
     """
