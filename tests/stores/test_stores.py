@@ -49,6 +49,8 @@ class TestMemoryStore(StoreSuite):
 class TestMemoryStoreThatCountsLate(StoreSuite):
     """As a store on another host does, with leases for claims."""
 
+    has_leases = True
+
     def make_store(self, **options):
         return MemoryStore(counts="late", lease=15, **options)
 

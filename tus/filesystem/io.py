@@ -19,7 +19,7 @@ _LONGEST_VECTOR = 1024  # blocks, what POSIX systems take in one call
 
 
 def write_at(fd: int, offset: int, *blocks: Block) -> int:
-    """Write blocks to an offset, as much as there is room for; returns how many bytes that were."""
+    """Write blocks to an offset, as much as there is room for; return how many bytes that were."""
     size = sum(map(len, blocks))
     written = 0
     try:
@@ -33,18 +33,18 @@ def write_at(fd: int, offset: int, *blocks: Block) -> int:
 
 
 def _write_vector(fd: int, blocks: Sequence[Block], offset: int) -> int:
-    """Blocks in one system call, without copying them into one, where that is possible."""
+    """Write blocks by one system call, without copying them into one, where that is possible."""
     if len(blocks) > _LONGEST_VECTOR or not hasattr(os, "pwritev"):
         return os.pwrite(fd, b"".join(blocks), offset)
     return os.pwritev(fd, blocks, offset)
 
 
 def translated(error: BaseException) -> BaseException:
-    """The error in this package's terms, where it has one for it."""
+    """Return the error in this package's terms, where it has one for it."""
     return StorageFull() if isinstance(error, OSError) and error.errno in _FULL else error
 
 
-FLAGS = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK  # whatever lies there must not hold us up
+FLAGS = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK  # a pipe at that name must not make us wait
 
 
 _fdatasync: Callable[[int], None] = getattr(os, "fdatasync", os.fsync)
@@ -152,7 +152,7 @@ def copy_file(source: str, target_fd: int, offset: int, size: int) -> None:
 
 
 def _copy_in_kernel(fd: int, target_fd: int, offset: int, size: int) -> int:
-    """Returns the bytes copied; fewer than asked where the kernel cannot, or the source ends."""
+    """Return the bytes copied; fewer than asked where the kernel cannot, or the source ends."""
     copy = getattr(os, "copy_file_range", None)
     done = 0
     try:

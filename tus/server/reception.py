@@ -1,4 +1,4 @@
-"""From a request's body into an upload, block by block; whoever reads the body, synchronously or not, pours it in here.
+"""From a request's body into an upload, block by block; a driver reads the body, synchronously or not.
 
 A driver does ``with sink: while ...: if not sink.write(block): break`` and then ``sink.end(cut)``.
 """
@@ -17,7 +17,7 @@ from tus.protocols.bodies import Intake
 from tus.protocols.effects import Begin, Peeked, Received
 from tus.stores.interface import SMALL, AppendSession, Claim, Completes, Store
 
-#: Is told how far an upload has come, and may have something to say about it.
+#: Is called with the offset of an upload, and may stop it by its reply.
 Watcher = Callable[[int], HookReply | None]
 
 _TELL_EVERY = 1.0  # seconds
@@ -28,13 +28,13 @@ class Sink(Protocol):
     """Where a body goes."""
 
     def write(self, *blocks: Block) -> bool:
-        """Take the next blocks, which are not kept; False where no more is wanted."""
+        """Take the next blocks, which are not kept; return whether more are wanted."""
 
     def is_wanted(self) -> bool:
-        """Whether there is a point in waiting for more."""
+        """Return whether it is of use to wait for more."""
 
     def end(self, cut: bool) -> Received | Peeked:
-        """What came of it.
+        """Return what came of it.
 
         Args:
             cut: whether the connection ended before the body did.
@@ -48,13 +48,13 @@ class Sink(Protocol):
 
 
 class Reception:
-    """Moves a body into an upload, as far as it comes.
+    """A body on its way into an upload, as far as it comes.
 
     Args:
         store: where the upload is.
         upload: as it was loaded.
         intake: how the body is to be taken in.
-        watcher: told about once a second.
+        watcher: called about once a second.
         begin: if the body completes the upload, how the hand-over begins in the same step.
         completes: the store, if it has such a step.
         take_claim: called with the claim where that was done.
@@ -114,7 +114,7 @@ class Reception:
         return is_first and self._intake.body.length == size and (limit is None or size <= limit)
 
     def _fitting(self, blocks: tuple[Block, ...]) -> tuple[Block, ...]:
-        """The blocks before the one that is too much."""
+        """Return the blocks before the one that is too much."""
         limit = self._intake.limit
         if self._came is not None:
             return ()
@@ -198,7 +198,7 @@ class Reception:
         return Received(claim.upload, is_begun=True)
 
     def _tell(self) -> bool:
-        """Now and then a word on how far it has come; False where whoever hears it wants no more."""
+        """Call the watcher if that is due; return whether it wants more."""
         if self._watcher is None or time.monotonic() - self._told_at < _TELL_EVERY:
             return True
         try:
@@ -212,7 +212,7 @@ class Reception:
         return False
 
     def _offset(self) -> int:
-        """Return how far the upload is counted, which is all that a client may be told."""
+        """Return how far the upload is counted, which is all that a client may learn."""
         return (self._upload if self._session is None else self._session.upload).offset
 
     def _verify(self) -> None:
@@ -261,7 +261,7 @@ class Reception:
 
 
 class Peek:
-    """Reads a body that is not to be longer than a few bytes.
+    """A body that must not be longer than a few bytes.
 
     Args:
         limit: so many.

@@ -29,7 +29,7 @@ class AppendSession(Protocol):
 
     @property
     def upload(self) -> Upload:
-        """The upload as far as it is counted: what a client may be told of its offset."""
+        """The upload as far as it is counted; its offset is what a client may be given."""
 
     def write(self, *blocks: Block) -> None:
         """Take the next blocks, which may be changed after that.
@@ -46,7 +46,7 @@ class AppendSession(Protocol):
         """Count everything that was written, unless the session is staged, and go on. Returns the upload."""
 
     def is_current(self) -> bool:
-        """Whether nobody has taken the upload over or removed it. Takes no lock."""
+        """Return whether no newer request has taken the upload over or removed it. Takes no lock."""
 
     def commit(self, ends: bool = False) -> Upload:
         """Count everything written, and end the session. Where the length is reached the upload is complete.
@@ -74,38 +74,38 @@ class Claim(Protocol):
         """The upload as it stands."""
 
     def open(self) -> BinaryIO:
-        """The data, opened for reading."""
+        """Open the data for reading."""
 
     def digest(self) -> Upload:
-        """The upload with the digests of its ``hashes``. What is not known of them yet is read from the data, once.
+        """Return the upload with the digests of its ``hashes``; where they are not known, read the data once.
 
-        They are kept as long as the record. It is called before :meth:`begin`.
+        They are kept as long as the record. Call this before :meth:`begin`.
         """
 
     def begin(self, is_last: bool = False) -> Upload:
-        """The application is asked now: one more attempt, which is taken down first. Returns the upload with it.
+        """Record one more attempt, before the application is asked. Returns the upload with it.
 
-        From here on it is ``HANDING_OVER``, and known where the upload that was claimed was.
+        From here on it is ``HANDING_OVER``, and known if the upload that was claimed was.
 
         Args:
-            is_last: whether it is put aside if nothing comes of this, also where the process dies over it.
+            is_last: whether it is set aside if the attempt has no result, even if the process crashes.
 
         Raises:
             UploadReplaced: another caller has the upload by now.
         """
 
     def accept(self, answer: Response | None = None) -> None:
-        """The application has the upload: keep the record and the answer for a while, release the claim.
+        """Record that the application has the upload, with its answer, and release the claim.
 
-        The data is removed, unless the store is to keep it as long as the record. Once the decision is recorded nothing
-        is raised any more; what cannot be cleaned up is logged.
+        The data is removed, unless the store must keep it as long as the record. Once the decision is recorded nothing
+        is raised any more; a failure to clean up is logged.
 
         Raises:
             UploadReplaced: another caller has the upload by now.
         """
 
     def reject(self, answer: Response | None = None) -> None:
-        """The application does not want it: keep it with the answer for a while, release the claim.
+        """Record that the application does not want the upload, with its answer, and release the claim.
 
         Raises:
             UploadReplaced: another caller has the upload by now.
@@ -133,9 +133,9 @@ class Store(Protocol):
         """
 
     def load(self, upload_id: str) -> Upload:
-        """Read an upload's record. Waits for nobody.
+        """Read an upload's record, without waiting for a lock.
 
-        It is ``HANDING_OVER`` only while somebody is at it: after a process that has died it is ``COMPLETE`` again.
+        It is ``HANDING_OVER`` only while a caller holds the claim; after that process has crashed it is ``COMPLETE``.
         """
 
     def open(
@@ -150,11 +150,11 @@ class Store(Protocol):
 
         Args:
             upload: as it was loaded; only what creation fixed is taken from it.
-            offset: where the caller believes that it stands; if that is wrong nobody is disturbed.
+            offset: where the caller takes it to stand; on a mismatch the running session is not interrupted.
             length: the upload's length, if this settles it.
-            staged: whether blocks count only once the session is committed, because they are yet to be verified.
-            completes: whether the upload is complete where this session reaches its length; else another one is to
-                say so.
+            staged: whether blocks count only once the session is committed, because they must be verified first.
+            completes: whether the upload is complete where this session reaches its length; else another session
+                must complete it.
 
         Raises:
             OffsetMismatch: the upload stands elsewhere.
@@ -163,7 +163,7 @@ class Store(Protocol):
     def append(
         self, upload: Upload, offset: int, block: Block, length: int | None = None, completes: bool = True
     ) -> Upload:
-        """What :meth:`open`, one ``write`` and ``commit`` do, in one step."""
+        """Do what :meth:`open`, one ``write`` and ``commit`` do, in one step."""
 
     def fence(self, upload: Upload) -> Upload:
         """End the session that may be open on an upload; returns the upload as it stands after that.
@@ -174,19 +174,19 @@ class Store(Protocol):
     def claim(self, upload: Upload) -> Claim:
         """Take the right to hand a complete upload over. It may turn out to be accepted or rejected already.
 
-        Before anybody hears of it the upload is as durable as the store's policy has it.
+        When this returns, the upload is as durable as the store's policy has it.
 
         Raises:
-            UploadLocked: somebody else has it.
+            UploadLocked: another caller has it.
         """
 
     def promise(self, upload: Upload) -> Upload:
-        """Make an upload known, and durable where it is complete, because its client is about to hear of it.
+        """Make an upload known, and durable where it is complete, because its client is about to learn of it.
 
         One that is known and being handed over is both already.
 
         Raises:
-            UploadLocked: somebody else has it, and no client knows of it.
+            UploadLocked: another caller has it, and no client knows of it.
         """
 
     def remove(self, upload_id: str) -> None:
@@ -254,7 +254,7 @@ class Concatenates(Protocol):
         """
 
     def finals_of(self, part_id: str) -> Sequence[str]:
-        """The ids of the final uploads that wait, or waited, for this part."""
+        """Return the ids of the final uploads that wait, or waited, for this part."""
 
     def touch(self, final_id: str) -> None:
         """Let a final upload that waits, and its parts, live as long as one that gets a byte now."""
@@ -263,7 +263,7 @@ class Concatenates(Protocol):
         """Fill a final upload with the data of the parts, in their order; does nothing to one that is filled.
 
         Raises:
-            UploadLocked: somebody else is at it.
+            UploadLocked: another caller is filling it.
         """
 
 
@@ -272,7 +272,7 @@ class Expires(Protocol):
     """A store whose uploads can expire."""
 
     def sweep(self, at_most_every: float = 0) -> int:
-        """Remove what has expired, unless somebody else is at it.
+        """Remove expired uploads, unless another process is doing so.
 
         Args:
             at_most_every: do nothing if this was done in the last so many seconds.
@@ -284,18 +284,18 @@ class Expires(Protocol):
 
 @dataclass(slots=True)
 class Statistics:
-    """What there was at the last sweep.
+    """What the last sweep has found.
 
     Attributes:
         swept_at: when that was, in seconds since 1970.
         unfinished: uploads that wait for bytes, and parts that wait for their concatenation.
         unfinished_bytes: what has come of them.
-        reserved_bytes: room that is held for what is to come of them.
+        reserved_bytes: room that is held for the rest of them.
         pending: complete uploads that the application has not accepted.
         pending_since: when the last byte of the oldest of them came, in seconds since 1970; None where there is none.
         accepted: records of accepted uploads.
         rejected: rejected uploads that are still kept.
-        aside: those of the pending ones that nobody offers again by himself.
+        aside: pending uploads that are not offered again automatically.
     """
 
     swept_at: float
@@ -314,7 +314,7 @@ class Counts(Protocol):
     """A store that knows what it holds without looking at every upload."""
 
     def statistics(self) -> Statistics | None:
-        """What the last sweep has found, None where there was none yet."""
+        """Return what the last sweep has found, None where there was none yet."""
 
 
 @runtime_checkable
@@ -322,7 +322,7 @@ class Checks(Protocol):
     """A store that can tell whether it could take an upload now."""
 
     def check(self) -> None:
-        """See whether an upload could be stored.
+        """Check that an upload could be stored.
 
         Raises:
             RequestError: it could not.
@@ -334,7 +334,7 @@ class Reads(Protocol):
     """A store whose finished uploads can be read at any time."""
 
     def read(self, upload: Upload) -> tuple[BinaryIO, float]:
-        """The data, opened for reading, and when it was stored, in seconds since 1970.
+        """Return the data, opened for reading, and when it was stored, in seconds since 1970.
 
         Raises:
             UploadGone: it is not kept any more.
@@ -346,7 +346,7 @@ class Lists(Protocol):
     """A store that can enumerate its uploads."""
 
     def list(self) -> Iterable[Upload]:
-        """Every upload that can be read, in no order."""
+        """Return every upload that can be read, in no order."""
 
 
 @runtime_checkable
@@ -380,13 +380,13 @@ class Pending(Protocol):
         """Return uploads that are complete, known to a client, not set aside, and that no caller has claimed.
 
         Args:
-            due_before: only those that have been so since before this time, in seconds since 1970.
+            due_before: only uploads whose wait began before this time, in seconds since 1970.
             limit: at most so many, those first that have waited longest.
         """
 
 
 def is_waiting(upload: Upload, due_before: float) -> bool:
-    """Return whether an upload is one of those that :meth:`Pending.pending` means."""
+    """Return whether :meth:`Pending.pending` means this upload."""
     if upload.state != State.COMPLETE or upload.is_partial or upload.is_aside or not upload.is_known:
         return False
     return upload.since < due_before
@@ -435,7 +435,7 @@ class Limited(Protocol):
 
 
 def extensions_of(store: Store) -> frozenset[str]:
-    """The tus extensions that work with a store."""
+    """Return the tus extensions that work with a store."""
     return _extensions_of_type(type(store))
 
 

@@ -37,9 +37,18 @@ class Base:
         session.write(*blocks)
         session.keep()
 
+    #: Whether claims are leases, so that :meth:`lapse` works; else they end with their process.
+    has_leases = False
+
     def lapse(self, claim: Claim, clock: Clock) -> None:
         """Let the holder of a claim show no sign of life for longer than its lease, as one that is cut off does."""
-        pytest.skip("claims of this store end with their process")
+        raise NotImplementedError
+
+    @pytest.fixture
+    def needs_leases(self) -> None:
+        """Skip a test of leases where there are none."""
+        if not self.has_leases:
+            pytest.skip("claims of this store end with their process")
 
     def read(self, store: Store, upload: Upload) -> bytes:
         """The data of a complete upload."""

@@ -155,6 +155,7 @@ class Endings(Base):
 
     # -- Claims that are leases --
 
+    @pytest.mark.usefixtures("needs_leases")
     def test_a_claim_whose_holder_shows_no_sign_of_life(self, store: Store, clock: Clock) -> None:
         upload = store.append(store.create(Upload(length=3)), 0, b"abc")
         lost = store.claim(upload)
@@ -177,6 +178,7 @@ class Endings(Base):
         accepted = store.load(upload.id)
         assert (accepted.state, accepted.attempts, accepted.key) == (State.ACCEPTED, 2, begun.key)
 
+    @pytest.mark.usefixtures("needs_leases")
     def test_a_claim_that_has_lapsed_and_that_no_other_caller_took(self, store: Store, clock: Clock) -> None:
         upload = store.append(store.create(Upload(length=3)), 0, b"abc")
         claim = store.claim(upload)
@@ -185,6 +187,7 @@ class Endings(Base):
         claim.accept()
         assert store.load(upload.id).state == State.ACCEPTED
 
+    @pytest.mark.usefixtures("needs_leases")
     def test_what_was_claimed_can_be_removed_after_the_lease(self, store: Store, clock: Clock) -> None:
         upload = store.append(store.create(Upload(length=3)), 0, b"abc")
         claim = store.claim(upload)

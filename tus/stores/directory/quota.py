@@ -43,7 +43,7 @@ class Counts:
 
 
 def counted_size(upload: Upload) -> int:
-    """The bytes with which an upload counts."""
+    """Return the bytes with which an upload counts."""
     return 0 if upload.is_final else max(upload.length or 0, upload.offset)
 
 
@@ -52,7 +52,7 @@ class Quota:
 
     Args:
         path: of the file.
-        limits: what is allowed.
+        limits: the numbers that must not be exceeded.
         recount: gives every upload that counts, for when the file is missing or damaged.
     """
 
@@ -62,7 +62,7 @@ class Quota:
         self._recount = recount
 
     def add(self, principal: str | None, uploads: int, size: int, whole: int | None = None) -> None:
-        """Count what is about to be made.
+        """Count an upload that is about to be made.
 
         Args:
             principal: whose it is.
@@ -137,7 +137,7 @@ class Quota:
             raise
 
     def read(self) -> Counts:
-        """What is counted now."""
+        """Return the counts as they are now."""
         with self._counts() as counts:
             return counts
 

@@ -14,7 +14,7 @@ from tus.events import Fenced, TakenOver, emit
 from tus.filesystem.io import write_at
 from tus.models import Block, Upload
 from tus.stores import ledger
-from tus.stores.directory.digests import CATCH_UP, Digesting
+from tus.stores.directory.digests import Digesting
 from tus.stores.directory.record import Policy, SideCar
 
 
@@ -57,12 +57,9 @@ class DirectorySession:
                 car.count(self._data_fd, opened)
                 self._length = car.slot.length if length is None else length
                 self._generation = opened.generation
-                self._digesting = Digesting(car, record, offset, CATCH_UP) if record.hashes else None
+                self._digesting = Digesting(car, record, offset) if record.hashes else None
             finally:
                 car.unlock()
-            if self._digesting is not None and self._digesting.is_behind(offset):
-                self._digesting.catch_up(offset)
-                self._keep_digests()  # so that nobody reads that again
             undo.pop_all()
         if is_takeover:
             emit(TakenOver(self.upload))
@@ -81,8 +78,6 @@ class DirectorySession:
             self._offset += written
             if not self._staged:
                 self._count(writing=True)
-                if self._digesting is not None:
-                    self._digesting.keep_now_and_then()
         finally:
             car.unlock()
         if self._digesting is not None:
@@ -142,8 +137,11 @@ class DirectorySession:
         return self.upload
 
     def _keep_digests(self) -> None:
-        """What happened before is not to fail because this does."""
-        if self._digesting is None:
+        """Keep the digests of an upload that this session has written to its end.
+
+        Nothing depends on it, so what happened before must not fail because this does.
+        """
+        if self._digesting is None or not self._digesting.is_whole():
             return
         with contextlib.suppress(UploadGone, UploadLocked, OSError):
             self._car.lock()
@@ -169,9 +167,9 @@ class DirectorySession:
             self.ended(self.upload, self._offset - self._start if not self._staged else 0)
 
     def _leave(self) -> None:
-        """Say that nobody writes any more, and give the room of staged blocks back.
+        """Record that the session has ended, and give the room of staged blocks back.
 
-        Nothing depends on it, so what happened before is not to fail because this does.
+        Nothing depends on it, so what happened before must not fail because this does.
         """
         with contextlib.suppress(UploadGone, UploadReplaced, UploadLocked, OSError):
             self._car.lock()

@@ -11,9 +11,9 @@ What ``fsync`` promises. A process that dies loses nothing that was counted, und
     everything since the kernel last wrote back may be lost. An upload goes on from the smaller of record and file.
 ``finish`` (the default)
     the same while an upload is being received; but a complete file, its record and its directory entry are on the
-    disk before the application hears of it.
+    disk before the application gets it.
 ``always``
-    nothing that a client was told is lost: each block is on the disk before it is counted.
+    nothing that a client was given an offset for is lost: each block is on the disk before it is counted.
 
 "On the disk" means what ``fsync(2)`` means; on macOS the drive may hold it in its own cache for a while.
 """
@@ -94,7 +94,7 @@ class DirectoryStore(Joining):
         keep_finished: whether its data is kept as long.
         rejected_keep: seconds that a rejected upload is kept.
         limits: how many uploads, and how large ones, there may be at a time.
-        keep_free: bytes of the disk that must stay free; 0 means that nobody looks.
+        keep_free: bytes of the disk that must stay free; 0 means no limit.
         clock: seconds since 1970.
     """
 
@@ -143,7 +143,7 @@ class DirectoryStore(Joining):
             return self._without_data(path)
         if size >= upload.offset:
             return upload
-        # What is known of its hand-over and its digests was about the bytes that are lost.
+        # Its hand-over and its digests were about the bytes that are lost.
         slot = self._policy.as_far_as_stored(upload, Slot(offset=upload.offset, state=upload.state), size)
         return replace(upload, offset=slot.offset, state=slot.state, since=slot.since, digests=())
 
@@ -162,7 +162,7 @@ class DirectoryStore(Joining):
         return file, os.fstat(file.fileno()).st_mtime
 
     def _without_data(self, path: str) -> Upload:
-        """What an upload is whose data is not there: accepted just now, being taken by a rename, or lost."""
+        """Return an upload whose data is not there: accepted just now, or being taken by a rename; else it is lost."""
         upload = self._record(path)
         if upload.state == State.ACCEPTED:
             return upload
@@ -193,7 +193,7 @@ class DirectoryStore(Joining):
         return self._path(upload.id)
 
     def _counted(self) -> Iterator[Upload]:
-        """Every upload that the limits count."""
+        """Return every upload that the limits count."""
         return (upload for upload in self.list() if upload.state not in (State.ACCEPTED, State.REJECTED))
 
     # -- Creating and removing --
@@ -211,7 +211,7 @@ class DirectoryStore(Joining):
             return self._being_created(draft.id)
 
     def _being_created(self, upload_id: str) -> Upload:
-        """An upload whose id was given, and which somebody else is making, or has made."""
+        """Return an upload whose id was given, and which another process is making, or has made."""
         deadline = time.monotonic() + _CREATION
         while True:
             try:
@@ -226,7 +226,7 @@ class DirectoryStore(Joining):
     def remove(self, upload_id: str) -> None:
         path = self._path(upload_id)
         try:
-            data_fd = lock_data(path)  # nobody may be handing it over
+            data_fd = lock_data(path)  # no process may be handing it over
         except UploadGone:
             self._remove(path)  # accepted: there is only the record
             return
@@ -243,7 +243,7 @@ class DirectoryStore(Joining):
             self._ended(upload)
 
     def _grown(self, upload: Upload, size: int) -> None:
-        """Count what has come of an upload that has still not told its length."""
+        """Count the bytes of an upload whose length is still not known."""
         if self._quota is not None and size:
             self._quota.count(upload.principal, 0, size)
 
