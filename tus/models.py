@@ -1,4 +1,4 @@
-"""The values that the rooms exchange: the head of a request, a response, an upload. Frozen, and free of I/O."""
+"""The values that the rooms exchange: the head of a request, a response, an upload. Free of I/O."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Traits(NamedTuple):
 
     Attributes:
         offset_is_final: whether the offset must never decrease.
-        keeps_answer: whether its clients get the application's own answer to the finished file, with the body.
+        keeps_answer: whether its clients get the application's own response to the finished file, with the body.
     """
 
     offset_is_final: bool
@@ -73,8 +73,8 @@ class Request:
         peer: the address at the other end of the connection, possibly a proxy; empty if there is none.
         native: the framework's own request, for code that knows it: an environ under WSGI, Zope's request.
         is_rerun: whether the framework runs the request again, so that no client has sent it.
-        effective_method: the method, or what ``X-HTTP-Method-Override`` puts in its place (tus, "Headers"). Only a POST
-            can be overridden: a GET that deletes would be an invitation to cross-site requests.
+        effective_method: the method, or the one in ``X-HTTP-Method-Override`` (tus 1.0.0, Core, Headers). Only a POST
+            can be overridden: a GET that deletes would invite cross-site requests.
     """
 
     method: str
@@ -136,8 +136,8 @@ class State(IntEnum):
 class Upload:
     """An upload as it was when it was read.
 
-    It is a value: changing an attribute changes nothing in the store. It is not frozen, unlike other values here,
-    because that would triple the cost of making one.
+    It is a value: changing an attribute changes nothing in the store. It is not frozen, because that would triple the
+    cost of making one.
 
     Attributes:
         id: 32 hexadecimal digits.
@@ -258,12 +258,12 @@ class Upload:
 
     @property
     def offset_is_final(self) -> bool:
-        """Whether its protocol forbids that the offset decreases, even after the machine has lost data."""
+        """Whether its protocol forbids that the offset decreases, even after a crash of the machine has lost data."""
         return PROTOCOLS[self.protocol].offset_is_final
 
     @property
     def keeps_answer(self) -> bool:
-        """Whether its client gets the application's own answer to the finished file, with the body."""
+        """Whether its client gets the application's own response to the finished file, with the body."""
         return PROTOCOLS[self.protocol].keeps_answer
 
 
