@@ -103,6 +103,7 @@ class Tus:
             raise OptionError("handover", "cannot be background in a view without on_finished or spool")
         self._runner = Runner(adapter, service, receiver, asker, None if principal is None else str(principal))
         if receiver is None:
+            service.need_files_or_body()
             self._runner.left += (Offer,)
         self._is_abandoned = False
         self._offered: Upload | None = None
@@ -137,10 +138,13 @@ class Tus:
         """Return the path of the finished file.
 
         Raises:
-            UploadGone: this request completed no upload, or its store keeps no files.
+            UploadGone: this request completed no upload.
+            OptionError: its store keeps no files.
         """
-        if self._offered is None or self._offered.path is None:
+        if self._offered is None:
             raise UploadGone("This request completed no upload.")
+        if self._offered.path is None:
+            raise OptionError("store", "keeps no files; set send_file = true, and read the body of the request")
         return self._offered.path
 
     def cleanup_file(self) -> None:

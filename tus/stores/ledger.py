@@ -37,14 +37,23 @@ _PENDING = (State.COMPLETE, State.HANDING_OVER)
 
 
 def create(
-    *, length: int | None, now: float, lifetimes: Lifetimes, is_known: bool = True, is_final: bool = False
+    *,
+    length: int | None,
+    now: float,
+    lifetimes: Lifetimes,
+    is_known: bool = True,
+    is_final: bool = False,
+    expires_at: float | None = None,
 ) -> Slot:
-    """Return the first slot of an upload; one of length 0 is complete at once, unless it is to be joined from parts."""
+    """Return the first slot of an upload; one of length 0 is complete at once, unless it is to be joined from parts.
+
+    It expires at ``expires_at``, or else after its lifetime; from the first byte on, the lifetime counts.
+    """
     is_whole = length == 0 and not is_final
     return Slot(
         length=length,
         state=State.COMPLETE if is_whole else State.RECEIVING,
-        expires_at=lifetimes.expiry(now),
+        expires_at=lifetimes.expiry(now) if expires_at is None else expires_at,
         is_known=is_known,
         since=now if is_whole else 0.0,
     )

@@ -78,6 +78,7 @@ class MemoryStore:
                     lifetimes=self._lifetimes,
                     is_known=draft.is_known,
                     is_final=draft.is_final,
+                    expires_at=draft.expires_at,
                 )
                 self._entries[upload_id] = _Entry(replace(draft, id=upload_id, created_at=now), slot)
             return self._entries[upload_id].upload

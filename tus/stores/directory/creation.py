@@ -82,6 +82,7 @@ def _make(draft: Upload, path: str, policy: Policy, is_locked: bool = False) -> 
         lifetimes=policy.lifetimes,
         is_known=draft.is_known,
         is_final=bool(draft.parts),
+        expires_at=draft.expires_at,
     )
     upload = upload_of(draft, slot, path)
     upload.id, upload.created_at = path[-32:], now
