@@ -159,6 +159,7 @@ def test_ls_json(kept, command):
         "parts": [part.id],
         "principal": "ann\n",
         "protocol": "tus",
+        "service": None,
         "digests": {},
         "key": final.key,
         "attempts": 0,

@@ -6,6 +6,7 @@ import argparse
 import json
 import os
 import time
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
@@ -49,12 +50,15 @@ def _ls(options: argparse.Namespace) -> None:
     order: list[tuple[float, bytes]] = []  # not the uploads themselves, whose metadata can be long
     widths = [len(heading) for heading in _HEADING]
     finished = held = 0
+    waiting: Counter[str] = Counter()
     for upload in directories.uploads_in(store):
         if not _is_wanted(upload, options):
             continue
         order.append((upload.created_at, bytes.fromhex(upload.id)))
         finished += upload.is_complete
         held += _held_bytes(upload)
+        if upload.is_pending and upload.service is not None:
+            waiting[upload.service] += 1
         if not options.json:
             widths = list(map(max, widths, map(len, _row(upload, now, options.bytes))))
     uploads = _in_order(store, sorted(order))
@@ -69,6 +73,9 @@ def _ls(options: argparse.Namespace) -> None:
     _print_row(_HEADING, widths)
     for upload in uploads:
         _print_row(_row(upload, now, options.bytes), widths)
+    for service, number in sorted(waiting.items()):
+        verb = "waits" if number == 1 else "wait"
+        print(f"{text.count_text(number, 'upload')} {verb} for {text.service_text(service)}")
     size = f"{held} bytes" if options.bytes else text.size_text(held)
     unfinished = len(order) - finished
     print(f"{text.count_text(len(order), 'upload')}, {unfinished} unfinished and {finished} finished, holding {size}")
@@ -176,6 +183,8 @@ def _describe(upload: Upload, now: float) -> Iterator[tuple[str, str]]:
 def _describe_hand_over(upload: Upload, now: float) -> Iterator[tuple[str, str]]:
     if upload.since:
         yield "since", f"{text.iso_text(upload.since)}, {text.duration_text(now - upload.since)} ago"
+    if upload.service is not None:
+        yield "service", text.service_text(upload.service)
     attempts = str(upload.attempts or "none")
     yield "attempts", attempts + ("" if not upload.is_pending or upload.is_known else "; no client knows its URL")
     if upload.error:

@@ -77,6 +77,11 @@ def name_of(upload: Upload) -> str:
         return ""
 
 
+def service_text(name: str) -> str:
+    """Return the name of the service that takes an upload, for a sentence."""
+    return f"the service {printable(name)!r}" if name else "a service without a name"
+
+
 def metadata_of(upload: Upload) -> dict[str, str]:
     """Return the metadata as text, or an empty dict if the stored metadata is malformed."""
     try:
@@ -102,6 +107,7 @@ def as_json(upload: Upload, now: float) -> dict[str, object]:
         "parts": list(upload.parts),
         "principal": upload.principal,
         "protocol": upload.protocol,
+        "service": upload.service,
         "digests": {name: digest.hex() for name, digest in upload.digests},
         "key": upload.key,
         "attempts": upload.attempts,

@@ -7,14 +7,16 @@ and a finished file can only go to the receiver of the service under whose name 
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from urllib.parse import unquote, urlsplit
 from weakref import WeakSet
 
-from tus.errors import OptionError, RequestError, UploadGone, UploadNotFound
+from tus.errors import OptionError, RequestError, StorageUnavailable, UploadGone, UploadNotFound
 from tus.events import Answered, Created, Ended, Finished, emit, listen
 from tus.handover.attempt import Receiver
 from tus.handover.backlog import Backlog
@@ -24,10 +26,13 @@ from tus.http.headers import format_metadata
 from tus.models import HookType, State, Upload, is_upload_id
 from tus.monitoring.logs import log_events
 from tus.options import Options
+from tus.protocols.bodies import check_size
 from tus.server.pace import Patience
 from tus.stores import open_store
 from tus.stores.interface import Completes, Expires, Lists, Reads, Store, extensions_of
 from tus.stores.sweeper import Sweeper, keep_directory_swept
+
+log = logging.getLogger(__name__)
 
 _living: WeakSet[Service] = WeakSet()  # for the command line, and to refuse two of one name; nothing is found by it
 _living_lock = threading.Lock()
@@ -96,6 +101,10 @@ class Service:
             self.extensions -= {"expiration"}
         if options.download and not isinstance(self.store, Reads):
             raise OptionError("download", "cannot be true with this store, whose uploads cannot be read")
+        if options.spool:
+            self.need_files("spool", "needs a store that keeps files; use tmp_file_dir, or on_finished")
+        if options.webhook and not options.tmp_file_dir:
+            raise OptionError("tmp_file_dir", "is required with webhook; events wait there until they are delivered")
 
     @classmethod
     def of_request(cls, options: Options, store: Store | str | None = None) -> Service:
@@ -115,6 +124,24 @@ class Service:
         service._is_of_request = True
         return service
 
+    def need_files(self, option: str, problem: str) -> None:
+        """Refuse an option that cannot work with a store that keeps no files.
+
+        Raises:
+            OptionError: the store keeps none.
+        """
+        if not self.directory and not hasattr(self.store, "path_of"):
+            raise OptionError(option, problem)
+
+    def need_files_or_body(self) -> None:
+        """Refuse to give an application the path of a file that does not exist.
+
+        Raises:
+            OptionError: it would get one, and the store keeps no files.
+        """
+        if not self.options.send_file:
+            self.need_files("send_file", "must be true with a store that keeps no files; read the body of the request")
+
     @property
     def directory(self) -> str:
         """The directory of the uploads; empty where the store is another one."""
@@ -126,8 +153,9 @@ class Service:
                 if self.name == other.name and self._shares_store(other) and self._takes_otherwise(other):
                     raise OptionError(
                         "name",
-                        "must differ: another service of this process has its uploads in the same place under the "
-                        f"name {self.name!r}, and gives them to another receiver",
+                        f"cannot be {self.name!r}: another service of this process has its uploads in the same place "
+                        "under this name, with another receiver; give each of them a name of its own, or close() the "
+                        "other one first",
                     )
             _living.add(self)
 
@@ -143,7 +171,13 @@ class Service:
     # -- Beside the requests --
 
     def hand_over_to(self, receiver: Receiver) -> Backlog:
-        """Have finished uploads of which no client asks given to a receiver; the first one that is given counts."""
+        """Have finished uploads of which no client asks given to a receiver; the first one that is given counts.
+
+        Raises:
+            OptionError: the receiver would get the path of a file, and the store keeps none.
+        """
+        if self.options.on_finished is None and not self.options.spool:
+            self.need_files_or_body()
         if self.backlog is None:
             self.backlog = Backlog(self.store, self.options, receiver, self.hooks)
         return self.backlog
@@ -199,14 +233,19 @@ class Service:
             length: in bytes, None where the client is to tell it.
             metadata: as a client would send it, by key.
             principal: who may continue it; None for any client that knows the URL.
-            expires: seconds until it is removed if no byte comes; by default ``upload_valid_duration``.
+            expires: seconds until it is removed if no byte comes; by default ``upload_valid_duration``, which counts
+                from the first byte on.
+
+        The hook ``post_create`` is called; ``pre_create`` and ``authorize`` are for requests of clients.
 
         Raises:
             ValueError: the metadata cannot be ``Upload-Metadata``, or a number is negative.
-            RequestError: a limit is reached, or the store failed.
+            TooLarge: the length is more than ``max_size``.
+            RequestError: another limit is reached, or the store failed.
         """
         if (length is not None and length < 0) or (expires is not None and expires < 0):
             raise ValueError("length and expires must not be negative")
+        check_size(length, self.options)
         draft = Upload(
             length=length,
             raw_metadata=format_metadata(metadata or {}),
@@ -215,9 +254,13 @@ class Service:
             hashes=self.options.digest,
             expires_at=None if expires is None else time.time() + expires,
         )
-        upload = self.store.create(draft)
+        with _store_failures():
+            upload = self.store.create(draft)
         self.keep_swept()
         emit(Created(upload))
+        if self.hooks:
+            self.hooks.queue(HookType.POST_CREATE, upload, None)
+            self.hooks.notify(HookType.POST_CREATE, upload, None)
         if upload.is_complete:
             emit(Finished(upload))
             self.schedule(upload)
@@ -247,7 +290,8 @@ class Service:
         if upload_id is None:
             return None
         try:
-            upload = self.store.load(upload_id)
+            with _store_failures():
+                upload = self.store.load(upload_id)
         except (UploadNotFound, UploadGone):
             return None
         if upload.service not in (None, self.name) or upload.state == State.TERMINATED:
@@ -293,11 +337,13 @@ class Service:
             UploadLocked: it is being handed over or concatenated.
             UploadNotFound: it does not exist.
             UploadGone: it does not exist any more.
+            StorageUnavailable: the store failed.
         """
         if self.hooks:
             self.hooks.queue(HookType.POST_TERMINATE, upload, None)
         try:
-            self.store.remove(upload.id)
+            with _store_failures():
+                self.store.remove(upload.id)
         except RequestError:
             if self.hooks:
                 self.hooks.unqueue(HookType.POST_TERMINATE, upload, None)
@@ -305,6 +351,18 @@ class Service:
         emit(Ended(upload, "terminated"))
         if self.hooks:
             self.hooks.notify(HookType.POST_TERMINATE, upload, None)
+
+
+@contextmanager
+def _store_failures() -> Iterator[None]:
+    """Raise StorageUnavailable for what a store raises of its medium, as for a client's request."""
+    try:
+        yield
+    except RequestError:
+        raise
+    except Exception as error:
+        log.exception("the store failed")
+        raise StorageUnavailable() from error
 
 
 def with_store(values: dict[str, object], store: Store | str | None) -> dict[str, object]:

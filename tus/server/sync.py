@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import logging
 from types import TracebackType
 from typing import Any, BinaryIO, Self
 
 from tus.adapters.interface import Adapter, Transactional, offer
-from tus.errors import NotTaken, OptionError, Rejected, UploadGone, UploadLocked
+from tus.errors import NotTaken, OptionError, Rejected, RequestError, UploadGone, UploadLocked
 from tus.handover.attempt import Receiver
 from tus.models import Outcome, Response, Upload
 from tus.options import Options
 from tus.protocols.effects import Claim, Effect, Offer, Offered, Peek, Peeked, Receive, Received, Settle, Tell
 from tus.server.body import Body
-from tus.server.resting import end_abandoned, hold, let_go
+from tus.server.resting import end_abandoned, give_up, hold, let_go
 from tus.server.runner import Asker, Runner
 from tus.server.service import Service, with_store
 from tus.stores.interface import Expires, Store
+
+log = logging.getLogger(__name__)
 
 _NOTHING = (None,) * 5
 _SILENT = "the application did not say whether it takes the file"
@@ -61,6 +64,8 @@ class Tus:
         OptionError: an option is unknown or has a bad value.
     """
 
+    _rests = False
+
     def __init__(
         self,
         adapter: Adapter,
@@ -98,8 +103,9 @@ class Tus:
             raise OptionError("handover", "cannot be background in a view without on_finished or spool")
         self._runner = Runner(adapter, service, receiver, asker, None if principal is None else str(principal))
         if receiver is None:
+            service.need_files_or_body()
             self._runner.left += (Offer,)
-        self._rests = False
+        self._is_abandoned = False
         self._offered: Upload | None = None
         self._at_commit: list[Settle | Tell] = []
         self._file: BinaryIO | None = None
@@ -132,10 +138,13 @@ class Tus:
         """Return the path of the finished file.
 
         Raises:
-            UploadGone: this request completed no upload, or its store keeps no files.
+            UploadGone: this request completed no upload.
+            OptionError: its store keeps no files.
         """
-        if self._offered is None or self._offered.path is None:
+        if self._offered is None:
             raise UploadGone("This request completed no upload.")
+        if self._offered.path is None:
+            raise OptionError("store", "keeps no files; set send_file = true, and read the body of the request")
         return self._offered.path
 
     def cleanup_file(self) -> None:
@@ -169,7 +178,7 @@ class Tus:
         """Go on with the exchange that rests, once."""
         if self._file is not None:
             self._file.close()
-        if not self._rests:
+        if not self._rests and not self._claim_again():
             return
         self._stop_resting()
         try:
@@ -177,6 +186,22 @@ class Tus:
         finally:
             if not self._at_commit:
                 self._runner.attempt.leave("what the application did could not be recorded")
+
+    def _claim_again(self) -> bool:
+        """Claim the file of an application that speaks after its request has ended; return whether that worked."""
+        if not self._is_abandoned or self._offered is None:
+            return False
+        self._is_abandoned = False
+        try:
+            claim = self._service.store.claim(self._offered)
+        except RequestError as error:
+            log.warning("upload %s: the application spoke after its request had ended: %s", self._offered.id, error)
+            return False
+        self._runner.attempt.begun(claim)
+        if not claim.upload.is_pending:
+            self._runner.attempt.leave()
+            return False
+        return True
 
     def _stop_resting(self) -> None:
         self._rests = False
@@ -221,7 +246,12 @@ class Tus:
         """Release the claim after the request has ended without a word about the finished file."""
         if self._rests:
             self._stop_resting()
+            self._is_abandoned = True
             self._runner.break_off(_SILENT)
+
+    def __del__(self) -> None:
+        if self._rests:
+            give_up(self)
 
     def __enter__(self) -> Self:
         return self

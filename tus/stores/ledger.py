@@ -47,7 +47,7 @@ def create(
 ) -> Slot:
     """Return the first slot of an upload; one of length 0 is complete at once, unless it is to be joined from parts.
 
-    With ``expires_at`` the upload expires then if no byte comes.
+    It expires at ``expires_at``, or else after its lifetime; from the first byte on, the lifetime counts.
     """
     is_whole = length == 0 and not is_final
     return Slot(

@@ -1,0 +1,323 @@
+"""Views that raise, forget or are late: when the file that a view holds is free again."""
+
+import gc
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import greenlet
+import pytest
+from django.http import HttpResponse
+from flask import Flask, Response
+from flask import request as flask_request
+from webob import Request
+
+from tests.frameworks.test_wsgi import pyramid_application
+from tests.support.django_site import django_application
+from tests.support.waiting import GUARD
+from tests.support.wsgi import OCTETS, TUS, call
+from tus import Service, Tus, WebobAdapter, open_store
+from tus.adapters.wsgi import WsgiAdapter
+from tus.models import State
+
+URL = "/up"
+DATA = b"hello"
+
+
+class Broken(Exception):
+    """What a view of these tests raises."""
+
+
+class View:
+    """What the views of all three frameworks do, and what the tests see of it.
+
+    Attributes:
+        take: called with the ``Tus`` of the request that has completed an upload.
+        kept: the exceptions of views, kept as a framework may keep them, with everything that their frames refer to.
+    """
+
+    def __init__(self, directory):
+        self.service = Service(tmp_file_dir=str(directory), threads=False)
+        self.uses_with = False
+        self.take = self.fail
+        self.kept = []
+
+    def fail(self, tus):
+        raise Broken("the database is down")
+
+    def __call__(self, adapter):
+        try:
+            tus = Tus(adapter, service=self.service)
+            if self.uses_with:
+                with tus:
+                    self.run(tus)
+            else:
+                self.run(tus)
+        except Exception as error:
+            self.kept.append(error)
+            raise
+
+    def run(self, tus):
+        tus.handle()
+        if tus.upload_finished:
+            self.take(tus)
+
+    def flask(self):
+        app = Flask(__name__)
+
+        @app.route(URL, defaults={"rest": ""}, methods=["HEAD", "POST", "PATCH"])
+        @app.route(f"{URL}/<rest>", methods=["HEAD", "POST", "PATCH"])
+        def view(rest):
+            adapter = WsgiAdapter(flask_request.environ)
+            self(adapter)
+            answer = adapter.response
+            return Response(answer.body, answer.status, answer.headers)
+
+        return app
+
+    def django(self):
+        def view(request):
+            adapter = WsgiAdapter(request.environ)
+            self(adapter)
+            answer = adapter.response
+            return HttpResponse(answer.body, status=answer.status, headers=dict(answer.headers))
+
+        return django_application(view)
+
+    def pyramid(self):
+        def view(request):
+            adapter = WebobAdapter(request)
+            self(adapter)
+            return adapter.resp
+
+        return pyramid_application(view)
+
+
+@pytest.fixture
+def view(tmp_path):
+    return View(tmp_path)
+
+
+@pytest.fixture(params=["flask", "django", "pyramid"])
+def app(request, view):
+    return getattr(view, request.param)()
+
+
+@pytest.fixture(autouse=True)
+def _no_garbage_collection():
+    gc.disable()
+    yield
+    gc.enable()
+
+
+def create(app):
+    return call(app, "POST", URL, TUS | {"Upload-Length": str(len(DATA))}, validate=False)["Location"]
+
+
+def patch(app, url, offset=0, body=DATA):
+    """Send a PATCH; None where the view raises and the framework lets that through."""
+    headers = TUS | OCTETS | {"Upload-Offset": str(offset)}
+    try:
+        return call(app, "PATCH", url, headers, body, validate=False)
+    except Broken:
+        return None
+
+
+def head(app, url):
+    """Return the status and the offset."""
+    reply = call(app, "HEAD", url, TUS, validate=False)
+    return reply.status, reply.get("Upload-Offset")
+
+
+FREE = (200, str(len(DATA) - 1))
+BUSY = (423, None)
+ACCEPTED = (200, str(len(DATA)))
+
+
+def has_failed(reply):
+    return reply is None or reply.status == 500
+
+
+def test_a_view_that_raises_lets_go_for_the_same_thread(app, view):
+    url = create(app)
+    assert has_failed(patch(app, url))
+    assert len(view.kept) == 1
+    assert head(app, url) == FREE
+    view.take = Tus.cleanup_file
+    assert patch(app, url, len(DATA) - 1, DATA[-1:]).status == 204
+    assert head(app, url) == ACCEPTED
+
+
+def test_a_view_that_raises_lets_go_while_its_thread_is_idle(app, view):
+    """The thread waits in the pool of a server, and may never get a request again."""
+    url = create(app)
+    with ThreadPoolExecutor(1) as pool:
+        assert has_failed(pool.submit(patch, app, url).result(GUARD))
+        assert len(view.kept) == 1
+        assert head(app, url) == FREE
+
+
+def test_a_view_that_raises_lets_go_after_its_thread_has_ended(app, view):
+    url = create(app)
+    thread = threading.Thread(target=patch, args=(app, url))
+    thread.start()
+    thread.join(GUARD)
+    assert head(app, url) == FREE
+
+
+def test_a_view_with_a_block_lets_go_at_its_end(app, view, tmp_path):
+    view.uses_with = True
+    url = create(app)
+    assert has_failed(patch(app, url))
+    other = open_store(str(tmp_path))  # as another process, which cannot look into this one
+    upload = other.load(url.rpartition("/")[2])
+    assert (upload.state, upload.attempts) == (State.COMPLETE, 1)
+    other.claim(upload).release()
+
+
+def test_a_view_that_forgets_the_file_lets_go_when_it_returns(app, view, tmp_path):
+    view.take = lambda tus: None
+    url = create(app)
+    assert patch(app, url).status == 503
+    other = open_store(str(tmp_path))
+    other.claim(other.load(url.rpartition("/")[2])).release()
+    assert other.load(url.rpartition("/")[2]).error == "the application did not say whether it takes the file"
+
+
+class Slow:
+    """A view that is at work until it may go on, and then does something.
+
+    Attributes:
+        began: set once it is at work.
+        may_go_on: what it waits for.
+    """
+
+    def __init__(self, work, then):
+        self.began, self.may_go_on = threading.Event(), threading.Event()
+        self._work, self._then = work, then
+
+    def __call__(self, tus):
+        self.began.set()
+        self._work(self.may_go_on)
+        self._then(tus)
+
+
+def work_in_generators(may_go_on):
+    """Be within a generator or just out of one, whenever another thread looks."""
+
+    def steps():
+        while not may_go_on.is_set():
+            yield
+
+    for _ in steps():
+        pass
+
+
+@pytest.mark.parametrize("work", [lambda event: event.wait(GUARD), work_in_generators], ids=["waits", "generators"])
+def test_a_view_at_work_in_another_thread_keeps_the_file(app, view, work):
+    url = create(app)
+    for take, then in ((view.fail, FREE), (Tus.cleanup_file, ACCEPTED)):
+        view.take = slow = Slow(work, take)
+        with ThreadPoolExecutor(1) as pool:
+            reply = pool.submit(patch, app, url, *(() if take == view.fail else (len(DATA) - 1, DATA[-1:])))
+            assert slow.began.wait(GUARD)
+            for _ in range(30):
+                assert head(app, url) == BUSY
+            slow.may_go_on.set()
+            reply.result(GUARD)
+            assert head(app, url) == then
+
+
+def test_a_view_at_work_in_another_greenlet_keeps_the_file(app, view):
+    main = greenlet.getcurrent()
+    url = create(app)
+
+    def take(tus):
+        main.switch()
+        view.fail(tus)
+
+    view.take = take
+    working = greenlet.greenlet(lambda: patch(app, url))
+    working.switch()
+    assert head(app, url) == BUSY
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(head, app, url).result(GUARD) == BUSY
+    working.switch()
+    assert working.dead
+    assert head(app, url) == FREE
+
+
+def test_a_greenlet_that_serves_on_has_let_go(app, view):
+    """As one that serves a connection, and waits for its next request."""
+    main = greenlet.getcurrent()
+    url = create(app)
+
+    def serve():
+        patch(app, url)
+        main.switch()
+
+    serving = greenlet.greenlet(serve)
+    serving.switch()
+    assert not serving.dead
+    assert head(app, url) == FREE
+    serving.switch()
+
+
+# -- A response that is produced after the view ------------------------------------------------------------------
+
+
+@pytest.fixture
+def streaming(view):
+    """A Flask application whose response says what it did with the file after its first block."""
+    app = Flask(__name__)
+
+    @app.route(f"{URL}/<rest>", methods=["PATCH"])
+    def stream(rest):
+        adapter = WsgiAdapter(flask_request.environ)
+        tus = Tus(adapter, service=view.service)
+        tus.handle()
+
+        def produce():
+            yield b"storing it\n"
+            tus.cleanup_file()
+            yield b"stored\n"
+
+        return Response(produce())
+
+    return app
+
+
+def start(app, url):
+    """Send a PATCH, and return the response's blocks after the first one was produced."""
+    environ = Request.blank(url, method="PATCH", headers=TUS | OCTETS | {"Upload-Offset": "0"}, body=DATA).environ
+    blocks = app(environ, lambda *arguments: None)
+    iterator = iter(blocks)
+    assert next(iterator) == b"storing it\n"
+    return iterator
+
+
+def test_a_response_that_accepts_the_file_later(view, streaming):
+    app = view.flask()
+    url = create(app)
+    blocks = start(streaming, url)
+    assert list(blocks) == [b"stored\n"]
+    assert head(app, url) == ACCEPTED
+
+
+def test_a_response_that_accepts_the_file_after_a_look(view, streaming):
+    """The client asks where its upload stands, perhaps over another connection."""
+    app = view.flask()
+    url = create(app)
+    blocks = start(streaming, url)
+    assert head(app, url) == FREE
+    assert list(blocks) == [b"stored\n"]
+    assert head(app, url) == ACCEPTED
+
+
+def test_a_response_that_is_too_late_changes_nothing(view, streaming):
+    app = view.flask()
+    url = create(app)
+    blocks = start(streaming, url)
+    view.take = lambda tus: tus.reject_file("Not this one.")
+    assert patch(app, url, len(DATA) - 1, DATA[-1:]).status == 422
+    assert list(blocks) == [b"stored\n"]
+    assert view.service.find(url).state == State.REJECTED
