@@ -13,7 +13,7 @@ from tus.models import Outcome, Response, Upload
 from tus.options import Options
 from tus.protocols.effects import Claim, Effect, Offer, Offered, Peek, Peeked, Receive, Received, Settle, Tell
 from tus.server.body import Body
-from tus.server.resting import end_abandoned, give_up, hold, let_go
+from tus.server.resting import end_abandoned, hold, let_go
 from tus.server.runner import Asker, Runner
 from tus.server.service import Service, with_store
 from tus.stores.interface import Expires, Store
@@ -64,8 +64,6 @@ class Tus:
         OptionError: an option is unknown or has a bad value.
     """
 
-    _rests = False
-
     def __init__(
         self,
         adapter: Adapter,
@@ -105,6 +103,7 @@ class Tus:
         if receiver is None:
             service.need_files_or_body()
             self._runner.left += (Offer,)
+        self._rests = False
         self._is_abandoned = False
         self._offered: Upload | None = None
         self._at_commit: list[Settle | Tell] = []
@@ -248,10 +247,6 @@ class Tus:
             self._stop_resting()
             self._is_abandoned = True
             self._runner.break_off(_SILENT)
-
-    def __del__(self) -> None:
-        if self._rests:
-            give_up(self)
 
     def __enter__(self) -> Self:
         return self
