@@ -61,7 +61,7 @@ def test_not_now(subject, status):
     # A client that hears another 4xx than these gives up; and a redirection of a PATCH leads nowhere.
     assert reply.status == code
     kept = record(subject, url)
-    assert (kept.state, kept.attempts, kept.error) == (State.COMPLETE, 1, f"the answer was {status}")
+    assert (kept.state, kept.attempts, kept.error) == (State.COMPLETE, 1, f"the response was {status}")
     assert subject.offset(url) == LENGTH - 1
     subject.fail = None
     reply = subject.patch(url, LENGTH - 1, DATA[-1:])

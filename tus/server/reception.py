@@ -1,4 +1,4 @@
-"""From a request's body into an upload, block by block; a driver reads the body, synchronously or not.
+"""The sinks that receive a request's body block by block, for synchronous and asynchronous drivers.
 
 A driver does ``with sink: while ...: if not sink.write(block): break`` and then ``sink.end(cut)``.
 """
@@ -17,24 +17,24 @@ from tus.protocols.bodies import Intake
 from tus.protocols.effects import Begin, Peeked, Received
 from tus.stores.interface import SMALL, AppendSession, Claim, Completes, Store
 
-#: Is called with the offset of an upload, and may stop it by its reply.
+#: Gets the offset of an upload. Its reply may stop the upload.
 Watcher = Callable[[int], HookReply | None]
 
 _TELL_EVERY = 1.0  # seconds
-_KEEP_AFTER = 5.0  # seconds of silence after which a store counts what it has taken
+_KEEP_AFTER = 5.0  # seconds of silence after which a store counts the written blocks
 
 
 class Sink(Protocol):
-    """Where a body goes."""
+    """The destination of a body."""
 
     def write(self, *blocks: Block) -> bool:
-        """Take the next blocks, which are not kept; return whether more are wanted."""
+        """Take the next blocks, and return whether more are wanted. The caller may reuse the blocks after that."""
 
     def is_wanted(self) -> bool:
-        """Return whether it is of use to wait for more."""
+        """Return whether more blocks are wanted."""
 
     def end(self, cut: bool) -> Received | Peeked:
-        """Return what came of it.
+        """Return the result of the body.
 
         Args:
             cut: whether the connection ended before the body did.
@@ -48,21 +48,21 @@ class Sink(Protocol):
 
 
 class Reception:
-    """A body on its way into an upload, as far as it comes.
+    """The sink that moves a body into an upload.
 
     Args:
-        store: where the upload is.
+        store: the store of the upload.
         upload: as it was loaded.
-        intake: how the body is to be taken in.
+        intake: the rules for receiving the body.
         watcher: called about once a second.
-        begin: if the body completes the upload, how the hand-over begins in the same step.
-        completes: the store, if it has such a step.
-        take_claim: called with the claim where that was done.
-        small: bytes; a body of at most so many that is there already is one step in the store.
+        begin: how the hand-over begins in the same step, if the body completes the upload.
+        completes: the store, if it can do both in one step.
+        take_claim: called with the claim after that step.
+        small: bytes; a whole body of at most so many is one step in the store.
 
     Raises:
-        ChecksumMismatch: from the last of its methods that is called; nothing of the body was kept.
-        RequestError: what the store raises.
+        ChecksumMismatch: by the last called method; no byte of the body was counted.
+        RequestError: the store has raised it.
     """
 
     def __init__(
@@ -84,14 +84,14 @@ class Reception:
         self._upload = upload
         self._intake = intake
         self._watcher = watcher
-        self._told_at = time.monotonic() if watcher is not None else 0.0
-        self._wrote_at = 0.0  # when blocks were given to the session last
+        self._reported_at = time.monotonic() if watcher is not None else 0.0
+        self._wrote_at = 0.0  # the time when blocks were last given to the session
         checksums = intake.body.checksums
         self._hashers = [(ALGORITHMS[algorithm](), digest) for algorithm, digest in checksums] if checksums else []
         self._session: AppendSession | None = None
         self._received = 0
         self._held = b""
-        self._came: Received | None = None  # once that is known before the end
+        self._came: Received | None = None  # the result, if it is known before the end
 
     def write(self, *blocks: Block) -> bool:
         size = len(blocks[0])
@@ -99,22 +99,22 @@ class Reception:
             self._received = size
             self._came = self._append(blocks[0])
             return True
-        fitting = self._fitting(blocks)
+        fitting = self._fitting_blocks(blocks)
         if fitting and not self._take(fitting):
             return False
         if len(fitting) < len(blocks):
-            self._came = Received(self._standing(), overran=True)
+            self._came = Received(self._commit_unless_staged(), overran=True)
             return False
         return True
 
     def _is_whole(self, size: int) -> bool:
-        """Return whether a first block of so many bytes is the whole body, and can be taken as it is."""
+        """Return whether a first block of so many bytes is the whole body, and within the limit."""
         limit = self._intake.limit
         is_first = not self._received and self._session is None and self._came is None and not self._hashers
         return is_first and self._intake.body.length == size and (limit is None or size <= limit)
 
-    def _fitting(self, blocks: tuple[Block, ...]) -> tuple[Block, ...]:
-        """Return the blocks before the one that is too much."""
+    def _fitting_blocks(self, blocks: tuple[Block, ...]) -> tuple[Block, ...]:
+        """Return the blocks before the one that exceeds the limit."""
         limit = self._intake.limit
         if self._came is not None:
             return ()
@@ -143,7 +143,7 @@ class Reception:
         session = self._open()
         try:
             if self._received == self._intake.limit and self._intake.body.length is None:
-                self._held = bytes(blocks[-1][-1:])  # it would complete the upload, and more may follow
+                self._held = bytes(blocks[-1][-1:])  # it would complete the upload, but too many bytes may follow
                 blocks = (*blocks[:-1], blocks[-1][:-1])
             if any(map(len, blocks)):
                 session.write(*blocks)
@@ -153,7 +153,7 @@ class Reception:
                 raise
             self._came = Received(session.commit(), failure=error)
             return False
-        return self._tell()
+        return self._report()
 
     def _open(self) -> AppendSession:
         if self._session is None:
@@ -164,7 +164,7 @@ class Reception:
             self._session = session.__enter__()
         return self._session
 
-    def _standing(self) -> Upload:
+    def _commit_unless_staged(self) -> Upload:
         if self._session is None:
             return self._upload
         return self._session.upload if self._hashers else self._session.commit()
@@ -193,26 +193,26 @@ class Reception:
             standing = self._store.load(self._upload.id)
             if not standing.is_complete:
                 raise
-            return Received(standing)  # another caller is the one to hand it over
+            return Received(standing)  # another request hands it over
         self._take_claim(claim)
         return Received(claim.upload, is_begun=True)
 
-    def _tell(self) -> bool:
-        """Call the watcher if that is due; return whether it wants more."""
-        if self._watcher is None or time.monotonic() - self._told_at < _TELL_EVERY:
+    def _report(self) -> bool:
+        """Call the watcher if a second has passed, and return whether more blocks are wanted."""
+        if self._watcher is None or time.monotonic() - self._reported_at < _TELL_EVERY:
             return True
         try:
             reply = self._watcher(self._offset())
         except RequestError:
-            reply = None  # it is logged, and an upload does not suffer from it
-        self._told_at = time.monotonic()
+            reply = None  # it is logged; a failing hook does not stop an upload
+        self._reported_at = time.monotonic()
         if reply is None or not reply.stop:
             return True
-        self._came = Received(self._standing(), stopped=reply)
+        self._came = Received(self._commit_unless_staged(), stopped=reply)
         return False
 
     def _offset(self) -> int:
-        """Return how far the upload is counted, which is all that a client may learn."""
+        """Return the counted offset. Only counted bytes may be reported."""
         return (self._upload if self._session is None else self._session.upload).offset
 
     def _verify(self) -> None:
@@ -223,14 +223,14 @@ class Reception:
         session = self._session
         if session is None:
             return True
-        # The client is silent. A store that counts late must not wait for its next byte, which may never come.
+        # The client is silent. A store that counts late must not wait for the next byte, which may never arrive.
         if not self._hashers and time.monotonic() - self._wrote_at >= _KEEP_AFTER:
             try:
                 session.keep()
             except (UploadReplaced, UploadGone):
                 return False
             except (RequestError, OSError):
-                pass  # the next block, or the end, meets the same error
+                pass  # the next block or the end gets the same error
             self._wrote_at = time.monotonic()
         return session.is_current()
 
@@ -238,8 +238,8 @@ class Reception:
         if self._came is not None:
             return self._came
         if cut and self._hashers:
-            return Received(self._standing(), cut=True)
-        if self._session is None:  # not one byte came
+            return Received(self._commit_unless_staged(), cut=True)
+        if self._session is None:  # the body is empty
             if cut:
                 return Received(self._upload, cut=True)
             self._verify()
@@ -261,10 +261,10 @@ class Reception:
 
 
 class Peek:
-    """A body that must not be longer than a few bytes.
+    """The sink for a body that must not be longer than a few bytes.
 
     Args:
-        limit: so many.
+        limit: the maximum number of bytes.
     """
 
     def __init__(self, limit: int) -> None:

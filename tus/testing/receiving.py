@@ -1,4 +1,4 @@
-"""Creating uploads, appending to them, removing them: :class:`tus.stores.interface.Store`."""
+"""Creating, appending and removing: :class:`tus.stores.interface.Store`."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ UNKNOWN = "0" * 32
 
 
 class Receiving(Base):
-    """What creating, appending and removing mean, as tests."""
+    """The tests of creating, appending and removing."""
 
     # -- Creating and reading --
 
-    def test_what_was_created_is_loaded(self, store: Store, clock: Clock) -> None:
+    def test_a_created_upload_is_loaded(self, store: Store, clock: Clock) -> None:
         draft = Upload(length=5, raw_metadata="filename \xe4bc,flag", concat="partial")
         upload = store.create(draft)
         assert store.load(upload.id) == upload
@@ -42,7 +42,7 @@ class Receiving(Base):
         assert (again.length, again.offset) == (3, 2)
 
     @pytest.mark.parametrize("upload_id", [UNKNOWN, "", "..", "../x", "A" * 32, "x" * 32, "a" * 31, "a" * 33, "a\n"])
-    def test_what_does_not_exist_is_not_found(self, store: Store, upload_id: str) -> None:
+    def test_an_unknown_id_is_not_found(self, store: Store, upload_id: str) -> None:
         with pytest.raises(UploadNotFound):
             store.load(upload_id)
         with pytest.raises(UploadNotFound):
@@ -116,7 +116,8 @@ class Receiving(Base):
 
     @pytest.mark.parametrize("staged", [True, False])
     def test_many_blocks_at_once(self, store: Store, staged: bool) -> None:
-        blocks = [bytes([i % 251]) * (i % 7) for i in range(3000)]  # more than a system call takes, and empty ones
+        # More blocks than one system call takes, and empty ones.
+        blocks = [bytes([i % 251]) * (i % 7) for i in range(3000)]
         whole = b"".join(blocks)
         upload = store.create(Upload(length=len(whole), hashes=("sha256",)))
         with store.open(upload, 0, staged=staged) as session:
@@ -157,7 +158,7 @@ class Receiving(Base):
         assert (store.load(upload.id).length, store.load(upload.id).offset) == (3, 3)
         assert self.read(store, upload) == b"abc"
 
-    def test_an_end_before_the_length_is_none(self, store: Store) -> None:
+    def test_an_end_before_the_length_does_not_complete(self, store: Store) -> None:
         upload = store.create(Upload(length=6))
         with store.open(upload, 0) as session:
             session.write(b"abc")
@@ -165,7 +166,7 @@ class Receiving(Base):
         assert (store.load(upload.id).length, store.load(upload.id).offset) == (6, 3)
 
     @pytest.mark.parametrize("offset", [0, 2, 4, 10**12])
-    def test_a_wrong_offset_is_refused_and_disturbs_nobody(self, store: Store, offset: int) -> None:
+    def test_a_wrong_offset_is_refused_and_ends_no_session(self, store: Store, offset: int) -> None:
         upload = store.create(Upload(length=6))
         with store.open(upload, 0) as session:
             self.write(session, b"abc")
@@ -177,7 +178,7 @@ class Receiving(Base):
             self.write(session, b"def")
         assert self.read(store, upload) == b"abcdef"
 
-    def test_a_complete_upload_takes_no_more(self, store: Store) -> None:
+    def test_a_complete_upload_accepts_no_more_bytes(self, store: Store) -> None:
         upload = store.create(Upload(length=1))
         store.append(upload, 0, b"a")
         with pytest.raises(OffsetMismatch):
@@ -283,7 +284,7 @@ class Receiving(Base):
             assert session.commit().state == State.COMPLETE
         assert self.read(store, upload) == b"abcdef"
 
-    def test_staged_blocks_are_forgotten_else(self, store: Store) -> None:
+    def test_staged_blocks_without_a_commit_are_discarded(self, store: Store) -> None:
         upload = store.create(Upload())
         store.append(upload, 0, b"abc")
         with store.open(upload, 3, length=4, staged=True) as session:
@@ -304,7 +305,7 @@ class Receiving(Base):
 
     # -- Removing --
 
-    def test_what_was_removed_is_gone(self, store: Store) -> None:
+    def test_a_removed_upload_is_gone(self, store: Store) -> None:
         upload = store.create(Upload(length=6))
         with store.open(upload, 0) as session:
             self.write(session, b"abc")
