@@ -188,7 +188,7 @@ def _about_hand_over(upload: Upload, now: float) -> Iterator[tuple[str, str]]:
         "the application was not asked" if not upload.attempts else f"asked {text.count_text(upload.attempts, 'time')}"
     )
     if upload.service is not None:
-        yield "service", text.service_text(upload.service)
+        yield "service", text.printable(upload.service) or "without a name"
     yield "attempts", asked + ("" if not upload.is_pending or upload.is_known else "; no client knows of it")
     if upload.error:
         yield "error", text.printable(upload.error)
