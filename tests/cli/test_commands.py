@@ -594,6 +594,37 @@ def test_handover_to_a_function(directory, store, command, monkeypatch, tmp_path
     assert "answer:     415 Unsupported Media Type" in shown
 
 
+def test_uploads_that_wait_for_services(directory, store, command, monkeypatch, tmp_path):
+    """They are named, also where no such service is configured any more; without a config all are handed over."""
+    early = store_in(directory, ago=60)
+    uploads = {}
+    for name in ("photos", "photos", "", "vid\x1beos", None):
+        upload = early.append(early.create(Upload(length=4, service=name)), 0, b"data")
+        uploads[name] = upload.id
+    early.create(Upload(length=4, service="unfinished"))
+    printed = command("ls", directory)[1].splitlines()
+    assert printed[-4:-1] == [
+        "1 upload waits for a service without a name",
+        "2 uploads wait for the service 'photos'",
+        r"1 upload waits for the service 'vid\\x1beos'",
+    ]
+    shown = {name: command("show", upload_id, "--dir", directory)[1] for name, upload_id in uploads.items()}
+    assert "service:    photos\n" in shown["photos"]
+    assert "service:    without a name\n" in shown[""]
+    assert "service:" not in shown[None]
+    listed = json.loads(command("ls", directory, "--json")[1])
+    assert {upload["id"]: upload["service"] for upload in listed}.items() >= {(uploads["photos"], "photos")}
+    monkeypatch.setenv("TAKEN", str(tmp_path / "taken"))
+    status, printed, _ = command("handover", directory, "--on-finished", "tests.cli.test_commands:take")
+    assert (status, printed.splitlines()[-1]) == (0, "5 accepted")
+    assert "wait" not in command("ls", directory)[1]
+
+
+def test_serve_refuses_a_store_without_files(tmp_path):
+    done = run("serve", "--dir", tmp_path / "uploads", "-o", "store=memory:")
+    assert_refused(done, "'store'", "must keep files", "on_finished")
+
+
 def test_handover_puts_aside_and_takes_up_again(directory, store, command, monkeypatch, tmp_path):
     monkeypatch.setenv("TAKEN", str(tmp_path / "taken"))
     upload = finished(store_in(directory, ago=60), "busy.bin")

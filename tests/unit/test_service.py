@@ -7,8 +7,10 @@ import threading
 import weakref
 
 import pytest
+from paste.deploy import loadapp
 from webob import Request
 
+from tests.support.documents import handed
 from tests.support.subjects import PATH, AsgiSubject, FilterSubject, OnLoop
 from tests.support.wsgi import OCTETS, TUS, call
 from tus import Filter, HookReply, Options, Service, Tus, WebobAdapter, open_store, register_store
@@ -426,6 +428,22 @@ def test_every_face_takes_a_store(face, kind, tmp_path):
     assert [upload.id for found in used for upload in found.list()] == [url.rpartition("/")[2]]
     if kind == "object":
         assert head(app, url, environ=environ)["Upload-Offset"] == "0"
+
+
+def test_an_ini_file_takes_a_store(tmp_path):
+    (tmp_path / "site.ini").write_text(
+        "[pipeline:main]\npipeline = operations tus app\n"
+        "[app:app]\npaste.app_factory = tests.support.documents:application_factory\n"
+        "[filter:operations]\nuse = egg:tus#operations\nstore = memory:\nhealth_path = /health\n"
+        f"[filter:tus]\nuse = egg:tus#main\nupload_path = {PATH}\nstore = memory:\nsend_file = true\n"
+    )
+    app = loadapp(f"config:{tmp_path}/site.ini")
+    assert call(app, "GET", "/health").status == 200
+    url = create(app, PATH)["Location"]
+    handed.clear()
+    assert patch(app, url).status == 204
+    assert handed == [b"hello"]
+    handed.clear()
 
 
 def test_operations_take_a_store():

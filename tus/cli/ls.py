@@ -184,7 +184,7 @@ def _describe_hand_over(upload: Upload, now: float) -> Iterator[tuple[str, str]]
     if upload.since:
         yield "since", f"{text.iso_text(upload.since)}, {text.duration_text(now - upload.since)} ago"
     if upload.service is not None:
-        yield "service", text.service_text(upload.service)
+        yield "service", text.printable(upload.service) or "without a name"
     attempts = str(upload.attempts or "none")
     yield "attempts", attempts + ("" if not upload.is_pending or upload.is_known else "; no client knows its URL")
     if upload.error:

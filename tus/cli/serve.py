@@ -25,7 +25,7 @@ from tus.errors import OptionError, TusException
 from tus.filter import Filter
 from tus.options import Options
 from tus.server import body_gunicorn
-from tus.server.service import services_over
+from tus.server.service import Service, services_over
 
 GRACE = 10  # seconds for running requests after SIGTERM; bodies end immediately
 
@@ -45,7 +45,10 @@ def build_pipeline(
         options = Options.build(
             upload_path=path, tmp_file_dir=tmp_file_dir, cors_allow_origin=origins, **dict(others or {})
         )
-        uploads = Filter(files, options=options)
+        service = Service(options=options)
+        if options.on_finished is None and not options.spool:
+            service.need_files("store", "must keep files, which tus serve links into --dir; or set on_finished")
+        uploads = Filter(files, service=service)
     except OptionError as error:
         if error.option in ("directory", "tmp_file_dir"):
             raise OptionError("--dir", error.problem) from error
