@@ -849,15 +849,19 @@ def test_a_view_lets_go_at_the_end_of_its_block(view):
 # -- A lease that was lost ----------------------------------------------------------------------------------------
 
 
-def test_a_claim_that_another_holder_took_over_changes_nothing():
-    """The application takes longer than the lease, and the upload is handed over by another host meanwhile."""
+def test_a_claim_that_another_holder_took_over_changes_nothing(monkeypatch):
+    """The process is stopped while the application has the file, and another host hands it over meanwhile."""
     clock = Clock()
     clock.now = time.time()
     store = MemoryStore(lease=15, clock=clock)
     subject = FilterSubject(store=store)
     url = subject.url(LENGTH)
+    claims = []
+    complete = store.complete
+    monkeypatch.setattr(store, "complete", lambda *arguments: claims.append(complete(*arguments)) or claims[-1])
 
     def take(upload, data):
+        claims[0].pause()
         clock.now += 20
         other = store.claim(store.load(upload.id))
         other.begin()
