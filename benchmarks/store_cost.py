@@ -25,7 +25,7 @@ from tus.stores.directory.store import DirectoryStore
 
 SIZE = 4096
 BLOCK = bytes(SIZE)
-DRAFT = {"length": SIZE, "raw_metadata": "filename d29ybGQ=,filetype dGV4dC9wbGFpbg==", "upload_path": "/files"}
+DRAFT = {"length": SIZE, "raw_metadata": "filename d29ybGQ=,filetype dGV4dC9wbGFpbg==", "service": "/files"}
 ROUNDS, EACH = 40, 50
 #: System calls that are the store's, not the interpreter's.
 COUNTED = frozenset(

@@ -1,6 +1,6 @@
-"""The tables in docs/conformance.rst, made of what the package does and of what is tested.
+"""The tables in docs/conformance.rst, made from the profiles of the package and from its tests.
 
-``python -m tests.conformance_table`` writes them anew.
+``python -m tests.conformance_table`` writes them again.
 """
 
 from __future__ import annotations
@@ -15,24 +15,27 @@ from tus.protocols.ietf.profiles import PROFILES, Profile
 
 DOCUMENT = ROOT / "docs" / "conformance.rst"
 
-#: What each attribute of a profile is about.
+#: The words for each attribute of a profile.
 ASPECTS = {
     "drafts": "draft-ietf-httpbis-resumable-upload",
-    "is_inverted": "completeness is told inverted, by ``Upload-Incomplete``",
+    "is_inverted": "``Upload-Incomplete`` reports completeness, inverted",
     "missing": "an append that does not say whether it completes the upload",
     "needs_media_type": "an append must be ``application/partial-upload`` (415)",
-    "completes_at_length": "reaching the length completes the upload, whoever says so",
-    "appended_status": "status of an append that does not complete",
-    "tells_progress": "interim responses tell the offset",
-    "forbids_state": "HEAD and DELETE must not carry the upload's state (400)",
-    "hides_gone": "what there was once is 404, and not 410",
-    "refuses_completed": "an append to a completed upload is refused, not answered again",
+    "completes_at_length": "reaching the length always completes the upload",
+    "appended_status": "status of an append that does not complete the upload",
+    "reports_progress": "interim responses report the offset",
+    "forbids_state": "HEAD and DELETE must not have fields of the upload's state (400)",
+    "hides_gone": "a removed upload gets 404, and not 410",
+    "refuses_completed": "an append to a completed upload is refused, and does not get the response again",
     "overrun_invalidates": "more bytes than the length end the upload",
     "lifetime_key": "key of the lifetime in ``Upload-Limit``",
-    "tells_length": "``Upload-Length`` in the reply to HEAD while the application has not taken the file",
+    "reports_length": "the reply to HEAD has ``Upload-Length`` before the application has accepted the file",
     "has_problems": "refusals are ``application/problem+json``",
-    "keeps_location": "``Location`` of the completing reply to a creation is the upload's",
+    "keeps_location": "``Location`` in the completing reply to a creation is the upload's URL",
 }
+
+#: Words in the names of tests that are written in another way.
+SPELLED = {word: word.upper() for word in ("delete", "get", "head", "ietf", "options", "patch", "post", "put", "url")}
 
 
 def list_table(header, rows, widths):
@@ -59,7 +62,8 @@ def profiles():
 
 
 def _words(function):
-    return function.__name__.replace("_", " ").replace(" s ", "'s ")
+    words = function.__name__.replace("_", " ").replace(" s ", "'s ")
+    return " ".join(SPELLED.get(word, word) for word in words.split())
 
 
 def _range(versions):
@@ -74,12 +78,12 @@ def _range(versions):
         else:
             runs.append([version])
     parts = [str(run[0]) if len(run) == 1 else f"{run[0]} to {run[-1]}" for run in runs]
-    return ", ".join(parts + (["none that is known"] if len(known) < len(versions) else []))
+    return ", ".join(parts + (["no known version"] if len(known) < len(versions) else []))
 
 
 def ietf():
     rows = [(_words(function), _range(versions), ", ".join(ids)) for function, ids, versions, *_ in _rows()]
-    return list_table(("What holds", "Versions", "Requirements"), rows, (50, 20, 30))
+    return list_table(("Rule", "Versions", "Requirements"), rows, (50, 20, 30))
 
 
 def _rows():
@@ -91,14 +95,14 @@ def tus():
     for row in test_tus1.ROWS:
         ids = row.id.removesuffix(f"-{row.values[0].__name__}").split("+")
         rows.append((_words(row.values[0]), ", ".join(ids)))
-    return list_table(("What holds", "Requirements"), rows, (60, 40))
+    return list_table(("Rule", "Requirements"), rows, (60, 40))
 
 
 TABLES = {"profiles": profiles, "ietf": ietf, "tus": tus}
 
 
 def rewritten(text):
-    """The document with its tables made anew."""
+    """Return the document with new tables."""
     for name, make in TABLES.items():
         before, begin, rest = text.partition(f".. begin {name}\n")
         _, end, after = rest.partition(f".. end {name}\n")

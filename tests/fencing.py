@@ -34,6 +34,7 @@ from tus.stores.interface import Claim
 
 HEAD = struct.Struct("<4sQQI")  # magic, tag of the session, offset of the block, bytes of payload
 ACK = struct.Struct("<32sQQ")  # upload, offset, tag
+PF_EXITING = 0x4  # a flag of a process in /proc/PID/stat
 ACCEPTED = 2**64 - 1  # in place of an offset: the upload was accepted
 MAGIC = b"BLK1"
 WRITERS, READERS, UPLOADS = 6, 1, 2
@@ -153,11 +154,15 @@ def hand_over(claim: Claim, log: int, acks: Path) -> None:
 
 
 def is_alive(pid: str) -> bool:
+    """Whether a process runs or is stopped. One that is exiting has released its locks before it is a zombie."""
     try:
         stat = Path("/proc", pid, "stat").read_text() if pid else ""
     except (FileNotFoundError, ProcessLookupError):
         return False
-    return bool(stat) and stat.rpartition(")")[2].split()[0] not in "ZX"
+    if not stat:
+        return False
+    fields = stat.rpartition(")")[2].split()
+    return fields[0] not in "ZX" and not int(fields[6]) & PF_EXITING
 
 
 def append_in_a_session(store: DirectoryStore, upload: Upload, log: int) -> None:

@@ -4,7 +4,7 @@ from tus.adapters.webob import WebobAdapter
 from tus.adapters.zope import Zope2RequestAdapter
 from tus.errors import Rejected, TusException
 from tus.filter import Filter
-from tus.handover.spool import spool
+from tus.handover.spool import SpoolEmpty, spool
 from tus.models import HookEvent, HookReply, Upload
 from tus.options import Options
 from tus.server.service import Service
@@ -19,6 +19,7 @@ __all__ = [
     "Options",
     "Rejected",
     "Service",
+    "SpoolEmpty",
     "Tus",
     "TusException",
     "Upload",

@@ -32,6 +32,7 @@ from tus.options import Options
 from tus.protocols.handover import offered_method
 from tus.protocols.routing import is_under
 from tus.server.aio import AsyncTus, Loop, in_thread
+from tus.server.body_async import reuse_memory
 from tus.server.service import Service, with_store
 from tus.stores.interface import Claim, Store
 
@@ -57,6 +58,7 @@ class _Uploads:
         app: App | None,
         informs: bool | None,
     ) -> None:
+        reuse_memory()
         self._loop = Loop()
         if service is None:
             service = Service(options=replace(options, hooks=self._loop.hooks(options.hooks)), store=store)

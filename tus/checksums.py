@@ -63,8 +63,8 @@ def verify(data: bytes, checksums: Iterable[tuple[str, bytes]]) -> None:
 #: Name to length of the digest, in bytes.
 DIGEST_SIZES = {name: len(new().digest()) for name, new in ALGORITHMS.items()}
 
-#: The algorithms for digests of a whole file, with the sizes of a block and of the chaining value, in bytes.
-RUNNING = {"sha256": (64, 32), "sha512": (128, 64)}
+#: The algorithms for digests of a whole file.
+RUNNING = frozenset({"sha256", "sha512"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,9 +73,9 @@ class Hashed:
 
     Attributes:
         offset: the bytes that were hashed.
-        is_whole: whether the values are digests of the whole file, not states.
+        is_whole: whether these are the digests of the whole file; older versions also kept states of hashes.
         values: concatenated in the order of the upload's ``hashes``.
-        boot: identifies the boot of the machine in which the states were stored, 16 bytes.
+        boot: identifies the boot of the machine in which they were stored, 16 bytes.
     """
 
     offset: int

@@ -1,7 +1,7 @@
 """The events in this process, to which logging and metrics listen.
 
-Rooms emit events, and know no listener. Events are not frozen, unlike other values, because that would triple the
-cost of making one, and a request has several.
+Rooms emit events, and know no listener. Events are not frozen, because that would triple the cost of making one, and a
+request has several.
 """
 
 from __future__ import annotations
@@ -118,16 +118,16 @@ class Synced:
 Event = Begun | Answered | Created | Finished | HandedOver | Ended | TakenOver | Fenced | Synced
 Listener = Callable[[Event], None]
 
-#: The functions that are called with each kind of event. Where an event is frequent it is made only if there are any.
+#: The listeners to each kind of event. Code that emits frequent events makes them only if there are listeners.
 listeners: dict[type, tuple[Listener, ...]] = dict.fromkeys(get_args(Event), ())
 
 
 def listen(listener: Listener, *kinds: type) -> None:
-    """Call a function with the events of this process, in the thread where they happen; once, however often.
+    """Call a function with the events of this process, in the event's thread. A second registration does nothing.
 
     Args:
-        listener: what it raises is logged, and changes nothing.
-        kinds: the events that it gets; all if none is given.
+        listener: its exceptions are logged, and not raised.
+        kinds: the kinds of events that it gets; all if none is given.
     """
     for kind in kinds or get_args(Event):
         if listener not in listeners[kind]:
@@ -136,12 +136,12 @@ def listen(listener: Listener, *kinds: type) -> None:
 
 def ignore(listener: Listener) -> None:
     """Stop calling a function."""
-    for kind, heard in listeners.items():
-        listeners[kind] = tuple(other for other in heard if other is not listener)
+    for kind, registered in listeners.items():
+        listeners[kind] = tuple(other for other in registered if other is not listener)
 
 
 def emit(event: Event) -> None:
-    """Call the listeners."""
+    """Call the listeners to an event."""
     for listener in listeners[type(event)]:
         try:
             listener(event)

@@ -1,4 +1,4 @@
-"""The values that the rooms exchange: the head of a request, a response, an upload. Frozen, and free of I/O."""
+"""The values that the rooms exchange: the head of a request, a response, an upload. Free of I/O."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Traits(NamedTuple):
 
     Attributes:
         offset_is_final: whether the offset must never decrease.
-        keeps_answer: whether its clients get the application's own answer to the finished file, with the body.
+        keeps_answer: whether its clients get the application's own response to the finished file, with the body.
     """
 
     offset_is_final: bool
@@ -73,8 +73,8 @@ class Request:
         peer: the address at the other end of the connection, possibly a proxy; empty if there is none.
         native: the framework's own request, for code that knows it: an environ under WSGI, Zope's request.
         is_rerun: whether the framework runs the request again, so that no client has sent it.
-        effective_method: the method, or what ``X-HTTP-Method-Override`` puts in its place (tus, "Headers"). Only a POST
-            can be overridden: a GET that deletes would be an invitation to cross-site requests.
+        effective_method: the method, or the one in ``X-HTTP-Method-Override`` (tus 1.0.0, Core, Headers). Only a POST
+            can be overridden: a GET that deletes would invite cross-site requests.
     """
 
     method: str
@@ -136,8 +136,8 @@ class State(IntEnum):
 class Upload:
     """An upload as it was when it was read.
 
-    It is a value: changing an attribute changes nothing in the store. It is not frozen, unlike other values here,
-    because that would triple the cost of making one.
+    It is a value: changing an attribute changes nothing in the store. It is not frozen, because that would triple the
+    cost of making one.
 
     Attributes:
         id: 32 hexadecimal digits.
@@ -150,6 +150,7 @@ class Upload:
         created_at: in seconds since 1970.
         expires_at: in seconds since 1970, or None if it does not expire.
         path: the path of the data, if the store keeps it in a file.
+        location: the URL of the data, such as ``s3://bucket/key``, if it lies elsewhere; without credentials.
         principal: the principal that created it, or None without authorization. For others it does not exist.
         is_known: whether a client knows its URL. Created and completed by one request, it is unknown until another
             request names it. An unknown upload is not handed over without a client, because its client starts again.
@@ -175,6 +176,7 @@ class Upload:
     created_at: float = 0.0
     expires_at: float | None = None
     path: str | None = None
+    location: str | None = None
     principal: str | None = None
     is_known: bool = True
     attempts: int = 0
@@ -256,12 +258,12 @@ class Upload:
 
     @property
     def offset_is_final(self) -> bool:
-        """Whether its protocol forbids that the offset decreases, even after the machine has lost data."""
+        """Whether its protocol forbids that the offset decreases, even after a crash of the machine has lost data."""
         return PROTOCOLS[self.protocol].offset_is_final
 
     @property
     def keeps_answer(self) -> bool:
-        """Whether its client gets the application's own answer to the finished file, with the body."""
+        """Whether its client gets the application's own response to the finished file, with the body."""
         return PROTOCOLS[self.protocol].keeps_answer
 
 

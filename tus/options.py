@@ -1,16 +1,17 @@
-"""Typed options, and the only place that turns the strings of an ini file into types.
+"""Typed options: the table of their types, converters, defaults and descriptions.
 
-An unknown option, a bad value or a conflict raises :class:`~tus.errors.OptionError` when the options are built,
-which is at start-up; nothing after this room looks at a string to learn what an operator meant.
+Only this module turns the strings of an ini file into types. An unknown option, a bad value or a conflict raises
+:class:`~tus.errors.OptionError` when the options are built, which is at start-up; nothing after this module looks at a
+string to learn what an operator meant.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
 from difflib import get_close_matches
 from functools import cached_property, lru_cache
-from typing import Any
+from typing import Any, TypeVar, overload
 
 from tus.converters import (
     Handover,
@@ -49,107 +50,287 @@ Authorize = Callable[[Request, Intent, Upload], object]
 #: after any other exception it is asked again.
 OnFinished = Callable[[Upload], object]
 
+_T = TypeVar("_T")
+
+
+@overload
+def _option(convert: Callable[[object], _T], default: str, *, group: str) -> _T: ...
+@overload
+def _option(convert: Callable[[object], _T], default: None, *, group: str) -> _T | None: ...
+def _option(convert: Callable[[object], Any], default: str | None, *, group: str) -> Any:
+    """Return the field of an option.
+
+    Args:
+        convert: the function of :mod:`tus.converters` for its values.
+        default: the default as one writes it in an ini file, or None for a default of None.
+        group: the heading in docs/options.rst; the options of a group stand together.
+    """
+    value = None if default is None else convert(default)
+    return field(default=value, metadata={"convert": convert, "default": default, "group": group})
+
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """What an operator can decide. Build it by :meth:`build`, once, and share it.
+    """The decisions of an operator. Build them by :meth:`build`, once, and share them.
 
-    Attributes:
-        tmp_file_dir: the directory of the uploads. Its last level is created where missing, with mode 0700.
-        store: the URL of another store, such as ``memory:``, in place of ``tmp_file_dir``.
-        name: what uploads remember of their service, so that their files go to no other receiver; by default
-            ``upload_path``. Two services over one directory must have different names.
-        threads: whether daemon threads remove what has expired, hand over without a client, and deliver events. Where
-            they do not, ``tus clean`` and ``tus handover`` do.
-        upload_path: the URL path that creates uploads, counted from the root of the site; None in a view, which is
-            found by the framework's own routing.
-        send_file: whether the application gets the finished file itself as the request's body, or its path.
-        upload_valid_duration: seconds after its last byte that an unfinished upload is kept; 0 means for ever.
-        completed_keep: seconds that the record of an accepted upload is kept, for a client that lost the last reply.
-        keep_finished: whether the data of an accepted upload is kept as long as its record, instead of being removed.
-        download: whether finished uploads that are kept can be downloaded from their URL.
-        max_size: the largest upload, in bytes; 0 means no limit.
-        max_metadata_size: the longest ``Upload-Metadata`` field, in bytes; 0 means no limit.
-        digest: the algorithms of the digests that are computed of each whole file.
-        fsync: when data is forced to the disk, see :mod:`tus.stores.directory.store`.
-        cors_allow_origin: the origins whose pages may upload; none but the same origin by default, ``*`` for any.
-        cors_allow_credentials: whether those pages may send cookies.
-        protocols: those that are spoken, ``tus`` for tus 1.0.0 and ``ietf`` for Resumable Uploads for HTTP.
-        interim: when interim responses are sent that tell a client of the IETF protocol where to resume: to clients
-            that are connected ``direct``, as far as one can see, ``always`` or ``never``. Many proxies fail over one.
-        min_size: bytes of the smallest upload that is worth resuming, as a client of the IETF protocol is told.
-        max_append_size: the most bytes of one request of the IETF protocol; 0 means no limit.
-        min_append_size: the fewest bytes of one request of the IETF protocol that does not end the upload.
-        authorize: decides whether a request may do what it intends, see :data:`Authorize`. It refuses by raising
-            :class:`~tus.errors.Unauthorized` or :class:`~tus.errors.Forbidden`, and returns the principal or None.
-        ask_app: the intents for which a :class:`~tus.filter.Filter` asks its application first.
-        max_uploads: the most uploads that may be unfinished at a time; 0 means no limit, here and in what follows.
-        max_total_size: the most bytes that unfinished uploads may have together.
-        max_uploads_per_principal: the same for each principal.
-        max_total_size_per_principal: the same for each principal.
-        keep_free: bytes of the disk that uploads must leave free. With it, space is reserved when an upload is created.
-        stall_timeout: seconds without a byte after which a connection counts as cut, where the server lets us see it.
-        min_rate: bytes a second, over any ``stall_timeout``, below which a connection counts as cut.
-        trusted_proxies: the addresses and networks whose forwarding headers count, ``unix`` for a Unix socket.
-        base_url: what the URLs of uploads begin with, before the application's own path; from the request by default.
-        handover: when a client hears success: once the application has accepted the file that its ``request`` has
-            completed, or once the file is durable, and then the application gets it in the ``background``.
-        handover_attempts: how often the application is asked before a file is put aside; 0 means that it is asked
-            only together with a client's request.
-        reject_statuses: the statuses by which an application says that it does not want a file.
-        rejected_keep: seconds that a rejected file is kept.
-        on_finished: takes finished uploads in the place of the application: ``on_finished(upload)``.
-        spool: the directory of a spool that takes them instead, see :mod:`tus.spool`.
-        hooks: an object with methods named ``pre_create`` and so on, see :mod:`tus.hooks.events`.
-        webhook: the URL that hooks are posted to, see :mod:`tus.hooks.webhook`.
-        webhook_secret: what its requests are signed with.
-        webhook_events: the hooks that are posted.
-        webhook_forward_headers: the credentials of clients, such as ``Cookie``, that are passed on to it.
+    This class is the only place that declares an option: its type, converter, default and description. Run
+    ``python -m tests.options_document`` after a change; it makes docs/options.rst from the descriptions.
     """
 
-    tmp_file_dir: str = ""
-    store: str = ""
-    name: str = ""
-    threads: bool = True
-    upload_path: str | None = None
-    send_file: bool = False
-    upload_valid_duration: int = 86400
-    completed_keep: int = 86400
-    keep_finished: bool = False
-    download: bool = False
-    max_size: int = 0
-    max_metadata_size: int = 4096
-    digest: tuple[str, ...] = ()
-    fsync: Fsync = "finish"
-    cors_allow_origin: tuple[str, ...] = ()
-    cors_allow_credentials: bool = False
-    protocols: frozenset[str] = frozenset({"tus", "ietf"})
-    interim: Interim = "direct"
-    min_size: int = 0
-    max_append_size: int = 0
-    min_append_size: int = 0
-    authorize: Authorize | None = None
-    ask_app: frozenset[Intent] = frozenset()
-    max_uploads: int = 0
-    max_total_size: int = 0
-    max_uploads_per_principal: int = 0
-    max_total_size_per_principal: int = 0
-    keep_free: int = 0
-    stall_timeout: int = 60
-    min_rate: int = 0
-    trusted_proxies: tuple[str, ...] = ()
-    base_url: str = ""
-    handover: Handover = "request"
-    handover_attempts: int = 20
-    reject_statuses: frozenset[int] = frozenset({400, 403, 410, 413, 415, 422})
-    rejected_keep: int = 86400
-    on_finished: OnFinished | None = None
-    spool: str = ""
-    hooks: object = None
-    webhook: str = ""
-    webhook_secret: str = ""
-    webhook_events: frozenset[HookType] = frozenset(HookType) - {HookType.PRE_FINISH, HookType.PRE_TERMINATE}
-    webhook_forward_headers: tuple[str, ...] = ()
+    tmp_file_dir: str = _option(as_optional_path, "", group="Storage")
+    """The directory of the uploads. It is required unless ``store`` is set. Its last level is created if missing,
+    with mode 0700. Other programs may use the same directory, such as ``/tmp``. Several processes of one machine may
+    share it, but not over NFS. Several applications may share it if each has its own ``name``.
+    """
+
+    store: str = _option(as_text, "", group="Storage")
+    """The URL of another store, in place of the directory ``tmp_file_dir``, such as ``memory:``. A package can
+    register further schemes.
+    """
+
+    name: str = _option(as_text, "", group="Storage")
+    """The name that uploads record, so that their files go to no other receiver. Two services over one directory must
+    have different names. Without it, uploads record ``upload_path``.
+    """
+
+    fsync: Fsync = _option(as_fsync, "finish", group="Storage")
+    """When to force data to the disk: ``none``, ``finish`` or ``always``. With ``finish`` a file is on the disk before
+    the application gets it. With ``always`` each block is on the disk before it is counted.
+    """
+
+    upload_path: str | None = _option(as_url_path, None, group="URLs and proxies")
+    """The URL path that creates uploads, counted from the root of the site (including ``SCRIPT_NAME``). Leave unset in
+    a view; the framework has already routed the request.
+    """
+
+    trusted_proxies: tuple[str, ...] = _option(as_peers, "", group="URLs and proxies")
+    """Addresses and networks of trusted proxies, such as ``127.0.0.1 10.0.0.0/8``, or ``unix`` for a server that
+    listens at a Unix socket. Their ``X-Forwarded-Host``, ``X-Forwarded-Proto`` and ``X-Forwarded-Prefix`` (the path
+    that the proxy has stripped), or ``Forwarded``, determine the URLs that clients get. In a list of values, only those
+    count which trusted proxies have added. A proxy should set these headers, and drop the ones that it does not set.
+    """
+
+    base_url: str = _option(as_base_url, "", group="URLs and proxies")
+    """The beginning of upload URLs, before the path that the application sees, such as
+    ``https://example.org/prefix``. It overrides everything else. Without it, the beginning is taken from the request.
+    """
+
+    cors_allow_origin: tuple[str, ...] = _option(as_origins, "", group="CORS")
+    """The origins whose pages may upload, such as ``https://example.org``, or ``*`` for any. Without it, only pages of
+    the same origin may upload.
+    """
+
+    cors_allow_credentials: bool = _option(as_bool, "false", group="CORS")
+    """Whether pages of these origins may send cookies. This needs a list of origins instead of ``*``."""
+
+    upload_valid_duration: int = _option(as_duration, "24h", group="Lifetimes and cleanup")
+    """The time to keep an unfinished upload after its last byte; 0 means for ever."""
+
+    completed_keep: int = _option(as_duration, "24h", group="Lifetimes and cleanup")
+    """The time to keep the record of an accepted upload, for a client that lost the last response."""
+
+    keep_finished: bool = _option(as_bool, "false", group="Lifetimes and cleanup")
+    """Whether to keep the data of an accepted upload as long as its record. Otherwise the data is removed, because the
+    application has it.
+    """
+
+    rejected_keep: int = _option(as_duration, "24h", group="Lifetimes and cleanup")
+    """The time to keep a rejected file, in addition to all limits. Use 0 if untrusted users could fill the disk with
+    rejected files.
+    """
+
+    threads: bool = _option(as_bool, "true", group="Lifetimes and cleanup")
+    """Whether background threads remove expired uploads, hand over without a client, and deliver events. If false, run
+    ``tus clean`` and ``tus handover`` instead.
+    """
+
+    max_size: int = _option(as_size, "0", group="Limits and timeouts")
+    """The largest upload; 0 means no limit."""
+
+    max_metadata_size: int = _option(as_size, "4096", group="Limits and timeouts")
+    """The longest ``Upload-Metadata`` field; 0 means no limit."""
+
+    max_uploads: int = _option(as_count, "0", group="Limits and timeouts")
+    """The most uploads that may be unfinished at a time; more are refused with 429. An upload that the application has
+    not accepted yet is unfinished. 0 means no limit.
+    """
+
+    max_uploads_per_principal: int = _option(as_count, "0", group="Limits and timeouts")
+    """The same limit as ``max_uploads`` for each principal."""
+
+    max_total_size: int = _option(as_size, "0", group="Limits and timeouts")
+    """The most bytes that unfinished uploads may have together, by their announced lengths; more are refused with 507.
+    An upload of deferred length counts with its received bytes. The final upload of a concatenation counts as nothing,
+    because its parts count. 0 means no limit.
+    """
+
+    max_total_size_per_principal: int = _option(as_size, "0", group="Limits and timeouts")
+    """The same limit as ``max_total_size`` for each principal."""
+
+    keep_free: int = _option(as_size, "0", group="Limits and timeouts")
+    """The disk space that uploads must leave free. The space for an upload is then reserved when it is created, so a
+    full disk refuses it with 507 before its first byte. This needs Linux and a file system with ``fallocate``;
+    elsewhere the free space is checked but not reserved. 0 means neither.
+    """
+
+    stall_timeout: int = _option(as_duration, "60", group="Limits and timeouts")
+    """Seconds without a byte after which a connection counts as disconnected; the received bytes are kept. 0 means
+    never. Under ASGI it works with every server. Under WSGI it works only with gunicorn, whose socket is accessible;
+    other servers have their own timeouts, see deploying.rst.
+    """
+
+    min_rate: int = _option(as_size, "0", group="Limits and timeouts")
+    """Bytes per second, over any ``stall_timeout``, below which a connection counts as disconnected; the received
+    bytes are kept. Under WSGI servers other than gunicorn the rate is checked after each block of 64 KiB. 0 means no
+    limit.
+    """
+
+    protocols: frozenset[str] = _option(as_protocols, "tus, ietf", group="Protocols")
+    """The supported protocols: ``tus`` for tus 1.0.0, ``ietf`` for Resumable Uploads for HTTP. Each request's protocol
+    is detected, and both work on the same uploads; see conformance.rst.
+    """
+
+    interim: Interim = _option(as_interim, "direct", group="Protocols")
+    """When to send interim responses (104), which report early to clients of the IETF protocol where to resume:
+    ``direct``, ``always`` or ``never``. ``direct`` means that no header field such as ``Via`` or ``X-Forwarded-For``
+    shows a proxy. Many proxies take a 104 for the final response, as nginx 1.22 does. Use ``always`` once you have
+    verified that your proxy forwards it.
+    """
+
+    min_size: int = _option(as_size, "0", group="Protocols")
+    """The smallest upload that is worth resuming, as reported to clients of the IETF protocol."""
+
+    max_append_size: int = _option(as_size, "0", group="Protocols")
+    """The most bytes of one request in the IETF protocol, such as the limit of a proxy; 0 means no limit."""
+
+    min_append_size: int = _option(as_size, "0", group="Protocols")
+    """The fewest bytes of one request in the IETF protocol, unless it completes the upload."""
+
+    authorize: Authorize | None = _option(as_callable, "", group="Authorization")
+    """A callable, or in an ini file its name as ``package.module:function``. It is called on every request except
+    OPTIONS, before any byte of the body is read. Its arguments are the head of the request, the intent and the upload.
+    The intent is ``create``, ``append``, ``head``, ``terminate``, ``concatenate`` or ``download``. An upload that does
+    not exist yet has no ``id``. To refuse, raise ``Unauthorized`` (401) or ``Forbidden`` (403), with headers of your
+    choice. To allow, return the principal as text, or None if no principal is known.
+
+    .. code-block:: python
+
+        from tus.errors import Forbidden, Unauthorized
+
+        def authorize(request, intent, upload):
+            user = request.native.get("REMOTE_USER")
+            if user is None:
+                raise Unauthorized("Log in to upload.", [("WWW-Authenticate", 'Basic realm="uploads"')])
+            if intent == "create" and upload.filename.endswith(".exe"):
+                raise Forbidden("Programs are not taken here.")
+            return user
+
+    ``request.native`` is the framework's own request: an environ under WSGI, Zope's request in Zope.
+    ``request.headers``, ``request.method``, ``request.url`` and ``request.peer`` are the same in every framework.
+    ``request.peer`` is the address at the other end of the connection.
+    """
+
+    ask_app: frozenset[Intent] = _option(as_intents, "", group="Authorization")
+    r"""Intents for which the filter asks the wrapped application before acting.
+
+    With ``ask_app = create``, each creation first sends a POST without a body to the application. It goes to the
+    upload path, with the client's headers and cookies. ``environ["tus.intent"]`` is the intent,
+    ``environ["tus.about"]`` the upload. A 2xx response allows the request. It may name the principal in a
+    ``Tus-Principal`` header, which is not forwarded to the client. Any other response is sent to the client.
+
+    .. code-block:: python
+
+        def application(environ, start_response):
+            if "tus.intent" in environ:
+                user = user_of(environ)
+                if user is None:
+                    start_response("403 Forbidden", [("Content-Type", "text/plain")])
+                    return [b"Log in to upload.\n"]
+                start_response("204 No Content", [("Tus-Principal", user)])
+                return []
+            ...
+    """
+
+    send_file: bool = _option(as_bool, "false", group="Hand-over")
+    """Whether the application gets the file itself as the request body, or its path."""
+
+    handover: Handover = _option(as_handover, "request", group="Hand-over")
+    """When the client gets a success response: ``request``, once the application has accepted the file; or
+    ``background``, once the file is on the disk. With ``background`` the application gets the file afterwards.
+    """
+
+    handover_attempts: int = _option(as_count, "20", group="Hand-over")
+    """The number of attempts to hand a file over before it is set aside, for an operator to look at. A client that
+    returns can still offer the file again. With 0, a file is never offered without a client.
+    """
+
+    reject_statuses: frozenset[int] = _option(as_statuses, "400, 403, 410, 413, 415, 422", group="Hand-over")
+    """The 4xx by which an application rejects a file for good. 409 and 423 are not possible, because clients retry
+    after these.
+    """
+
+    on_finished: OnFinished | None = _option(as_callable, "", group="Hand-over")
+    """A callable that takes finished uploads in place of the application, or in an ini file its name as
+    ``package.module:function``. Its argument is the upload, and its return value is ignored. It rejects the upload by
+    raising ``tus.Rejected``; after any other exception it is called again later.
+    """
+
+    spool: str = _option(as_optional_path, "", group="Hand-over")
+    """A directory from which worker processes take finished uploads, see spool.rst. It must be on the file system of
+    ``tmp_file_dir``.
+    """
+
+    hooks: object = _option(as_hooks, "", group="Hooks and webhooks")
+    """An object, a class or its name. It has any of the methods ``pre_create``, ``post_create``, ``post_receive``,
+    ``pre_finish``, ``post_finish``, ``pre_terminate`` and ``post_terminate``. A class is instantiated.
+    """
+
+    webhook: str = _option(as_webhook, "", group="Hooks and webhooks")
+    """The http or https URL to which hook events are posted, as tusd does, see webhooks.rst."""
+
+    webhook_secret: str = _option(as_text, "", group="Hooks and webhooks")
+    """The secret that signs the posts: ``whsec_`` and Base64, or any text. Without it, posts have no signature."""
+
+    webhook_events: frozenset[HookType] = _option(
+        as_hook_types, "pre-create, post-create, post-receive, post-finish, post-terminate", group="Hooks and webhooks"
+    )
+    """The events to post. ``pre-finish`` and ``pre-terminate`` are possible too."""
+
+    webhook_forward_headers: tuple[str, ...] = _option(as_names, "", group="Hooks and webhooks")
+    """Header fields of the client to forward even though they may hold a secret, such as ``Cookie``."""
+
+    digest: tuple[str, ...] = _option(as_digests, "", group="File digests")
+    """The digests to compute of every whole file: ``sha-256``, ``sha-512`` or both.
+
+    With ``digest = sha-256`` the application can call ``environ["tus.upload"].digest("sha256")``, which returns 32
+    bytes. A view uses ``tus.upload``, and a spool worker ``upload.digests["sha256"]``. Responses to HEAD and GET, and
+    the response after acceptance, carry ``Repr-Digest`` (RFC 9530). Digests are kept as long as the record. A part of a
+    concatenation has no digest; the final upload has its own.
+
+    Whether the option is set or not, a client can announce the digest of the whole file. It sends ``Repr-Digest`` on
+    the POST that creates the upload. A file with another digest is rejected before the application gets it: 422, now
+    and on every later request. With ``handover = background`` the client may already have got success by then, if the
+    file had to be read to compute the digest.
+
+    Digests are computed while the file is written. sha-256 takes about half a second of a processor for each GiB. The
+    state of the hash is stored in the side-car, so it continues in the next request, after a restart, and in another
+    process. This needs a libcrypto (OpenSSL 3 or later, not in FIPS mode) whose functions this Python can reach, as on
+    most Linux systems. Elsewhere, and if a crash has lost hash state, the file is read once when it is complete,
+    however often it is offered.
+    """
+
+    download: bool = _option(as_bool, "false", group="Downloads")
+    """Whether to serve finished uploads that are kept at their URL, on GET.
+
+    With ``download = true``, GET and HEAD of a finished upload serve its file. For accepted uploads this also needs
+    ``keep_finished = true``. Downloads support one or several ranges, ``ETag``, ``If-Range`` and ``Last-Modified``.
+    They carry the type and name from the upload's metadata (``filetype`` and ``filename``).
+
+    Browsers may display images, sound, films and plain text; everything else is an attachment. The response has
+    ``nosniff`` and a sandboxing policy, so that a browser does not run an uploaded file as active content. Anyone who
+    knows the URL can download the file, unless ``authorize`` or ``ask_app`` refuses the intent ``download``. If the
+    server provides ``wsgi.file_wrapper``, it sends the file.
+    """
 
     @cached_property
     def service_name(self) -> str:
@@ -199,51 +380,7 @@ def _hashable(value: object) -> object:
     return tuple(value) if isinstance(value, list | set | frozenset) else value
 
 
-_CONVERTERS: dict[str, Callable[[object], object]] = {
-    "tmp_file_dir": as_optional_path,
-    "store": as_text,
-    "name": as_text,
-    "threads": as_bool,
-    "upload_path": as_url_path,
-    "send_file": as_bool,
-    "upload_valid_duration": as_duration,
-    "completed_keep": as_duration,
-    "keep_finished": as_bool,
-    "download": as_bool,
-    "max_size": as_size,
-    "max_metadata_size": as_size,
-    "digest": as_digests,
-    "fsync": as_fsync,
-    "cors_allow_origin": as_origins,
-    "cors_allow_credentials": as_bool,
-    "protocols": as_protocols,
-    "interim": as_interim,
-    "min_size": as_size,
-    "max_append_size": as_size,
-    "min_append_size": as_size,
-    "authorize": as_callable,
-    "ask_app": as_intents,
-    "max_uploads": as_count,
-    "max_total_size": as_size,
-    "max_uploads_per_principal": as_count,
-    "max_total_size_per_principal": as_size,
-    "keep_free": as_size,
-    "stall_timeout": as_duration,
-    "min_rate": as_size,
-    "trusted_proxies": as_peers,
-    "base_url": as_base_url,
-    "handover": as_handover,
-    "handover_attempts": as_count,
-    "reject_statuses": as_statuses,
-    "rejected_keep": as_duration,
-    "on_finished": as_callable,
-    "spool": as_optional_path,
-    "hooks": as_hooks,
-    "webhook": as_webhook,
-    "webhook_secret": as_text,
-    "webhook_events": as_hook_types,
-    "webhook_forward_headers": as_names,
-}
+_CONVERTERS: dict[str, Callable[[object], object]] = {each.name: each.metadata["convert"] for each in fields(Options)}
 
 
 # A ``Tus`` is made for each request, usually from the same few keywords: they are looked at once.

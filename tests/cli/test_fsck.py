@@ -592,9 +592,9 @@ def test_what_is_being_handed_over_or_joined_is_left(state, store, check):
 
 def test_the_second_name_of_what_is_being_handed_over_is_left(store, directory, check):
     name = hand_over_left(store)
-    with store.claim(store.load(name.split("-")[2])).open():
-        pass
     claim = store.claim(store.load(name.split("-")[2]))
+    with claim.open():
+        pass
     assert check("--repair", "--verbose").findings == []
     claim.release()
     assert (directory / name).exists()
@@ -706,6 +706,7 @@ def test_a_file_that_an_application_has_moved_away(store, check):
     claim.begin()
     os.unlink(upload.path)
     assert normal(check) == "being-taken"
+    claim.release()
 
 
 def test_finished_files_that_are_kept(directory, check):

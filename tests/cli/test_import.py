@@ -134,7 +134,7 @@ def test_uploads_go_on(site, tmp_path, where, monkeypatch):
     assert (status, errors) == (0, "")
     left = len(site.ids) - len(TAKEN[site.program])
     size = 2 * HALF + HALF + len(BODY) if site.program != "plone" else HALF
-    assert output.splitlines()[-1] == f"{len(TAKEN[site.program])} taken ({size} bytes), {left} left, 0 failed"
+    assert output.splitlines()[-1] == f"{len(TAKEN[site.program])} imported ({size} bytes), {left} left, 0 failed"
     assert_taken(DirectoryStore(str(store)), site)
     for role in TAKEN[site.program]:
         assert not site.record(role).exists()
@@ -173,7 +173,7 @@ def test_twice_is_harmless(site):
     before = contents(site.directory)
     status, output, errors = site.run()
     assert (status, errors) == (0, "")
-    assert output.splitlines()[-1].startswith("0 taken (0 bytes)")
+    assert output.splitlines()[-1].startswith("0 imported (0 bytes)")
     assert contents(site.directory) == before
 
 
@@ -188,7 +188,7 @@ def test_again_after_the_client_went_on(site):
     status, output, _ = site.run()
     assert status == 0
     for role in records:
-        assert f"left: {site.ids[role]}: it was taken before" in output
+        assert f"left: {site.ids[role]}: it was imported before" in output
     store = DirectoryStore(str(site.directory))
     assert store.load(site.ids["half"]).offset == len(BODY) - 1
     assert store.load(site.ids["new"]).state == State.ACCEPTED
@@ -200,8 +200,8 @@ def test_a_dry_run_changes_nothing(site, tmp_path):
     assert status == 0
     assert contents(tmp_path) == before
     assert not (tmp_path / "store").exists()
-    assert f"would be taken: {site.ids['half']}: {HALF} of {len(BODY)} bytes\n" in output
-    assert f"\n{len(TAKEN[site.program])} would be taken (" in output
+    assert f"would be imported: {site.ids['half']}: {HALF} of {len(BODY)} bytes\n" in output
+    assert f"\n{len(TAKEN[site.program])} would be imported (" in output
 
 
 def test_the_directory_of_tus_serve(site, tmp_path):
@@ -347,28 +347,28 @@ def a_pipe_for_data(site, role):
     os.mkfifo(site.data(role))
 
 
-NOT_JSON = "its record is not JSON, or was not written to its end"
+NOT_JSON = "its record is not JSON, or is incomplete"
 PROBLEMS = {
     cut: NOT_JSON,
     empty: NOT_JSON,
     nested: NOT_JSON,
     not_text: NOT_JSON,
-    a_list: "its record is not that of an upload",
-    huge: "its record is not that of an upload",
+    a_list: "its record does not describe an upload",
+    huge: "its record does not describe an upload",
     no_fields: "its record has no '",
     a_link_for_a_record: "its record cannot be read: ",
-    a_directory_for_a_record: "its record is no regular file",
-    length_true: "not of the kind that the format has",
+    a_directory_for_a_record: "its record is not a regular file",
+    length_true: "or one of the wrong type",
     length_negative: "its length cannot be -3",
     length_enormous: f"its length cannot be {2**63}",
-    more_bytes_than_announced: "it has 18 bytes, and was announced with 17",
+    more_bytes_than_announced: "it has 18 bytes, more than its length of 17",
     a_key_with_a_blank: "its metadata cannot have been a header field",
     a_key_with_a_comma: "its metadata cannot have been a header field",
     a_key_with_a_line_break: "its metadata cannot have been a header field",
     an_empty_key: "its metadata cannot have been a header field",
-    a_value_that_is_a_number: "its metadata is not pairs of texts",
-    a_link_for_data: "its data is no regular file",
-    a_pipe_for_data: "its data is no regular file",
+    a_value_that_is_a_number: "its metadata must be pairs of texts",
+    a_link_for_data: "its data is not a regular file",
+    a_pipe_for_data: "its data is not a regular file",
 }
 
 
@@ -379,11 +379,11 @@ def test_what_cannot_be_taken_is_told_and_the_rest_goes_on(site, damage, dry):
     before = contents(site.directory)
     status, output, errors = site.run(*["--dry-run"] * dry)
     assert status == 1
-    assert errors == "1 of the uploads could not be taken\n"
+    assert errors == "1 of the uploads could not be imported\n"
     line = next(line for line in output.splitlines() if site.ids["half"] in line)
     assert line.startswith(f"FAILED: {site.ids['half']}: ")
     assert PROBLEMS[damage] in line
-    word = "would be taken" if dry else "taken"
+    word = "would be imported" if dry else "imported"
     assert f"\n{len(TAKEN[site.program]) - 1} {word} (" in output
     after = contents(site.directory)
     for path in (site.data("half"), site.record("half")):
@@ -398,7 +398,7 @@ def test_missing_data_was_taken_by_the_application(tmp_path, program):
     site.data("half").unlink()
     status, output, _ = site.run()
     assert status == 0
-    assert f"left: {site.ids['half']}: its data is gone; as a rule the application has taken it" in output
+    assert f"left: {site.ids['half']}: its data is gone; usually the application has moved it away" in output
     assert site.record("half").exists()
 
 
@@ -463,7 +463,7 @@ def test_a_record_of_another_upload(tusd):
     shutil.copy(tusd.record("half"), tusd.record("new"))
     status, output, _ = tusd.run()
     assert status == 1
-    assert f"FAILED: {tusd.ids['new']}: it describes another upload" in output
+    assert f"FAILED: {tusd.ids['new']}: its record describes another upload" in output
 
 
 # -- tusd's own matters -------------------------------------------------------------------------------------------
@@ -511,7 +511,7 @@ def test_a_path_that_leads_nowhere(tusd, path):
     status, output, _ = tusd.run()
     line = next(line for line in output.splitlines() if tusd.ids["half"] in line)
     assert "its data" in line
-    assert f"{len(TAKEN['tusd']) - 1} taken" in output
+    assert f"{len(TAKEN['tusd']) - 1} imported" in output
     assert status == line.startswith("FAILED")
 
 
@@ -528,7 +528,7 @@ def test_a_concatenation_that_tusd_did_not_finish(tusd):
     tusd.data("final").write_bytes(BODY)
     status, output, _ = tusd.run()
     assert status == 0
-    assert f"left: {tusd.ids['final']}: tusd has died while it made this of others" in output
+    assert f"left: {tusd.ids['final']}: tusd crashed during this concatenation" in output
     assert tusd.data("final").read_bytes() == BODY
 
 
@@ -550,7 +550,7 @@ def test_a_concatenation_of_tuswsgi(tmp_path):
     site.change("done", parts=[site.ids["whole_part"]])
     status, output, _ = site.run()
     assert status == 0
-    assert f"left: {site.ids['done']}: it is made of others" in output
+    assert f"left: {site.ids['done']}: it is a concatenation" in output
 
 
 # -- Asked wrongly, at the same time, and dying in the middle -----------------------------------------------------
@@ -586,7 +586,7 @@ def test_one_at_a_time(site, tmp_path):
     finally:
         os.close(fd)
     assert (status, output) == (1, "")
-    assert "somebody else is taking over" in errors
+    assert "another tus import uses this directory" in errors
     assert site.run()[0] == 0
 
 

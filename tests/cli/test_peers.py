@@ -258,7 +258,7 @@ def test_tusd_that_runs_is_noticed(tmp_path, wheels):
     assert not list(uploads.glob("*.tus"))
     status, output, _ = run_import(uploads, "--from", "tusd", "--force")
     assert status == 0
-    assert f"taken: {upload_id(location)}: 10 of {SIZE} bytes" in output
+    assert f"imported: {upload_id(location)}: 10 of {SIZE} bytes" in output
 
 
 def upload_id(url: str) -> str:

@@ -34,7 +34,7 @@ from tus.cli import serve
 from tus.errors import OptionError
 
 PROMPT = 20  # seconds in which a server has ended; gunicorn kills its workers after thirty
-URL_LINE = re.compile(r"^(?:Upload to|Serving at) (.+)$", re.MULTILINE)
+URL_LINE = re.compile(r"^(?:Upload to|Serving on) (.+)$", re.MULTILINE)
 
 
 @pytest.fixture(autouse=True)
@@ -296,7 +296,9 @@ def test_a_warning_where_everybody_may_upload(host, warns, tmp_path):
         status, _, _ = request(f"127.0.0.1:{urlsplit(served.url).port}", "OPTIONS", "/files")
         assert status == 200
         if warns:
-            assert served.complained.startswith(f"warning: whoever reaches {host} can upload here")
+            assert served.complained.startswith(
+                f"warning: anyone who can reach {host} can upload; put an authenticating proxy in front."
+            )
             assert served.complained.count("\n") == 1, "once, not by each worker"
         else:
             assert served.complained == ""

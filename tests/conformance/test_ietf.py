@@ -94,7 +94,7 @@ def accepted(c, reply, created=False):
 
 
 @row("RUFH-VER-05")
-def every_reply_names_the_version_that_is_spoken(c):
+def every_reply_names_the_version_of_the_client(c):
     url = c.url(b"ab")
     replies = [
         c.head(url),
@@ -113,7 +113,7 @@ def every_reply_names_the_version_that_is_spoken(c):
 
 
 @row("RUFH-STATE-04", "RUFH-APPEND-04", "RUFH-CREATE-04", "RUFH-CREATE-05", "RUFH-APPEND-03", "TRAP-11")
-def completeness_is_told_by_the_field_of_the_version(c):
+def completeness_is_reported_by_the_field_of_the_version(c):
     reply = c.create(b"ab")
     assert (reply.status, c.told(reply), reply["Upload-Offset"]) == (201, False, "2")
     url = reply["Location"]
@@ -126,7 +126,7 @@ def completeness_is_told_by_the_field_of_the_version(c):
 
 
 @row("RUFH-FIELD-01", "TRAP-12", versions=KNOWN)
-def what_is_not_of_its_type_counts_as_absent(c):
+def a_field_of_another_type_counts_as_absent(c):
     for value in ("1", "true", "?2", "?", "", '"?1"', "?1, ?1", "?0,?1", "yes"):
         assert c.create(b"", None, {c.field: value}).status == 400, value
     for value in (
@@ -153,7 +153,7 @@ def what_is_not_of_its_type_counts_as_absent(c):
 
 
 @row("RUFH-FIELD-01")
-def parameters_of_a_value_do_not_matter(c):
+def parameters_of_a_value_are_ignored(c):
     reply = c.send(
         "POST", PATH, {key: f"{value};x=1;y" for key, value in c.mark(False).items()} | {"Upload-Length": "4;z"}
     )
@@ -164,7 +164,7 @@ def parameters_of_a_value_do_not_matter(c):
 
 
 @row("RUFH-APPEND-08", versions=KNOWN)
-def an_append_that_says_nothing_of_completeness(c):
+def an_append_without_completeness(c):
     url = c.url(b"ab", False, {"Upload-Length": "6"})
     reply = c.append(url, 2, b"cd", None)
     if c.like == 3:  # where that means "this is all"
@@ -181,7 +181,7 @@ def an_append_that_says_nothing_of_completeness(c):
 
 
 @row("RUFH-APPEND-08", "TRAP-11", versions=KNOWN)
-def the_field_of_another_version_says_nothing(c):
+def the_field_of_another_version_is_ignored(c):
     other = "Upload-Complete" if c.like == 3 else "Upload-Incomplete"
     assert c.create(b"ab", None, {other: "?1"}).status == 400
     url = c.url()
@@ -218,14 +218,14 @@ def an_append_without_an_offset_changes_nothing(c):
 
 
 @row("RUFH-VER-06", "A-41", versions=KNOWN)
-def a_version_that_is_known_comes_before_tus(c):
+def a_known_version_comes_before_tus(c):
     reply = c.create(b"ab", False, TUS | {"Upload-Length": "4"})
     assert (reply.status, c.told(reply), reply.get("Tus-Resumable")) == (201, False, None)
     assert c.head(reply["Location"], TUS).status == 204
 
 
 @row("RUFH-VER-06", "A-39", versions=(UNKNOWN, None))
-def tus_comes_before_what_names_no_version(c):
+def tus_comes_before_a_request_without_a_version(c):
     reply = c.create(b"", False, TUS | {"Upload-Length": "4"})
     assert (reply.status, c.told(reply), reply["Tus-Resumable"]) == (201, None, "1.0.0")
     assert c.head(reply["Location"], TUS)["Upload-Offset"] == "0"
@@ -234,7 +234,7 @@ def tus_comes_before_what_names_no_version(c):
 
 
 @row("RUFH-VER-06")
-def an_upload_of_tus_goes_on(c):
+def an_upload_of_tus_can_be_continued(c):
     url = c.s.url(6, body=b"ab")
     if c.version in KNOWN:
         reply = c.head(url)
@@ -247,7 +247,7 @@ def an_upload_of_tus_goes_on(c):
 
 
 @row("RUFH-VER-06")
-def tus_goes_on_with_an_upload(c):
+def tus_can_continue_an_upload(c):
     url = c.url(b"ab", False, {"Upload-Length": "6"})
     assert c.s.offset(url) == 2
     assert c.s.patch(url, 2, b"cd").status == 204
@@ -259,7 +259,7 @@ def tus_goes_on_with_an_upload(c):
 
 
 @row("RUFH-VER-06", versions=NEW)
-def tus_completes_what_has_only_reached_its_length(c):
+def tus_completes_an_upload_that_has_only_reached_its_length(c):
     url = c.url(b"abcd", False, {"Upload-Length": "4"})
     assert (c.offset(url), c.s.landed) == (4, [])
     assert c.s.offset(url) == 3  # or its client would take that for success
@@ -269,14 +269,14 @@ def tus_completes_what_has_only_reached_its_length(c):
 
 
 @row("RUFH-VER-06", versions=(UNKNOWN, None))
-def a_cancellation_without_a_version_of_what_does_not_exist(c):
+def a_cancellation_of_an_unknown_upload_without_a_version(c):
     assert c.send("DELETE", f"{PATH}/{'0' * 32}").status == 404
     url = c.url()
     assert [c.send("DELETE", url).status, c.send("DELETE", url).status] == [204, 404]
 
 
 @row("RUFH-OPT-01", "RUFH-VER-07")
-def options_tells_of_both_protocols(c):
+def options_describes_both_protocols(c):
     for target in (PATH, c.url()):
         reply = c.send("OPTIONS", target)
         assert (reply.status, reply["Tus-Version"]) == (200, "1.0.0")
@@ -286,7 +286,7 @@ def options_tells_of_both_protocols(c):
 
 
 @row("RUFH-OPT-01", versions=WITH_LIMITS, upload_valid_duration=0)
-def no_limits_are_said_too(c):
+def no_limits_are_reported_too(c):
     assert c.send("OPTIONS")["Upload-Limit"] == "min-size=0"
     assert c.head(c.url())["Upload-Limit"] == "min-size=0"
 
@@ -338,7 +338,7 @@ def creation_with_everything(c):
 
 
 @row("RUFH-CREATE-06", subjects=APPLICATIONS)
-def the_location_of_what_has_become_of_the_file(c):
+def the_location_in_the_response_of_the_application(c):
     c.s.fields.append(("Location", "/album/7"))
     location = c.create(b"abcd", True)["Location"]
     if c.like <= 6:  # whose clients compare it
@@ -381,7 +381,7 @@ def an_empty_file_by_its_length(c):
 
 
 @row("RUFH-CREATE-01")
-def put_creates_too(c):
+def put_creates_an_upload(c):
     reply = c.create(b"ab", False, method="PUT")
     assert (reply.status, c.told(reply)) == (201, False)
     accepted(c, c.append(reply["Location"], 2, b"cd", True))
@@ -394,7 +394,7 @@ def whoever_says_so(request, intent, upload):
 
 
 @row("RUFH-STATE-05", "RUFH-VER-06", authorize=whoever_says_so)
-def what_is_somebody_elses_is_refused_like_what_is_not(c):
+def an_upload_of_another_principal_is_refused_like_an_unknown_one(c):
     url = c.url(b"ab", headers={"Authorization": "ann"})
     nowhere = url[:-1] + ("0" if url[-1] != "0" else "1")
     for method in ("HEAD", "GET", "DELETE"):
@@ -403,7 +403,7 @@ def what_is_somebody_elses_is_refused_like_what_is_not(c):
 
 
 @row("RUFH-CREATE-01", subjects=APPLICATIONS)
-def an_application_sees_a_post_or_a_patch(c):
+def the_application_gets_a_post_or_a_patch(c):
     def seen():
         return c.s.scope["method"] if hasattr(c.s, "scope") else c.s.environ["REQUEST_METHOD"]
 
@@ -415,14 +415,14 @@ def an_application_sees_a_post_or_a_patch(c):
 
 
 @row("RUFH-CREATE-01", subjects=APPLICATIONS)
-def patch_creates_too(c):
+def patch_creates_an_upload(c):
     reply = c.create(b"ab", False, method="PATCH")
     assert (reply.status, c.told(reply)) == (201, False)
     assert c.offset(reply["Location"]) == 2
 
 
 @row("RUFH-CREATE-01", "RUFH-CREATE-03")
-def a_form_is_the_application_s_unless_it_says_that_it_is_an_upload(c):
+def a_form_goes_to_the_application_unless_it_has_the_fields_of_an_upload(c):
     form = {"Content-Type": "multipart/form-data; boundary=x"}
     assert call(c.s.app, "POST", PATH, form, b"--x--").body == b"the application's own page"
     assert c.s.landed == []
@@ -442,7 +442,7 @@ def other_methods_are_refused(c):
 
 
 @row("RUFH-CREATE-08", "RUFH-STATE-03", "TRAP-3", "A-22")
-def a_creation_that_is_cut_keeps_what_came(c):
+def a_disconnected_creation_keeps_the_received_bytes(c):
     for complete in (False, True):
         reply = c.create(b"abc", complete, length=6)
         assert (reply.status, c.told(reply), reply["Upload-Offset"]) == (201, False, "3")
@@ -455,7 +455,7 @@ def a_creation_that_is_cut_keeps_what_came(c):
 
 
 @row("RUFH-CREATE-08", "RUFH-APPEND-05")
-def a_body_that_breaks_off_with_an_error_is_not_complete(c):
+def a_body_that_ends_with_an_error_is_not_complete(c):
     reply = c.create(b"abc", True, chunked=True, error=OSError("reset"))
     assert (reply.status, c.told(reply)) == (201, False)
     url = reply["Location"]
@@ -466,7 +466,7 @@ def a_body_that_breaks_off_with_an_error_is_not_complete(c):
 
 
 @row("RUFH-APPEND-05", "TRAP-3")
-def an_append_that_is_cut_keeps_what_came(c):
+def a_disconnected_append_keeps_the_received_bytes(c):
     url = c.url(b"ab")
     reply = c.append(url, 2, b"cd", True, length=6)
     assert (reply.status, c.told(reply), reply["Upload-Offset"]) == (201 if c.like <= 6 else 204, False, "4")
@@ -524,7 +524,7 @@ def a_hostile_name_is_never_a_path(c):
 
 
 @row("RUFH-CREATE-11")
-def the_metadata_of_clients_that_came_from_tus(c):
+def the_metadata_of_clients_that_were_made_from_tus_clients(c):
     headers = {"Upload-Metadata": "filename YS50eHQ=,note eA==", "Content-Type": "text/plain"}
     named = headers | {"Content-Disposition": "inline; filename=b.txt"}
     assert metadata_of(c, named) == {"filename": "a.txt", "note": "x", "filetype": "text/plain"}
@@ -557,7 +557,7 @@ def a_creation_that_contradicts_itself(c):
 
 
 @row("RUFH-LEN-02", "RUFH-LEN-03", "TRAP-14")
-def a_length_stays_what_it_is(c):
+def a_length_never_changes(c):
     url = c.url(b"ab", False, {"Upload-Length": "6"})
     for length in (5, 7, 1):
         reply = c.append(url, 2, b"cd", False, {"Upload-Length": str(length)})
@@ -569,7 +569,7 @@ def a_length_stays_what_it_is(c):
 
 
 @row("RUFH-LEN-03")
-def a_length_may_be_told_later(c):
+def a_length_can_be_sent_later(c):
     url = c.url(b"ab")
     assert c.head(url).get("Upload-Length") is None
     reply = c.append(url, 2, b"", False, {"Upload-Length": "1"})
@@ -655,7 +655,7 @@ def a_body_without_a_length(c):
 
 
 @row("TRAP-8", subjects=WSGI_SUBJECTS)
-def a_body_whose_end_cannot_be_known(c):
+def a_body_whose_end_is_unknown_is_refused(c):
     environ = {"HTTP_TRANSFER_ENCODING": "chunked", "wsgi.input_terminated": False}
     reply = c.create(b"abcd", True, environ=environ)
     assert (reply.status, c.told(reply), c.s.landed) == (411, False, [])
@@ -674,7 +674,7 @@ ALL_LIMITS = {
 
 
 @row("RUFH-LIMIT-01", "RUFH-OPT-01", "RUFH-HEAD-02", "RUFH-CREATE-04", **ALL_LIMITS)
-def every_limit_is_told(c):
+def every_limit_is_reported(c):
     replies = [c.send("OPTIONS"), c.create(b"ab")]
     replies += [c.head(replies[-1]["Location"]), c.append(replies[-1]["Location"], 2, b"cd")]
     if c.like < 6:  # which has no such field
@@ -688,14 +688,14 @@ def every_limit_is_told(c):
 
 
 @row("RUFH-LIMIT-01", versions=WITH_LIMITS, max_size=10**16, max_append_size=10**17, upload_valid_duration=10**16)
-def a_limit_that_no_field_can_hold_is_not_told(c):
+def a_limit_that_is_too_large_for_a_field_is_not_reported(c):
     assert c.send("OPTIONS")["Upload-Limit"] == "min-size=0"
     url = c.url(b"ab")
     assert c.head(url)["Upload-Limit"] == "min-size=0"
 
 
 @row("RUFH-LIMIT-04", versions=NEW, upload_valid_duration=1000)
-def the_end_of_an_upload_s_life_comes_no_earlier(c):
+def the_end_of_an_upload_s_life_never_becomes_earlier(c):
     with mock.patch("time.time", lambda: 1e9):
         url = c.url(b"ab")
     with mock.patch("time.time", lambda: 1e9 + 600):
@@ -706,7 +706,7 @@ def the_end_of_an_upload_s_life_comes_no_earlier(c):
 
 
 @row("RUFH-LIMIT-06", "TUSD-NET-08", max_size=10)
-def what_is_larger_than_any_upload_may_be(c):
+def an_upload_that_is_larger_than_its_limit(c):
     replies = [
         c.create(b"x" * 11, True),
         c.create(b"x" * 11, False),
@@ -728,7 +728,7 @@ def what_is_larger_than_any_upload_may_be(c):
 
 
 @row("RUFH-LIMIT-02", "RUFH-LIMIT-06", max_append_size=4)
-def a_request_that_is_larger_than_one_may_be(c):
+def a_request_that_is_larger_than_its_limit(c):
     replies = [c.create(b"abcde", True), c.create(b"abcde"), c.create(b"abcde", chunked=True)]
     url = c.url(b"abcd", False, {"Upload-Length": "20"})
     replies.append(c.append(url, 4, b"efghi"))
@@ -744,7 +744,7 @@ def a_request_that_is_larger_than_one_may_be(c):
 
 
 @row("RUFH-LIMIT-02", "RUFH-LIMIT-06", min_append_size=4)
-def a_request_that_is_smaller_than_one_may_be(c):
+def a_request_that_is_smaller_than_its_limit(c):
     url = c.url()  # not so a creation without bytes
     for reply in (c.create(b"ab"), c.append(url, 0, b"ab")):
         assert (reply.status, c.told(reply)) == (400, False)
@@ -759,7 +759,7 @@ def a_request_that_is_smaller_than_one_may_be(c):
 
 
 @row("RUFH-STATE-05", "RUFH-SEC-01", max_uploads=1)
-def as_many_uploads_as_may_be(c):
+def the_number_of_uploads_is_limited(c):
     url = c.url(b"ab")
     reply = c.create(b"ab")
     assert (reply.status, c.told(reply), reply["Retry-After"]) == (429, False, "60")
@@ -768,7 +768,7 @@ def as_many_uploads_as_may_be(c):
 
 
 @row("RUFH-SEC-01", max_total_size=10)
-def as_many_bytes_as_may_be(c):
+def the_sum_of_bytes_is_limited(c):
     url = c.url(b"abcdef")
     reply = c.create(b"abcdef", True)
     assert (reply.status, c.told(reply)) == (507, False)
@@ -780,7 +780,7 @@ def as_many_bytes_as_may_be(c):
 
 
 @row("RUFH-HEAD-01", "RUFH-HEAD-02", "RUFH-HEAD-04", "TRAP-16", "A-40")
-def head_and_get_tell_the_same(c):
+def head_and_get_report_the_same(c):
     url = c.url(b"ab", False, {"Upload-Length": "4"})
     answers = []
     for method in ("HEAD", "GET"):
@@ -794,7 +794,7 @@ def head_and_get_tell_the_same(c):
 
 
 @row("RUFH-HEAD-02", versions=KNOWN)
-def head_and_delete_must_not_tell_the_state(c):
+def head_and_delete_must_not_have_fields_of_the_state(c):
     url = c.url(b"ab")
     for field, value in (("Upload-Offset", "2"), (c.field, "?1"), ("Upload-Length", "4")):
         for method in ("HEAD", "GET"):
@@ -810,7 +810,7 @@ def head_and_delete_must_not_tell_the_state(c):
 
 
 @row("RUFH-HEAD-05", "RUFH-CONC-02", "RUFH-CONC-03", "TRAP-4", subjects=WSGI_SUBJECTS)
-def what_head_tells_stays_true(c):
+def the_offset_from_head_stays_true(c):
     """A newer request ends the append that is running, or it could have written on after the offset was told."""
     url, seen = c.url(b"ab"), []
     half_open = Blocks(b"c" * 65536, lambda: seen.append(c.offset(url)), b"d" * 65536)
@@ -822,7 +822,7 @@ def what_head_tells_stays_true(c):
 
 
 @row("RUFH-HEAD-02")
-def asking_needs_no_room(c):
+def head_needs_no_disk_space(c):
     url = c.url(b"ab")
     full = type(c)(type(c.s)(**c.s.options, keep_free=10**15), c.version)
     assert full.append(url, 2, b"c").status == 507
@@ -830,7 +830,7 @@ def asking_needs_no_room(c):
 
 
 @row("RUFH-LIMIT-01", upload_valid_duration=1000)
-def asking_prolongs_nothing(c):
+def head_does_not_prolong_the_life_of_an_upload(c):
     with mock.patch("time.time", lambda: 1e9):
         url = c.url(b"ab")
     with mock.patch("time.time", lambda: 1e9 + 900):
@@ -852,7 +852,7 @@ def an_upload_that_has_lost_bytes_is_gone(c):
 
 
 @row("RUFH-HEAD-07", "A-23", "A-32")
-def what_does_not_exist_is_not_found(c):
+def an_unknown_upload_is_not_found(c):
     url = f"{PATH}/{'0' * 32}"
     for reply in (c.append(url, 0, b"ab"), c.append(url, 0, b"", True), c.send("DELETE", url, c.mark(None))):
         assert reply.status == 404
@@ -862,7 +862,7 @@ def what_does_not_exist_is_not_found(c):
 
 
 @row("A-23", upload_valid_duration=1000)
-def what_has_expired_is_gone(c):
+def an_expired_upload_is_gone(c):
     with mock.patch("time.time", lambda: 1e9):
         url = c.url(b"ab")
     with mock.patch("time.time", lambda: 1e9 + 1001):
@@ -882,7 +882,7 @@ def a_cancelled_upload_is_gone(c):
 
 
 @row("RUFH-CANCEL-01", "RUFH-CONC-02", subjects=WSGI_SUBJECTS)
-def a_cancellation_ends_the_append_that_is_running(c):
+def a_cancellation_ends_the_running_append(c):
     url, seen = c.url(b"ab"), []
     half_open = Blocks(b"c" * 65536, lambda: seen.append(c.send("DELETE", url).status), b"d" * 65536)
     old = c.append(url, 2, b"", True, length=131072, environ={"wsgi.input": half_open}, validate=False)
@@ -908,7 +908,7 @@ def a_wrong_offset_is_refused(c):
 
 
 @row("TRAP-5", subjects=WSGI_SUBJECTS)
-def of_two_appends_at_one_offset_one_counts(c):
+def only_one_of_two_appends_at_one_offset_counts(c):
     url, seen = c.url(b"ab"), []
     half_open = Blocks(lambda: seen.append(c.append(url, 2, b"other").status), b"c" * 65536, b"d" * 65536)
     old = c.append(url, 2, b"", length=131072, environ={"wsgi.input": half_open}, validate=False)
@@ -935,7 +935,7 @@ def replace_and_complete(c, url, length):
 
 
 @row("RUFH-APPEND-06", versions=REPLAYING)
-def the_final_answer_is_given_again(c):
+def the_final_response_is_sent_again(c):
     url = c.url(b"ab")
     first = c.append(url, 2, b"cd", True)
     for _ in range(2):
@@ -957,7 +957,7 @@ def an_append_to_a_completed_upload_is_refused(c):
 
 
 @row("RUFH-APPEND-06", "A-05")
-def a_completed_upload_takes_no_more(c):
+def a_completed_upload_accepts_no_more_bytes(c):
     url = c.url(b"ab")
     accepted(c, c.append(url, 2, b"cd", True))
     for chunked in (False, True):
@@ -970,7 +970,7 @@ def a_completed_upload_takes_no_more(c):
 
 
 @row("RUFH-APPEND-03", "RUFH-APPEND-06", subjects=APPLICATIONS)
-def an_answer_of_any_length_is_passed_on(c):
+def a_response_of_any_length_is_passed_on(c):
     for size in (65_535, 65_537, 300_000):
         c.s.answer = b"0123456789" * (size // 10) + b"x" * (size % 10)
         c.s.fields = [("Content-Type", "application/json"), ("Content-Length", str(size)), ("ETag", '"1"')]
@@ -986,7 +986,7 @@ def an_answer_of_any_length_is_passed_on(c):
 
 
 @row("RUFH-APPEND-03", subjects=APPLICATIONS)
-def an_answer_to_an_upload_of_tus_has_no_body_and_no_length(c):
+def a_response_to_an_upload_of_tus_has_no_body_and_no_length(c):
     c.s.fields = [("Content-Type", "application/json"), ("Content-Length", "24"), ("ETag", '"1"')]
     url = c.s.url(4, body=b"ab")
     for _ in range(1 if c.like in (6, 7, 8) else 2):
@@ -996,7 +996,7 @@ def an_answer_to_an_upload_of_tus_has_no_body_and_no_length(c):
 
 
 @row("RUFH-CREATE-10", "RUFH-CREATE-12", "TRAP-13", subjects=APPLICATIONS)
-def a_rejection_is_the_last_word(c):
+def a_rejection_is_final(c):
     c.s.fail = "422 Unprocessable Content"
     reply = c.create(b"abcd", True)
     assert (reply.status, c.told(reply), reply.body) == (422, True, b"the application's answer")
@@ -1015,7 +1015,7 @@ FAILURES = ("503 Service Unavailable", "500 Oops", "401 Unauthorized", "404 Not 
 
 
 @row("RUFH-APPEND-03", "RUFH-RETRY-01", "RUFH-STATE-01", subjects=APPLICATIONS)
-def what_is_no_last_word_can_be_asked_for_again(c):
+def a_postponed_file_can_be_asked_for_again(c):
     for failure in (*FAILURES, RuntimeError("a bug")):
         c.s.fail = failure
         url = c.url(b"ab")
@@ -1035,7 +1035,7 @@ def what_is_no_last_word_can_be_asked_for_again(c):
 
 
 @row("RUFH-CREATE-12", "RUFH-RETRY-01", subjects=APPLICATIONS)
-def a_creation_whose_file_is_not_taken_tells_where_to_ask_again(c):
+def a_creation_whose_file_is_postponed_reports_the_url_for_the_retry(c):
     for failure in (*FAILURES, RuntimeError("a bug")):
         c.s.fail = failure
         reply = c.create(b"abcd", True)
@@ -1062,7 +1062,7 @@ def a_redirection_is_not_passed_on(c):
 
 
 @row("RUFH-APPEND-03", subjects=(ViewSubject,))
-def a_view_that_has_not_taken_the_file_is_asked_again(c):
+def a_view_that_has_postponed_the_file_gets_it_again(c):
     c.s.fail = "503 Service Unavailable"
     url = c.url(b"ab")
     assert c.append(url, 2, b"cd", True).status == 503
@@ -1073,7 +1073,7 @@ def a_view_that_has_not_taken_the_file_is_asked_again(c):
 
 
 @row("RUFH-APPEND-03", "TRAP-1", subjects=(ViewSubject,), cors_allow_origin="https://page.example")
-def a_view_that_says_nothing_has_not_taken_the_file(c):
+def a_view_that_names_no_outcome_has_postponed_the_file(c):
     page = {"Origin": "https://page.example"}
     with mock.patch("tus.Tus.cleanup_file", lambda self: None):
         replies = [c.create(b"abcd", True, page), c.append(c.url(b"ab"), 2, b"cd", True, page)]
@@ -1128,14 +1128,14 @@ def a_body_is_verified(c):
 
 
 @row("RUFH-DIG-01")
-def a_creation_whose_body_is_another_leaves_nothing_behind(c):
+def a_creation_whose_body_does_not_match_leaves_nothing_behind(c):
     for chunked in (False, True):
         reply = c.create(b"ab", True, {"Content-Digest": digest(b"xx")}, chunked=chunked)
         assert (reply.status, c.told(reply), reply.get("Location"), c.s.landed) == (400, False, None, [])
 
 
 @row("RUFH-DIG-04")
-def all_digests_that_are_known_must_match(c):
+def all_known_digests_must_match(c):
     both = f"{digest(b'ab')}, {digest(b'ab', 'sha-512')}, crc32c=:AAAA:, sha-256x=?1"
     assert c.create(b"ab", False, {"Content-Digest": both}).status == 201
     one_wrong = f"{digest(b'ab')}, {digest(b'xx', 'sha-512')}"
@@ -1146,7 +1146,7 @@ def all_digests_that_are_known_must_match(c):
 
 
 @row("RUFH-DIG-01")
-def a_cut_leaves_nothing_of_what_could_not_be_verified(c):
+def a_disconnect_leaves_no_unverified_bytes(c):
     url = c.url(b"ab")
     reply = c.append(url, 2, b"cd", True, {"Content-Digest": digest(b"cdef")}, length=4)
     assert (reply.status, c.told(reply), c.offset(url), c.s.landed) == (400, False, 2, [])
@@ -1176,7 +1176,7 @@ class Socket:
 
 
 @row("RUFH-VER-02", "RUFH-VER-03", "RUFH-CREATE-02", "RUFH-CREATE-06", "RUFH-104-01", subjects=WSGI_SUBJECTS)
-def a_creation_is_announced_to_who_names_a_known_version(c):
+def a_creation_is_announced_to_a_client_that_names_a_known_version(c):
     for complete in (False, True):
         socket = Socket()
         reply = c.create(b"abcd", complete, environ={"gunicorn.socket": socket})
@@ -1192,7 +1192,7 @@ def a_creation_is_announced_to_who_names_a_known_version(c):
 
 
 @row("RUFH-104-02", "RUFH-CREATE-02", versions=KNOWN, subjects=WSGI_SUBJECTS)
-def no_other_request_is_answered_by_an_announcement(c):
+def no_other_request_gets_an_announcement(c):
     socket = Socket()
     url = c.url(environ={"gunicorn.socket": socket})
     for reply in (
@@ -1208,7 +1208,7 @@ def no_other_request_is_answered_by_an_announcement(c):
 
 
 @row("RUFH-LIMIT-02", versions=KNOWN, subjects=WSGI_SUBJECTS, min_size=4)
-def what_is_too_small_is_not_announced(c):
+def an_upload_that_is_too_small_is_not_announced(c):
     for body, announced in ((b"abc", 0), (b"abcd", 1)):
         socket = Socket()
         with mock.patch("tus.server.reception._TELL_EVERY", 0), mock.patch("tus.server.reception.SMALL", 0):
@@ -1218,7 +1218,7 @@ def what_is_too_small_is_not_announced(c):
 
 
 @row("RUFH-CREATE-06", "RUFH-CREATE-08", versions=KNOWN, subjects=WSGI_SUBJECTS)
-def what_was_announced_stays_after_an_error(c):
+def an_announced_upload_stays_after_an_error(c):
     socket = Socket()
     headers = {"Content-Digest": digest(b"xxxx")}
     assert c.create(b"abcd", True, headers, environ={"gunicorn.socket": socket}).status == 400
@@ -1228,7 +1228,7 @@ def what_was_announced_stays_after_an_error(c):
 
 
 @row("RUFH-LEN-04", versions=KNOWN, subjects=WSGI_SUBJECTS)
-def what_was_announced_and_overruns(c):
+def an_announced_upload_that_overruns(c):
     socket = Socket()
     headers = {"Upload-Length": "4"}
     reply = c.create(b"abcdef", False, headers, chunked=True, environ={"gunicorn.socket": socket})
@@ -1241,7 +1241,7 @@ def what_was_announced_and_overruns(c):
 
 
 @row("RUFH-CREATE-07", "RUFH-104-01", "RUFH-STATE-03", versions=KNOWN, subjects=WSGI_SUBJECTS)
-def progress_is_told_as_far_as_it_is_kept(c):
+def only_counted_bytes_are_reported_as_progress(c):
     socket = Socket()
     body = Blocks(*[b"a" * 65536] * 3)
     with mock.patch("tus.server.reception._TELL_EVERY", 0):
@@ -1262,7 +1262,7 @@ def progress_is_told_as_far_as_it_is_kept(c):
 
 
 @row("RUFH-STATE-03", "RUFH-DIG-01", versions=KNOWN, subjects=WSGI_SUBJECTS)
-def no_progress_is_told_of_what_a_digest_may_take_back(c):
+def no_progress_is_reported_for_bytes_under_a_digest(c):
     socket, url = Socket(), c.url()
     environ = {"gunicorn.socket": socket, "wsgi.input": Blocks(*[b"a" * 65536] * 3)}
     with mock.patch("tus.server.reception._TELL_EVERY", 0):
@@ -1272,7 +1272,7 @@ def no_progress_is_told_of_what_a_digest_may_take_back(c):
 
 
 @row("RUFH-STATE-03", "RUFH-APPEND-05", versions=(5, 6, 7, 8, 9), subjects=WSGI_SUBJECTS)
-def no_progress_is_told_of_a_byte_that_is_held_back(c):
+def no_progress_is_reported_for_a_byte_that_is_held_back(c):
     """A body without a length that has reached the upload's may have more; so its last byte is not counted yet."""
     socket, stood = Socket(), []
     url = c.url(b"", False, {"Upload-Length": "131072"})
@@ -1303,7 +1303,7 @@ def gate(request, intent, upload):
 
 
 @row("RUFH-STATE-05", "RUFH-SEC-01", authorize=gate)
-def the_creator_decides_who_may_continue(c):
+def only_the_principal_that_created_an_upload_may_continue(c):
     for headers, status in (({}, 401), ({"X-User": "eve"}, 403)):
         reply = c.create(b"ab", True, headers)
         assert (reply.status, c.told(reply), c.s.landed) == (status, False, [])
@@ -1321,7 +1321,7 @@ def the_creator_decides_who_may_continue(c):
 
 
 @row("RUFH-SEC-01", "RUFH-CREATE-10")
-def hooks_have_their_say(c):
+def hooks_are_asked_and_can_refuse(c):
     teapot = Response(418, "I'm a teapot", [("X-Hook", "tea"), ("Content-Type", "text/plain")], (b"short",))
     hooks = Recorder(pre_create=HookReply(reject=True, response=teapot))
     s = type(c.s)(**c.s.options | {"hooks": hooks})
@@ -1335,7 +1335,7 @@ def hooks_have_their_say(c):
 
 
 @row("RUFH-SEC-01")
-def a_hook_may_stop_an_upload(c):
+def a_hook_can_stop_an_upload(c):
     hooks = Recorder(post_receive=HookReply(stop=True))
     s = type(c.s)(**c.s.options | {"hooks": hooks})
     client = Client(s, c.version)
@@ -1376,7 +1376,7 @@ def a_page_can_read_every_reply(c):
 
 
 @row("RUFH-STATE-04", subjects=(FilterSubject,), handover="background")
-def in_background_mode_what_is_durable_is_complete(c):
+def in_background_mode_a_durable_upload_is_complete(c):
     with mock.patch("tus.handover.backlog.Backlog.start"):
         reply = c.create(b"abcd", True)
         assert (reply.status, c.told(reply), reply["Upload-Offset"], reply.body) == (201, True, "4", b"")
@@ -1390,7 +1390,7 @@ def in_background_mode_what_is_durable_is_complete(c):
 
 
 @row("A-34", "A-40", download=True, keep_finished=True)
-def get_is_a_download_once_there_is_a_file(c):
+def get_is_a_download_after_the_upload_is_finished(c):
     url = c.url(b"ab")
     assert call(c.s.app, "GET", url).status == 204
     accepted(c, c.append(url, 2, b"cd", True))
@@ -1406,7 +1406,7 @@ def get_is_a_download_once_there_is_a_file(c):
 
 
 @row("A-34", "A-40", versions=(9,), download=True, keep_finished=True, protocols="ietf")
-def get_is_a_download_without_tus_too(c):
+def get_is_a_download_also_without_tus(c):
     url = c.url(b"ab")
     assert call(c.s.app, "GET", url).status == 204
     accepted(c, c.append(url, 2, b"cd", True))

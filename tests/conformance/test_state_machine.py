@@ -1,9 +1,8 @@
 """Uploads under random requests, cuts and crashes, held against a model: bytes are equal, the offset never lies."""
 
+import contextlib
 import hashlib
-import os
 import tempfile
-import threading
 from base64 import b64encode
 from unittest import mock
 
@@ -12,25 +11,14 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, multiple, rule
 
+from tests.support.stores import KINDS, dying
 from tests.support.subjects import SUBJECTS
-from tus.stores.directory import record as files
 
 MAX_SIZE = 3000
 
 
 class Crash(BaseException):
     """The process dies here: nothing that would clean up gets to run its course."""
-
-
-def dying(function):
-    """The function, in whose place a request dies; the threads that other tests have left still have it."""
-
-    def die(*arguments):
-        if threading.current_thread().name in ("tus-sweeper", "tus-backlog"):
-            return function(*arguments)
-        raise Crash
-
-    return die
 
 
 class Model:
@@ -55,6 +43,7 @@ def checksum(data):
 
 class Uploads(RuleBasedStateMachine):
     subject_class = SUBJECTS[0]
+    kind = KINDS["directory"]
     uploads = Bundle("uploads")
     content = st.binary(max_size=800)
 
@@ -64,6 +53,7 @@ class Uploads(RuleBasedStateMachine):
         self.models = []
         self.finals = 0
         self.now = 1e9
+        self.where = self.kind(self.directory.name, lifetime=1000, completed_keep=10**9)
         self.restart()
         self.clock = mock.patch("time.time", lambda: self.now)
         self.clock.start()
@@ -75,14 +65,10 @@ class Uploads(RuleBasedStateMachine):
 
     @rule()
     def restart(self):
-        """A new process over the same directory."""
+        """A new process over the same store."""
         landed = self.subject.landed if hasattr(self, "subject") else []
         self.subject = self.subject_class(
-            tmp_file_dir=self.directory.name,
-            max_size=MAX_SIZE,
-            upload_valid_duration=1000,
-            completed_keep=10**9,
-            fsync="none",
+            **self.where, max_size=MAX_SIZE, upload_valid_duration=1000, completed_keep=10**9, fsync="none"
         )
         self.subject.landed = landed
 
@@ -185,14 +171,8 @@ class Uploads(RuleBasedStateMachine):
         if model.gone or len(data) >= self.limit(model) or model.complete:
             return
         headers = checksum(data) if summed else {}
-        if where == "body":
-            how = {"error": Crash(), "length": len(data) + 1}
-            broken = mock.patch.object(files, "FLAGS", files.FLAGS)
-        else:
-            how = {}
-            broken = mock.patch.multiple(files.os, pwrite=dying(os.pwrite), pwritev=dying(os.pwritev))
-            if where == "slot":
-                broken = mock.patch.object(files.SideCar, "write_slot", dying(files.SideCar.write_slot))
+        how = {"error": Crash(), "length": len(data) + 1} if where == "body" else {}
+        broken = contextlib.nullcontext() if where == "body" else dying(where, Crash)
         # A body that is longer than the smallest block takes the way of sessions instead of the short one.
         small = mock.patch("tus.server.reception.SMALL", 0 if large else 64 * 1024)
         with broken, small, pytest.raises(Crash):
@@ -311,10 +291,10 @@ class Uploads(RuleBasedStateMachine):
         assert sorted((upload.id, data) for upload, data in self.subject.landed) == expected
 
 
-def machine(subject):
-    case = type(f"{subject.__name__}Uploads", (Uploads,), {"subject_class": subject}).TestCase
+def machine(subject, kind="directory", examples=60):
+    case = type(f"{subject.__name__}Uploads", (Uploads,), {"subject_class": subject, "kind": KINDS[kind]}).TestCase
     case.settings = settings(
-        max_examples=60,
+        max_examples=examples,
         stateful_step_count=40,
         deadline=None,
         suppress_health_check=list(HealthCheck),
@@ -325,3 +305,8 @@ def machine(subject):
 TestFilter = machine(SUBJECTS[0])
 TestView = machine(SUBJECTS[1])
 TestAsgi = machine(SUBJECTS[2])
+# A store without files, at once and as one on another host; a view gets its files by their path.
+TestMemory = machine(SUBJECTS[0], "memory", 20)
+TestLate = machine(SUBJECTS[0], "late", 40)
+TestLateAsgi = machine(SUBJECTS[2], "late", 40)
+TestLeased = machine(SUBJECTS[0], "leased", 20)

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, multiple, rule
 
 from tests.support.ietf import ALL, Client, digest
+from tests.support.stores import KINDS
 from tests.support.subjects import SUBJECTS, ViewSubject
 
 REJECTION = "422 Unprocessable Content"
@@ -41,6 +42,7 @@ class Model:
 
 class Mixed(RuleBasedStateMachine):
     subject_class = SUBJECTS[0]
+    kind = KINDS["directory"]
     uploads = Bundle("uploads")
     content = st.binary(max_size=4) | st.binary(max_size=600)
     surplus = st.none() | st.sampled_from([0, 1, 1, 2, 50])
@@ -50,6 +52,7 @@ class Mixed(RuleBasedStateMachine):
     def start(self):
         self.directory = tempfile.TemporaryDirectory()
         self.models = []
+        self.where = self.kind(self.directory.name)
         self.restart()
 
     def teardown(self):
@@ -58,9 +61,9 @@ class Mixed(RuleBasedStateMachine):
 
     @rule()
     def restart(self):
-        """A new process over the same directory."""
+        """A new process over the same store."""
         landed, fail = (self.subject.landed, self.subject.fail) if hasattr(self, "subject") else ([], None)
-        self.subject = self.subject_class(tmp_file_dir=self.directory.name, fsync="none")
+        self.subject = self.subject_class(**self.where, fsync="none")
         self.subject.landed, self.subject.fail = landed, fail
 
     def client(self, version):
@@ -290,10 +293,10 @@ class Mixed(RuleBasedStateMachine):
             assert expected.get(upload.id, data) == data
 
 
-def machine(subject):
-    case = type(f"{subject.__name__}Mixed", (Mixed,), {"subject_class": subject}).TestCase
+def machine(subject, kind="directory", examples=100):
+    case = type(f"{subject.__name__}Mixed", (Mixed,), {"subject_class": subject, "kind": KINDS[kind]}).TestCase
     case.settings = settings(
-        max_examples=100,
+        max_examples=examples,
         stateful_step_count=30,
         deadline=None,
         suppress_health_check=list(HealthCheck),
@@ -304,3 +307,6 @@ def machine(subject):
 TestFilter = machine(SUBJECTS[0])
 TestView = machine(SUBJECTS[1])
 TestAsgi = machine(SUBJECTS[2])
+TestLate = machine(SUBJECTS[0], "late", 50)
+TestLateAsgi = machine(SUBJECTS[2], "late", 50)
+TestLeased = machine(SUBJECTS[0], "leased", 30)

@@ -62,7 +62,7 @@ def final(subject, *urls, headers=(), **how):
 
 
 @row("TUS-CORE-02", "TRAP-1")
-def every_reply_says_the_version(s):
+def every_reply_names_the_version(s):
     url = s.url(4)
     replies = [
         s.send("OPTIONS"),
@@ -97,7 +97,7 @@ def another_version_changes_nothing(s):
 
 
 @row("TUS-CORE-01", "TUS-CORE-04", "TUS-CORE-05", "TUS-CORE-06", "TUS-CORE-07", "A-27", max_size=1000)
-def options_tells_what_is_possible(s):
+def options_describes_the_server(s):
     for target in (PATH, PATH + "/", s.url(4)):
         for version in ("1.0.0", "7.7.7"):
             reply = s.send("OPTIONS", target, {"Tus-Resumable": version})
@@ -117,7 +117,7 @@ def options_tells_what_is_possible(s):
 
 
 @row("A-28")
-def no_limit_is_not_a_limit_of_zero(s):
+def without_a_limit_no_limit_is_reported(s):
     assert s.send("OPTIONS").get("Tus-Max-Size") is None
     assert s.create(10**15).status == 201
 
@@ -136,7 +136,7 @@ def post_can_stand_for_another_method(s):
 
 
 @row("A-25")
-def a_safe_method_cannot_be_made_dangerous(s):
+def a_safe_method_cannot_be_overridden(s):
     url = s.url(4)
     for method in ("GET", "HEAD", "OPTIONS"):
         s.send(method, url, {"X-HTTP-Method-Override": "DELETE"})
@@ -172,7 +172,7 @@ def numbers_are_digits(s):
 
 
 @row("TUS-CORE-11", "TUS-CORE-12", "TUS-CORE-13", "TUS-CORE-14", "TRAP-16")
-def head_tells_offset_and_length(s):
+def head_reports_offset_and_length(s):
     url = s.url(4)
     for offset, data in ((0, b"ab"), (2, b"cd"), (4, None)):
         reply = s.head(url)
@@ -185,7 +185,7 @@ def head_tells_offset_and_length(s):
 
 
 @row("TUS-CORE-15", "A-32", "A-30", "TRAP-17")
-def what_does_not_exist_is_not_found(s):
+def an_unknown_upload_is_not_found(s):
     for name in (
         "0" * 32,
         "x",
@@ -216,7 +216,7 @@ def a_side_car_cannot_be_reached(s):
 
 
 @row("TUS-CORE-16", "A-03", "A-04")
-def the_media_type_is_needed(s):
+def the_media_type_is_required(s):
     url = s.url(4)
     for content_type in ("text/plain", "", "application/octet-stream", "application/offset+octet-streams"):
         reply = s.patch(url, 0, b"ab", {"Content-Type": content_type})
@@ -243,7 +243,7 @@ def a_wrong_offset_is_refused(s):
 
 
 @row("TUS-CORE-18", "TUS-CORE-22")
-def patch_tells_the_new_offset(s):
+def patch_reports_the_new_offset(s):
     url = s.url(10)
     for offset, size in ((0, 3), (3, 0), (3, 1), (4, 6)):
         reply = s.patch(url, offset, b"x" * size)
@@ -260,7 +260,7 @@ def large_bodies_arrive_whole(s):
 
 
 @row("TUS-CORE-20", "A-08", "TRAP-3", "REGRESSION-5")
-def a_cut_body_is_kept(s):
+def the_bytes_of_a_cut_body_are_kept(s):
     for size in (5, 70_000, 3_000_000):
         data = os.urandom(size)
         url = s.url(size + 10)
@@ -284,7 +284,7 @@ def an_error_of_the_connection_loses_one_block(s):
 
 
 @row("A-05", "REGRESSION-6")
-def a_complete_upload_takes_no_more_and_lands_once(s):
+def a_complete_upload_accepts_no_more_bytes_and_is_handed_over_once(s):
     url = s.url(4, body=b"abcd")
     reply = s.patch(url, 4, b"")
     assert (reply.status, reply["Upload-Offset"]) == (204, "4")
@@ -322,7 +322,7 @@ def the_blocks_before_an_overrun_are_kept(s):
 
 
 @row("A-07")
-def an_overrun_right_behind_the_last_byte_does_not_complete_the_upload(s):
+def an_overrun_right_after_the_last_byte_does_not_complete_the_upload(s):
     data = os.urandom(65536)
     for headers in ({}, checksum("sha1", data)):
         url = s.url(65536)
@@ -335,7 +335,7 @@ def an_overrun_right_behind_the_last_byte_does_not_complete_the_upload(s):
 
 
 @row("A-07", "TUS-DEFER-05")
-def a_surplus_does_not_settle_a_length_that_is_reached(s):
+def an_overrun_does_not_set_a_length_that_is_reached(s):
     for headers in ({}, checksum("sha1", b"abcd")):
         url = s.url(body=b"abc")
         reply = s.patch(url, 3, b"d", headers | {"Upload-Length": "3"}, chunked=True)
@@ -345,7 +345,7 @@ def a_surplus_does_not_settle_a_length_that_is_reached(s):
 
 
 @row("TUS-CONCAT-12", "TUS-CORE-10")
-def a_sum_beyond_every_number_is_refused(s):
+def a_sum_above_the_largest_number_is_refused(s):
     huge = part(s, length=2**63 - 1)
     assert final(s, huge, huge).status == 413
     assert final(s, huge).status == 201
@@ -353,7 +353,7 @@ def a_sum_beyond_every_number_is_refused(s):
 
 
 @row("TUS-CONCAT-05")
-def few_final_uploads_wait_for_one_part(s):
+def the_number_of_final_uploads_that_wait_for_one_part_is_limited(s):
     one = part(s, length=3)
     statuses = [
         final(s, one, headers={"Upload-Metadata": f"n {b64encode(bytes([n])).decode()}"}).status for n in range(17)
@@ -362,7 +362,7 @@ def few_final_uploads_wait_for_one_part(s):
 
 
 @row("TUS-EXP-01", "TUS-CONCAT-05", upload_valid_duration=100)
-def a_final_upload_lives_as_long_as_its_parts_are_on_their_way(s):
+def a_final_upload_does_not_expire_while_its_parts_are_uploaded(s):
     done, one = part(s, b"done"), part(s, length=3)
     url = final(s, done, one)["Location"]
     now = time.time()
@@ -391,7 +391,7 @@ def an_upload_that_is_being_handed_over_cannot_be_terminated(s):
 
 
 @row("REGRESSION-12")
-def an_upload_whose_data_was_just_moved_away_is_busy_and_not_gone(s):
+def an_upload_whose_data_was_just_moved_is_busy_and_not_gone(s):
     url = s.url(4)
     seen = []
 
@@ -421,7 +421,7 @@ def a_body_without_an_end_is_refused(s):
 
 
 @row("TUS-CORE-18")
-def a_length_that_is_no_number_is_refused(s):
+def a_length_that_is_not_a_number_is_refused(s):
     url = s.url(4)
     for length in ("x", "-1", "1,2"):
         assert s.patch(url, 0, b"", {"Content-Length": length}, validate=False).status == 400
@@ -441,7 +441,7 @@ def other_methods_are_not_allowed(s):
 
 
 @row("TUS-CREATE-01", "TUS-CREATE-02", "TUS-CREATE-03", "TUS-CREATE-07")
-def creation_tells_the_url(s):
+def creation_reports_the_url(s):
     reply = s.create(4)
     assert reply.status == 201
     assert reply["Location"].startswith(f"http://localhost{PATH}/")
@@ -449,7 +449,7 @@ def creation_tells_the_url(s):
 
 
 @row("TUS-CREATE-03")
-def the_url_is_right_wherever_the_request_came_in(s):
+def the_url_is_right_for_every_form_of_the_request_url(s):
     for target, environ, expected in (
         (f"http://example.org:8080{PATH}", {}, f"http://example.org:8080{PATH}/"),
         (f"https://example.org{PATH}/", {}, f"https://example.org{PATH}/"),
@@ -471,7 +471,7 @@ def the_url_is_right_wherever_the_request_came_in(s):
 
 
 @row("TUS-CREATE-03", "TRAP-17")
-def a_host_may_be_anything(s):
+def a_malformed_host_is_accepted(s):
     for host in ("[bad", "x:y:z", "a b", "\xe4", ""):
         assert s.create(4, environ={"HTTP_HOST": host}).status == 201
         reply = s.send("POST", headers={"Upload-Concat": "final;http://[bad /x"}, environ={"HTTP_HOST": host})
@@ -479,7 +479,7 @@ def a_host_may_be_anything(s):
 
 
 @row("TUS-CREATE-04", "TUS-CWU-02", max_size=10)
-def what_is_too_large_is_not_created(s):
+def an_upload_that_is_too_large_is_not_created(s):
     assert s.create(11).status == 413
     assert s.create(10).status == 201
     assert s.create(4, body=b"abcde").status == 413
@@ -507,7 +507,7 @@ def an_empty_file_can_have_an_empty_body_without_a_length(s):
 
 
 @row("A-09")
-def exactly_one_length_header_is_needed(s):
+def exactly_one_length_header_is_required(s):
     assert s.send("POST").status == 400
     assert s.send("POST", headers={"Upload-Length": "4", "Upload-Defer-Length": "1"}).status == 400
 
@@ -550,7 +550,7 @@ def the_length_never_changes(s):
 
 
 @row("TUS-DEFER-06", "A-11", max_size=10)
-def a_length_that_cannot_be_is_refused(s):
+def an_impossible_length_is_refused(s):
     url = s.url()
     s.patch(url, 0, b"abc")
     assert s.patch(url, 3, b"", {"Upload-Length": "2"}).status == 400
@@ -563,7 +563,7 @@ def a_length_that_cannot_be_is_refused(s):
 
 
 @row("TUS-CWU-01", "TUS-CWU-03", "A-21", "TUS-CWU-04")
-def creation_takes_bytes(s):
+def creation_accepts_bytes(s):
     reply = s.create(4, body=b"ab")
     assert (reply.status, reply["Upload-Offset"]) == (201, "2")
     assert s.patch(reply["Location"], 2, b"cd").status == 204
@@ -572,7 +572,7 @@ def creation_takes_bytes(s):
 
 
 @row("TUS-CWU-03")
-def creation_takes_the_whole_file(s):
+def creation_accepts_the_whole_file(s):
     for how in ({}, {"chunked": True}):
         for data in (b"abcd", os.urandom(200_000)):
             s.landed.clear()
@@ -584,7 +584,7 @@ def creation_takes_the_whole_file(s):
 
 
 @row("TUS-CWU-03", "A-22")
-def a_creation_that_is_cut_keeps_its_bytes(s):
+def a_disconnected_creation_keeps_its_bytes(s):
     for data in (b"abc", os.urandom(100_000)):
         s.landed.clear()
         reply = s.create(len(data) + 1, body=data, length=len(data) + 1)
@@ -594,7 +594,7 @@ def a_creation_that_is_cut_keeps_its_bytes(s):
 
 
 @row("TUS-CWU-05")
-def a_body_of_another_type_is_none(s):
+def a_body_of_another_type_is_ignored(s):
     for content_type in ("text/plain", "application/x-www-form-urlencoded", "application/octet-stream"):
         reply = s.create(4, {"Content-Type": content_type}, b"abcd")
         assert (reply.status, reply.get("Upload-Offset")) == (201, None)
@@ -602,7 +602,7 @@ def a_body_of_another_type_is_none(s):
 
 
 @row("A-22")
-def an_error_to_a_creation_names_no_url(s):
+def an_error_response_to_a_creation_has_no_url(s):
     for reply in (
         s.create(4, body=b"abcde"),
         s.create(4, body=b"abcde", chunked=True),
@@ -620,7 +620,7 @@ def an_error_to_a_creation_names_no_url(s):
 
 
 @row("TUS-CREATE-06", "TUS-META-01", "TUS-META-02", "TUS-META-03", "TUS-META-05", "A-13")
-def metadata_comes_back_as_it_was_sent(s):
+def metadata_is_returned_as_it_was_sent(s):
     for raw in (
         "filename d29ybGQ=",
         "filename d29ybGQ=,is_confidential",
@@ -638,7 +638,7 @@ def metadata_comes_back_as_it_was_sent(s):
 
 
 @row("TUS-META-03", "TUS-META-04", "REGRESSION-10", "REGRESSION-14", "TRAP-17")
-def the_application_gets_metadata_decoded_and_the_name_safe(s):
+def the_application_gets_decoded_metadata_and_a_safe_name(s):
     name = b64encode("../../etc/\u202epässwd\r\n\0.txt".encode()).decode()
     s.create(0, {"Upload-Metadata": f"filename {name},raw //79,flag"})
     upload = s.landed[0][0]
@@ -672,7 +672,7 @@ def bad_metadata_is_refused(s):
 
 
 @row("TUS-META-03", "TUS-CLI-01")
-def empty_metadata_is_none(s):
+def empty_metadata_is_accepted(s):
     for raw in ("", " "):
         url = s.url(4, {"Upload-Metadata": raw})
         assert s.head(url).get("Upload-Metadata") in (None, raw)
@@ -688,7 +688,7 @@ def metadata_has_a_limit(s):
 
 
 @row("TUS-EXP-01", "TUS-EXP-02", "TUS-EXP-03", "TUS-EXP-06", upload_valid_duration=1000)
-def the_expiry_is_told(s):
+def the_expiry_is_reported(s):
     reply = s.create(4)
     expires = parsedate_to_datetime(reply["Upload-Expires"])
     assert reply["Upload-Expires"].endswith(" GMT")
@@ -701,7 +701,7 @@ def the_expiry_is_told(s):
 
 
 @row("TUS-EXP-01", upload_valid_duration=0)
-def what_does_not_expire_does_not_say_so(s):
+def without_an_expiry_none_is_reported(s):
     assert "expiration" not in s.send("OPTIONS")["Tus-Extension"]
     assert s.create(4).get("Upload-Expires") is None
 
@@ -754,7 +754,7 @@ def a_mismatch_keeps_nothing(s):
 
 
 @row("TUS-SUM-07")
-def a_cut_under_a_checksum_keeps_nothing(s):
+def a_disconnect_under_a_checksum_keeps_nothing(s):
     for size in (3, 200_000):
         url = s.url(size + 1)
         reply = s.patch(url, 0, b"x" * size, checksum("sha1", b"x" * (size + 1)), length=size + 1)
@@ -792,7 +792,7 @@ def creation_with_bytes_can_have_a_checksum(s):
 
 
 @row("TUS-SUM-05", "TUS-DEFER-05")
-def a_mismatch_does_not_settle_the_length(s):
+def a_mismatch_does_not_set_the_length(s):
     for size in (3, 200_000):
         url = s.url()
         reply = s.patch(url, 0, b"x" * size, checksum("sha1", b"y") | {"Upload-Length": str(size)})
@@ -801,7 +801,7 @@ def a_mismatch_does_not_settle_the_length(s):
 
 
 @row("TUS-SUM-06", "TUS-SUM-10")
-def trailers_are_not_promised(s):
+def trailers_are_not_advertised(s):
     assert "checksum-trailer" not in s.send("OPTIONS")["Tus-Extension"]
 
 
@@ -846,7 +846,7 @@ def parts_can_be_used_again(s):
 
 
 @row("TUS-CONCAT-08", "A-17")
-def the_concatenation_comes_back_as_it_was_sent(s):
+def the_concatenation_is_returned_as_it_was_sent(s):
     one = part(s, b"one")
     assert s.head(one)["Upload-Concat"] == "partial"
     assert s.head(one)["Upload-Offset"] == "3"
@@ -857,7 +857,7 @@ def the_concatenation_comes_back_as_it_was_sent(s):
 
 
 @row("TUS-CONCAT-09")
-def a_final_upload_takes_no_bytes(s):
+def a_final_upload_accepts_no_bytes(s):
     one, two = part(s, b"one"), part(s, length=3)
     for url in (final(s, one)["Location"], final(s, one, two)["Location"]):
         for offset in (0, 3):
@@ -898,7 +898,7 @@ def a_part_can_be_completed_by_its_creation_or_its_length(s):
 
 
 @row("TUS-CONCAT-12", "A-15", "A-16", "A-18", "TRAP-10")
-def what_cannot_be_joined_is_refused(s):
+def uploads_that_cannot_be_concatenated_are_refused(s):
     one, plain = part(s, b"one"), s.url(3, body=b"abc")
     unknown = f"{PATH}/{'0' * 32}"
     for value in ("", "final", "final;", "final; ", "Final;" + one, "partial;", "partial,partial", "x", "final:" + one):
@@ -921,7 +921,7 @@ def what_cannot_be_joined_is_refused(s):
 
 
 @row("TUS-CONCAT-03", "TRAP-10")
-def parts_are_named_by_any_url_that_means_them(s):
+def parts_can_be_named_by_every_equivalent_url(s):
     one = part(s, b"one")
     name = one.rpartition("/")[2]
     for url in (
@@ -983,7 +983,7 @@ def a_part_can_complete_several_final_uploads(s):
 
 
 @row("TUS-CONCAT-05")
-def a_part_is_complete_even_where_its_final_upload_is_gone(s):
+def a_part_is_complete_even_if_its_final_upload_is_gone(s):
     one = part(s, length=3)
     url = final(s, one)["Location"]
     assert s.send("DELETE", url).status == 204
@@ -996,7 +996,7 @@ def a_part_is_complete_even_where_its_final_upload_is_gone(s):
 
 
 @row("REGRESSION-6", "TUS-CREATE-05")
-def a_file_that_the_application_refused_is_kept_and_offered_again(s):
+def a_postponed_file_is_kept_and_offered_again(s):
     s.fail = "503 Service Unavailable"
     url = s.url(4)
     assert s.patch(url, 0, b"abcd").status == 503
@@ -1011,7 +1011,7 @@ def a_file_that_the_application_refused_is_kept_and_offered_again(s):
 
 
 @row("REGRESSION-6")
-def a_file_on_which_the_application_died_is_kept(s):
+def a_file_is_kept_if_the_application_crashes(s):
     s.fail = RuntimeError("the application's bug")
     url = s.url(4)
     if isinstance(s, ViewSubject):
@@ -1028,13 +1028,13 @@ def a_file_on_which_the_application_died_is_kept(s):
 
 
 @row("TUS-CORE-18")
-def the_data_is_removed_once_it_is_taken(s):
+def the_data_is_removed_after_acceptance(s):
     s.url(4, body=b"abcd")
     assert [name for name in os.listdir(s.options["tmp_file_dir"]) if not name.endswith(".tus")] == []
 
 
 @row("TUS-CORE-19")
-def pages_and_forms_at_the_same_url_are_the_applications(s):
+def pages_and_forms_at_the_same_url_go_to_the_application(s):
     form = {"Content-Type": "multipart/form-data; boundary=x"}
     assert call(s.app, "GET", PATH).body == b"the application's own page"
     assert call(s.app, "POST", PATH, form, b"--x--").body == b"the application's own page"
@@ -1060,7 +1060,7 @@ def a_damaged_record_is_gone(s):
 
 
 @row("REGRESSION-12")
-def trouble_that_may_pass_is_no_reason_to_begin_again(s):
+def a_temporary_error_does_not_make_clients_start_again(s):
     url = s.url(4)
     with mock.patch(
         "tus.stores.directory.record.os.pread", side_effect=OSError(5, "Input/output error", "/secret/path")
@@ -1074,7 +1074,7 @@ def trouble_that_may_pass_is_no_reason_to_begin_again(s):
 
 
 @row("TUS-CORE-20")
-def a_full_disk_answers_507_and_goes_on_later(s):
+def a_full_disk_gets_507_and_the_upload_can_resume(s):
     for size in (100, 200_000):
         s.landed.clear()
         url = s.url(size)

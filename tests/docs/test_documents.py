@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import venv
+from dataclasses import fields
 from pathlib import Path
 
 import docutils.core
@@ -16,7 +17,7 @@ from paste.deploy import loadapp
 from webob import Request
 
 import tus
-from tests import conformance_table
+from tests import conformance_table, options_document
 from tests.support.documents import application_factory, blocks, handed
 from tests.support.serving import ROOT, free_port
 from tests.support.subjects import FilterSubject, OnLoop
@@ -121,6 +122,24 @@ def test_the_ini_files_of_the_readme(tmp_path, number):
 def test_the_tables_of_conformance_are_what_is_tested():
     text = conformance_table.DOCUMENT.read_text()
     assert conformance_table.rewritten(text) == text, "python -m tests.conformance_table"
+
+
+def test_the_options_are_described_as_they_are_declared():
+    text = options_document.DOCUMENT.read_text()
+    assert options_document.made() == text, "python -m tests.options_document"
+    headings = re.findall(r"^(.+)\n=+$", text, re.MULTILINE)
+    assert len(set(headings)) == len(headings), "the options of a group do not stand together"
+
+
+def test_the_default_of_an_option_can_be_written_as_documented():
+    text = options_document.DOCUMENT.read_text()
+    for option in fields(Options):
+        (entry,) = re.findall(rf"^``{option.name}``\n((?:(?: {{4}}.*)?\n)+)", text, re.MULTILINE)
+        ((literal, none),) = re.findall(r"Default:\s+(?:``(.+?)``|(none))\.", entry)
+        if none:
+            assert not option.default
+        else:
+            assert getattr(Options.build(**{"tmp_file_dir": "x", option.name: literal}), option.name) == option.default
 
 
 def test_every_option_is_documented_and_no_other():

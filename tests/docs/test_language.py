@@ -1,7 +1,7 @@
-"""The documents are plain English: no banned word, no long sentence, no long line.
+"""The documents and the code are plain English: no banned word, and in documents no long sentence and no long line.
 
-Names in code are exempt: literals, and in documents code blocks. The limits are those of ``LONGEST_SENTENCE`` and
-``LONGEST_LINE``.
+Names in documents are exempt: literals and code blocks. In code only literals in double backquotes are exempt, so the
+rules hold for names too. The limits are those of ``LONGEST_SENTENCE`` and ``LONGEST_LINE``.
 """
 
 from __future__ import annotations
@@ -15,7 +15,48 @@ import pytest
 from tests.support.serving import ROOT
 
 #: Every file below these is searched for banned words. A line here puts another part of the project under the rules.
-ROOTS = ("README.rst", "CHANGES.rst", "docs", "examples", "paste_example.ini")
+ROOTS = (
+    "README.rst",
+    "CHANGES.rst",
+    "docs",
+    "examples",
+    "paste_example.ini",
+    # The rooms of the code that follow the rules. Once all do, "tus" takes the place of these lines.
+    "tus/adapters",
+    "tus/apps",
+    "tus/asgi.py",
+    "tus/checksums.py",
+    "tus/cli",
+    "tus/compat.py",
+    "tus/converters.py",
+    "tus/errors.py",
+    "tus/events.py",
+    "tus/filter.py",
+    "tus/handover/__init__.py",
+    "tus/handover/attempt.py",
+    "tus/handover/receivers.py",
+    "tus/handover/spool.py",
+    "tus/handover/spool_entries.py",
+    "tus/hooks",
+    "tus/http",
+    "tus/models.py",
+    "tus/monitoring",
+    "tus/protocols",
+    "tus/server/__init__.py",
+    "tus/server/aio.py",
+    "tus/server/body.py",
+    "tus/server/body_async.py",
+    "tus/server/body_gunicorn.py",
+    "tus/server/downloads.py",
+    "tus/server/pace.py",
+    "tus/server/reception.py",
+    "tus/server/runner.py",
+    "tus/server/sync.py",
+    "tus/testing",
+    "tus/zope",
+    "tests/conformance/legend.py",
+    "tests/conformance_table.py",
+)
 
 #: ``python -m tests.conformance_table`` writes this one from the names of tests.
 GENERATED = ("docs/conformance.rst",)
@@ -52,7 +93,7 @@ def files(roots):
     paths = [
         path for root in roots for path in ([ROOT / root] if (ROOT / root).is_file() else (ROOT / root).rglob("*"))
     ]
-    text = sorted(path for path in paths if path.suffix in {".rst", ".py", ".ini", ".html"})
+    text = sorted(path for path in paths if path.suffix in {".rst", ".py", ".ini", ".html", ".zcml"})
     return [str(path.relative_to(ROOT)) for path in text if str(path.relative_to(ROOT)) not in GENERATED]
 
 

@@ -174,10 +174,11 @@ def test_a_view_with_a_block_lets_go_at_its_end(app, view, tmp_path):
     other.claim(upload).release()
 
 
-def test_a_view_that_forgets_the_file_lets_go_when_it_returns(app, view, tmp_path):
+def test_a_view_that_forgets_the_file_lets_go_by_the_next_request(app, view, tmp_path):
     view.take = lambda tus: None
     url = create(app)
     assert patch(app, url).status == 503
+    create(app)
     other = open_store(str(tmp_path))
     other.claim(other.load(url.rpartition("/")[2])).release()
     assert other.load(url.rpartition("/")[2]).error == "the application did not say whether it takes the file"

@@ -134,7 +134,7 @@ def test_what_a_dead_worker_had_goes_to_another(directory):
     process.kill()
     process.communicate()
     with Spool(str(directory), delay=0.01).claim(timeout=5) as upload:
-        assert (upload.key, upload.attempts, upload.error) == (key, 1, "the worker has died")
+        assert (upload.key, upload.attempts, upload.error) == (key, 1, "the worker crashed")
 
 
 def test_a_child_of_a_worker_holds_nothing_up(directory):

@@ -46,6 +46,29 @@ class TestMemoryStore(StoreSuite):
         return MemoryStore(**options)
 
 
+class TestMemoryStoreThatCountsLate(StoreSuite):
+    """As a store on another host does, with leases for claims."""
+
+    has_leases = True
+
+    def make_store(self, **options):
+        return MemoryStore(counts="late", lease=15, **options)
+
+    def lapse(self, claim, clock):
+        claim.pause()
+        clock.now += 15
+
+
+class TestMemoryStoreWithLeases(TestMemoryStoreThatCountsLate):
+    def make_store(self, **options):
+        return MemoryStore(lease=15, **options)
+
+
+class TestMemoryStoreThatCountsLateWithoutLeases(StoreSuite):
+    def make_store(self, **options):
+        return MemoryStore(counts="late", **options)
+
+
 class TestDirectoryStore(StoreSuite):
     @pytest.fixture(autouse=True)
     def _directory(self, tmp_path):
@@ -571,7 +594,7 @@ def test_nothing_is_left_open(store):
     upload = receive(store, b"abc", 9)
     store.claim(receive(store, b"abc", 3)).release()  # the directory itself stays open from here on
     before = count()
-    with pytest.raises(Exception, match="offset 3"):
+    with pytest.raises(Exception, match="offset of this upload is 3"):
         store.open(upload, 0)
     with store.open(upload, 3, staged=True) as session:
         session.write(b"d")
@@ -753,7 +776,7 @@ print(store.append(store.load(upload.id), 100_000, bytes(200_000)).id)
 def test_two_who_create_the_same_final_upload_at_once_find_one(store, monkeypatch):
     """The second comes between the first one's two files."""
     draft = Upload(id="a" * 32, length=3, concat="final;x", parts=("b" * 32,))
-    found = []
+    found, others = [], []
     opened = os.open
 
     def interleaved(path, flags, *mode, **options):
@@ -763,13 +786,13 @@ def test_two_who_create_the_same_final_upload_at_once_find_one(store, monkeypatc
             time.sleep(0.05)
             monkeypatch.undo()
             fd = opened(path, flags, *mode, **options)
-            found.append(other)
+            others.append(other)
             return fd
         return opened(path, flags, *mode, **options)
 
     monkeypatch.setattr(files.os, "open", interleaved)
     made = store.create(draft)
-    found.pop(0).join()
+    others.pop().join()
     assert [upload.id for upload in found] == [made.id]
 
 

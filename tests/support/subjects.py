@@ -36,6 +36,8 @@ class Subject:
 
     def stored(self):
         """The store as another process opens it."""
+        if "store" in self.options:
+            return self.options["store"]
         return open_store(str(self.options["tmp_file_dir"]), Options.build_async(**self.options))
 
     def record(self, url):

@@ -34,7 +34,7 @@ def difference(*lines, request=PATCH, **options):
     with pytest.raises(AssertionError) as failed:
         dialogue(request, *lines, **options)
     head, *shown = str(failed.value).splitlines()
-    assert head.endswith("(- expected, + what came)")
+    assert head.endswith("(- expected, + actual)")
     number = int(head.removeprefix("the dialogue differs at line ").split()[0])
     return number, [f"{line[2]} {line[3:].strip()}" for line in shown if line[2:3] in ("-", "+")]
 

@@ -243,7 +243,7 @@ def test_the_length_does_not_change():
         tus1.patch(ID, offset=2, body=3, headers={"Upload-Length": 8}),
         asks(Load(ID)).gets(an_upload(offset=2, length=9)),
         asks(Authorize, Intent.APPEND),
-        responds(400, body="9 already"),
+        responds(400, body="length is 9;"),
     )
 
 

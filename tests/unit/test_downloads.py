@@ -235,7 +235,7 @@ def test_no_file_stays_open(subject, url):
     ):
         get(subject, url, headers)
         get(subject, url, headers, method="HEAD")
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert len(os.listdir("/proc/self/fd")) <= before
 
 
 @pytest.mark.parametrize(

@@ -61,7 +61,7 @@ def test_not_now(subject, status):
     # A client that hears another 4xx than these gives up; and a redirection of a PATCH leads nowhere.
     assert reply.status == code
     kept = record(subject, url)
-    assert (kept.state, kept.attempts, kept.error) == (State.COMPLETE, 1, f"the answer was {status}")
+    assert (kept.state, kept.attempts, kept.error) == (State.COMPLETE, 1, f"the response was {status}")
     assert subject.offset(url) == LENGTH - 1
     subject.fail = None
     reply = subject.patch(url, LENGTH - 1, DATA[-1:])
@@ -434,16 +434,16 @@ def test_beside_the_requests(tmp_path, monkeypatch):
 
 def test_no_thread_where_threads_do_not_run(tmp_path):
     def backlogs():
-        return sum(thread.name == "tus-backlog" for thread in threading.enumerate())
+        return {thread for thread in threading.enumerate() if thread.name == "tus-backlog"}
 
     subject = FilterSubject(tmp_file_dir=str(tmp_path), threads=True, handover_attempts=0)
     before = backlogs()
     filled(subject)
-    assert backlogs() == before
+    assert backlogs() <= before
     subject = FilterSubject(tmp_file_dir=str(tmp_path), threads=True)
     alone = {"environ": {"wsgi.multithread": False}}
     assert subject.patch(subject.url(LENGTH, **alone), 0, DATA, **alone).status == 204
-    assert backlogs() == before
+    assert backlogs() <= before
     before = set(threading.enumerate())
     subject = FilterSubject(tmp_file_dir=str(tmp_path), threads=False)
     filled(subject)

@@ -20,7 +20,7 @@ from tus.models import MEDIA_TYPE, Readable, Request, Response, Upload
 Environ = dict[str, Any]
 
 _SAFE = "/~:@!$&'()*+,;="
-_PLAIN = re.compile(r"[A-Za-z0-9/._-]*")  # what quote() leaves as it is, nearly every path
+_PLAIN = re.compile(r"[A-Za-z0-9/._-]*")  # unchanged by quote(), as nearly every path is
 
 
 @lru_cache(maxsize=256)

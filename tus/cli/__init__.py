@@ -1,1 +1,1 @@
-"""The commands for operators, one room for each matter. Each has ``add_commands()``, which the parser calls."""
+"""The command line, with a module for each group of commands. Each has ``add_commands()``, which the parser calls."""

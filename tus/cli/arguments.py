@@ -1,4 +1,4 @@
-"""Which directory an operator means, and which upload."""
+"""Arguments that several commands share: directories, ids and options of uploads."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ from tus.stores.interface import Lists
 DEFAULT = "./uploads"
 _HELP = f"a tmp_file_dir, or the --dir of tus serve (default: {DEFAULT})"
 _PREFIX = re.compile(r"[0-9a-f]{1,31}")
-_SHOWN = 5  # of the uploads that a prefix could mean
+_SHOWN = 5  # ids in the error about an ambiguous prefix
 
 
 def add_positional(parser: argparse.ArgumentParser) -> None:
-    """Take the directory as the only argument."""
+    """Add the directory as the only argument."""
     parser.add_argument("dir", metavar="DIR", nargs="?", default=DEFAULT, help=_HELP)
 
 
 def add_option(parser: argparse.ArgumentParser) -> None:
-    """Take the directory as an option, beside ids."""
+    """Add the directory as an option, for commands whose arguments are ids."""
     parser.add_argument("--dir", metavar="DIR", default=DEFAULT, help=_HELP)
 
 
 def find(directory: str) -> str:
-    """The directory of the uploads.
+    """Return the directory of the uploads: the given one, or ``.tus`` in it.
 
     Raises:
-        OptionError: there is none.
+        OptionError: the directory does not exist.
     """
     inner = os.path.join(directory, ".tus")
     if os.path.isdir(inner):
@@ -43,67 +43,67 @@ def find(directory: str) -> str:
 
 
 def open_directory(directory: str) -> Store:
-    """The store of a directory that is there.
+    """Open the store in an existing directory.
 
     Raises:
-        OptionError: there is none, or it does not serve.
+        OptionError: the directory does not exist, or cannot be used.
     """
     return open_store(find(directory))
 
 
 def uploads_in(store: Store) -> Iterable[Upload]:
-    """Every upload that can be read."""
+    """Return every upload that can be read."""
     assert isinstance(store, Lists)
     return store.list()
 
 
-def whole_id(store: Store, given: str) -> str:
-    """The id that an operator means by its beginning.
+def complete_id(store: Store, given: str) -> str:
+    """Return the id of the upload whose id begins with the given text.
 
     Raises:
-        TusException: there is none, or there are several.
+        TusException: there is no such upload, or there are several.
     """
     given = given.strip().lower()
     if is_upload_id(given):
         return given
     if not _PREFIX.fullmatch(given):
-        raise TusException("an id is 32 hexadecimal digits, and may be shortened at its end")
+        raise TusException("an id must be 32 hexadecimal digits, or the beginning of them")
     found = [upload.id for upload in uploads_in(store) if upload.id.startswith(given)]
     if not found:
-        raise TusException("there is no upload whose id begins so")
+        raise TusException("there is no upload whose id begins with this")
     if len(found) > 1:
         more = f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
-        raise TusException(f"that could be any of {', '.join(sorted(found)[:_SHOWN])}{more}; give more digits")
+        raise TusException(f"it could be any of {', '.join(sorted(found)[:_SHOWN])}{more}; give more digits")
     return found[0]
 
 
-_OTHERWISE = ("upload_path", "tmp_file_dir", "cors_allow_origin")
+_HAVE_ARGUMENTS = ("upload_path", "tmp_file_dir", "cors_allow_origin")
 
 
 def add_named_options(parser: argparse.ArgumentParser) -> None:
-    """Take ``-o``, any number of times."""
+    """Add ``-o``, which may be repeated."""
     parser.add_argument(
         "-o",
         "--option",
         action="append",
         default=[],
         metavar="NAME=VALUE",
-        help="an option of the uploads, such as max_size=10G or download=true; several times for several",
+        help="an option of docs/options.rst, such as max_size=10G or download=true; may be repeated",
     )
 
 
 def read_named_options(options: Sequence[str]) -> dict[str, str]:
-    """The options by name, the last one where a name is given twice.
+    """Parse the values of ``-o``, and return them by name; the last value of a name wins.
 
     Raises:
-        OptionError: one is no NAME=VALUE, or cannot be given so.
+        OptionError: a value is not NAME=VALUE, or the option has its own argument.
     """
     values = {}
     for option in options:
         name, equals, value = option.partition("=")
         if not equals:
             raise OptionError("--option", f"must be NAME=VALUE; it is {option!r}")
-        if name in _OTHERWISE:
-            raise OptionError("--option", f"cannot be {name}, which has an option of its own")
+        if name in _HAVE_ARGUMENTS:
+            raise OptionError("--option", f"cannot be {name}; use the command's own option for it")
         values[name] = value
     return values

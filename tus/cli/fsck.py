@@ -1,4 +1,4 @@
-"""``tus fsck``: what is wrong, and what can be done about it."""
+"""``tus fsck``: the check and repair of a directory store."""
 
 from __future__ import annotations
 
@@ -16,35 +16,35 @@ from tus.filesystem.locks import check_locks_work
 from tus.stores.directory.fsck import check as fsck
 from tus.stores.directory.fsck.check import Finding, Severity
 
-_WIDTH = 100  # characters of a line, where words allow it
+_WIDTH = 100  # characters in a line, unless a word is longer
 
 
 def add_commands(commands: Any) -> None:
     """Add ``fsck`` to the subparsers of the command line."""
     check: argparse.ArgumentParser = commands.add_parser(
         "fsck",
-        help="look for damage, and repair it",
-        description="Look for damage among the uploads of a directory; servers may run meanwhile. The exit status is 0 "
-        "where there is none, or none any more, and 1 where there is.",
+        help="check for damage, and repair it",
+        description="Check the uploads of a directory for damage; servers may run meanwhile. The exit status is 0 "
+        "if there is no damage or all of it was repaired, and otherwise 1.",
     )
     directories.add_positional(check)
     check.add_argument(
         "--repair",
         action="store_true",
-        help="repair what is safe to; no received bytes are removed, what cannot be trusted is set aside",
+        help="repair damage if it is safe; no received bytes are removed, uploads that cannot be trusted are set aside",
     )
-    check.add_argument("--verbose", action="store_true", help="tell what is normal beside running servers, too")
-    check.add_argument("--json", action="store_true", help="a JSON object")
+    check.add_argument("--verbose", action="store_true", help="also print states that are normal while servers run")
+    check.add_argument("--json", action="store_true", help="print a JSON object")
     check.set_defaults(run=_fsck)
 
 
 @dataclass(slots=True)
 class _Totals:
-    """What the findings add up to."""
+    """The numbers of findings."""
 
     damaged: int = 0
-    repaired: int = 0  # of the damaged
-    repairable: int = 0  # of those that are not repaired
+    repaired: int = 0  # counted in damaged too
+    repairable: int = 0  # not repaired, but could be
     notices: int = 0
     expired: int = 0
 
@@ -80,7 +80,7 @@ def _fsck(options: argparse.Namespace) -> int:
     if options.repair:
         check_locks_work(directory)
     totals = _Totals()
-    findings = _counted(_checked(options.dir, directory, options.repair), totals)
+    findings = _count(_check(options.dir, directory, options.repair), totals)
     shown = ((finding, outcome) for finding, outcome in findings if options.verbose or _matters(finding))
     if options.json:
         print('{"findings":')
@@ -98,13 +98,15 @@ def _fsck(options: argparse.Namespace) -> int:
     return totals.status
 
 
-def _checked(given: str, directory: str, repair: bool) -> Iterator[tuple[Finding, str | None]]:
+def _check(given: str, directory: str, repair: bool) -> Iterator[tuple[Finding, str | None]]:
     yield from fsck.check(directory, repair)
-    if not os.path.samefile(given, directory):  # tus serve tries whether finished files can be linked there
+    if not os.path.samefile(
+        given, directory
+    ):  # tus serve checks there, with probe files, that it can link finished files
         yield from fsck.check(given, repair, probes_only=True)
 
 
-def _counted(findings: Iterator[tuple[Finding, str | None]], totals: _Totals) -> Iterator[tuple[Finding, str | None]]:
+def _count(findings: Iterator[tuple[Finding, str | None]], totals: _Totals) -> Iterator[tuple[Finding, str | None]]:
     for finding, outcome in findings:
         totals.add(finding, outcome)
         yield finding, outcome
@@ -116,19 +118,19 @@ def _matters(finding: Finding) -> bool:
 
 def _lines(finding: Finding, outcome: str | None) -> Iterator[str]:
     yield f"{finding.severity}: {text.printable(finding.id)}: {finding.kind}"
-    yield from _wrapped(finding.explanation)
+    yield from _wrap(finding.explanation)
     words = finding.repair.words if finding.repair else ""
     if outcome == "":
-        yield from _wrapped(f"Repaired: {words}.")
+        yield from _wrap(f"Repaired: {words}.")
     elif outcome is not None:
-        yield from _wrapped(f"Not repaired: {outcome}.")
+        yield from _wrap(f"Not repaired: {outcome}.")
     elif words:
-        yield from _wrapped(f"--repair would {words}.")
+        yield from _wrap(f"--repair would {words}.")
     elif finding.reason:
-        yield from _wrapped(f"Left alone: {finding.reason}.")
+        yield from _wrap(f"Left alone: {finding.reason}.")
 
 
-def _wrapped(sentence: str) -> list[str]:
+def _wrap(sentence: str) -> list[str]:
     return wrap(
         sentence,
         _WIDTH,

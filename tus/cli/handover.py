@@ -1,4 +1,4 @@
-"""``tus handover``: finished uploads go to the application, without their clients."""
+"""``tus handover``: the hand-over of finished uploads to the application, without their clients."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tus.server.service import Service, services_over
 def add_commands(commands: Any) -> None:
     """Add ``handover`` to the subparsers of the command line."""
     parser: argparse.ArgumentParser = commands.add_parser(
-        "handover", help="hand finished uploads over that wait for it", description=_hand_over.__doc__
+        "handover", help="hand pending uploads over to the application", description=_hand_over.__doc__
     )
     parser.add_argument(
         "dir",
@@ -31,41 +31,43 @@ def add_commands(commands: Any) -> None:
         nargs="?",
         help=f"a tmp_file_dir, or the --dir of tus serve (default: {directories.DEFAULT}, or all of CONFIG.ini)",
     )
-    who = parser.add_mutually_exclusive_group()
-    who.add_argument("--config", metavar="CONFIG.ini", help="the paste.deploy pipeline that takes them")
-    who.add_argument("--on-finished", metavar="MODULE:FUNCTION", help="the Python function that takes them")
-    parser.add_argument("--all", action="store_true", help="also what is not due yet, and what was put aside")
+    receiver = parser.add_mutually_exclusive_group()
+    receiver.add_argument("--config", metavar="CONFIG.ini", help="the paste.deploy pipeline that receives the files")
+    receiver.add_argument("--on-finished", metavar="MODULE:FUNCTION", help="the Python function that receives them")
+    parser.add_argument(
+        "--all", action="store_true", help="also files that are not due yet, and files and events that were set aside"
+    )
     add_named_options(parser)
     parser.set_defaults(run=_hand_over)
 
 
 def _hand_over(options: argparse.Namespace) -> int:
-    """Ask the application to take the finished uploads that are due, and tell the webhook what it has missed.
+    """Offer the finished uploads that are due to the application, and deliver the pending events to the webhook.
 
-    Servers do the same beside their requests; this is for where they cannot run threads, and for what was put aside.
-    Without --config and --on-finished the files go where tus serve puts them. The exit status is 1 where something is
-    left to be done.
+    Servers do the same between requests. Use this command for servers that cannot run threads, and for files and
+    events that were set aside. Without --config and --on-finished the files go where tus serve puts them. The exit
+    status is 1 if files were postponed or are busy, or if events are left.
     """
     counts: Counter[str] = Counter()
-    untold = 0
+    pending_events = 0
     for backlog in _backlogs(options):
         for upload, outcome in backlog.run(everything=options.all):
             counts["busy" if outcome is None else str(outcome)] += 1
             print(_line(upload, outcome, backlog))
-        untold += backlog.hooks.flush(retry_aside=options.all)
+        pending_events += backlog.hooks.flush(retry_aside=options.all)
     parts = [f"{counts[name]} {name}" for name in ("accepted", "rejected", "postponed", "busy") if counts[name]]
     print(", ".join(parts) or "nothing is due")
-    if untold:
-        print(f"{text.count_text(untold, 'event')} could not be told")
-    return 1 if untold or counts["postponed"] or counts["busy"] else 0
+    if pending_events:
+        print(f"{text.count_text(pending_events, 'event')} not delivered")
+    return 1 if pending_events or counts["postponed"] or counts["busy"] else 0
 
 
 def _line(upload: Upload, outcome: Outcome | None, backlog: Backlog) -> str:
-    said = "somebody is at it just now" if outcome is None else str(outcome)
+    result = "busy, another process is handing it over" if outcome is None else str(outcome)
     if outcome == Outcome.POSTPONED:
-        said += f", {text.printable(backlog.error_of(upload.id))}"
+        result += f", {text.printable(backlog.error_of(upload.id))}"
     name = text.printable(text.name_of(upload))
-    return f"{upload.id}  {said}{name and '  ' + name}"
+    return f"{upload.id}  {result}{name and '  ' + name}"
 
 
 def _backlogs(options: argparse.Namespace) -> Sequence[Backlog]:
@@ -76,13 +78,13 @@ def _backlogs(options: argparse.Namespace) -> Sequence[Backlog]:
     others = read_named_options(options.option)
     app: WsgiApp
     if options.on_finished is not None:
-        app, others["on_finished"] = _nobody, options.on_finished
+        app, others["on_finished"] = _unused_app, options.on_finished
     elif inner != directory:
         app = Files(directory)
     elif others.get("spool") or others.get("on_finished"):
-        app = _nobody
+        app = _unused_app
     else:
-        raise OptionError("DIR", "is not that of tus serve; say by --config or --on-finished who takes its files")
+        raise OptionError("DIR", "is not a --dir of tus serve; name the receiver by --config or --on-finished")
     built = Options.build(upload_path="/files", tmp_file_dir=inner, **others)
     backlog = Filter(app, options=built).backlog
     backlog.service = None
@@ -100,10 +102,10 @@ def _services_of(options: argparse.Namespace) -> Sequence[Service]:
     pipeline = serve.load_pipeline(options.config)
     found = services_over(None if options.dir is None else directories.find(options.dir))
     if not found:
-        raise TusException(f"{options.config!r} has no filter of such uploads")
-    _pipelines.append(pipeline)  # it keeps them
+        raise TusException(f"{options.config!r} has no tus filter for these uploads")
+    _pipelines.append(pipeline)  # keeps its services alive
     return found
 
 
-def _nobody(environ: Any, start_response: Any) -> Any:
-    raise AssertionError("somebody else takes the files")
+def _unused_app(environ: Any, start_response: Any) -> Any:
+    raise AssertionError("another receiver gets the files")

@@ -1,9 +1,9 @@
-"""``tus import``: take over the uploads that another program has begun, so that their clients go on by HEAD and PATCH.
+"""``tus import``: the import of another program's unfinished uploads, so that their clients can resume them here.
 
-What the readers of :mod:`tus.cli.import_formats` find becomes uploads of ours (see
-:mod:`tus.stores.directory.adopt`). After that the other program's record is given another name, so that it cannot write
-to the data any more. Finished uploads are left where they are, because they were handed over when their last byte came;
-finished parts still wait for the others, and are taken.
+The uploads that the readers of :mod:`tus.cli.import_formats` find are adopted (see
+:mod:`tus.stores.directory.adopt`). Then the other program's record is renamed, so that this program can no longer write
+to the data. Finished uploads stay in place, because the other program handed them over when their last byte arrived.
+Complete parts are imported too, because they wait for a concatenation.
 """
 
 from __future__ import annotations
@@ -25,18 +25,19 @@ from tus.models import State, Upload, is_upload_id
 from tus.stores.directory.adopt import CannotAdopt, How, adopt, check, clear, is_known
 from tus.stores.directory.store import prepare_directory
 
-_TAKEN = ".imported"  # behind the name of a record whose upload was taken
+_IMPORTED = ".imported"  # the suffix of a record whose upload was imported
 
 
 def add_command(commands: Any) -> None:
     """Add ``import`` to the subparsers of the command line."""
     parser: argparse.ArgumentParser = commands.add_parser(
         "import",
-        help="take over the unfinished uploads of another program",
-        description="Take over the unfinished uploads of another program, which must not run any more, so that their "
-        "clients go on at this one, under the same last segment of the URL.",
-        epilog=f"A record that was taken is renamed to end in {_TAKEN}. Where nothing has been sent since, renaming it "
-        "back gives the upload to the other program again, if its data is in place. Running this twice is harmless.",
+        help="import the unfinished uploads of another program",
+        description="Import the unfinished uploads of another program, which must not run any more, so that their "
+        "clients can resume them here, under the same last segment of the URL.",
+        epilog=f"The record of an imported upload is renamed to end in {_IMPORTED}. While no client has sent bytes "
+        "since, renaming it back returns the upload to the other program, if its data is in place. Running this twice "
+        "is harmless.",
     )
     parser.add_argument("dir", metavar="DIR", help="the other program's directory of uploads")
     parser.add_argument("--from", dest="format", required=True, choices=list(READERS), help="the other program")
@@ -49,10 +50,10 @@ def add_command(commands: Any) -> None:
         "--valid",
         metavar="DURATION",
         default="1d",
-        help="how long they are kept from now on if no byte comes, 0 for ever (default: %(default)s)",
+        help="how long they are kept from now on without a byte; 0 means for ever (default: %(default)s)",
     )
-    parser.add_argument("--dry-run", action="store_true", help="say what would be done, and do nothing")
-    parser.add_argument("--force", action="store_true", help="go on although there are lock files of tusd")
+    parser.add_argument("--dry-run", action="store_true", help="print what would be imported, and change nothing")
+    parser.add_argument("--force", action="store_true", help="import although there are lock files of tusd")
     parser.set_defaults(run=run)
 
 
@@ -60,8 +61,8 @@ def run(arguments: argparse.Namespace) -> None:
     """Run ``tus import``.
 
     Raises:
-        OptionError: an argument is wrong.
-        TusException: something could not be taken; what could be was.
+        OptionError: an argument has a bad value.
+        TusException: an upload could not be imported; the others were.
     """
     source = os.path.abspath(arguments.dir)
     if not os.path.isdir(source):
@@ -77,33 +78,37 @@ def run(arguments: argparse.Namespace) -> None:
         prepare_directory(directory)
     counts: Counter[str] = Counter()
     size = 0
-    taken = "would be taken" if arguments.dry_run else "taken"
-    with contextlib.ExitStack() as alone:
+    imported = "would be imported" if arguments.dry_run else "imported"
+    with contextlib.ExitStack() as locks:
         for path in {source, directory} if not arguments.dry_run else {source}:
-            alone.enter_context(_alone(path))
+            locks.enter_context(_lock(path))
         if not arguments.dry_run:
             clear(directory)
         for found in READERS[arguments.format](source):
-            word, text = _take(found, source, directory, valid, arguments.dry_run)
+            word, text = _import(found, source, directory, valid, arguments.dry_run)
             counts[word] += 1
-            size += found.offset if word == taken else 0
-            print(f"{word}: {_shown(found.id)}: {text}", flush=True)
+            size += found.offset if word == imported else 0
+            print(f"{word}: {_printable(found.id)}: {text}", flush=True)
             for warning in found.warnings:
-                print(f"warning: {_shown(found.id)}: {warning}", file=sys.stderr)
-    print(f"{counts[taken]} {taken} ({size} bytes), {counts['left']} left, {counts['FAILED']} failed")
+                print(f"warning: {_printable(found.id)}: {warning}", file=sys.stderr)
+    print(f"{counts[imported]} {imported} ({size} bytes), {counts['left']} left, {counts['FAILED']} failed")
     if counts["FAILED"]:
-        raise TusException(f"{counts['FAILED']} of the uploads could not be taken")
+        raise TusException(f"{counts['FAILED']} of the uploads could not be imported")
 
 
 @contextlib.contextmanager
-def _alone(directory: str) -> Iterator[None]:
-    """Nobody else takes over uploads from this directory, or into it, meanwhile."""
+def _lock(directory: str) -> Iterator[None]:
+    """Lock a directory, so that no other process imports uploads from it, or into it, meanwhile.
+
+    Raises:
+        TusException: another process has the lock.
+    """
     fd = os.open(directory, os.O_RDONLY | os.O_CLOEXEC)
     try:
         try:
             lock(fd, limit=0)
         except UploadLocked:
-            raise TusException("somebody else is taking over uploads there just now; wait until that is done") from None
+            raise TusException("another tus import uses this directory at the moment; try again later") from None
         try:
             yield
         finally:
@@ -118,7 +123,7 @@ def _target(into: str, is_dry_run: bool) -> str:
         into = inner
     if is_dry_run:
         if not os.path.isdir(os.path.dirname(os.path.abspath(into))):
-            raise OptionError("--into", f"there is no directory to make {into!r} in")
+            raise OptionError("--into", f"there is no directory to create {into!r} in")
         return os.path.abspath(into)
     return prepare_directory(into)
 
@@ -128,41 +133,42 @@ def _check_stopped(directory: str, program: str) -> None:
     locked = [name for name in locks if os.path.lexists(os.path.join(directory, name + ".info"))]
     if locked:
         raise TusException(
-            f"tusd has {len(locked)} of these uploads locked (the first is {_shown(locked[0])}.lock), so it seems to "
-            "run; stop it first, or say --force if these are left from a tusd that was killed"
+            f"tusd has {len(locked)} of these uploads locked (the first is {_printable(locked[0])}.lock), so it "
+            "seems to run; stop it first, or use --force if a killed tusd has left these locks"
         )
 
 
-def _take(found: Found, source: str, directory: str, valid: int, is_dry_run: bool) -> tuple[str, str]:
-    """Returns in a word what became of it, and the rest of the line."""
+def _import(found: Found, source: str, directory: str, valid: int, is_dry_run: bool) -> tuple[str, str]:
+    """Import an upload, and return the outcome as one or more words, and the rest of the line."""
     if is_upload_id(found.id) and is_known(directory, found.id):
         found_again = found.problem is None and not is_dry_run
-        return _attempt(found, source, directory, valid) if found_again else ("left", "it was taken before")
+        return _adopt(found, source, directory, valid) if found_again else ("left", "it was imported before")
     if found.problem is not None:
         return ("left" if isinstance(found.problem, Left) else "FAILED"), str(found.problem)
     if not is_dry_run:
-        return _attempt(found, source, directory, valid)
+        return _adopt(found, source, directory, valid)
     try:
         check(directory, _upload(found, valid), found.data)
     except CannotAdopt as error:
         return "FAILED", str(error)
-    return "would be taken", _progress(found)
+    return "would be imported", _progress(found)
 
 
-def _attempt(found: Found, source: str, directory: str, valid: int) -> tuple[str, str]:
+def _adopt(found: Found, source: str, directory: str, valid: int) -> tuple[str, str]:
     try:
         owner = os.stat(found.record if directory == source else directory)
         how = adopt(directory, _upload(found, valid), found.data, (owner.st_uid, owner.st_gid))
-        if not os.path.lexists(found.record + _TAKEN):
-            os.rename(found.record, found.record + _TAKEN)
+        if not os.path.lexists(found.record + _IMPORTED):
+            os.rename(found.record, found.record + _IMPORTED)
     except CannotAdopt as error:
         return "FAILED", str(error)
     except OSError as error:
         return "FAILED", str(error.strerror)
     if how is How.KNOWN:
-        return "left", "it was taken before"
-    where = {How.MOVED: ", moved", How.COPIED: f", copied; {_shown(found.data or '')} can go"}.get(how, "")
-    return "taken", _progress(found) + where
+        return "left", "it was imported before"
+    copied = f", copied; {_printable(found.data or '')} can be removed"
+    where = {How.MOVED: ", moved", How.COPIED: copied}.get(how, "")
+    return "imported", _progress(found) + where
 
 
 def _upload(found: Found, valid: int) -> Upload:
@@ -184,6 +190,6 @@ def _progress(found: Found) -> str:
     return f"{'a part, ' if found.is_partial else ''}{found.offset} of {announced} bytes"
 
 
-def _shown(name: str) -> str:
-    """A name that cannot tell a terminal anything."""
+def _printable(name: str) -> str:
+    """Return a name without control characters for a terminal."""
     return name if name.isprintable() else repr(name)

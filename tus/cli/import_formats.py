@@ -1,4 +1,4 @@
-"""What other programs have written down of their uploads. A format has a reader, a generator that changes nothing."""
+"""Readers for the records of other programs. Each format has a reader, a generator that changes nothing."""
 
 from __future__ import annotations
 
@@ -18,28 +18,28 @@ _LARGEST_RECORD = 2**20  # bytes
 
 
 class Unreadable(TusException):
-    """A record is not what the format has; the text says what is wrong with it."""
+    """A record that does not have the expected format; the text says what is wrong."""
 
 
 class Left(TusException):
-    """An upload that is not to be taken; the text says why."""
+    """An upload that must not be imported; the text says why."""
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """An upload of another program, or what looked like one.
+    """An upload of another program, or a record that cannot be imported.
 
     Attributes:
         id: the last segment of its URL.
         record: the path of the file that describes it.
-        data: the path of its data, None where no byte has come.
+        data: the path of its data, None if no byte has arrived.
         offset: bytes in that file.
         length: bytes announced, or None.
-        raw_metadata: what its ``Upload-Metadata`` was, as far as the record tells.
+        raw_metadata: its ``Upload-Metadata``, as far as the record has it.
         is_partial: whether it is a part for a later concatenation.
-        changed_at: when the record was written, in seconds since 1970.
-        problem: why it cannot be taken, or is not to be.
-        warnings: what a person should know about it.
+        changed_at: the time when the record was written, in seconds since 1970.
+        problem: the reason why it cannot or must not be imported, or None.
+        warnings: texts for the operator.
     """
 
     id: str
@@ -58,20 +58,20 @@ class Found:
 
 
 def read_tuswsgi(directory: str) -> Iterator[Found]:
-    """What tuswsgi and its forerunner tusfilter have in a ``tmp_dir``: ``<id>``, and ``<id>.info``.
+    """Read the ``tmp_dir`` of tuswsgi or its predecessor tusfilter: ``<id>``, and ``<id>.info``.
 
-    They may share the directory with other programs, so only records with the name of an upload are looked at.
+    Other programs may share the directory, so only records with the name of an upload are read.
     """
     for name in names(directory, ".info"):
         if is_upload_id(name):
-            yield _found(name, os.path.join(directory, name + ".info"), _from_tuswsgi)
+            yield _read_upload(name, os.path.join(directory, name + ".info"), _from_tuswsgi)
 
 
 def _from_tuswsgi(upload_id: str, path: str, record: dict[str, Any]) -> Found:
     length = _get(record, "upload_length", int)
     metadata = _pairs(record.get("upload_metadata"))
     if record.get("parts") or length == -2:
-        raise Left("it is made of others, at once when that was asked for; ask again for what is missing")
+        raise Left("it is a concatenation, which tuswsgi makes at once; its client must request it again")
     data = path.removesuffix(".info")
     return Found(
         upload_id,
@@ -79,20 +79,20 @@ def _from_tuswsgi(upload_id: str, path: str, record: dict[str, Any]) -> Found:
         data,
         _size(data),
         None if length == -1 else _length(length),
-        _raw_metadata(metadata),  # its keys are those of WSGI, one character for each byte
+        _raw_metadata(metadata),  # its keys are from WSGI, one character for each byte
         _get(record, "partial", bool),
     )
 
 
 def read_plone(directory: str) -> Iterator[Found]:
-    """What plone.restapi has in ``TUS_TMP_FILE_DIR``: ``tus_upload_<id>.json``, and the data once a byte has come.
+    """Read the ``TUS_TMP_FILE_DIR`` of plone.restapi: ``tus_upload_<id>.json``, and the data after the first byte.
 
-    Beside the client's metadata it has ``mode`` there, ``create`` or ``replace``, which is kept among them.
+    Beside the client's metadata a record has ``mode``, ``create`` or ``replace``, which is kept as metadata.
     """
     for name in names(directory, ".json"):
         prefix, _, upload_id = name.rpartition("_")
         if prefix == "tus_upload":
-            yield _found(upload_id, os.path.join(directory, name + ".json"), _from_plone)
+            yield _read_upload(upload_id, os.path.join(directory, name + ".json"), _from_plone)
 
 
 def _from_plone(upload_id: str, path: str, record: dict[str, Any]) -> Found:
@@ -111,27 +111,29 @@ def _from_plone(upload_id: str, path: str, record: dict[str, Any]) -> Found:
 
 
 def read_tusd(directory: str) -> Iterator[Found]:
-    """What tusd's file store has in its ``-upload-dir``: ``<id>.info``, and ``<id>`` or wherever a hook has put it."""
+    """Read the ``-upload-dir`` of tusd's file store: ``<id>.info``, and ``<id>`` or the path that a hook has set."""
     for folder, folders, _ in os.walk(directory):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in names(folder, ".info"):
             path = os.path.join(folder, name + ".info")
             upload_id = os.path.relpath(path, directory).removesuffix(".info")
-            yield _found(upload_id, path, _from_tusd)
+            yield _read_upload(upload_id, path, _from_tusd)
 
 
 def _from_tusd(upload_id: str, path: str, record: dict[str, Any]) -> Found:
     if _get(record, "ID", str) != upload_id:
-        raise Unreadable("it describes another upload than its name says")
+        raise Unreadable("its record describes another upload than its name")
     if "+" in upload_id:
-        raise Unreadable("its id is that of an upload in S3, whose data is not here")
+        raise Unreadable("its id is that of an upload in S3, whose data is not in this directory")
     size = _get(record, "Size", int)
     metadata = _pairs(record.get("MetaData"))
     data = _tusd_data(upload_id, path, record.get("Storage"))
     offset = _size(data)
     if record.get("IsFinal"):
         done = offset == size
-        raise Left("it is finished" if done else "tusd has died while it made this of others; its client asks again")
+        raise Left(
+            "it is finished" if done else "tusd crashed during this concatenation; its client must request it again"
+        )
     lossy = any("\N{REPLACEMENT CHARACTER}" in value for value in metadata.values())
     return Found(
         upload_id,
@@ -146,7 +148,7 @@ def _from_tusd(upload_id: str, path: str, record: dict[str, Any]) -> Found:
 
 
 def _tusd_data(upload_id: str, path: str, storage: object) -> str:
-    """Where the data is: the record has paths as tusd saw them, from where it ran and before anybody moved them."""
+    """Return the path of the data; the record has it relative to tusd's directory, and from before any move."""
     here = os.path.dirname(path)
     default = os.path.join(here, upload_id)
     if not isinstance(storage, dict) or not isinstance(storage.get("Path"), str):
@@ -167,32 +169,32 @@ READERS: dict[str, Callable[[str], Iterator[Found]]] = {
 
 
 def names(directory: str, extension: str) -> list[str]:
-    """The names in a directory that have an extension, without it."""
+    """Return the names in a directory that have an extension, without it."""
     with os.scandir(directory) as entries:
         names = [entry.name.removesuffix(extension) for entry in entries if entry.name.endswith(extension)]
     return sorted(name for name in names if name)
 
 
-def _found(upload_id: str, path: str, reader: Callable[[str, str, dict[str, Any]], Found]) -> Found:
-    """What a record describes, judged."""
+def _read_upload(upload_id: str, path: str, reader: Callable[[str, str, dict[str, Any]], Found]) -> Found:
+    """Read a record, and check whether its upload can be imported."""
     try:
-        record, changed_at = _read(path)
+        record, changed_at = _read_record(path)
         found = reader(upload_id, path, record)
         _check(found)
     except (Unreadable, Left) as problem:
         return Found(upload_id, path, problem=problem)
-    except (OSError, ValueError):  # a path that is none, or something that vanishes while we look
+    except (OSError, ValueError):  # an invalid path, or a file that was removed meanwhile
         return Found(upload_id, path, problem=Unreadable("its data cannot be found"))
     return replace(found, changed_at=changed_at)
 
 
-def _read(path: str) -> tuple[dict[str, Any], float]:
+def _read_record(path: str) -> tuple[dict[str, Any], float]:
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
         try:
             status = os.fstat(fd)
             if not stat.S_ISREG(status.st_mode):
-                raise Unreadable("its record is no regular file")
+                raise Unreadable("its record is not a regular file")
             with open(fd, "rb", closefd=False) as file:
                 data = file.read(_LARGEST_RECORD + 1)
         finally:
@@ -201,30 +203,30 @@ def _read(path: str) -> tuple[dict[str, Any], float]:
     except OSError as error:
         raise Unreadable(f"its record cannot be read: {error.strerror}") from None
     except (ValueError, RecursionError):
-        raise Unreadable("its record is not JSON, or was not written to its end") from None
+        raise Unreadable("its record is not JSON, or is incomplete") from None
     if not isinstance(record, dict):
-        raise Unreadable("its record is not that of an upload")
+        raise Unreadable("its record does not describe an upload")
     return record, status.st_mtime
 
 
 def _check(found: Found) -> None:
     if not is_upload_id(found.id):
         raise Unreadable("its id is not 32 hexadecimal digits in lower case, so it cannot keep its URL here")
-    # Whoever can put a record into a directory that many can write could name a file that is not his.
+    # In a directory that several users can write, a user could make a record that names another user's file.
     if found.data is not None and os.lstat(found.data).st_uid != os.lstat(found.record).st_uid:
         raise Unreadable("its data belongs to another user than its record")
     if found.length is not None and found.offset > found.length:
         raise Unreadable(
-            f"it has {found.offset} bytes, and was announced with {found.length}; nobody knows which count"
+            f"it has {found.offset} bytes, more than its length of {found.length}, so its data cannot be trusted"
         )
     if found.offset == found.length and not found.is_partial:
-        raise Left("it is finished, and was handed over when its last byte came")
+        raise Left("it is finished, and was handed over when its last byte arrived")
 
 
 def _get(record: Mapping[str, Any], key: str, kind: type) -> Any:
     value = record.get(key)
     if type(value) is not kind:
-        raise Unreadable(f"its record has no {key!r}, or not of the kind that the format has")
+        raise Unreadable(f"its record has no {key!r}, or one of the wrong type")
     return value
 
 
@@ -238,21 +240,21 @@ def _pairs(metadata: object) -> dict[str, str]:
     if metadata is None:
         return {}
     if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
-        raise Unreadable("its metadata is not pairs of texts")
+        raise Unreadable("its metadata must be pairs of texts")
     return metadata
 
 
 def _raw_metadata(metadata: Mapping[str, str]) -> str:
-    """The header field; each of its characters stands for a byte."""
+    """Return the ``Upload-Metadata`` field, one character for each byte."""
     values = {key: value.encode("utf-8", "replace") for key, value in metadata.items()}
     pairs = (f"{key} {base64.b64encode(value).decode()}".rstrip(" ") for key, value in values.items())
     field = ",".join(pairs)
     try:
         field.encode("latin-1")
-        told = parse_metadata(field)
+        parsed = parse_metadata(field)
     except (BadRequest, UnicodeEncodeError):
-        told = None
-    if told != values:
+        parsed = None
+    if parsed != values:
         raise Unreadable("its metadata cannot have been a header field")
     return field
 
@@ -262,9 +264,9 @@ def _size(path: str) -> int:
         status = os.lstat(path)
     except FileNotFoundError:
         # Each of these programs leaves its record behind when the application moves a finished file away.
-        raise Left("its data is gone; as a rule the application has taken it") from None
+        raise Left("its data is gone; usually the application has moved it away") from None
     except OSError as error:
-        raise Unreadable(f"its data cannot be looked at: {error.strerror}") from None
+        raise Unreadable(f"its data cannot be read: {error.strerror}") from None
     if not stat.S_ISREG(status.st_mode):
-        raise Unreadable("its data is no regular file")
+        raise Unreadable("its data is not a regular file")
     return status.st_size

@@ -1,4 +1,4 @@
-"""``tus ls`` and ``tus show``: what there is."""
+"""``tus ls`` and ``tus show``: the uploads of a directory."""
 
 from __future__ import annotations
 
@@ -27,19 +27,19 @@ def add_commands(commands: Any) -> None:
     )
     directories.add_positional(ls)
     which = ls.add_mutually_exclusive_group()
-    which.add_argument("--unfinished", action="store_true", help="only those that wait for bytes")
-    which.add_argument("--finished", action="store_true", help="only those of which every byte has come")
-    which.add_argument("--pending", action="store_true", help="only those that the application is still to take")
-    ls.add_argument("--bytes", action="store_true", help="exact sizes, in bytes")
-    ls.add_argument("--json", action="store_true", help="a JSON array of objects, one for each upload")
+    which.add_argument("--unfinished", action="store_true", help="only uploads that wait for bytes")
+    which.add_argument("--finished", action="store_true", help="only uploads whose every byte has arrived")
+    which.add_argument("--pending", action="store_true", help="only uploads that the application has not accepted yet")
+    ls.add_argument("--bytes", action="store_true", help="print exact sizes, in bytes")
+    ls.add_argument("--json", action="store_true", help="print a JSON array with an object for each upload")
     ls.set_defaults(run=_ls)
 
     show: argparse.ArgumentParser = commands.add_parser(
-        "show", help="tell all about one upload", description=_show.__doc__
+        "show", help="print everything about one upload", description=_show.__doc__
     )
-    show.add_argument("id", metavar="ID", help="the upload's id, or enough of its beginning")
+    show.add_argument("id", metavar="ID", help="the upload's id, or its beginning")
     directories.add_option(show)
-    show.add_argument("--json", action="store_true", help="a JSON object, the same as in tus ls --json")
+    show.add_argument("--json", action="store_true", help="print the same JSON object as tus ls --json")
     show.set_defaults(run=_show)
 
 
@@ -47,16 +47,16 @@ def _ls(options: argparse.Namespace) -> None:
     """List the uploads of a directory, the oldest first."""
     store = directories.open_directory(options.dir)
     now = time.time()
-    order: list[tuple[float, bytes]] = []  # not the uploads, whose metadata can be long
+    order: list[tuple[float, bytes]] = []  # not the uploads themselves, whose metadata can be long
     widths = [len(heading) for heading in _HEADING]
-    finished = pinned = 0
+    finished = held = 0
     waiting: Counter[str] = Counter()
     for upload in directories.uploads_in(store):
         if not _is_wanted(upload, options):
             continue
         order.append((upload.created_at, bytes.fromhex(upload.id)))
         finished += upload.is_complete
-        pinned += _pinned(upload)
+        held += _held_bytes(upload)
         if upload.is_pending and upload.service is not None:
             waiting[upload.service] += 1
         if not options.json:
@@ -76,9 +76,9 @@ def _ls(options: argparse.Namespace) -> None:
     for service, number in sorted(waiting.items()):
         verb = "waits" if number == 1 else "wait"
         print(f"{text.count_text(number, 'upload')} {verb} for {text.service_text(service)}")
-    held = f"{pinned} bytes" if options.bytes else text.size_text(pinned)
+    size = f"{held} bytes" if options.bytes else text.size_text(held)
     unfinished = len(order) - finished
-    print(f"{text.count_text(len(order), 'upload')}, {unfinished} unfinished and {finished} finished, holding {held}")
+    print(f"{text.count_text(len(order), 'upload')}, {unfinished} unfinished and {finished} finished, holding {size}")
 
 
 def _is_wanted(upload: Upload, options: argparse.Namespace) -> bool:
@@ -92,10 +92,10 @@ def _in_order(store: Store, order: list[tuple[float, bytes]]) -> Iterator[Upload
         try:
             yield store.load(upload_id.hex())
         except (UploadNotFound, UploadGone, UploadLocked, OSError):
-            continue  # a server is at work beside us
+            continue  # a running server has removed or locked it
 
 
-def _pinned(upload: Upload) -> int:
+def _held_bytes(upload: Upload) -> int:
     try:
         return os.lstat(upload.path).st_size if upload.path else upload.offset
     except OSError:
@@ -125,46 +125,45 @@ def _print_row(row: tuple[str, ...], widths: list[int]) -> None:
 
 
 def _show(options: argparse.Namespace) -> None:
-    """Tell all about one upload."""
+    """Print everything about one upload."""
     store = directories.open_directory(options.dir)
     try:
-        upload = store.load(directories.whole_id(store, options.id))
+        upload = store.load(directories.complete_id(store, options.id))
     except UploadNotFound:
-        raise TusException(f"{text.printable(options.id)}: there is no upload of this id") from None
+        raise TusException(f"{text.printable(options.id)}: there is no upload with this id") from None
     except UploadLocked:
-        raise TusException(f"{text.printable(options.id)}: an application is taking it just now; try again") from None
+        raise TusException(
+            f"{text.printable(options.id)}: an application is receiving it at the moment; try again"
+        ) from None
     except UploadGone as error:
-        raise TusException(f"{text.printable(options.id)}: {_lost(error)}") from None
+        problem = f"it cannot be continued, and clients get this error: {error} Run tus fsck for details"
+        raise TusException(f"{text.printable(options.id)}: {problem}") from None
     except TusException as error:
         raise TusException(f"{text.printable(options.id)}: {error}") from None
     now = time.time()
     if options.json:
         print(json.dumps(text.as_json(upload, now), indent=2))
         return
-    for name, value in _about(upload, now):
+    for name, value in _describe(upload, now):
         print(f"{name + ':' if name else '':11} {value}")
 
 
-def _lost(error: UploadGone) -> str:
-    return f"it cannot go on, and clients hear: {error} tus fsck tells more"
-
-
-def _about(upload: Upload, now: float) -> Iterator[tuple[str, str]]:
+def _describe(upload: Upload, now: float) -> Iterator[tuple[str, str]]:
     yield "id", upload.id
     yield "state", text.state_text(upload)
     if name := text.name_of(upload):
         yield "name", text.printable(name)
     yield "offset", _exactly(upload.offset)
-    yield "length", "not told yet" if upload.length is None else _exactly(upload.length)
+    yield "length", "not known yet" if upload.length is None else _exactly(upload.length)
     yield "received", text.percent_text(upload)
     yield "created", f"{text.iso_text(upload.created_at)}, {text.duration_text(now - upload.created_at)} ago"
     expiry = text.expiry_text(upload, now)
     if expiry in ("never", "expired"):
-        yield "expires", "has expired; the next sweep removes it" if expiry == "expired" else "never by itself"
+        yield "expires", "has expired; the next sweep removes it" if expiry == "expired" else "never"
     else:
         yield "expires", f"{text.iso_text(upload.expires_at)}, in {expiry}"
     if upload.is_complete and not upload.is_partial:
-        yield from _about_hand_over(upload, now)
+        yield from _describe_hand_over(upload, now)
     if upload.protocol != TUS:
         yield "protocol", upload.protocol
     if upload.principal is not None:
@@ -177,19 +176,17 @@ def _about(upload: Upload, now: float) -> Iterator[tuple[str, str]]:
         yield "" if number else "parts", part
     if upload.path is not None:
         kept = os.path.lexists(upload.path)
-        gone = "the application has it" if upload.state == State.ACCEPTED else "not there"
+        gone = "the application has it" if upload.state == State.ACCEPTED else "missing"
         yield "data", text.printable(upload.path) if kept else gone
 
 
-def _about_hand_over(upload: Upload, now: float) -> Iterator[tuple[str, str]]:
+def _describe_hand_over(upload: Upload, now: float) -> Iterator[tuple[str, str]]:
     if upload.since:
         yield "since", f"{text.iso_text(upload.since)}, {text.duration_text(now - upload.since)} ago"
-    asked = (
-        "the application was not asked" if not upload.attempts else f"asked {text.count_text(upload.attempts, 'time')}"
-    )
     if upload.service is not None:
         yield "service", text.printable(upload.service) or "without a name"
-    yield "attempts", asked + ("" if not upload.is_pending or upload.is_known else "; no client knows of it")
+    attempts = str(upload.attempts or "none")
+    yield "attempts", attempts + ("" if not upload.is_pending or upload.is_known else "; no client knows its URL")
     if upload.error:
         yield "error", text.printable(upload.error)
     if upload.answer is not None:

@@ -1,4 +1,4 @@
-"""The command line: ``tus serve`` is here, what looks after a directory is in :mod:`tus.cli`."""
+"""The entry point of the command line, and the arguments of ``tus serve``."""
 
 from __future__ import annotations
 
@@ -10,11 +10,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import TypeVar
 
-from tus.cli import fsck as checking
-from tus.cli import handover as handing_over
-from tus.cli import import_ as importing
-from tus.cli import ls as listing
-from tus.cli import rm as upkeep
+from tus.cli import fsck, handover, import_, ls, rm
 from tus.cli.arguments import add_named_options, read_named_options
 from tus.cli.text import printable
 from tus.converters import as_origins, as_url_path
@@ -26,11 +22,11 @@ _DIR, _PATH = "./uploads", "/files/"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; returns its exit status: 0 done, 1 failed, 2 asked for wrongly."""
+    """Run a command, and return its exit status: 0 for success, 1 for a failure, 2 for a usage error."""
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # names have characters that some terminal's encoding lacks
+        if isinstance(stream, io.TextIOWrapper):  # names contain characters that a terminal's encoding may not have
             stream.reconfigure(errors="backslashreplace")
-    with suppress(FileNotFoundError):  # for functions that are named; last, so that nothing here hides a package
+    with suppress(FileNotFoundError):  # for the modules of --on-finished; last, so that no file here hides a package
         if (here := os.getcwd()) not in sys.path:
             sys.path.append(here)
     options = _parser().parse_args(arguments)
@@ -44,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except TusException as error:
         print(f"tus: {error}", file=sys.stderr)
         return 1
-    except BrokenPipeError:  # whoever reads the list has seen enough
+    except BrokenPipeError:  # the reader of the output, such as head, has closed it
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except OSError as error:
@@ -63,22 +59,24 @@ def _parser() -> argparse.ArgumentParser:
     serve = commands.add_parser(
         "serve",
         help="receive uploads into a directory, or serve the pipeline of an ini file",
-        description="Receive uploads into a directory: unfinished ones live in DIR/.tus, each finished file appears "
-        "in DIR under its own name. With CONFIG.ini, serve that paste.deploy pipeline instead.",
+        description="Receive uploads into a directory: unfinished uploads are kept in DIR/.tus, each finished file "
+        "appears in DIR under its own name. With CONFIG.ini, serve that paste.deploy pipeline instead.",
     )
     serve.add_argument("config", nargs="?", metavar="CONFIG.ini", help="a paste.deploy configuration file")
-    serve.add_argument("--host", default="127.0.0.1", help="address to listen at (default: %(default)s)")
-    serve.add_argument("--port", type=int, default=1080, help="0 for any free one (default: %(default)s)")
+    serve.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
+    serve.add_argument("--port", type=int, default=1080, help="0 for any free port (default: %(default)s)")
     serve.add_argument("--dir", help=f"directory of the files (default: {_DIR})")
     serve.add_argument("--path", help=f"path of the URL that creates uploads (default: {_PATH})")
     serve.add_argument("--workers", type=int, default=_default_workers(), help="processes (default: %(default)s)")
-    serve.add_argument("--threads", type=int, default=32, help="uploads at a time in each (default: %(default)s)")
+    serve.add_argument(
+        "--threads", type=int, default=32, help="simultaneous uploads in each process (default: %(default)s)"
+    )
     serve.add_argument(
         "--cors-allow-origin",
         nargs="+",
         action="extend",
         metavar="ORIGIN",
-        help="origins whose pages may upload, or * for any (default: none but the same)",
+        help="origins whose pages may upload, or * for any (default: only the server's own)",
     )
     add_named_options(serve)
     serve.add_argument(
@@ -86,16 +84,16 @@ def _parser() -> argparse.ArgumentParser:
         nargs="?",
         const="/metrics",
         metavar="PATH",
-        help="answer with metrics for Prometheus there (default where it is given: /metrics)",
+        help="serve metrics for Prometheus at this path (default without PATH: /metrics)",
     )
     serve.add_argument(
-        "-v", "--verbose", action="count", default=0, help="log the uploads to stderr; twice, each request as well"
+        "-v", "--verbose", action="count", default=0, help="log each upload to stderr; -vv also logs each request"
     )
     serve.set_defaults(run=_serve)
 
-    for room in (listing, upkeep, handing_over, checking):
-        room.add_commands(commands)
-    importing.add_command(commands)
+    for module in (ls, rm, handover, fsck):
+        module.add_commands(commands)
+    import_.add_command(commands)
     return parser
 
 
@@ -114,9 +112,9 @@ def _serve(options: argparse.Namespace) -> None:
     if options.verbose:
         serve.log_to_stderr(options.verbose)
     if options.config is None:
-        path = _checked("--path", as_url_path, options.path or _PATH)
-        origins = _checked("--cors-allow-origin", as_origins, options.cors_allow_origin or [])
-        metrics = None if options.metrics is None else _checked("--metrics", as_url_path, options.metrics)
+        path = _convert("--path", as_url_path, options.path or _PATH)
+        origins = _convert("--cors-allow-origin", as_origins, options.cors_allow_origin or [])
+        metrics = None if options.metrics is None else _convert("--metrics", as_url_path, options.metrics)
         app = serve.build_pipeline(options.dir or _DIR, path, origins, metrics, read_named_options(options.option))
         serve.run(app, options.host, options.port, options.workers, options.threads, path)
     else:
@@ -129,7 +127,7 @@ def _serve(options: argparse.Namespace) -> None:
         serve.run(app, options.host, options.port, options.workers, options.threads, upload_path=None)
 
 
-def _checked(option: str, convert: Callable[[object], _T], value: object) -> _T:
+def _convert(option: str, convert: Callable[[object], _T], value: object) -> _T:
     try:
         return convert(value)
     except ValueError as error:

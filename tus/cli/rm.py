@@ -1,4 +1,4 @@
-"""``tus rm`` and ``tus clean``: what is to go."""
+"""``tus rm`` and ``tus clean``: the removal of uploads."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tus.stores.interface import Expires
 def add_commands(commands: Any) -> None:
     """Add ``rm`` and ``clean`` to the subparsers of the command line."""
     remove: argparse.ArgumentParser = commands.add_parser("rm", help="remove uploads", description=_remove.__doc__)
-    remove.add_argument("ids", metavar="ID", nargs="+", help="an upload's id, or enough of its beginning")
+    remove.add_argument("ids", metavar="ID", nargs="+", help="an upload's id, or its beginning")
     directories.add_option(remove)
     remove.set_defaults(run=_remove)
 
@@ -25,12 +25,14 @@ def add_commands(commands: Any) -> None:
         "clean", help="remove expired uploads", description=_clean.__doc__
     )
     directories.add_positional(clean)
-    clean.add_argument("--dry-run", action="store_true", help="say what would go, and remove nothing")
+    clean.add_argument(
+        "--dry-run", action="store_true", help="print the uploads that would be removed, and remove nothing"
+    )
     clean.set_defaults(run=_clean)
 
 
 def _remove(options: argparse.Namespace) -> int:
-    """Remove uploads with all that has come of them, finished ones too. Their clients are told to begin again."""
+    """Remove uploads and all their data, finished ones too. Their clients must start again."""
     store = directories.open_directory(options.dir)
     failed = 0
     for given in options.ids:
@@ -42,16 +44,16 @@ def _remove(options: argparse.Namespace) -> int:
 
 
 def _remove_one(store: Store, given: str) -> str:
-    """Remove an upload; returns what is in the way of that."""
+    """Remove an upload; return the problem if it fails, and otherwise an empty text."""
     try:
-        upload_id = directories.whole_id(store, given)
+        upload_id = directories.complete_id(store, given)
         store.remove(upload_id)
     except UploadNotFound:
-        return "there is no upload of this id"
+        return "there is no upload with this id"
     except UploadLocked:
-        return "it is being handed over to the application, or joined with others, just now; try again after that"
+        return "it is being handed over to the application or concatenated at the moment; try again later"
     except UploadGone as error:
-        return f"{error} tus fsck tells more"
+        return f"{error} Run tus fsck for details"
     except TusException as error:
         return str(error)
     print(f"{upload_id} removed")
@@ -59,7 +61,7 @@ def _remove_one(store: Store, given: str) -> str:
 
 
 def _clean(options: argparse.Namespace) -> None:
-    """Remove the uploads of a directory that have expired, and the records that were kept long enough."""
+    """Remove the expired uploads of a directory, and the records whose time is over."""
     store = directories.open_directory(options.dir)
     if not options.dry_run:
         assert isinstance(store, Expires)

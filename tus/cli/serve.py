@@ -1,4 +1,4 @@
-"""``tus serve``: a pipeline behind gunicorn, with threads in several worker processes."""
+"""``tus serve``: a pipeline under gunicorn, with threads in several worker processes."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from tus.options import Options
 from tus.server import body_gunicorn
 from tus.server.service import Service, services_over
 
-GRACE = 10  # seconds for running requests after SIGTERM; bodies end at once
+GRACE = 10  # seconds for running requests after SIGTERM; bodies end immediately
 
 
 def build_pipeline(
@@ -37,7 +37,7 @@ def build_pipeline(
     metrics_path: str | None = None,
     others: Mapping[str, str] | None = None,
 ) -> WsgiApp:
-    """The built-in pipeline: unfinished uploads live in ``DIR/.tus``, finished files appear in ``DIR``."""
+    """Build the default pipeline: unfinished uploads are kept in ``DIR/.tus``, finished files appear in ``DIR``."""
     origins = tuple(cors_allow_origin)
     try:
         files = Files(directory)
@@ -59,16 +59,16 @@ def build_pipeline(
 
 
 def _share_metrics() -> None:
-    """Have all worker processes count into one directory, which is the library's way; it goes with this process."""
+    """Make a directory in which all worker processes share their metrics; it is removed with this process."""
     if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
         directory = tempfile.mkdtemp(prefix="tus-metrics-")
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = directory
-        ours = os.getpid()  # the workers, which are forked from this process, are not to take it with them
+        ours = os.getpid()  # a forked worker that ends must not remove it
         atexit.register(lambda: shutil.rmtree(directory, ignore_errors=True) if os.getpid() == ours else None)
 
 
 def _forget_process(arbiter: Any, worker: Any) -> None:
-    """A worker that has died has no requests at work any more."""
+    """Remove the metrics of a worker process that ended, which has no requests in progress any more."""
     if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
         from prometheus_client.multiprocess import mark_process_dead
 
@@ -76,13 +76,21 @@ def _forget_process(arbiter: Any, worker: Any) -> None:
 
 
 def log_to_stderr(verbosity: int) -> None:
-    """Show what happens: 1 for a line about each upload's life, 2 for one about each request as well."""
+    """Log to stderr.
+
+    Args:
+        verbosity: 1 for a line about each upload, 2 also for a line about each request.
+    """
     logging.basicConfig(format="%(asctime)s %(name)s %(levelname)s %(message)s")
     logging.getLogger("tus").setLevel(logging.DEBUG if verbosity > 1 else logging.INFO)
 
 
 def load_pipeline(config: str) -> WsgiApp:
-    """The ``main`` application of an ini file, with the logging that it asks for."""
+    """Load the ``main`` application of an ini file, and configure the logging that the file describes.
+
+    Raises:
+        OptionError: the file does not exist, or cannot be served.
+    """
     from paste.deploy import loadapp
 
     path = os.path.abspath(config)
@@ -101,23 +109,23 @@ def load_pipeline(config: str) -> WsgiApp:
 
 
 def run(app: WsgiApp, host: str, port: int, workers: int, threads: int, upload_path: str | None) -> None:
-    """Serve until a signal ends it.
+    """Serve until a signal ends the process.
 
     Args:
-        app: the pipeline; it was built before the processes fork, so its mistakes are told once.
-        host: the address to listen at.
-        port: 0 for any that is free.
-        workers: processes.
-        threads: in each of them.
-        upload_path: what to print a URL for, where it is known.
+        app: the pipeline, built before the processes fork, so that its errors are reported once.
+        host: the address to listen on.
+        port: 0 for any free port.
+        workers: the number of processes.
+        threads: the number of threads in each process.
+        upload_path: the path in the URL to print, or None if it is not known.
 
     Raises:
-        TusException: gunicorn is not installed, or the address cannot be had.
+        TusException: gunicorn is not installed, or the address cannot be used.
     """
     try:
         from gunicorn.app.base import BaseApplication
     except ImportError:
-        raise TusException("tus serve needs gunicorn; install it by: pip install 'tus[serve]'") from None
+        raise TusException("tus serve needs gunicorn; install it with: pip install 'tus[serve]'") from None
 
     class Server(BaseApplication):  # type: ignore[misc]
         def load_config(self) -> None:
@@ -132,7 +140,7 @@ def run(app: WsgiApp, host: str, port: int, workers: int, threads: int, upload_p
                 "loglevel": "warning",
                 "control_socket_disable": True,
                 "when_ready": lambda arbiter: _announce(arbiter, host, upload_path),
-                "post_worker_init": _begin_work,
+                "post_worker_init": _init_worker,
                 "child_exit": _forget_process,
             }
             for name, value in settings.items():
@@ -146,14 +154,17 @@ def run(app: WsgiApp, host: str, port: int, workers: int, threads: int, upload_p
     Server().run()
 
 
-def _begin_work(worker: Any) -> None:
-    """Look for what waits, and on a signal that ends a worker, let running bodies end first, so that they count."""
-    # A terminal sends Ctrl-C to all processes at once. One that ended by itself would be replaced before the arbiter
-    # has heard of it; so the arbiter alone listens, and ends the others by SIGQUIT.
+def _init_worker(worker: Any) -> None:
+    """Start the background work of a worker, and install signal handlers that end running bodies as cuts.
+
+    So the bytes of these bodies are counted before the worker ends.
+    """
+    # A terminal sends Ctrl-C to all processes at once. The arbiter would replace a worker that ends before the arbiter
+    # handles its own signal. So only the arbiter handles SIGINT, and ends the workers by SIGQUIT.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
-    # gunicorn's own handler of SIGQUIT takes the lock of its thread pool, and waits for itself where the signal has met
-    # the main thread in submit(). So both signals lead to the graceful end, which is as quick once no body runs.
+    # gunicorn's own handler of SIGQUIT acquires the lock of its thread pool. It deadlocks if the signal arrives while
+    # the main thread is in submit(). So both signals stop the worker gracefully, which is as fast once no body runs.
     def end(number: int, frame: Any) -> None:
         body_gunicorn.interrupt_all()
         worker.handle_exit(number, frame)
@@ -161,14 +172,14 @@ def _begin_work(worker: Any) -> None:
     for number in (signal.SIGTERM, signal.SIGQUIT):
         signal.signal(number, end)
     for service in services_over(None):
-        service.start()  # and not with the first request, which may not come for long
+        service.start()  # now, because the first request may arrive much later
 
 
 def _announce(arbiter: Any, host: str, upload_path: str | None) -> None:
     port = arbiter.LISTENERS[0].sock.getsockname()[1]
     name = f"[{host}]" if ":" in host else host
     if upload_path is None:
-        print(f"Serving at http://{name}:{port}/", flush=True)
+        print(f"Serving on http://{name}:{port}/", flush=True)
         return
     url = f"http://{name}:{port}{quote(upload_path)}"
     print(f"Upload to {url}")
@@ -185,22 +196,26 @@ def _warn_about(host: str) -> None:
     addresses = {info[4][0] for info in socket.getaddrinfo(host, None)}
     if not all(str(address).startswith("127.") or address == "::1" for address in addresses):
         print(
-            f"warning: whoever reaches {host} can upload here; put a proxy that asks who they are in front of it.",
+            f"warning: anyone who can reach {host} can upload; put an authenticating proxy in front.",
             file=sys.stderr,
             flush=True,
         )
 
 
 def _check_address(host: str, port: int) -> None:
-    """Fail at once where gunicorn would try again and again."""
+    """Check that the address can be used, because gunicorn would retry for a long time.
+
+    Raises:
+        OptionError: the address cannot be used.
+    """
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
     except OSError as error:
-        raise OptionError("--host", f"{host!r} is no address of this machine: {error.strerror}") from None
+        raise OptionError("--host", f"{host!r} is not an address of this machine: {error.strerror}") from None
     with socket.socket(family, kind, protocol) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind(address)
         except OSError as error:
             option = "--host" if error.errno == errno.EADDRNOTAVAIL else "--port"
-            raise OptionError(option, f"{host}:{port} cannot be had: {error.strerror}") from None
+            raise OptionError(option, f"{host}:{port} cannot be used: {error.strerror}") from None

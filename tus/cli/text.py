@@ -1,6 +1,6 @@
-"""Values as a person reads them, and as a program does.
+"""The output of values as text and as JSON.
 
-Law of this room: text that a client has sent never reaches a terminal with anything in it that a terminal obeys.
+Law of this room: text from a client never reaches a terminal with control characters in it.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from tus.models import State, Upload
 
 
 def printable(text: str) -> str:
-    """The text with everything escaped that is not to be seen: control, format and unassigned characters."""
+    """Return the text with escapes for characters that are not printable: control, format and unassigned ones."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def size_text(size: int) -> str:
-    """A number of bytes in the unit that fits, of powers of 1024."""
+    """Return a number of bytes in a suitable unit, a power of 1024."""
     if size < 1024:
         return f"{size} B"
     value = float(size)
@@ -32,7 +32,7 @@ def size_text(size: int) -> str:
 
 
 def duration_text(seconds: float) -> str:
-    """A time span, rounded down to one unit."""
+    """Return a time span, rounded down to one unit."""
     for size, unit in ((86400, "d"), (3600, "h"), (60, "m")):
         if seconds >= size:
             return f"{int(seconds // size)}{unit}"
@@ -40,7 +40,7 @@ def duration_text(seconds: float) -> str:
 
 
 def iso_text(timestamp: float | None) -> str | None:
-    """A point in time, in seconds since 1970, in ISO 8601 and UTC; None where there is none that could be meant."""
+    """Return a time, given in seconds since 1970, in ISO 8601 and UTC; None if it is None or out of range."""
     try:
         return None if timestamp is None else datetime.fromtimestamp(timestamp, UTC).isoformat().replace("+00:00", "Z")
     except (ValueError, OverflowError, OSError):
@@ -48,20 +48,20 @@ def iso_text(timestamp: float | None) -> str | None:
 
 
 def percent_text(upload: Upload) -> str:
-    """How much has come, rounded down, so that 100% is all of it."""
+    """Return the received percentage, rounded down, so that 100% means all bytes."""
     if upload.length is None:
         return "?"
     return f"{100 * upload.offset // upload.length if upload.length else 100}%"
 
 
 def state_text(upload: Upload) -> str:
-    """The state, and what kind of upload it is."""
+    """Return the state of an upload, with "part" or "final" for its kind."""
     kind = " part" if upload.is_partial else " final" if upload.is_final else ""
-    return ("put aside" if upload.is_aside else State(upload.state).name.lower().replace("_", " ")) + kind
+    return ("set aside" if upload.is_aside else State(upload.state).name.lower().replace("_", " ")) + kind
 
 
 def expiry_text(upload: Upload, now: float) -> str:
-    """When an upload goes by itself."""
+    """Return the time until an upload expires, "expired" or "never"."""
     if upload.has_expired(now):
         return "expired"
     if upload.expires_at is None or not upload.can_expire:
@@ -70,7 +70,7 @@ def expiry_text(upload: Upload, now: float) -> str:
 
 
 def name_of(upload: Upload) -> str:
-    """The client's name for the file; empty where it has given none."""
+    """Return the client's name for the file, or an empty text."""
     try:
         return upload.filename if upload.filename != upload.id else ""
     except BadRequest:
@@ -83,7 +83,7 @@ def service_text(name: str) -> str:
 
 
 def metadata_of(upload: Upload) -> dict[str, str]:
-    """The metadata as text; empty where what is stored is none."""
+    """Return the metadata as text, or an empty dict if the stored metadata is malformed."""
     try:
         return upload.text_metadata
     except BadRequest:
@@ -91,7 +91,7 @@ def metadata_of(upload: Upload) -> dict[str, str]:
 
 
 def as_json(upload: Upload, now: float) -> dict[str, object]:
-    """An upload for a program. Names are added here, but never change."""
+    """Return an upload as JSON values. New names may be added, but names never change."""
     return {
         "id": upload.id,
         "state": State(upload.state).name.lower(),
@@ -121,7 +121,7 @@ def as_json(upload: Upload, now: float) -> dict[str, object]:
 
 
 def json_array(items: Iterable[object]) -> Iterator[str]:
-    """The lines of a JSON array, one for each item, so that a long one need not be held."""
+    """Yield the lines of a JSON array, one for each item, so that a long one does not fill the memory."""
     yield "["
     before = ""
     for item in items:
@@ -134,5 +134,5 @@ def json_array(items: Iterable[object]) -> Iterator[str]:
 
 
 def count_text(number: int, noun: str) -> str:
-    """A number of things."""
+    """Return a number with its noun in singular or plural."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

@@ -7,6 +7,7 @@ import errno
 import os
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import BinaryIO
 
 from tus.errors import StorageFull
@@ -18,7 +19,7 @@ _LONGEST_VECTOR = 1024  # blocks, what POSIX systems take in one call
 
 
 def write_at(fd: int, offset: int, *blocks: Block) -> int:
-    """Write blocks to an offset, as much as there is room for; returns how many bytes that were."""
+    """Write blocks to an offset, as much as there is room for; return how many bytes that were."""
     size = sum(map(len, blocks))
     written = 0
     try:
@@ -32,18 +33,18 @@ def write_at(fd: int, offset: int, *blocks: Block) -> int:
 
 
 def _write_vector(fd: int, blocks: Sequence[Block], offset: int) -> int:
-    """Blocks in one system call, without copying them into one, where that is possible."""
+    """Write blocks by one system call, without copying them into one, where that is possible."""
     if len(blocks) > _LONGEST_VECTOR or not hasattr(os, "pwritev"):
         return os.pwrite(fd, b"".join(blocks), offset)
     return os.pwritev(fd, blocks, offset)
 
 
 def translated(error: BaseException) -> BaseException:
-    """The error in this package's terms, where it has one for it."""
+    """Return the error in this package's terms, where it has one for it."""
     return StorageFull() if isinstance(error, OSError) and error.errno in _FULL else error
 
 
-FLAGS = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK  # whatever lies there must not hold us up
+FLAGS = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK  # a pipe at that name must not make us wait
 
 
 _fdatasync: Callable[[int], None] = getattr(os, "fdatasync", os.fsync)
@@ -56,13 +57,22 @@ def open_reading(path: str) -> BinaryIO:
 
 def sync(*fds: int, names: Directory | None = None) -> None:
     """Force the data of files to the disk, one after the other, and then the names in a directory."""
-    began = time.monotonic() if listeners[Synced] else 0.0
+    if listeners[Synced]:
+        for fd in fds:
+            _measure(partial(_fdatasync, fd))
+        if names is not None:
+            _measure(names.sync)
+        return
     for fd in fds:
         _fdatasync(fd)
     if names is not None:
         names.sync()
-    if listeners[Synced]:
-        emit(Synced(time.monotonic() - began))
+
+
+def _measure(sync: Callable[[], None]) -> None:
+    began = time.monotonic()
+    sync()
+    emit(Synced(time.monotonic() - began))
 
 
 def sync_directory(directory: str) -> None:
@@ -142,7 +152,7 @@ def copy_file(source: str, target_fd: int, offset: int, size: int) -> None:
 
 
 def _copy_in_kernel(fd: int, target_fd: int, offset: int, size: int) -> int:
-    """Returns the bytes copied; fewer than asked where the kernel cannot, or the source ends."""
+    """Return the bytes copied; fewer than asked where the kernel cannot, or the source ends."""
     copy = getattr(os, "copy_file_range", None)
     done = 0
     try:

@@ -12,7 +12,7 @@ import time
 
 from tus.errors import OptionError, UploadLocked
 
-LIMIT = 5.0  # seconds; the critical sections take microseconds, so whoever waits this long waits for a stopped process
+LIMIT = 5.0  # seconds; critical sections take microseconds, so a process waits this long only for a stopped one
 
 
 def lock(fd: int, limit: float = LIMIT) -> None:
@@ -44,7 +44,7 @@ def lock(fd: int, limit: float = LIMIT) -> None:
 
 
 def unlock(fd: int) -> None:
-    """Give the lock back."""
+    """Release the lock."""
     fcntl.flock(fd, fcntl.LOCK_UN)
 
 

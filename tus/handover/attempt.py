@@ -1,4 +1,4 @@
-"""One attempt to hand a finished upload over: what :func:`tus.protocols.handover.hand_over` asks for."""
+"""One attempt to hand a finished upload over: the effects of :func:`tus.protocols.handover.hand_over`."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ __all__ = ["Attempt", "Receiver", "offer", "run"]
 
 log = logging.getLogger(__name__)
 
-_LONGEST_ERROR = 500  # characters that are kept for the operator
+_LONGEST_ERROR = 500  # characters of an error text that the record keeps
 
 #: Gives a complete upload to the application and returns its response. An exception postpones the hand-over.
 Receiver = Callable[[Claim], Response]
@@ -42,16 +42,16 @@ _Result = TypeVar("_Result")
 
 
 class Attempt:
-    """The claim on an upload, and the application's answer to it.
+    """The claim on an upload, and the application's response to it.
 
     Args:
-        store: where the upload is.
-        receiver: gives it to the application; None where the driver performs :class:`Offer` itself.
+        store: the store of the upload.
+        receiver: gives the upload to the application; None if the driver performs :class:`Offer` itself.
         hooks: the hooks to call.
-        request: the head of the client's request, None where there is none.
+        request: the head of the client's request; None without a client.
 
     Attributes:
-        claim: the claim that is held; None before and after.
+        claim: the held claim; None before and after.
     """
 
     def __init__(self, store: Store, receiver: Receiver | None, hooks: Hooks, request: Request | None) -> None:
@@ -64,11 +64,11 @@ class Attempt:
         self.claim: Claim | None = None
 
     def perform(self, effect: HandoverEffect) -> Any:
-        """Do what an effect asks for, and return its result."""
+        """Perform an effect, and return its result."""
         return self._PERFORM[type(effect)](self, effect)
 
-    def begun(self, claim: Claim) -> Upload:
-        """Go on with a claim whose attempt the store has recorded already."""
+    def adopt_claim(self, claim: Claim) -> Upload:
+        """Go on with a claim that was made elsewhere, and return its upload."""
         self.claim, self._began = claim, time.monotonic()
         return claim.upload
 
@@ -98,7 +98,7 @@ class Attempt:
             return self.take_exception(error)
 
     def take_answer(self, answer: Response) -> Offered:
-        """Keep the application's answer."""
+        """Keep the application's response, and return it as the result of the offer."""
         self._answer = answer
         return Offered(answer)
 
@@ -110,8 +110,8 @@ class Attempt:
             return Offered(Response.of_error(error), _error_text(error), Outcome.POSTPONED)
         if isinstance(error, KeyboardInterrupt) or (self._request is not None and not isinstance(error, Exception)):
             raise error
-        # Without a request no caller can do anything about code of the application that ends like this.
-        log.error("the application failed to take a finished upload; it is kept", exc_info=error)
+        # Without a request no caller could handle the exception.
+        log.error("the application failed to take a finished upload; the upload is kept", exc_info=error)
         return Offered(_failure(), _error_text(error), Outcome.POSTPONED)
 
     def _settle(self, effect: Settle) -> Upload:
@@ -135,12 +135,16 @@ class Attempt:
         return self.claim
 
     def drop_answer(self, response: Response) -> None:
-        """Close the application's answer where the client gets another response."""
+        """Close the application's response if the client gets another one."""
         if self._answer is not None and self._answer.body is not response.body:
             getattr(self._answer.body, "close", lambda: None)()
 
     def leave(self, error: str | None = None) -> None:
-        """Release the claim, if there is one that was not settled."""
+        """Release the claim, if it was not settled.
+
+        Args:
+            error: the error text for the operator.
+        """
         if self.claim is not None:
             claim, self.claim = self.claim, None
             claim.release(error)
@@ -184,7 +188,7 @@ def run(steps: Generator[Any, Any, _Result], perform: Callable[[Any], Any]) -> _
 
 def _failure() -> Response:
     return Response.of_text(
-        500, "The application failed to take this file, which is kept; try again.", headers=NotTaken().headers
+        500, "The application failed to process this file. The file is kept; try again.", headers=NotTaken().headers
     )
 
 

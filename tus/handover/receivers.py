@@ -1,4 +1,4 @@
-"""What takes finished uploads in place of the wrapped application, as the options say."""
+"""The receivers of finished uploads that options select instead of the wrapped application."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tus.stores.interface import Claim
 
 
 class FunctionReceiver:
-    """Calls a Python function with each finished upload."""
+    """The receiver that calls a Python function with each finished upload."""
 
     def __init__(self, function: OnFinished) -> None:
         self._function = function
@@ -23,12 +23,12 @@ class FunctionReceiver:
         returned = self._function(claim.upload)
         if inspect.isawaitable(returned):
             getattr(returned, "close", lambda: None)()
-            raise TypeError("on_finished has returned an awaitable; under WSGI it must be an ordinary function")
+            raise TypeError("on_finished returned an awaitable; under WSGI it must be an ordinary function")
         return Response(204, "No Content")
 
 
 class SpoolReceiver:
-    """Puts each finished upload into a spool."""
+    """The receiver that puts each finished upload into a spool."""
 
     def __init__(self, put: Callable[[Upload, str], None]) -> None:
         self._put = put
@@ -39,7 +39,7 @@ class SpoolReceiver:
 
 
 def receiver_of(options: Options) -> Receiver | None:
-    """Return what the options name, None where the application takes the uploads, or an async function does.
+    """Return the receiver that the options select; None if the application or an async function is the receiver.
 
     Raises:
         OptionError: the spool cannot be used.

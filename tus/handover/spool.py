@@ -1,15 +1,17 @@
-"""The spool: how finished uploads reach worker processes, on one file system.
+"""The spool: a directory from which worker processes take finished uploads, on one file system.
 
 An upload is an entry, a directory named by its key, that is renamed from one state to the next::
 
-    tmp/      being put         claimed/  a worker has it       failed/  given up, for somebody to look at
-    new/      for the workers   done/     a worker was through with it
+    tmp/      being put         claimed/  a worker has it     failed/  too many attempts failed
+    new/      for the workers   done/     a worker is done with it
 
-Laws of this room. Whoever renames an entry out of ``new``, ``claimed`` or ``failed`` holds the lock of the file
-``lock`` in it, which goes along with it and ends with the process; so a lock in ``claimed`` that can be had is a dead
-worker's. A key appears in ``new`` once: ``put/<key>`` is there, durably, before the entry is renamed out of ``tmp``, so
-a put that is repeated after a crash and finds the one and not the other knows that it was through. Nothing is removed
-but by :meth:`Spool.purge`.
+Laws of this room:
+
+- To rename an entry out of ``new``, ``claimed`` or ``failed``, a process must hold the lock of the file ``lock`` in it.
+  The lock stays with the renamed entry, and ends with the process. So a free lock in ``claimed`` is a crashed worker's.
+- A key appears in ``new`` once: ``put/<key>`` exists, durably, before the entry is renamed out of ``tmp``. So a put
+  that is repeated after a crash, and finds ``put/<key>`` without a draft in ``tmp``, has been completed before.
+- Only :meth:`Spool.purge` removes entries.
 """
 
 from __future__ import annotations
@@ -39,35 +41,35 @@ from tus.models import Upload
 log = logging.getLogger(__name__)
 
 _LONGEST_PAUSE = 0.5  # seconds between two looks for work
-_MARKERS_KEEP = 7 * 86400.0  # seconds; by then no server repeats a hand-over that a crash has broken off
+_MARKERS_KEEP = 7 * 86400.0  # seconds; later no server repeats a hand-over that a crash interrupted
 
 
 class SpoolEmpty(TimeoutError):
-    """No upload has come in time."""
+    """A timeout of :meth:`Spool.claim`, because no upload arrived in time."""
 
 
 def spool(directory: str, attempts: int = 5, delay: float = 1.0) -> Spool:
-    """The spool of a directory.
+    """Return the spool in a directory.
 
     Args:
-        directory: where it is; its last level is created where missing.
-        attempts: how often workers may fail with an upload before it goes to ``failed``; 0 means for ever.
+        directory: of the spool; its last level is created if missing.
+        attempts: how often workers may fail with an upload before it moves to ``failed``; 0 means no limit.
         delay: seconds before the second attempt, doubling up to 5 minutes.
 
     Raises:
-        OptionError: the directory does not serve.
+        OptionError: the directory cannot be created.
     """
     return Spool(directory, attempts, delay)
 
 
 class Spool:
-    """See :func:`spool`. Any number of processes and threads may have one of the same directory."""
+    """A spool, see :func:`spool`. Any number of processes and threads may use the same directory."""
 
     def __init__(self, directory: str, attempts: int = 5, delay: float = 1.0) -> None:
         self.directory = os.path.abspath(directory)
         self._attempts = attempts
         self._delay = delay
-        self._not_before: dict[str, float] = {}  # what was read of entries that are not due yet
+        self._not_before: dict[str, float] = {}  # by key, so that entries that are not due are not read each time
         for path in (self.directory, *(os.path.join(self.directory, name) for name in ("tmp", "put", *STATES))):
             try:
                 os.mkdir(path)
@@ -81,10 +83,10 @@ class Spool:
     # -- The server's side --
 
     def check_links_from(self, directory: str) -> None:
-        """Prove that files of a directory can be linked into the spool.
+        """Check that files of a directory can be linked into the spool.
 
         Raises:
-            OptionError: it is on another file system, or that has no hard links.
+            OptionError: the directory is on another file system, or that does not support hard links.
         """
         name = f".tus-probe-{os.urandom(4).hex()}"
         source, target = os.path.join(directory, name), self._path("tmp", name)
@@ -93,7 +95,8 @@ class Spool:
             os.link(source, target)
         except OSError as error:
             raise OptionError(
-                "spool", f"must be writable, on the file system of tmp_file_dir, with hard links: {error.strerror}"
+                "spool",
+                f"must be writable, on the file system of tmp_file_dir, and support hard links: {error.strerror}",
             ) from None
         finally:
             for path in (source, target):
@@ -101,14 +104,14 @@ class Spool:
                     os.unlink(path)
 
     def put(self, upload: Upload, key: str) -> None:
-        """Take a finished upload; it is on the disk when this returns.
+        """Put a finished upload into the spool, durably when this returns.
 
-        To do it again, because the process died or the caller could not take down that it was done, does nothing. At
-        any time only one caller may put an upload.
+        A repeated put does nothing, for example after a crash, or if the caller could not record the first one. Only
+        one caller at a time may put an upload.
 
         Args:
-            upload: with its ``path``, which stays where it is and is shared with the spool.
-            key: what it is called here.
+            upload: with its ``path``; the file stays there and is shared with the spool by a hard link.
+            key: the name of the entry.
         """
         draft, marker = self._path("tmp", key), self._path("put", key)
         if not os.path.isdir(draft):
@@ -120,7 +123,9 @@ class Spool:
         sync_directory(self._path("put"))
         source, data = str(upload.path), os.path.join(draft, "data")
         fd = os.open(os.path.join(draft, "lock"), os.O_CREAT | os.O_CLOEXEC, 0o666)
-        os.chmod(source, os.fstat(fd).st_mode & 0o777)  # what the umask leaves, which cannot be read without setting it
+        os.chmod(
+            source, os.fstat(fd).st_mode & 0o777
+        )  # the mode that the umask allows, which cannot be read without setting it
         os.close(fd)
         with suppress(FileExistsError):
             os.link(source, data)
@@ -133,17 +138,17 @@ class Spool:
 
     @contextmanager
     def claim(self, timeout: float | None = None) -> Iterator[SpooledUpload]:
-        """Wait for an upload, the oldest first, and have it for the time of the ``with`` block.
+        """Wait for an upload, the oldest first, and hold it for the ``with`` block.
 
-        At its end the upload moves on to ``done``. After an exception, or if this process dies, it goes back for
-        somebody to try again, a little later each time, and in the end to ``failed``; an exception that means the end
-        of the process, such as KeyboardInterrupt, puts it back as it was.
+        At the end of the block the upload moves to ``done``. After an exception, or if this process crashes, it is
+        retried after an increasing delay, and finally moves to ``failed``. An exception that ends the process, such as
+        KeyboardInterrupt, puts it back unchanged.
 
         Args:
-            timeout: seconds to wait; None for ever.
+            timeout: seconds to wait; None for no limit.
 
         Raises:
-            SpoolEmpty: nothing has come in time.
+            SpoolEmpty: no upload arrived in time.
         """
         entry = self._wait(None if timeout is None else time.monotonic() + timeout)
         try:
@@ -168,7 +173,7 @@ class Spool:
                 return entry
             left = pause if deadline is None else deadline - time.monotonic()
             if left <= 0:
-                raise SpoolEmpty("no upload has come in time")
+                raise SpoolEmpty("no upload arrived in time")
             time.sleep(min(pause, left))
             pause = min(pause * 2, _LONGEST_PAUSE)
 
@@ -179,7 +184,7 @@ class Spool:
         for key in sorted(keys, key=keys.__getitem__):
             if self._not_before.get(key, 0) > now:
                 continue
-            entry = self._locked("new", key)
+            entry = self._lock_entry("new", key)
             if entry is None:
                 continue
             if entry.not_before > now:
@@ -191,15 +196,15 @@ class Spool:
         return None
 
     def _recover(self) -> None:
-        """Put back what dead workers have had."""
+        """Put back the entries of crashed workers."""
         for key in self._keys("claimed"):
-            entry = self._locked("claimed", key)
+            entry = self._lock_entry("claimed", key)
             if entry is not None:
-                entry.fail("the worker has died")
+                entry.fail("the worker crashed")
                 entry.unlock()
 
-    def _locked(self, state: State, key: str) -> Entry | None:
-        """An entry, if it is in that state and nobody else has it."""
+    def _lock_entry(self, state: State, key: str) -> Entry | None:
+        """Lock an entry; return None if it is not in that state, or another process has its lock."""
         path = os.path.join(self._path(state, key), "lock")
         try:
             fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
@@ -208,12 +213,14 @@ class Spool:
         entry = None
         try:
             lock(fd, limit=0)
-            if os.path.samestat(os.fstat(fd), os.stat(path)):  # it may have moved on before the lock was ours
+            if os.path.samestat(
+                os.fstat(fd), os.stat(path)
+            ):  # another process may have moved it before we got the lock
                 entry = Entry(self.directory, state, key, fd, self._attempts, self._delay)
         except (UploadLocked, FileNotFoundError):
             pass
         except (ValueError, KeyError):
-            log.exception("the record of %s cannot be read; the entry is left alone", key)
+            log.exception("the record of %s cannot be read; the entry is left unchanged", key)
         finally:
             if entry is None:
                 unlock(fd)
@@ -223,11 +230,11 @@ class Spool:
     # -- The operator's side --
 
     def counts(self) -> dict[str, int]:
-        """How many uploads are in each state."""
+        """Return the number of uploads in each state."""
         return {state: len(self._keys(state)) for state in STATES}
 
     def uploads(self, state: State) -> list[SpooledUpload]:
-        """The uploads in a state, the oldest first."""
+        """Return the uploads in a state, the oldest first."""
         found = []
         keys = self._keys(state)
         for key in sorted(keys, key=keys.__getitem__):
@@ -236,8 +243,8 @@ class Spool:
         return found
 
     def retry(self, key: str) -> bool:
-        """Have the workers try again what has failed; returns whether there was such an upload."""
-        entry = self._locked("failed", key)
+        """Give a failed upload back to the workers; return whether there was such an upload."""
+        entry = self._lock_entry("failed", key)
         if entry is None:
             return False
         entry.change(attempts=0, not_before=0)
@@ -246,21 +253,21 @@ class Spool:
         return True
 
     def purge(self, older_than: float) -> int:
-        """Remove what workers were through with.
+        """Remove uploads that were done some time ago.
 
         Args:
-            older_than: seconds since then.
+            older_than: seconds since they were done.
 
         Returns:
-            How many uploads that were.
+            The number of uploads removed.
         """
         removed = 0
         now = time.time()
         for name in os.listdir(self._path("tmp")):
-            if name.startswith(REMOVED):  # the last one died over it
+            if name.startswith(REMOVED):  # an earlier purge crashed here
                 shutil.rmtree(self._path("tmp", name), ignore_errors=True)
         for key in self._keys("done"):
-            entry = self._locked("done", key)
+            entry = self._lock_entry("done", key)
             if entry is None:
                 continue
             if now - entry.done_at >= older_than:
@@ -276,7 +283,7 @@ class Spool:
         return removed
 
     def _keys(self, state: State) -> dict[str, int]:
-        """The keys in a state, with when they came, in nanoseconds."""
+        """Return the keys in a state, each with the time of its put, in nanoseconds since 1970."""
         keys = {}
         with os.scandir(self._path(state)) as entries:
             for entry in entries:

@@ -1,4 +1,4 @@
-"""An entry of the spool: its record, its lock, and how it moves from one state to the next."""
+"""An entry of the spool: its record, its lock, and its moves from one state to the next."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tus.models import Upload
 State = Literal["new", "claimed", "done", "failed"]
 STATES: tuple[State, ...] = ("new", "claimed", "done", "failed")
 
-REMOVED = "removed-"  #: what the names of entries begin with that are on their way out, in ``tmp``
+REMOVED = "removed-"  #: the prefix of the names, in ``tmp``, of entries that are being removed
 _LONGEST_ERROR = 500  # characters
 
 
@@ -28,15 +28,15 @@ class SpooledUpload:
 
     Attributes:
         key: the same for every attempt at this upload; 32 hexadecimal digits, not a secret.
-        path: of the data. It may be moved away.
-        filename: the client's name of it, made safe; ``"unnamed"`` where there is none.
+        path: of the data. A worker may move the file away.
+        filename: the client's name for the file, made safe; the key if there is none.
         length: in bytes.
-        metadata: the client's, as it came.
-        principal: who has sent it, None where nobody knows.
-        created_at: when the upload was begun, in seconds since 1970.
-        handed_over_at: when it came into the spool.
-        attempts: how often a worker has failed with it, or died over it.
-        error: of the last of them.
+        metadata: the client's metadata, as received.
+        principal: the principal that created the upload, or None.
+        created_at: the time of the creation, in seconds since 1970.
+        handed_over_at: the time of the put into the spool, in seconds since 1970.
+        attempts: the number of earlier attempts that failed, crashes included.
+        error: the error of the last one, or None.
         digests: of the whole file, by algorithm, see the option ``digest``.
     """
 
@@ -59,7 +59,7 @@ class SpooledUpload:
 
 
 class Entry:
-    """An entry whose lock is ours."""
+    """An entry whose lock this object holds."""
 
     def __init__(self, directory: str, state: State, key: str, fd: int, attempts: int, delay: float) -> None:
         self._directory = directory
@@ -93,7 +93,7 @@ class Entry:
 
     def move(self, state: State) -> None:
         if self._process != os.getpid():
-            return  # a forked child, which has left the block as its parent will
+            return  # a forked child that left the block; only the parent may move the entry
         old, self._state = self._path, state
         os.rename(old, self._path)
         sync_directory(os.path.dirname(self._path))
@@ -113,9 +113,9 @@ class Entry:
         self.move("failed" if 0 < self._attempts <= failures else "new")
 
     def remove(self) -> None:
-        grave = os.path.join(self._directory, "tmp", REMOVED + self._key)
-        os.rename(self._path, grave)
-        shutil.rmtree(grave)
+        doomed = os.path.join(self._directory, "tmp", REMOVED + self._key)
+        os.rename(self._path, doomed)
+        shutil.rmtree(doomed)
 
     def unlock(self) -> None:
         if self._process == os.getpid():
@@ -130,7 +130,7 @@ def _read(entry: str) -> dict[str, Any]:
 
 
 def write_record(entry: str, record: Mapping[str, object]) -> None:
-    """Write an entry's record, on the disk, in the place of the one that is there."""
+    """Write an entry's record, durably; it replaces the earlier one."""
     path = os.path.join(entry, "upload.json")
     with open(path + ".new", "w") as file:
         json.dump(record, file, indent=1)
@@ -141,7 +141,7 @@ def write_record(entry: str, record: Mapping[str, object]) -> None:
 
 
 def read_upload(entry: str) -> SpooledUpload:
-    """What a worker gets of an entry, by its path."""
+    """Read the upload of the entry at a path."""
     record = _read(entry)
     return SpooledUpload(
         key=record["key"],
@@ -159,7 +159,7 @@ def read_upload(entry: str) -> SpooledUpload:
 
 
 def new_record(upload: Upload, key: str, now: float) -> dict[str, object]:
-    """What is written down of an upload: everything but its id, by which anybody could get at it."""
+    """Return the first record of an entry: everything about an upload except its id, which is a secret."""
     return {
         "key": key,
         "filename": upload.filename if upload.filename != upload.id else key,

@@ -239,7 +239,7 @@ class Outbox:
                     os.unlink(os.path.join(path, name))
             try:
                 os.rmdir(path)
-            except OSError:  # another event has come
+            except OSError:  # another event has arrived
                 return 0.0
             return None
 

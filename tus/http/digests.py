@@ -7,7 +7,7 @@ from typing import Final
 
 from tus.http import structured
 
-#: RFC 9530's names of the algorithms of :mod:`tus.checksums`, except those that it calls insecure.
+#: RFC 9530's names of the algorithms of :mod:`tus.checksums`, without the algorithms that it calls insecure.
 NAMES: Final = {"sha-256": "sha256", "sha-512": "sha512"}
 
 

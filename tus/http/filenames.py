@@ -16,9 +16,9 @@ def safe_filename(name: str, default: str) -> str:
     """Return the last segment of ``name`` without anything that has a meaning to a file system.
 
     The separators of every system split the name. These characters are dropped: control, format and unassigned
-    characters, line separators, those that Windows rejects, dots and blanks at either end, and dashes and tildes in
-    front. So the result is never hidden, never ``..``, and never an option of a command. It must still be quoted in a
-    shell.
+    characters, line separators, characters that Windows rejects, dots and blanks at either end, and dashes and tildes
+    in front. So the result is never hidden, never ``..``, and never an option of a command. It must still be quoted in
+    a shell.
 
     Args:
         name: as the client sent it.

@@ -133,9 +133,9 @@ def media_type(value: str) -> str:
 
 def http_date(timestamp: float) -> str:
     """Return a time, given in seconds since 1970, as an IMF-fixdate (RFC 9110 section 5.6.7)."""
-    return _formatted(int(timestamp))
+    return _format_date(int(timestamp))
 
 
 @lru_cache(maxsize=64)
-def _formatted(timestamp: int) -> str:
+def _format_date(timestamp: int) -> str:
     return formatdate(timestamp, usegmt=True)

@@ -1,1 +1,1 @@
-"""The protocols as pure decisions: no I/O, no clock, no randomness. Time and ids come in as arguments."""
+"""The protocols as pure decisions: no I/O, no clock, no randomness. Times and ids are arguments."""

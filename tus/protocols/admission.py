@@ -1,4 +1,4 @@
-"""Who may do what with an upload. Pure."""
+"""Checks of the permission to use an upload. Pure."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from tus.models import Response, Upload
 
 
 class Refused(Exception):
-    """The application or a hook has answered the client itself.
+    """The application or a hook has refused a request with its own response.
 
     Attributes:
-        answer: its response.
+        answer: the response.
     """
 
     def __init__(self, answer: Response) -> None:
@@ -19,10 +19,10 @@ class Refused(Exception):
 
 
 def check_alive(upload: Upload, now: float) -> None:
-    """Check that an upload has not expired, which may not have been removed yet.
+    """Check that an upload has not expired. An expired upload exists until the next sweep.
 
     Raises:
-        UploadGone: it has.
+        UploadGone: it has expired.
     """
     if upload.expires_at is not None and now >= upload.expires_at and upload.has_expired(now):
         raise UploadGone()
@@ -32,7 +32,7 @@ def check_owner(upload: Upload, principal: str | None) -> None:
     """Check that an upload belongs to a principal, or to none.
 
     Raises:
-        UploadNotFound: it belongs to another one, to whom alone it exists.
+        UploadNotFound: it belongs to another principal. For all others it does not exist.
     """
     if upload.principal is not None and principal != upload.principal:
         raise UploadNotFound()

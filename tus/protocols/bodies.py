@@ -1,4 +1,4 @@
-"""What a request says of its body, and how that is to be taken in. Values, the same for each protocol."""
+"""The announced body of a request, and the rules for receiving it. Values, the same for each protocol."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ class Body(NamedTuple):
     """The body that a request announces.
 
     Attributes:
-        length: its bytes, or None where only reading tells.
-        checksums: algorithms, by the names of :mod:`tus.checksums`, and the digests that it must have.
+        length: its number of bytes, or None if only reading it shows the number.
+        checksums: algorithms, by the names of :mod:`tus.checksums`, and the digests that the body must have.
     """
 
     length: int | None
@@ -23,15 +23,15 @@ class Body(NamedTuple):
 
 
 class Intake(NamedTuple):
-    """How a body is to be taken in.
+    """The rules for receiving a body.
 
     Attributes:
-        offset: where its first byte belongs.
-        length: the upload's length if this request settles it, else None.
-        limit: the most bytes that the body may have, or None.
-        body: what the request announced.
+        offset: the offset of its first byte in the upload.
+        length: the upload's length if this request sets it, else None.
+        limit: the maximum number of bytes of the body, or None.
+        body: the body as the request announced it.
         completes: whether the upload is complete once its length is reached.
-        ends: whether the end of the body is the end of the upload, also where no length is known.
+        ends: whether the end of the body is the end of the upload, even if the length is unknown.
     """
 
     offset: int
@@ -43,10 +43,10 @@ class Intake(NamedTuple):
 
 
 def body_length(request: Request) -> int | None:
-    """The bytes of the body as the head announces them (RFC 9112 section 6.3), None where only reading tells.
+    """Return the announced number of bytes of the body (RFC 9112 section 6.3); None if only reading shows it.
 
     Raises:
-        LengthRequired: it is chunked, and this server does not mark the end of its input.
+        LengthRequired: the body is chunked, and this server does not mark the end of its input.
     """
     chunked = bool(request.headers.get("Transfer-Encoding"))
     length = request.headers.get("Content-Length")
@@ -60,15 +60,15 @@ def body_length(request: Request) -> int | None:
 
 
 def check_size(length: int | None, options: Options) -> None:
-    """Refuse an upload that is larger than is allowed, as far as its length is known.
+    """Check that an upload is not larger than ``max_size``, if its length is known.
 
     Raises:
-        TooLarge: it is.
+        TooLarge: it is larger.
     """
     if options.max_size and length is not None and length > options.max_size:
         raise TooLarge(f"An upload may have at most {options.max_size} bytes.")
 
 
 def overrun_message(limit: int) -> str:
-    """What a client is told whose body is longer than the upload has room for."""
-    return f"The body is longer than the {limit} bytes that the upload still takes."
+    """Return the error text for a body that is longer than its limit."""
+    return f"The body is too long; it may have at most {limit} bytes."

@@ -1,6 +1,6 @@
 """Cross-origin resource sharing, for browsers (the Fetch standard, section 3.3). Pure.
 
-It is the outermost layer of every reply, errors too: a reply without these headers is one that a page cannot read.
+It is the outermost layer of every reply, errors included: a page cannot read a reply without these header fields.
 """
 
 from __future__ import annotations
@@ -29,14 +29,15 @@ MAX_AGE = "86400"
 
 
 def is_preflight(request: Request) -> bool:
-    """Whether a browser asks on behalf of a page whether it may send the real request."""
+    """Return whether a browser asks for permission to send another request for a page."""
     return request.method == "OPTIONS" and request.headers.get("Access-Control-Request-Method") is not None
 
 
 def apply(request: Request, response: Response, options: Options) -> None:
-    """Add to the response what the request's origin may be told.
+    """Add the header fields for the origin of the request to the response.
 
-    Where an application has answered for itself its headers stay, but not on a success, which it does not word.
+    An error response of an application keeps the fields that it has. A success is a response of this package, so the
+    application's fields are replaced.
     """
     if not options.cors_allow_origin:
         return
@@ -46,7 +47,7 @@ def apply(request: Request, response: Response, options: Options) -> None:
         return
     any_origin = "*" in options.cors_allow_origin
     if not any_origin:
-        response.headers.append(("Vary", "Origin"))  # also where this origin gets nothing: caches must keep them apart
+        response.headers.append(("Vary", "Origin"))  # for refused origins too, so that caches separate the responses
     origin = request.headers.get("Origin")
     if origin is None or not (any_origin or origin.lower() in map(str.lower, options.cors_allow_origin)):
         return

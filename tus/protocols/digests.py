@@ -11,12 +11,12 @@ from tus.models import Response, Upload
 
 
 def requested(draft: Upload, fields: Mapping[str, str], hashes: tuple[str, ...]) -> Upload:
-    """The draft of an upload with the digests that are to be computed; a part needs none.
+    """Return the draft with the digests that must be computed; a part needs none.
 
     Args:
-        draft: what is about to be created.
-        fields: the request's, of which ``Repr-Digest`` announces digests, and ``Want-Repr-Digest`` asks for them.
-        hashes: the algorithms that the operator wants.
+        draft: the upload before its creation.
+        fields: the header fields; ``Repr-Digest`` announces digests, and ``Want-Repr-Digest`` asks for them.
+        hashes: the algorithms of the option ``digest``.
     """
     announcing, wanting = fields.get(_FIELD), fields.get("Want-Repr-Digest")
     if draft.is_partial or not (hashes or announcing or wanting):
@@ -29,17 +29,17 @@ def requested(draft: Upload, fields: Mapping[str, str], hashes: tuple[str, ...])
 
 
 def differs(upload: Upload) -> bool:
-    """Whether the file is not the one that its client has announced."""
+    """Return whether the file does not have the digests that its client has announced."""
     return not set(upload.announced) <= set(upload.digests)
 
 
 def rejection() -> Response:
-    """What the client of such a file hears; none tries again after it."""
-    return Response.of_text(422, "The file does not have the digest that was announced for it; upload it again.")
+    """Return the response for a file without the announced digests. Clients do not retry after it."""
+    return Response.of_text(422, "The file does not have the digest in Repr-Digest; upload it again.")
 
 
 def described(response: Response, digests: Digests) -> Response:
-    """A response with the digests of the file that it is about."""
+    """Return the response with the digests of its file."""
     if not digests:
         return response
     return replace(response, headers=[*response.headers, (_FIELD, format_digest(digests))])

@@ -1,4 +1,4 @@
-"""What an exchange asks of its driver. Law: values only; what is sent back is said with each."""
+"""The commands of an exchange to its driver. Law: values only; each says what the driver sends back."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from tus.protocols.bodies import Intake
 
 @dataclass(slots=True)
 class Authorize:
-    """Ask whether the request may do this. Sends back the principal, or None where nobody knows one.
+    """Ask whether the request may do this. Sends back the principal, or None if it is unknown.
 
-    A refusal is thrown in as an error, or sent back as the :class:`Response` that the client is to have instead.
+    A refusal is thrown in as an error, or sent back as the :class:`Response` for the client.
 
     Attributes:
-        intent: what it is about to do.
-        upload: to what; a draft without an id where it is yet to be created.
+        intent: the intended action.
+        upload: its upload; a draft without an id before the creation.
     """
 
     intent: Intent
@@ -35,9 +35,9 @@ class Load:
 
 @dataclass(slots=True)
 class Create:
-    """Make an upload; its id is new unless the draft has one. Sends back the :class:`Upload`.
+    """Create an upload; its id is new unless the draft has one. Sends back the :class:`Upload`.
 
-    Where the draft has an id that exists already, the upload that exists is sent back.
+    If an upload with the draft's id exists, that upload is sent back.
     """
 
     draft: Upload
@@ -45,13 +45,13 @@ class Create:
 
 @dataclass(slots=True)
 class Receive:
-    """Move the request's body into the upload. Sends back what was :class:`Received`.
+    """Move the request's body into the upload. Sends back :class:`Received`.
 
     Attributes:
         upload: as it was loaded.
-        intake: how the body must be taken in.
-        progress: the interim response that the client may get while it sends, given how far the upload has come.
-        begin: if the body completes the upload, how the hand-over begins in the same step, where the store has one.
+        intake: the rules for receiving the body.
+        progress: makes the interim response that reports an offset while the client sends; None for none.
+        begin: how the hand-over begins in the same step, if the body completes the upload and the store can do that.
     """
 
     upload: Upload
@@ -62,14 +62,14 @@ class Receive:
 
 @dataclass(slots=True)
 class Received:
-    """What came of a body.
+    """The result of receiving a body.
 
     Attributes:
-        upload: as it stands now.
-        overran: whether the body had more bytes than the intake's limit; those of its last block are not counted.
+        upload: as it is now.
+        overran: whether the body had more bytes than the intake's limit; the bytes of its last block are not counted.
         cut: whether the connection ended before the body did.
-        failure: an error of the store that ended it early, after the bytes that are counted.
-        stopped: what a hook has answered that ended it.
+        failure: an error of the store that ended the body early, after the counted bytes.
+        stopped: the reply of the hook that stopped the upload.
         is_begun: whether the hand-over has begun, as if by a :class:`Claim` and a :class:`Begin`.
     """
 
@@ -83,14 +83,14 @@ class Received:
 
 @dataclass(slots=True)
 class Inform:
-    """Send an interim response, if the server can. Sends back whether that was done."""
+    """Send an interim response, if the server can. Sends back whether it was sent."""
 
     response: Response
 
 
 @dataclass(slots=True)
 class Fence:
-    """End the append that may be running on an upload. Sends back the :class:`Upload` as it stands after that."""
+    """End the running append of an upload, if there is one. Sends back the :class:`Upload` as it is after that."""
 
     upload: Upload
 
@@ -104,7 +104,7 @@ class End:
 
 @dataclass(slots=True)
 class Wait:
-    """Let some seconds pass."""
+    """Wait for some seconds."""
 
     seconds: float
 
@@ -118,14 +118,14 @@ class Remove:
 
 @dataclass(slots=True)
 class Watch:
-    """Have the parts remember the final upload that waits for them. Sends back the parts as they stand after that."""
+    """Record in the parts that a final upload waits for them. Sends back the parts as they are after that."""
 
     final: Upload
 
 
 @dataclass(slots=True)
 class Concatenate:
-    """Fill a final upload from its complete parts. Sends back the :class:`Upload`; again if it is filled already."""
+    """Fill a final upload from its complete parts, unless it is filled already. Sends back the :class:`Upload`."""
 
     final: Upload
     parts: tuple[Upload, ...]
@@ -140,7 +140,7 @@ class FinalsOf:
 
 @dataclass(slots=True)
 class Touch:
-    """Let a final upload that waits, and its parts, live as long as one that gets a byte now."""
+    """Prolong the life of a waiting final upload and its parts, as if each had got a byte now."""
 
     final_id: str
 
@@ -157,7 +157,7 @@ class Serve:
 
 @dataclass(slots=True)
 class Peek:
-    """Read a body that is at most a few bytes long. Sends back what was :class:`Peeked`."""
+    """Read a body that is at most a few bytes long. Sends back :class:`Peeked`."""
 
     intake: Intake
 
@@ -167,7 +167,7 @@ class Peeked:
     """A short body.
 
     Attributes:
-        data: what came of it, at most one byte more than the intake's limit.
+        data: the received bytes, at most one more than the intake's limit.
         cut: whether the connection ended before the body did.
     """
 
@@ -179,7 +179,7 @@ class Peeked:
 class Claim:
     """Take the right to hand a complete upload over, until :class:`Settle` or the end of the exchange.
 
-    Sends back the :class:`Upload`, which somebody else may have handed over meanwhile.
+    Sends back the :class:`Upload`, which another process may have handed over meanwhile.
     """
 
     upload: Upload
@@ -187,22 +187,26 @@ class Claim:
 
 @dataclass(slots=True)
 class ReadBack:
-    """Send back so many bytes at the end of what is claimed."""
+    """Read the last bytes of the claimed upload. Sends back these bytes.
+
+    Attributes:
+        size: the number of bytes.
+    """
 
     size: int
 
 
 @dataclass(slots=True)
 class Digest:
-    """Send back the :class:`Upload` that is claimed with the digests of its whole file."""
+    """Compute the digests of the claimed upload's file. Sends back the :class:`Upload` with them."""
 
 
 @dataclass(slots=True)
 class Begin:
-    """Take down that the application is asked now. Sends back the :class:`Upload` with this attempt.
+    """Record that an attempt begins. Sends back the :class:`Upload` with this attempt.
 
     Attributes:
-        is_last: whether nobody is to ask it again by himself after this, whatever comes of it.
+        is_last: whether the upload is set aside if this attempt does not settle it.
     """
 
     is_last: bool
@@ -210,12 +214,12 @@ class Begin:
 
 @dataclass(slots=True)
 class Offer:
-    """Give what is claimed to the application. Sends back what was :class:`Offered`.
+    """Offer the claimed upload to the application. Sends back :class:`Offered`.
 
-    Where the code that called the driver takes it by itself, the exchange rests until that has said what it does.
+    In a view the caller of the driver takes the file, and the exchange rests until the caller has named the outcome.
 
     Attributes:
-        pending: returns the reply if nothing is said.
+        pending: returns the reply for a caller that names no outcome.
     """
 
     pending: Callable[[], Response]
@@ -223,12 +227,12 @@ class Offer:
 
 @dataclass(slots=True)
 class Offered:
-    """What the application said.
+    """The application's response to an offer.
 
     Attributes:
-        answer: its response. A 2xx has been produced to its end; the body of another is bytes unless it is long.
-        error: what went wrong, for the operator; empty where the answer tells it.
-        outcome: what it has said expressly, whatever the answer's status is.
+        answer: the response. The body of a 2xx was read to its end; any other body is bytes unless it is long.
+        error: the error text for the operator; empty if the response says enough.
+        outcome: the outcome that was named explicitly; None if the status of the response decides.
     """
 
     answer: Response
@@ -238,12 +242,12 @@ class Offered:
 
 @dataclass(slots=True)
 class Settle:
-    """Take down what came of the attempt, and let go of the upload.
+    """Record the outcome of the attempt, and release the claim.
 
     Attributes:
-        outcome: what is meant.
-        answer: what is kept for a client that asks again, where it was accepted or rejected.
-        error: what went wrong, for the operator.
+        outcome: the outcome.
+        answer: the response that is kept for a client that asks again; None for a postponed upload.
+        error: the error text for the operator.
     """
 
     outcome: Outcome
@@ -253,7 +257,7 @@ class Settle:
 
 @dataclass(slots=True)
 class Promise:
-    """Make an upload known to its client, and a complete one durable, to be offered beside the requests.
+    """Record that the client knows the upload, and make a complete one durable for a hand-over in the background.
 
     Sends back the :class:`Upload`.
     """
@@ -268,7 +272,7 @@ class Promise:
 class Ask:
     """Ask the hooks. Sends back the :class:`~tus.models.HookReply`.
 
-    A hook that fails is thrown in as an error.
+    A failure of a hook is thrown in as an error.
     """
 
     type: HookType
@@ -277,7 +281,7 @@ class Ask:
 
 @dataclass(slots=True)
 class Queue:
-    """Have the hooks that are told from a durable queue told, if what is to come really happens."""
+    """Put an event into the outbox before the change that it is about."""
 
     type: HookType
     upload: Upload
@@ -285,7 +289,7 @@ class Queue:
 
 @dataclass(slots=True)
 class Unqueue:
-    """What was queued will not happen."""
+    """Take an event back from the outbox, because its change has not happened."""
 
     type: HookType
     upload: Upload
@@ -293,7 +297,7 @@ class Unqueue:
 
 @dataclass(slots=True)
 class Tell:
-    """Tell the hooks what has happened; what they answer does not matter."""
+    """Notify the hooks of an event; their reply does not matter."""
 
     type: HookType
     upload: Upload

@@ -1,7 +1,7 @@
-"""One request from its head to its reply: which protocol it speaks, that protocol's flow, and then CORS.
+"""One request from its head to its reply: the choice of the protocol, that protocol's flow, and then CORS.
 
-:func:`exchange` is a generator of :mod:`tus.protocols.effects`. It decides and yields what must be done; a driver does
-it, synchronously or not, and sends the result back or throws the error in. Law of this room and of those beside it: no
+:func:`exchange` is a generator of :mod:`tus.protocols.effects`. It decides, and yields commands. A driver performs
+them, synchronously or not, and sends the result back or throws the error in. Law of this room and of its subrooms: no
 I/O and no clock. A driver, in turn, decides nothing.
 """
 
@@ -25,28 +25,28 @@ from tus.protocols.tus1 import flow as tus1
 from tus.protocols.tus1 import replies as tus1_replies
 from tus.protocols.tus1.requests import VERSION
 
-#: The protocols, in the order in which they are asked whether a request is theirs. One that is known by a version comes
-#: first: clients of the drafts that came from tus send fields of both.
+#: The protocols, in the order in which they recognise a request. The IETF protocol comes first, because clients of the
+#: drafts that were made from tus clients send fields of both.
 _FLOWS: Final[dict[str, Flow]] = {IETF: ietf, TUS: tus1}
 
 
 def exchange(
     request: Request, options: Options, extensions: frozenset[str], now: float, principal: str | None = None
 ) -> Steps:
-    """Answer a request.
+    """Respond to a request.
 
     Args:
         request: the head.
         options: the operator's choices.
         extensions: the tus extensions that work with this store on this server.
         now: seconds since 1970.
-        principal: who sends the request, where the caller knows it.
+        principal: the principal that sends the request, if the caller knows it.
 
     Yields:
-        Effects; each says what result it wants.
+        Effects; each says what result it needs.
 
     Returns:
-        The response, for refusals too; only an error that is not of this package is raised.
+        The response. A refusal is a response too; only errors from outside this package are raised.
     """
     if request.method == "OPTIONS":
         response = _discover(request, options, extensions)
@@ -57,7 +57,7 @@ def exchange(
     if start is None:
         start = yield from _start_by_upload(request, options)
     response = yield from start(request, options, extensions, now, principal).answer()
-    if response.status == 404 and not is_named:  # which must not tell that another principal has one of that protocol
+    if response.status == 404 and not is_named:  # it must not reveal an upload of another principal by its protocol
         response = ietf_replies.refused(UploadNotFound(), UNVERSIONED, options, request.method == "HEAD")
         response.headers.append(("Tus-Resumable", VERSION))
     if options.cors_allow_origin:
@@ -66,7 +66,7 @@ def exchange(
 
 
 def recognise(request: Request, options: Options) -> Start | None:
-    """Return what starts a conversation in the protocol of a request; None where only the stored upload can tell."""
+    """Return the start of a conversation in the protocol of a request; None if only the stored upload shows it."""
     spoken = options.protocols
     for name, flow in _FLOWS.items():
         if name in spoken and (start := flow.recognise(request)) is not None:
@@ -77,7 +77,7 @@ def recognise(request: Request, options: Options) -> Start | None:
 
 
 def _discover(request: Request, options: Options, extensions: frozenset[str]) -> Response:
-    """Return the response to OPTIONS, which tells of every protocol, because it may come before any is spoken."""
+    """Return the response to OPTIONS. It describes every protocol, because the client may not have chosen one yet."""
     response = tus1_replies.discovered(options, extensions if TUS in options.protocols else None)
     if IETF in options.protocols:
         response.headers.extend(ietf_replies.discovered(options, named_profile(request) or UNVERSIONED))
@@ -85,10 +85,10 @@ def _discover(request: Request, options: Options, extensions: frozenset[str]) ->
 
 
 def _start_by_upload(request: Request, options: Options) -> Generator[Effect, Any, Start]:
-    """Return what starts a conversation in the protocol by which the stored upload was created.
+    """Return the start of a conversation in the protocol that created the stored upload.
 
-    A GET asks for the data if the upload has any for it. A DELETE of an upload that is gone is not told that tus wants
-    a version.
+    A GET of a finished upload is a download. A DELETE of an upload that is gone gets the 404 of the IETF protocol,
+    because tus would only ask for a version.
     """
     default = tus1.start if TUS in options.protocols else ietf.start
     upload_id = target(request, options).upload_id
@@ -110,14 +110,15 @@ _MARKS = ("Tus-Resumable", "Upload-Length", "Upload-Offset", "Upload-Defer-Lengt
 
 
 def is_ours(request: Request, options: Options) -> bool:
-    """Whether the request speaks to the uploads, rather than to a page or a form that lives at the same URL.
+    """Return whether the request is about uploads, and not for a page or a form at the same URL.
 
-    Not ours are GET and HEAD of what is no upload, and a form posted without any header of the protocol.
+    These requests are not ours: GET and HEAD of a URL that is no upload's, and a posted form without any header field
+    of a protocol.
     """
     method = request.effective_method
     if method in ("GET", "HEAD"):
         upload_id = target(request, options).upload_id
-        # Below an upload path all is ours; in a view the framework's routing may lead to pages as well.
+        # Every URL below an upload path is ours; in a view the framework may route pages here too.
         names_upload = upload_id is not None if options.upload_path is not None else bool(upload_id)
         return names_upload or (method == "HEAD" and request.headers.get("Tus-Resumable") is not None)
     if method == "POST" and headers.media_type(request.headers.get("Content-Type") or "") in _FORM_TYPES:

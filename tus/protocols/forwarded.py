@@ -1,8 +1,8 @@
-"""The URL that clients know, where proxies stand in between. Pure.
+"""The URL that clients know, behind proxies. Pure.
 
-A forwarding header is as true as whoever wrote it: none counts unless the connection comes from a trusted proxy, and
-of a list only what trusted proxies have added. Where ``X-Forwarded-*`` fields are there they are used, else
-``Forwarded`` (RFC 7239); a proxy should drop those that it does not write itself.
+A forwarding field is as trustworthy as its writer. It counts only if the connection comes from a trusted proxy, and
+of a list only the values from trusted proxies count. ``X-Forwarded-*`` fields come first, then ``Forwarded``
+(RFC 7239). A proxy should drop the fields that it does not write itself.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _FIELD = re.compile(r"(?:[^,\"]|\"(?:[^\"\\]|\\.)*\")+")
 
 @dataclass(frozen=True, slots=True)
 class Forwarded:
-    """What a trusted proxy says about the request that it was sent; None where it says nothing usable."""
+    """The request as a trusted proxy has received it; None for each value that is missing or malformed."""
 
     scheme: str | None = None
     host: str | None = None
@@ -33,12 +33,12 @@ class Forwarded:
 
 
 def public_url(url: str, request: Request, options: Options) -> str:
-    """A URL of this site as the client knows it.
+    """Return a URL of this site as the client knows it.
 
     Args:
         url: absolute, as the server sees it.
         request: the head.
-        options: ``base_url`` overrides everything, ``trusted_proxies`` says whose word counts.
+        options: ``base_url`` overrides everything; ``trusted_proxies`` names the proxies whose fields count.
     """
     if not options.base_url and not options.trusted_proxies:
         return url
@@ -52,7 +52,7 @@ def public_url(url: str, request: Request, options: Options) -> str:
 
 
 def forwarded(request: Request, trusted: tuple[str, ...]) -> Forwarded:
-    """What the forwarding headers say, as far as trusted proxies have written them."""
+    """Return the values of the forwarding fields that trusted proxies have written."""
     if not is_trusted(request.peer, trusted):
         return Forwarded()
     get = request.headers.get
@@ -65,10 +65,10 @@ def forwarded(request: Request, trusted: tuple[str, ...]) -> Forwarded:
 
 
 def _nearest(field: str | None, hops: list[str], trusted: tuple[str, ...]) -> str | None:
-    """The value that the outermost trusted proxy has written.
+    """Return the value that the outermost trusted proxy has written.
 
-    The last value is that of the proxy that is connected to us. Each one before it counts if its writer is trusted,
-    whose address the proxy behind it has put into ``X-Forwarded-For``.
+    The proxy that is connected to the server has written the last value. A value before it counts if its writer is
+    trusted; the next proxy has put the writer's address into ``X-Forwarded-For``.
     """
     values = _split(field or "")
     if not values:
@@ -101,7 +101,7 @@ def _pairs(element: str) -> dict[str, str]:
 
 
 def _node(text: str) -> str:
-    """The address of a node, without its port."""
+    """Return the address of a node without its port."""
     if text.startswith("["):
         return text[1:].partition("]")[0]
     return text.partition(":")[0] if text.count(":") == 1 else text
@@ -112,7 +112,7 @@ def _split(field: str) -> list[str]:
 
 
 def _usable(seen: Forwarded) -> Forwarded:
-    """Without what is malformed: it goes into a URL."""
+    """Remove malformed values, because the rest becomes part of a URL."""
     scheme = (seen.scheme or "").lower()
     prefix = (seen.prefix or "").rstrip("/")
     return replace(
@@ -125,7 +125,7 @@ def _usable(seen: Forwarded) -> Forwarded:
 
 @lru_cache(maxsize=1024)
 def is_trusted(peer: str, trusted: tuple[str, ...]) -> bool:
-    """Whether an address is one of the trusted ones.
+    """Return whether an address is one of the trusted ones.
 
     Args:
         peer: an address, perhaps with a zone; empty for a Unix socket.

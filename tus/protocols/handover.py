@@ -1,6 +1,6 @@
 """The hand-over of a finished upload to the application: its steps and its rules, for both protocols.
 
-Generators of effects, as :func:`tus.protocols.exchange.exchange` is one, and the decisions that they rest on.
+The steps are generators of effects, like :func:`tus.protocols.exchange.exchange`.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ from tus.protocols.effects import (
 
 @dataclass(slots=True)
 class Handed:
-    """What came of a hand-over.
+    """The result of a hand-over.
 
     Attributes:
-        outcome: of the attempt, or of an earlier one.
-        answer: the application's, with what pre-finish adds to a success.
-        digests: those of the file that are known.
+        outcome: of this attempt, or of an earlier one.
+        answer: the application's response, with the header fields that pre-finish adds to a success.
+        digests: the known digests of the file.
     """
 
     outcome: Outcome
@@ -49,7 +49,7 @@ class Handed:
 
 
 def attempt_of(upload: Upload, intake: Intake, options: Options) -> Begin | None:
-    """Return how the hand-over begins in the same step as the last bytes; None where something must lie between."""
+    """Return how the hand-over begins in the same step as the last bytes; None if other steps come between."""
     if options.handover != "request" or options.has_hooks or upload.hashes or upload.concat is not None:
         return None
     return Begin(goes_aside(upload.attempts + 1, options)) if intake.completes else None
@@ -62,27 +62,25 @@ def hand_over(
     last_bytes: bytes = b"",
     is_begun: bool = False,
 ) -> Generator[HandoverEffect, Any, Handed]:
-    """Ask the application to take an upload.
+    """Offer an upload to the application.
 
     Args:
-        upload: a complete one, known if a client's request names it.
+        upload: a complete upload, known if a client's request names it.
         options: the operator's choices.
-        pending: returns the reply where the caller takes the upload by itself, and has not said what it does.
-        last_bytes: bytes that a client has sent once more, which must be the last of those that are stored.
+        pending: returns the reply for a view that names no outcome.
+        last_bytes: bytes that the client has sent again; they must equal the last stored bytes.
         is_begun: whether the upload is claimed, and the attempt has begun.
 
     Raises:
-        BadRequest: they are not.
-        UploadLocked: another request or process has claimed it.
+        BadRequest: ``last_bytes`` differ from the stored bytes.
+        UploadLocked: another request or process has claimed the upload.
     """
     if not is_begun:
         upload = yield Claim(upload)
         if not upload.is_pending:
-            return decided(upload)  # by another request, while this one was on its way
+            return decided(upload)  # another request has settled it since this one has loaded it
         if last_bytes and (yield ReadBack(len(last_bytes))) != last_bytes:
-            raise BadRequest(
-                "The last byte is not the one that is stored, so this is another file; create a new upload."
-            )
+            raise BadRequest("The last byte differs from the stored one, so this is another file; create a new upload.")
         if upload.hashes:
             upload = yield Digest()
             if digests.differs(upload):
@@ -92,7 +90,8 @@ def hand_over(
         upload = yield Begin(goes_aside(upload.attempts + 1, options))
     added: HookReply | None = None
     if options.has_hooks:
-        yield Queue(HookType.POST_FINISH, upload)  # before the application is asked: its yes must not be lost over this
+        # Before the offer: the application's acceptance must not be lost because the outbox fails.
+        yield Queue(HookType.POST_FINISH, upload)
         offered, added = yield from _ask_and_offer(upload, pending)
     else:
         offered = yield Offer(pending)
@@ -101,7 +100,7 @@ def hand_over(
     if options.has_hooks and outcome != Outcome.ACCEPTED:
         yield Unqueue(HookType.POST_FINISH, upload)
     if outcome == Outcome.POSTPONED:
-        yield Settle(outcome, None, offered.error or f"the answer was {answer.status} {answer.reason}")
+        yield Settle(outcome, None, offered.error or f"the response was {answer.status} {answer.reason}")
         return Handed(outcome, answer, upload.digests)
     if outcome == Outcome.ACCEPTED and added is not None:
         answer = hook_replies.merged(answer, added)
@@ -126,14 +125,15 @@ def _ask_and_offer(
     return offered, reply
 
 
-#: What an application says to one client, and to no other that asks the same later.
+#: Header fields for one client, which must not be kept for another client that asks later.
 _PERSONAL = frozenset({"set-cookie", "set-cookie2", "www-authenticate", "proxy-authenticate", "authentication-info"})
 
 
 def _kept(answer: Response, outcome: Outcome, upload: Upload) -> Response:
-    """What is written down of an answer: what a client gets to hear of it.
+    """Return the part of a response that the record keeps for later requests.
 
-    That is all of a rejection, and of a success to a client of the IETF protocol; and the header fields of another.
+    A rejection is kept whole, and so is a success for an upload of the IETF protocol. Of another success only the
+    header fields are kept.
     """
     lends = outcome == Outcome.ACCEPTED and not upload.keeps_answer
     headers = lent_headers(answer) if lends else answer.headers
@@ -143,56 +143,57 @@ def _kept(answer: Response, outcome: Outcome, upload: Upload) -> Response:
     if isinstance(answer.body, tuple):
         return Response(answer.status, answer.reason, headers, answer.body)
     kept = [(name, value) for name, value in headers if name.lower() != "content-length"]
-    return Response(answer.status, answer.reason, kept)  # too long
+    return Response(answer.status, answer.reason, kept)  # a body that is no tuple is too long to keep
 
 
 def decided(upload: Upload) -> Handed:
-    """What came of the hand-over of an upload that is accepted or rejected."""
+    """Return the result of the hand-over of an upload that was accepted or rejected."""
     if upload.state == State.REJECTED:
         return Handed(Outcome.REJECTED, upload.answer or hook_replies.rejection(HookReply()), upload.digests)
     return Handed(Outcome.ACCEPTED, upload.answer or Response(204, "No Content"), upload.digests)
 
 
 def hand_over_alone(upload: Upload, options: Options) -> Generator[HandoverEffect, Any, Handed]:
-    """Ask the application to take an upload of which no client asks.
+    """Offer an upload to the application without a client.
 
     Raises:
-        UploadLocked: somebody else is at it.
+        UploadLocked: another request or process has claimed the upload.
     """
     return (yield from hand_over(upload, options, lambda: Response.of_error(NotTaken())))
 
 
 def promise(upload: Upload) -> Generator[Effect, Any, bool]:
-    """Leave the hand-over to the background, and return whether that was done."""
+    """Leave the hand-over to the background, and return whether it was left to it."""
     if upload.digests and digests.differs(upload):
-        return False  # it is rejected, which its client can as well learn at once
+        return False  # it will be rejected, and the client can get the rejection at once
     yield Promise(upload)
     return True
 
 
-FIRST_DELAY: Final = 10.0  # seconds; a client that comes back does so sooner
+FIRST_DELAY: Final = 10.0  # seconds; a client that retries does so sooner
 
 
 LONGEST_DELAY: Final = 3600.0
 
 
 def outcome_of(status: int, options: Options) -> Outcome:
-    """What an application means by a status. Whatever is no clear yes or no is "not now"."""
+    """Return the outcome that a status means. A status that neither accepts nor rejects postpones."""
     if 200 <= status < 300:
         return Outcome.ACCEPTED
     return Outcome.REJECTED if status in options.reject_statuses else Outcome.POSTPONED
 
 
 def offered_method(request: Request) -> str:
-    """Return the method with which an application sees the request that completes an upload.
+    """Return the method that the application gets for the request that completes an upload.
 
-    It is POST where that has created the upload, by any method, and else PATCH, whatever tunnel it came through.
+    It is POST if the request has created the upload, by any method, and else PATCH, even if the client sent a POST with
+    ``X-HTTP-Method-Override``.
     """
     return "PATCH" if is_upload_id(request.url.rstrip("/").rpartition("/")[2]) else "POST"
 
 
 def due_at(upload: Upload, options: Options) -> float | None:
-    """When the application is to be asked without a client, in seconds since 1970; None where it is not."""
+    """Return the time of the next attempt without a client, in seconds since 1970; None if there is none."""
     if not upload.is_pending or not upload.is_known or upload.is_aside or not options.handover_attempts:
         return None
     if not upload.attempts:
@@ -201,16 +202,16 @@ def due_at(upload: Upload, options: Options) -> float | None:
 
 
 def delay(attempts: int) -> float:
-    """Seconds until the next attempt, doubling with each."""
+    """Return the seconds until the next attempt. They double with each attempt."""
     return min(FIRST_DELAY * (1 << min(attempts - 1, 30)), LONGEST_DELAY)
 
 
 def goes_aside(attempts: int, options: Options) -> bool:
-    """Whether it was in vain too often."""
+    """Return whether an upload is set aside after so many failed attempts."""
     return 0 < options.handover_attempts <= attempts
 
 
-# What describes the application's body, which is dropped, and what the protocol says itself.
+# Fields that describe the application's body, which is dropped, and fields that the protocols set.
 _NOT_KEPT = frozenset(
     {"content-type", "content-length", "content-encoding", "content-range", "transfer-encoding"}
     | {"content-digest", "repr-digest", "upload-offset", "upload-expires", "tus-resumable"}
@@ -218,5 +219,5 @@ _NOT_KEPT = frozenset(
 
 
 def lent_headers(theirs: Response) -> list[tuple[str, str]]:
-    """The header fields of an application's success that the client gets."""
+    """Return the header fields of an application's success that the client gets."""
     return [(name, value) for name, value in theirs.headers if name.lower() not in _NOT_KEPT]

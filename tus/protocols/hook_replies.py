@@ -1,4 +1,4 @@
-"""What hooks answer, as it changes uploads and responses. Pure."""
+"""The effect of the replies of hooks on uploads and responses. Pure."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tus.models import HookReply, Response, Upload
 
 
 def changed(draft: Upload, reply: HookReply) -> Upload:
-    """The draft of an upload as pre-create wants it."""
+    """Return the draft with the changes of pre-create."""
     raw_metadata = draft.raw_metadata
     if reply.metadata is not None:
         raw_metadata = format_metadata(reply.metadata)
@@ -21,7 +21,7 @@ def changed(draft: Upload, reply: HookReply) -> Upload:
 
 
 def refusal(reply: HookReply, message: str) -> Response:
-    """What the client hears where a hook refuses: 400, or what the hook has said instead, if that is no success."""
+    """Return the response if a hook refuses: the hook's own if it is an error, else 400."""
     said = reply.response
     if said is None:
         return Response.of_text(400, message)
@@ -31,7 +31,7 @@ def refusal(reply: HookReply, message: str) -> Response:
 
 
 def rejection(reply: HookReply) -> Response:
-    """What the client hears where pre-finish rejects: a 4xx after which it does not try again."""
+    """Return the response if pre-finish rejects: a 4xx after which clients do not retry."""
     said = reply.response
     default = Rejected()
     if said is None:
@@ -43,13 +43,13 @@ def rejection(reply: HookReply) -> Response:
 
 
 def objection(reply: HookReply) -> Response | None:
-    """The error, if any, that pre-finish answers in the place of the application; its status says what it means."""
+    """Return the error response of pre-finish, if any. It replaces the application's, and decides the outcome."""
     said = reply.response
     return _whole(said) if said is not None and said.status >= 400 else None
 
 
 def merged(response: Response, reply: HookReply | None) -> Response:
-    """A success with the header fields that a hook adds to it."""
+    """Return a success with the header fields of a hook's reply."""
     if reply is None or reply.response is None:
         return response
     ours = {name.lower() for name, _ in response.headers} | {"content-length", "content-type"}
@@ -58,7 +58,7 @@ def merged(response: Response, reply: HookReply | None) -> Response:
 
 
 def _whole(said: Response) -> Response:
-    """A response of a hook with the header fields without which no server sends it well."""
+    """Return the response of a hook with the header fields that servers need."""
     body = b"".join(said.body)
     headers = [(name, value) for name, value in said.headers if name.lower() != "content-length"]
     if not any(name.lower() == "content-type" for name, _ in headers):

@@ -1,7 +1,7 @@
-"""Which upload does a URL name? Pure.
+"""The upload that a URL names. Pure.
 
-Where the operator gave an ``upload_path``, it decides. In a view the framework has routed the request already: the
-last segment is an upload's id if it has the form of one, and every other method than POST is about an upload.
+An ``upload_path`` decides. In a view the framework has routed the request already: the last segment is an upload id if
+it has the form of one, and a method that cannot create needs an upload.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from tus.protocols.forwarded import public_url
 
 
 class Target(NamedTuple):
-    """What a URL is about.
+    """The target of a request.
 
     Attributes:
-        creation_url: where uploads are created, without a slash at its end; an upload's URL is this, ``/``, its id.
-        upload_id: the id, None where the URL creates uploads, and empty where it names nothing that can exist.
+        creation_url: the URL that creates uploads, without a slash at its end. An upload's URL adds ``/`` and its id.
+        upload_id: the id; None if the URL creates uploads, and empty if no upload can have this URL.
     """
 
     creation_url: str
@@ -27,7 +27,7 @@ class Target(NamedTuple):
 
 
 def target_of(request: Request, method: str, options: Options) -> Target:
-    """Which upload a request is about, in terms of the URLs that its client knows.
+    """Return the target of a request, with the URL that its client knows.
 
     Args:
         request: the head.
@@ -40,7 +40,7 @@ def target_of(request: Request, method: str, options: Options) -> Target:
 
 
 def route(url: str, method: str, upload_path: str | None) -> Target:
-    """Find out what a request is about.
+    """Return the target of a URL.
 
     Args:
         url: absolute, percent-encoded, without a query.
@@ -53,7 +53,7 @@ def route(url: str, method: str, upload_path: str | None) -> Target:
     if upload_path is None:
         creates = not exists and method in ("POST", "PUT", "OPTIONS", "GET")
     else:
-        path = "/" + url.partition("://")[2].partition("/")[2]  # a Host may be anything, urlsplit() minds
+        path = "/" + url.partition("://")[2].partition("/")[2]  # not urlsplit(), which fails on a malformed Host
         if "%" in path:
             path = unquote(path)
         creates = path == upload_path
@@ -64,14 +64,14 @@ def route(url: str, method: str, upload_path: str | None) -> Target:
 
 
 def is_under(path: str, upload_path: str) -> bool:
-    """Whether a decoded path is the upload path or lies below it."""
+    """Return whether a decoded path is the upload path or is below it."""
     return path == upload_path or path.startswith(upload_path + "/")
 
 
 def upload_id_of(part_url: str, creation_url: str) -> str | None:
-    """The id in the URL of a part, absolute or relative, or None where it is not one of ours.
+    """Return the id in the URL of a part, absolute or relative; None for a URL of another server.
 
-    The scheme does not count, because a proxy may have changed it; the host does.
+    The host must match. The scheme need not, because a proxy may have changed it.
     """
     try:
         ours = urlsplit(creation_url)
@@ -85,10 +85,10 @@ def upload_id_of(part_url: str, creation_url: str) -> str | None:
 
 
 def target(request: Request, options: Options) -> Target:
-    """Which upload the request is about."""
+    """Return the target of a request of tus."""
     return target_of(request, request.effective_method, options)
 
 
 def upload_url(creation_url: str, upload_id: str) -> str:
-    """Where an upload is."""
+    """Return the URL of an upload."""
     return f"{creation_url}/{upload_id}"

@@ -1,8 +1,8 @@
 """One request on an event loop: the asynchronous driver of an exchange.
 
-Law of this room: the loop never touches the disk. What does is done in a worker thread, from one effect that waits to
-the next in one go, so that a small request takes one to three of them; no thread waits for a client. It runs on
-asyncio and on trio, by anyio.
+Law of this room: the loop never touches the disk, and no thread waits for a client. A worker thread performs all
+effects up to the next one that waits, so a small request needs one to three calls of a thread. It runs on asyncio and
+on trio, by anyio.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ from tus.stores.interface import Claim
 
 log = logging.getLogger(__name__)
 
-#: Of each kind: those that write bodies, those that call what is the application's, and those that do the rest, so that
-#: these wait neither for a disk nor for somebody who may in turn wait for a request.
+#: The number of threads of each kind. Threads that write bodies, threads that call the application, and all others are
+#: apart: the others must not wait for a slow disk, nor for an application that waits for a request to this server.
 THREADS = 32
-LOOK = 0.5  # seconds without a byte until the first look at whether there is a reason to wait on
+LOOK = 0.5  # seconds without a byte until the first check whether the session is still wanted
 _LONGEST_LOOK = 4.0
 
-#: Gives a complete upload to the application, and answers with what that said. What it raises is "not now".
+#: Gives a complete upload to the application and returns its response. An exception postpones the hand-over.
 AsyncReceiver = Callable[[Claim], Awaitable[Response]]
 
 _T = TypeVar("_T")
@@ -58,7 +58,7 @@ def _limiter(variable: RunVar[CapacityLimiter]) -> CapacityLimiter:
 
 
 async def in_thread(function: Callable[[], _T]) -> _T:
-    """Have a worker thread do what may touch the disk."""
+    """Call a function that may touch the disk in a worker thread."""
     return await to_thread.run_sync(function, limiter=_limiter(_hands))
 
 
@@ -67,10 +67,10 @@ class AsyncTus:
 
     Args:
         adapter: the request.
-        service: where uploads are kept.
-        receiver: takes finished uploads, called in a worker thread.
-        async_receiver: takes them on the loop instead.
-        asker: asks for the intents of ``ask_app``.
+        service: the options, the store and the hooks.
+        receiver: gets finished uploads, in a worker thread.
+        async_receiver: gets finished uploads on the loop instead.
+        asker: asks the application for permission for the intents of ``ask_app``.
     """
 
     def __init__(
@@ -89,29 +89,29 @@ class AsyncTus:
             self._runner.left += (Ask, Tell)
         if asker is not None or is_async(service.options.authorize):
             self._runner.left += (Authorize,)
-        # A task can be cancelled while its thread is at work; what follows then must not begin beside that.
+        # A task can be cancelled while its thread runs. The lock keeps the clean-up from running at the same time.
         self._lock = threading.Lock()
         self._pouring: _Pouring | None = None
         self._is_concluded = False
 
     @property
     def valid(self) -> bool:
-        """Whether the request speaks to the uploads; else it is for a page or a form at the same URL."""
+        """Whether the request is about uploads; else it is for a page or a form at the same URL."""
         return self._runner.is_ours
 
     async def handle(self) -> None:
-        """Answer the request; refusals too become the adapter's response."""
+        """Handle the request, and give the adapter the response; a refusal is a response too."""
         try:
-            effect = await self._hop(partial(self._as_far_as_possible, self._runner.begin))
+            effect = await self._run_in_thread(partial(self._run_to_next_wait, self._runner.begin))
             while effect is not None:
-                perform = await self._performance(effect)
+                perform = await self._wait_for(effect)
                 step = partial(self._runner.go_on, perform, effect)
-                effect = await self._hop(partial(self._as_far_as_possible, step))
+                effect = await self._run_in_thread(partial(self._run_to_next_wait, step))
         except BaseException:
-            await self._surely(self._break_off)
+            await self._run_even_if_cancelled(self._break_off)
             raise
 
-    def _as_far_as_possible(self, step: Callable[[], Effect | None]) -> Effect | None:
+    def _run_to_next_wait(self, step: Callable[[], Effect | None]) -> Effect | None:
         effect = step()
         while isinstance(effect, Receive | Peek) and effect.intake.body.length == 0:
             effect = self._runner.go_on(self._begin_pouring(effect).end, effect)
@@ -126,29 +126,29 @@ class AsyncTus:
         if not self._is_concluded:
             self._runner.break_off()
 
-    async def _hop(self, function: Callable[[], _T], variable: RunVar[CapacityLimiter] = _hands) -> _T:
-        """Have a thread do something; a task that is told to stop does so before or after that."""
-        work = partial(self._locked, function)
+    async def _run_in_thread(self, function: Callable[[], _T], variable: RunVar[CapacityLimiter] = _hands) -> _T:
+        """Call a function in a thread; a task can be cancelled only before or after the call."""
+        work = partial(self._run_locked, function)
         with CancelScope(shield=True):
             return await to_thread.run_sync(work, limiter=_limiter(variable))
         raise AssertionError("a shield lets every exception through")
 
-    async def _surely(self, function: Callable[[], object]) -> None:
-        """Do what must be done although this task is cancelled, be it once more before a thread has begun with it."""
-        work = threading.Thread(target=self._locked, args=(function,), name="tus-breaking-off")
+    async def _run_even_if_cancelled(self, function: Callable[[], object]) -> None:
+        """Call a function in a thread although this task is cancelled, even if it is cancelled again meanwhile."""
+        work = threading.Thread(target=self._run_locked, args=(function,), name="tus-breaking-off")
         work.start()
         with CancelScope(shield=True):
             await to_thread.run_sync(work.join, limiter=CapacityLimiter(math.inf))
 
-    def _locked(self, function: Callable[[], _T]) -> _T:
+    def _run_locked(self, function: Callable[[], _T]) -> _T:
         with self._lock:
             return function()
 
-    async def _performance(self, effect: Effect) -> Callable[[Any], Any]:
-        """Wait for what an effect has to wait for; returns what is to be done then."""
+    async def _wait_for(self, effect: Effect) -> Callable[[Any], Any]:
+        """Do the part of an effect that waits, and return a function that does the rest."""
         match effect:
             case Receive() | Peek():
-                return await self._poured(effect)
+                return await self._pour(effect)
             case Wait(seconds):
                 await anyio.sleep(seconds)
                 return lambda effect: None
@@ -159,7 +159,7 @@ class AsyncTus:
             elif isinstance(effect, Offer) and self._receiver is not None:
                 result = await self._offer(self._receiver)
             else:
-                result = await self._hop(partial(self._runner.perform, effect), _callers)
+                result = await self._run_in_thread(partial(self._runner.perform, effect), _callers)
         except Exception as error:
             return partial(_throw, error)
         return lambda effect: result
@@ -167,7 +167,7 @@ class AsyncTus:
     # -- The application --
 
     async def _authorize(self, effect: Authorize) -> str | Response | None:
-        calls = self._runner.authorizing(effect)
+        calls = self._runner.authorization_calls(effect)
         answer: Any = None
         try:
             while True:
@@ -195,8 +195,11 @@ class AsyncTus:
         self._pouring = _Pouring(runner, effect, body)
         return self._pouring
 
-    async def _poured(self, effect: Receive | Peek) -> Callable[[Any], Any]:
-        """Move the body, up to its last batch, which is taken in together with what follows."""
+    async def _pour(self, effect: Receive | Peek) -> Callable[[Any], Any]:
+        """Move the body up to its last batch, and return a function that takes the last batch.
+
+        The thread that takes it performs the next effects too.
+        """
         pouring = self._begin_pouring(effect)
         async with anyio.create_task_group() as group:
             group.start_soon(pouring.body.read)
@@ -215,11 +218,11 @@ class AsyncTus:
                 return
             if pouring.has_blocks:
                 silent, look = 0.0, LOOK
-                if not await self._hop(pouring.write, _writers):
+                if not await self._run_in_thread(pouring.write, _writers):
                     return
             else:
                 silent += look
-                if silent >= patience.silence > 0 or not await self._hop(pouring.is_wanted):
+                if silent >= patience.silence > 0 or not await self._run_in_thread(pouring.is_wanted):
                     body.give_up()
                     return
                 look = min(2 * look, _LONGEST_LOOK, patience.silence - silent if patience.silence else math.inf)
@@ -229,9 +232,9 @@ class AsyncTus:
 
 
 class _Pouring:
-    """A body on its way from the loop, which adds blocks, into a sink, which a thread fills.
+    """A body between the loop, which adds blocks, and a thread, which writes them into a sink.
 
-    What was added stays here until a thread has taken it: the loop may be told to stop at any time.
+    Blocks stay here until a thread has taken them, because the task can be cancelled at any time.
     """
 
     def __init__(self, runner: Runner, effect: Receive | Peek, body: AsyncBody) -> None:
@@ -246,15 +249,15 @@ class _Pouring:
 
     @property
     def has_blocks(self) -> bool:
-        """Whether there is something to write."""
+        """Whether there are blocks to write."""
         return bool(self._blocks)
 
     def add(self, blocks: list[bytes]) -> None:
-        """Have these written next."""
+        """Add blocks to write."""
         self._blocks += blocks
 
     def write(self) -> bool:
-        """Write what was added; False where no more is wanted."""
+        """Write the added blocks, and return whether the sink wants more."""
         blocks, self._blocks = self._blocks, []
         try:
             if blocks and self._is_wanted:
@@ -264,7 +267,7 @@ class _Pouring:
         return self._is_wanted
 
     def is_wanted(self) -> bool:
-        """Whether there is a point in waiting for more."""
+        """Return whether the sink wants more."""
         try:
             return self._sink.is_wanted()
         except Exception as error:
@@ -272,17 +275,17 @@ class _Pouring:
             return False
 
     def end(self, effect: Effect | None = None) -> Received | Peeked:
-        """Write the last, and see what came of it."""
+        """Write the last blocks, and return the result of the body."""
         self._has_ended = True
         with self._sink:
             self.write()
             if self._failure is not None:
                 raise self._failure
             came = self._sink.end(self.body.cut)
-        return self._runner.poured(self._effect, came)
+        return self._runner.record_body(self._effect, came)
 
     def rescue(self) -> None:
-        """Keep what has come, where there will be nobody to tell."""
+        """Keep the received bytes of a request that gets no response."""
         if self._has_ended:
             return
         self.add(self.body.take_now())
@@ -290,7 +293,7 @@ class _Pouring:
         try:
             self.end()
         except Exception as error:
-            log.debug("a request was broken off, and its body could not be taken in: %r", error)
+            log.debug("the request was broken off, and its last bytes could not be stored: %r", error)
 
 
 def _throw(error: Exception, effect: Effect) -> None:
@@ -298,17 +301,21 @@ def _throw(error: Exception, effect: Effect) -> None:
 
 
 class Loop:
-    """The event loop of an application, for threads that have something for it to do."""
+    """The event loop of an application, for threads that must call coroutines."""
 
     def __init__(self) -> None:
         self._token: EventLoopToken | None = None
 
     def remember(self) -> None:
-        """Take the loop that runs now."""
+        """Remember the running loop."""
         self._token = current_token()
 
     def run(self, function: Callable[..., Awaitable[_T]], *arguments: object) -> _T:
-        """Call a coroutine function there, from a thread, and wait for what it returns."""
+        """Call a coroutine function on the loop from a thread, and return its result.
+
+        Raises:
+            StorageUnavailable: no loop is known yet.
+        """
         if self._token is None:
             raise StorageUnavailable()
 
@@ -318,7 +325,7 @@ class Loop:
         return from_thread.run(call, token=self._token)
 
     def hooks(self, hooks: object) -> object:
-        """Hooks whose async methods run there; whoever calls them need not know."""
+        """Return the hooks with async methods that run on the loop and can be called like ordinary ones."""
         return hooks if hooks is None else _LoopHooks(hooks, self)
 
 

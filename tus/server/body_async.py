@@ -19,9 +19,14 @@ BATCH = 4 * 1024 * 1024  # bytes, plus one message; each batch costs a switch to
 QUICK = 0.02  # seconds that reading waits for a write; with fast disks, two threads only disturb each other
 LINGER = 0.05  # seconds that less than a batch may be held, to wait for more
 
-# glibc maps new pages for each block that is larger than any block freed so far (mallopt(3), M_MMAP_THRESHOLD). For a
-# server's messages that costs more than writing them. This block is larger than any message.
-bytes(2 * BATCH)
+
+def reuse_memory() -> None:
+    """Have glibc reuse the memory of a server's messages instead of mapping new pages for each.
+
+    It maps pages for each block that is larger than any block freed so far (mallopt(3), M_MMAP_THRESHOLD). The block
+    here is larger than any message. docs/design.rst says what this saves.
+    """
+    bytes(2 * BATCH)
 
 
 class AsyncBody:

@@ -1,4 +1,4 @@
-"""From a request's body into an upload, block by block; whoever reads the body, synchronously or not, pours it in here.
+"""The sinks that receive a request's body block by block, for synchronous and asynchronous drivers.
 
 A driver does ``with sink: while ...: if not sink.write(block): break`` and then ``sink.end(cut)``.
 """
@@ -11,30 +11,30 @@ from types import TracebackType
 from typing import Protocol, Self
 
 from tus.checksums import ALGORITHMS
-from tus.errors import ChecksumMismatch, RequestError, StorageFull, UploadLocked
+from tus.errors import ChecksumMismatch, RequestError, StorageFull, UploadGone, UploadLocked, UploadReplaced
 from tus.models import Block, HookReply, Upload
 from tus.protocols.bodies import Intake
 from tus.protocols.effects import Begin, Peeked, Received
-from tus.stores.interface import AppendSession, Claim, Completes, Store
+from tus.stores.interface import SMALL, AppendSession, Claim, Completes, Store
 
-#: Is told how far an upload has come, and may have something to say about it.
+#: Gets the offset of an upload. Its reply may stop the upload.
 Watcher = Callable[[int], HookReply | None]
 
-SMALL = 64 * 1024  # bytes; a body of at most so many that is there already is one step in the store instead of three
 _TELL_EVERY = 1.0  # seconds
+_KEEP_AFTER = 5.0  # seconds of silence after which a store counts the written blocks
 
 
 class Sink(Protocol):
-    """Where a body goes."""
+    """The destination of a body."""
 
     def write(self, *blocks: Block) -> bool:
-        """Take the next blocks, which are not kept; False where no more is wanted."""
+        """Take the next blocks, and return whether more are wanted. The caller may reuse the blocks after that."""
 
     def is_wanted(self) -> bool:
-        """Whether there is a point in waiting for more."""
+        """Return whether more blocks are wanted."""
 
     def end(self, cut: bool) -> Received | Peeked:
-        """What came of it.
+        """Return the result of the body.
 
         Args:
             cut: whether the connection ended before the body did.
@@ -48,20 +48,21 @@ class Sink(Protocol):
 
 
 class Reception:
-    """Moves a body into an upload, as far as it comes.
+    """The sink that moves a body into an upload.
 
     Args:
-        store: where the upload is.
+        store: the store of the upload.
         upload: as it was loaded.
-        intake: how the body is to be taken in.
-        watcher: told about once a second.
-        begin: if the body completes the upload, how the hand-over begins in the same step.
-        completes: the store, if it has such a step.
-        take_claim: called with the claim where that was done.
+        intake: the rules for receiving the body.
+        watcher: called about once a second.
+        begin: how the hand-over begins in the same step, if the body completes the upload.
+        completes: the store, if it can do both in one step.
+        take_claim: called with the claim after that step.
+        small: bytes; a whole body of at most so many is one step in the store.
 
     Raises:
-        ChecksumMismatch: from the last of its methods that is called; nothing of the body was kept.
-        RequestError: what the store raises.
+        ChecksumMismatch: by the last called method; no byte of the body was counted.
+        RequestError: the store has raised it.
     """
 
     def __init__(
@@ -73,7 +74,9 @@ class Reception:
         begin: Begin | None = None,
         completes: Completes | None = None,
         take_claim: Callable[[Claim], object] = lambda claim: None,
+        small: int | None = None,
     ) -> None:
+        self._small = SMALL if small is None else small
         self._begin = begin
         self._completes = completes
         self._take_claim = take_claim
@@ -81,36 +84,37 @@ class Reception:
         self._upload = upload
         self._intake = intake
         self._watcher = watcher
-        self._told_at = time.monotonic() if watcher is not None else 0.0
+        self._reported_at = time.monotonic() if watcher is not None else 0.0
+        self._wrote_at = 0.0  # the time when blocks were last given to the session
         checksums = intake.body.checksums
         self._hashers = [(ALGORITHMS[algorithm](), digest) for algorithm, digest in checksums] if checksums else []
         self._session: AppendSession | None = None
         self._received = 0
         self._held = b""
-        self._came: Received | None = None  # once that is known before the end
+        self._came: Received | None = None  # the result, if it is known before the end
 
     def write(self, *blocks: Block) -> bool:
         size = len(blocks[0])
-        if size <= SMALL and self._is_whole(size):
+        if size <= self._small and self._is_whole(size):
             self._received = size
             self._came = self._append(blocks[0])
             return True
-        fitting = self._fitting(blocks)
+        fitting = self._fitting_blocks(blocks)
         if fitting and not self._take(fitting):
             return False
         if len(fitting) < len(blocks):
-            self._came = Received(self._standing(), overran=True)
+            self._came = Received(self._commit_unless_staged(), overran=True)
             return False
         return True
 
     def _is_whole(self, size: int) -> bool:
-        """Return whether a first block of so many bytes is the whole body, and can be taken as it is."""
+        """Return whether a first block of so many bytes is the whole body, and within the limit."""
         limit = self._intake.limit
         is_first = not self._received and self._session is None and self._came is None and not self._hashers
         return is_first and self._intake.body.length == size and (limit is None or size <= limit)
 
-    def _fitting(self, blocks: tuple[Block, ...]) -> tuple[Block, ...]:
-        """The blocks before the one that is too much."""
+    def _fitting_blocks(self, blocks: tuple[Block, ...]) -> tuple[Block, ...]:
+        """Return the blocks before the one that exceeds the limit."""
         limit = self._intake.limit
         if self._came is not None:
             return ()
@@ -129,7 +133,7 @@ class Reception:
         for hasher, _ in self._hashers:
             for block in blocks:
                 hasher.update(block)
-        if self._session is None and self._intake.body.length == size <= SMALL:
+        if self._session is None and self._intake.body.length == size <= self._small:
             self._verify()
             self._came = self._append(blocks[0] if len(blocks) == 1 else b"".join(blocks))
             return True
@@ -139,16 +143,17 @@ class Reception:
         session = self._open()
         try:
             if self._received == self._intake.limit and self._intake.body.length is None:
-                self._held = bytes(blocks[-1][-1:])  # it would complete the upload, and more may follow
+                self._held = bytes(blocks[-1][-1:])  # it would complete the upload, but too many bytes may follow
                 blocks = (*blocks[:-1], blocks[-1][:-1])
             if any(map(len, blocks)):
                 session.write(*blocks)
+                self._wrote_at = time.monotonic()
         except StorageFull as error:
             if self._hashers:
                 raise
             self._came = Received(session.commit(), failure=error)
             return False
-        return self._tell()
+        return self._report()
 
     def _open(self) -> AppendSession:
         if self._session is None:
@@ -159,7 +164,7 @@ class Reception:
             self._session = session.__enter__()
         return self._session
 
-    def _standing(self) -> Upload:
+    def _commit_unless_staged(self) -> Upload:
         if self._session is None:
             return self._upload
         return self._session.upload if self._hashers else self._session.commit()
@@ -188,37 +193,53 @@ class Reception:
             standing = self._store.load(self._upload.id)
             if not standing.is_complete:
                 raise
-            return Received(standing)  # another caller is the one to hand it over
+            return Received(standing)  # another request hands it over
         self._take_claim(claim)
         return Received(claim.upload, is_begun=True)
 
-    def _tell(self) -> bool:
-        """Now and then a word on how far it has come; False where whoever hears it wants no more."""
-        if self._watcher is None or time.monotonic() - self._told_at < _TELL_EVERY:
+    def _report(self) -> bool:
+        """Call the watcher if a second has passed, and return whether more blocks are wanted."""
+        if self._watcher is None or time.monotonic() - self._reported_at < _TELL_EVERY:
             return True
         try:
-            reply = self._watcher(self._intake.offset + self._received - len(self._held))
+            reply = self._watcher(self._offset())
         except RequestError:
-            reply = None  # it is logged, and an upload does not suffer from it
-        self._told_at = time.monotonic()
+            reply = None  # it is logged; a failing hook does not stop an upload
+        self._reported_at = time.monotonic()
         if reply is None or not reply.stop:
             return True
-        self._came = Received(self._standing(), stopped=reply)
+        self._came = Received(self._commit_unless_staged(), stopped=reply)
         return False
+
+    def _offset(self) -> int:
+        """Return the counted offset. Only counted bytes may be reported."""
+        return (self._upload if self._session is None else self._session.upload).offset
 
     def _verify(self) -> None:
         if any(hasher.digest() != digest for hasher, digest in self._hashers):
             raise ChecksumMismatch()
 
     def is_wanted(self) -> bool:
-        return self._session is None or self._session.is_current()
+        session = self._session
+        if session is None:
+            return True
+        # The client is silent. A store that counts late must not wait for the next byte, which may never arrive.
+        if not self._hashers and time.monotonic() - self._wrote_at >= _KEEP_AFTER:
+            try:
+                session.keep()
+            except (UploadReplaced, UploadGone):
+                return False
+            except (RequestError, OSError):
+                pass  # the next block or the end gets the same error
+            self._wrote_at = time.monotonic()
+        return session.is_current()
 
     def end(self, cut: bool) -> Received:
         if self._came is not None:
             return self._came
         if cut and self._hashers:
-            return Received(self._standing(), cut=True)
-        if self._session is None:  # not one byte came
+            return Received(self._commit_unless_staged(), cut=True)
+        if self._session is None:  # the body is empty
             if cut:
                 return Received(self._upload, cut=True)
             self._verify()
@@ -240,10 +261,10 @@ class Reception:
 
 
 class Peek:
-    """Reads a body that is not to be longer than a few bytes.
+    """The sink for a body that must not be longer than a few bytes.
 
     Args:
-        limit: so many.
+        limit: the maximum number of bytes.
     """
 
     def __init__(self, limit: int) -> None:

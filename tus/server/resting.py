@@ -3,11 +3,10 @@
 The documented form, ``with Tus(...)``, needs none of this. A view without it may raise, and its framework may keep the
 exception, and with it the claim, for as long as it likes. So a claim that a view holds ends, too:
 
-- when no reference to its holder is left;
 - when the framework says that the request has finished, where the adapter can hear of it (Pyramid);
 - when the thread is no longer in the call of the application that the claim was made in. PEP 3333 has the environ
   passed to that call, so the environ gets a mark, and a call with such an argument is looked for on the thread's stack.
-  The check runs when another request to the uploads begins in this process.
+  Without an environ, it ends when the thread begins another request. The check runs when a request begins.
 
 An application may say what it did with the file after that, from a response that is produced later. That still counts
 if no other request has claimed the file.
@@ -23,7 +22,6 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from types import CodeType, FrameType
 from typing import Any, Protocol, runtime_checkable
-from weakref import WeakKeyDictionary
 
 log = logging.getLogger(__name__)
 
@@ -79,7 +77,9 @@ class _Stay:
         """Return whether the application has returned from its call, or the thread or greenlet has ended."""
         if not self._thread.is_alive() or (self._greenlet is not None and self._greenlet.dead):
             return True
-        return self._call is not None and not any(map(self._may_be_on, self._stacks()))
+        if self._call is None:
+            return self._ident == threading.get_ident() and self._greenlet is _current_greenlet()
+        return not any(map(self._may_be_on, self._stacks()))
 
     def _stacks(self) -> Sequence[FrameType | None]:
         """Return the innermost frames that the request can have now, None for none."""
@@ -114,14 +114,14 @@ def _current_greenlet() -> Any:
     return None if greenlet is None else greenlet.getcurrent()
 
 
-_stays: WeakKeyDictionary[Holder, _Stay] = WeakKeyDictionary()
-_lock = threading.RLock()  # the garbage collector may run give_up() in a thread that has it
+_stays: dict[int, tuple[Holder, _Stay]] = {}  # by the identity of the holder, which lives as long as it is here
+_lock = threading.Lock()
 
 
 def hold(holder: Holder, adapter: object) -> None:
     """Release a holder's claim at the end of its request."""
     with _lock:
-        _stays[holder] = _Stay(adapter)
+        _stays[id(holder)] = (holder, _Stay(adapter))
     if isinstance(adapter, Finishes):
         adapter.at_request_end(partial(give_up, holder))
 
@@ -129,7 +129,7 @@ def hold(holder: Holder, adapter: object) -> None:
 def let_go(holder: Holder) -> None:
     """Forget a holder that has settled its claim."""
     with _lock:
-        _stays.pop(holder, None)
+        _stays.pop(id(holder), None)
 
 
 def end_abandoned() -> None:
@@ -137,9 +137,9 @@ def end_abandoned() -> None:
     if not _stays:
         return
     with _lock:
-        ended = [holder for holder, stay in _stays.items() if stay.has_ended()]
+        ended = [holder for holder, stay in _stays.values() if stay.has_ended()]
         for holder in ended:
-            del _stays[holder]  # several requests may come here at the same time
+            del _stays[id(holder)]  # several requests may come here at the same time
     for holder in ended:
         give_up(holder)
 

@@ -1,6 +1,6 @@
-"""Run one exchange: perform the effects that wait only for the disk, and hand the others to the driver.
+"""The runner of one exchange: it performs the effects that wait only for the disk.
 
-Law of this room: it decides nothing, and nothing here waits for a client. A driver performs what waits::
+Law of this room: it decides nothing, and nothing here waits for a client. A driver performs the other effects::
 
     effect = runner.begin()
     while effect is not None:
@@ -63,21 +63,21 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-#: Asks the application whether a request may do what it intends: the principal, or the response for the client.
-#: An asynchronous driver awaits it.
+#: Asks the application for permission. Returns the principal, or the response that refuses the request. An asynchronous
+#: driver awaits the result.
 Asker = Callable[[Intent, Upload], Any]
 
 
 def _start(effect: None) -> None:
-    """Perform the effect before the first one: a generator begins by being sent None."""
+    """Return None, which starts a generator if it is sent first."""
 
 
 class Taken(Protocol):
     """A body that is being read, or was.
 
     Attributes:
-        received: bytes of it that were taken in so far.
-        cut: whether the connection ended early.
+        received: the number of bytes that were read so far.
+        cut: whether the connection ended before the body did.
     """
 
     received: int
@@ -90,17 +90,17 @@ class Runner:
     Args:
         adapter: the request.
         service: the options, the store and the hooks.
-        receiver: gives finished uploads to the application; None where the driver does that.
-        asker: asks for the intents of ``ask_app``.
-        principal: who sends the request, where the caller knows it.
+        receiver: gives finished uploads to the application; None if the driver does that.
+        asker: asks the application for permission for the intents of ``ask_app``.
+        principal: the principal that sends the request, if the caller knows it.
 
     Attributes:
-        left: the types of the effects that the driver performs; it may add others.
-        attempt: the hand-over.
-        upload: the upload that the request is about, as it stands; None where there is none.
-        body: the request's body, once it is read.
-        kept: bytes of it that are counted.
-        is_in_application: whether code of the application is running, whose errors are its own.
+        left: the types of the effects that the driver performs; the driver may add others.
+        attempt: the attempt of the hand-over.
+        upload: the upload of the request, as it is now; None if there is none.
+        body: the request's body; None before it is read.
+        kept: the number of its bytes that are counted.
+        is_in_application: whether code of the application runs. Its exceptions are raised again.
     """
 
     def __init__(
@@ -136,7 +136,7 @@ class Runner:
     # -- From effect to effect --
 
     def begin(self) -> Effect | None:
-        """Go to the first effect that the driver performs, or to the end: None."""
+        """Start the exchange, and return the first effect that the driver performs; None at the end."""
         self._began = time.monotonic()
         if listeners[Begun]:
             emit(Begun(self._request.effective_method))
@@ -144,11 +144,11 @@ class Runner:
         return self.go_on(_start, None)
 
     def go_on(self, perform: Callable[[Any], Any], effect: Effect | None) -> Effect | None:
-        """Perform an effect, and go to the next one that the driver performs, or to the end: None.
+        """Perform an effect, and return the next one that the driver performs; None at the end.
 
         Args:
             perform: performs the effect, and returns its result or raises.
-            effect: the one that was returned last.
+            effect: the effect that was returned last.
         """
         steps, left = self._steps, self.left
         try:
@@ -187,14 +187,18 @@ class Runner:
             self.attempt.leave()
         self.attempt.drop_answer(response)
         self._adapter.respond(response)
-        self._answered(response.status, response.reason)
+        self._emit_answered(response.status, response.reason)
 
     def break_off(self, error: str = "the request was broken off") -> None:
-        """Release the claim where there will be no response of ours."""
-        self.attempt.leave(error)
-        self._answered(500, "Internal Server Error")
+        """Release the claim of a request that gets no response from here.
 
-    def _answered(self, status: int, reason: str) -> None:
+        Args:
+            error: the error text for the operator.
+        """
+        self.attempt.leave(error)
+        self._emit_answered(500, "Internal Server Error")
+
+    def _emit_answered(self, status: int, reason: str) -> None:
         body = self.body
         cut = body is not None and body.cut
         emit(
@@ -215,7 +219,7 @@ class Runner:
     def _load(self, effect: Load) -> Upload:
         upload = self._store.load(effect.upload_id)
         if upload.service is not None and upload.service != self._service.name:
-            raise UploadNotFound()  # its file must not go to another receiver than its own
+            raise UploadNotFound()  # its file must not go to the receiver of another service
         if self.upload is None:
             self.upload = upload
         return upload
@@ -224,9 +228,9 @@ class Runner:
         draft, began = effect.draft, time.time()
         upload = self._store.create(draft)
         self.upload = upload
-        self._service.keep_swept()  # now, or its first sweep could miss this upload
-        is_heard = listeners[Created] or listeners[Finished]
-        if is_heard and (not draft.id or upload.created_at >= began):  # else the one that exists was found
+        self._service.keep_swept()  # after the creation, so that the first sweep sees this upload
+        has_listeners = listeners[Created] or listeners[Finished]
+        if has_listeners and (not draft.id or upload.created_at >= began):  # else the upload existed before
             emit(Created(upload))
             if upload.is_complete:
                 emit(Finished(upload))
@@ -290,7 +294,7 @@ class Runner:
     # -- The body, which the driver reads --
 
     def sink(self, effect: Receive | Peek) -> Sink:
-        """Return where the driver puts the body."""
+        """Return the sink into which the driver writes the body."""
         if isinstance(effect, Peek):
             return PeekSink(effect.intake.limit or 0)
         watcher = self._watcher(effect.upload, effect.progress)
@@ -301,11 +305,12 @@ class Runner:
             watcher,
             effect.begin,
             self._service.completes,
-            self.attempt.begun,
+            self.attempt.adopt_claim,
+            self._service.small,
         )
 
-    def poured(self, effect: Receive | Peek, came: Received | Peeked) -> Received | Peeked:
-        """Note what came of a body, and return it, which is the effect's result."""
+    def record_body(self, effect: Receive | Peek, came: Received | Peeked) -> Received | Peeked:
+        """Record the result of a body for events, and return it as the effect's result."""
         if isinstance(came, Received):
             self.upload = came.upload
             self.kept = came.upload.offset - effect.intake.offset
@@ -314,11 +319,11 @@ class Runner:
         return came
 
     def patience(self) -> Patience:
-        """Return how slow the client may be."""
+        """Return the limits for slow clients."""
         return self._service.patience
 
     def _watcher(self, upload: Upload, progress: Callable[[int], Response] | None) -> Watcher | None:
-        """Return what is called about once a second with the offset, and may stop the upload."""
+        """Return the watcher of an upload, which reports progress and may stop it; None if nothing needs one."""
         if progress is None and not self._options.has_hooks:
             return None
         hooks = self._service.hooks
@@ -335,25 +340,29 @@ class Runner:
     def _authorize(self, effect: Authorize) -> str | Response | None:
         if self._options.authorize is None and self._asker is None:
             return self._principal
-        calls = self.authorizing(effect)
+        calls = self.authorization_calls(effect)
         answer: object = None
         try:
             while True:
                 answer = calls.send(answer)()
                 if inspect.isawaitable(answer):
                     getattr(answer, "close", lambda: None)()
-                    raise TypeError("authorize has returned an awaitable; under WSGI it must be an ordinary function")
+                    raise TypeError("authorize returned an awaitable; under WSGI it must be an ordinary function")
         except StopIteration as stop:
             verdict: str | Response | None = stop.value
             return verdict
 
-    def authorizing(self, effect: Authorize) -> Generator[Callable[[], Any], Any, str | Response | None]:
-        """Yield what must be called for an :class:`Authorize`, one after the other, and return its result."""
+    def authorization_calls(self, effect: Authorize) -> Generator[Callable[[], Any], Any, str | Response | None]:
+        """Yield the calls for an :class:`Authorize`; after each the result must be sent in.
+
+        Returns:
+            The principal, or the response that refuses the request.
+        """
         principal: str | Response | None = self._principal
         self.is_in_application = True
         if self._options.authorize is not None:
             named = yield partial(self._options.authorize, self._request, effect.intent, effect.upload)
-            principal = None if named is None else str(named)  # many a framework's users are numbers
+            principal = None if named is None else str(named)  # some frameworks identify users by numbers
         if self._asker is not None and effect.intent in self._options.ask_app:
             principal = yield partial(self._asker, effect.intent, effect.upload)
         self.is_in_application = False

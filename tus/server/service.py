@@ -61,6 +61,7 @@ class Service:
         store: where uploads are kept.
         hooks: the hooks to call.
         receiver: takes finished uploads; None where the application does.
+        small: bytes that the store takes in one step; None where it does not say.
         patience: how slow clients may be.
         backlog: hands over without a client; None where nothing takes uploads without one.
         extensions: the tus extensions that work with the store.
@@ -91,6 +92,7 @@ class Service:
         self.name = options.service_name
         self.store = _opened(options, store)
         self.backlog: Backlog | None = None
+        self.small: int | None = getattr(self.store, "small", None)
         self.patience = Patience(options.stall_timeout, options.min_rate)
         self._swept_in = 0  # the process in which the store is swept
         self.extensions = extensions_of(self.store)

@@ -1,4 +1,4 @@
-"""``Tus``: one request, in a thread of its own."""
+"""``Tus``: one request, in its own thread."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tus.models import Outcome, Response, Upload
 from tus.options import Options
 from tus.protocols.effects import Claim, Effect, Offer, Offered, Peek, Peeked, Receive, Received, Settle, Tell
 from tus.server.body import Body
-from tus.server.resting import end_abandoned, give_up, hold, let_go
+from tus.server.resting import end_abandoned, hold, let_go
 from tus.server.runner import Asker, Runner
 from tus.server.service import Service, with_store
 from tus.stores.interface import Expires, Store
@@ -21,11 +21,11 @@ from tus.stores.interface import Expires, Store
 log = logging.getLogger(__name__)
 
 _NOTHING = (None,) * 5
-_SILENT = "the application did not say whether it takes the file"
+_SILENT = "the application did not say whether it takes the file"  # the stores use the same words
 
 
 class Tus:
-    """One request to the uploads.
+    """One request for uploads.
 
     In a view::
 
@@ -36,24 +36,24 @@ class Tus:
                 upload.handle()
                 if upload.upload_finished:
                     store(upload.get_filepath(), upload.upload.filename)
-                    upload.cleanup_file()  # else the client is told to try again
+                    upload.cleanup_file()  # without this call the client must retry
                 return upload.adapter.resp
 
-    Options can be given in place of a service. Then nothing is handed over without a client.
+    Options can replace a service. Then there is no hand-over without a client.
 
     Args:
         adapter: the request, see :class:`tus.adapters.interface.Adapter`.
         tmp_file_dir: the directory of the uploads.
-        send_file: whether the finished file itself takes the place of the request's body, or its path.
+        send_file: whether the finished file itself replaces the request's body, or its path does.
         upload_valid_duration: seconds that an unfinished upload is kept.
-        service: where uploads are kept, and what takes them; then give no options.
-        options: all options at once, built by :meth:`tus.options.Options.build`; then give none of the others.
-        store: where uploads are kept, if not in ``tmp_file_dir``: a store or its URL.
-        receiver: takes finished uploads within :meth:`handle`; by default what the options name, and else the caller
-            takes them itself.
-        asker: asks for the intents of ``ask_app``.
-        principal: who sends the request, where the caller knows it. An upload belongs to the principal that created
-            it; to others it does not exist.
+        service: the options, the store and the receiver; allows no options beside it.
+        options: all options, built by :meth:`tus.options.Options.build`; allows no other options beside it.
+        store: a store or its URL, instead of ``tmp_file_dir``.
+        receiver: gets finished uploads within :meth:`handle`. By default it is the receiver of the options; without
+            one the caller takes the file.
+        asker: asks the application for permission for the intents of ``ask_app``.
+        principal: the principal that sends the request, if the caller knows it. An upload belongs to the principal
+            that created it; for others it does not exist.
         **others: the other options.
 
     Attributes:
@@ -63,8 +63,6 @@ class Tus:
     Raises:
         OptionError: an option is unknown or has a bad value.
     """
-
-    _rests = False
 
     def __init__(
         self,
@@ -90,7 +88,7 @@ class Tus:
             values = {name: value for name, value in named.items() if value is not None} | others
             service = _service_of_request(options, store, values)
         elif others or (tmp_file_dir, send_file, upload_valid_duration, options, store) != _NOTHING:
-            raise OptionError("service", "has its options already; give no other with it")
+            raise OptionError("service", "has its own options; give no other options with it")
         if service.options.ask_app and asker is None:
             raise OptionError(
                 "ask_app", "works only with Filter and TusMiddleware; in a view, check permissions before handle()"
@@ -100,11 +98,12 @@ class Tus:
         self._service = service
         receiver = receiver or service.receiver
         if receiver is None and self.options.handover == "background":
-            raise OptionError("handover", "cannot be background in a view without on_finished or spool")
+            raise OptionError("handover", "cannot be background in a view; set on_finished or spool, or use request")
         self._runner = Runner(adapter, service, receiver, asker, None if principal is None else str(principal))
         if receiver is None:
             service.need_files_or_body()
             self._runner.left += (Offer,)
+        self._rests = False
         self._is_abandoned = False
         self._offered: Upload | None = None
         self._at_commit: list[Settle | Tell] = []
@@ -117,20 +116,20 @@ class Tus:
 
     @property
     def send_file(self) -> bool:
-        """Whether the finished file itself is the request's body now, or its path."""
+        """Whether the finished file itself has replaced the request's body, or its path has."""
         return self.options.send_file
 
     @property
     def upload(self) -> Upload | None:
-        """The upload that this request is about, as it stands after it; None where there is none."""
+        """The upload of this request, as it is after the request; None if there is none."""
         return self._runner.upload
 
     @property
     def upload_finished(self) -> bool:
         """Whether there is a complete upload for the caller to take.
 
-        The caller then says what it has done, by :meth:`cleanup_file`, :meth:`reject_file` or :meth:`postpone_file`.
-        Until then the client's reply says that the file is kept, and that it must ask again.
+        The caller must then call :meth:`cleanup_file`, :meth:`reject_file` or :meth:`postpone_file`. Until then the
+        reply to the client says that the file is kept, and that the client must retry.
         """
         return self._offered is not None
 
@@ -148,34 +147,39 @@ class Tus:
         return self._offered.path
 
     def cleanup_file(self) -> None:
-        """Accept the finished file: the application has it, so the data is removed, and the client gets a success.
+        """Accept the finished file: its data is removed, and the client gets a success response.
 
-        Until then a repeated last request offers it again. It does not matter whether the file was moved away.
-        Where the framework has transactions, it is removed once that of this request is committed.
+        Call it once the application has the file, whether it was copied or moved away. Until then a retry of the last
+        request offers the file again. In a framework with transactions, a commit of this request's transaction
+        removes the data.
         """
-        self._say(Offered(Response(204, "No Content"), outcome=Outcome.ACCEPTED))
+        self._settle(Offered(Response(204, "No Content"), outcome=Outcome.ACCEPTED))
 
     def reject_file(self, message: str = "The application does not take this upload.", status: int = 422) -> None:
         """Reject the finished file: it is not offered again, and is removed after ``rejected_keep``.
 
         Args:
-            message: what is wrong with it, for the client.
-            status: of the client's response, a 4xx other than 409 and 423.
+            message: the reason, for the client.
+            status: the status of the response, a 4xx other than 409 and 423.
 
         Raises:
             ValueError: the status is another one.
         """
         rejection = Rejected(message, status)
         answer = Response.of_text(rejection.status, message, rejection.reason)
-        self._say(Offered(answer, outcome=Outcome.REJECTED))
+        self._settle(Offered(answer, outcome=Outcome.REJECTED))
 
     def postpone_file(self, message: str = "The application cannot take this file now; try again.") -> None:
-        """Leave the finished file for later: the client is told to ask again."""
-        answer = Response.of_text(503, message)
-        self._say(Offered(answer, message, Outcome.POSTPONED))
+        """Postpone the finished file: it is kept, and the client must retry.
 
-    def _say(self, offered: Offered) -> None:
-        """Go on with the exchange that rests, once."""
+        Args:
+            message: the reason, for the client and the operator.
+        """
+        answer = Response.of_text(503, message)
+        self._settle(Offered(answer, message, Outcome.POSTPONED))
+
+    def _settle(self, offered: Offered) -> None:
+        """Go on with the exchange that rests; a second call does nothing."""
         if self._file is not None:
             self._file.close()
         if not self._rests and not self._claim_again():
@@ -185,19 +189,19 @@ class Tus:
             self._drive(self._runner.go_on(lambda effect: offered, None))
         finally:
             if not self._at_commit:
-                self._runner.attempt.leave("what the application did could not be recorded")
+                self._runner.attempt.leave("the outcome of the hand-over could not be recorded")
 
     def _claim_again(self) -> bool:
-        """Claim the file of an application that speaks after its request has ended; return whether that worked."""
+        """Claim the file again for a caller that settles it after the request; return whether the claim succeeded."""
         if not self._is_abandoned or self._offered is None:
             return False
         self._is_abandoned = False
         try:
             claim = self._service.store.claim(self._offered)
         except RequestError as error:
-            log.warning("upload %s: the application spoke after its request had ended: %s", self._offered.id, error)
+            log.warning("upload %s: a late outcome was ignored, because the claim failed: %s", self._offered.id, error)
             return False
-        self._runner.attempt.begun(claim)
+        self._runner.attempt.adopt_claim(claim)
         if not claim.upload.is_pending:
             self._runner.attempt.leave()
             return False
@@ -208,15 +212,15 @@ class Tus:
         let_go(self)
 
     def cleanup(self) -> int:
-        """Remove the uploads that have expired, and return how many that were.
+        """Remove the expired uploads, and return their number.
 
-        No code needs to call it where threads run: the first creation starts one that does it.
+        Where threads can run no code needs to call it, because the first creation starts the sweeper.
         """
         store = self._service.store
         return store.sweep() if isinstance(store, Expires) else 0
 
     def handle(self) -> None:
-        """Answer the request; refusals too become the adapter's response."""
+        """Handle the request, and give the adapter the response; a refusal is a response too."""
         end_abandoned()
         try:
             self._drive(self._runner.begin())
@@ -225,7 +229,7 @@ class Tus:
             raise
 
     def _drive(self, effect: Effect | None) -> None:
-        """Go through the exchange until it has come to its response, or rests."""
+        """Run the exchange until it has a response, or rests."""
         while effect is not None:
             if isinstance(effect, Offer):
                 self._offer_to_caller()
@@ -238,20 +242,16 @@ class Tus:
         self._runner.conclude(is_claim_kept=bool(self._at_commit))
 
     def close(self) -> None:
-        """Postpone a finished file of which the caller has said nothing. The end of the ``with`` block calls it."""
+        """Postpone a finished file that the caller has not settled. The end of the ``with`` block calls it."""
         if self._rests:
-            self._say(Offered(Response.of_error(NotTaken()), _SILENT, Outcome.POSTPONED))
+            self._settle(Offered(Response.of_error(NotTaken()), _SILENT, Outcome.POSTPONED))
 
     def abandon(self) -> None:
-        """Release the claim after the request has ended without a word about the finished file."""
+        """Release the claim after a request whose caller has not settled the finished file."""
         if self._rests:
             self._stop_resting()
             self._is_abandoned = True
             self._runner.break_off(_SILENT)
-
-    def __del__(self) -> None:
-        if self._rests:
-            give_up(self)
 
     def __enter__(self) -> Self:
         return self
@@ -262,7 +262,7 @@ class Tus:
         self.close()
 
     def _perform(self, effect: Effect) -> Any:
-        """Perform an effect that is left to this driver."""
+        """Perform an effect that the runner leaves to this driver."""
         if isinstance(effect, Receive | Peek):
             return self._pour(effect)
         if isinstance(effect, Claim):
@@ -282,7 +282,7 @@ class Tus:
                 if not sink.write(block):
                     break
             came = sink.end(body.cut)
-        return runner.poured(effect, came)
+        return runner.record_body(effect, came)
 
     def _waits_for_commit(self, effect: Settle | Tell) -> bool:
         postpones = isinstance(effect, Settle) and effect.outcome == Outcome.POSTPONED
@@ -311,5 +311,5 @@ def _service_of_request(options: Options | None, store: Store | str | None, valu
     if options is None:
         options = Options.build(**with_store(values, store))
     elif values:
-        raise OptionError(next(iter(values)), "cannot be given beside options=")
+        raise OptionError(next(iter(values)), "cannot be given beside options=; pass it to Options.build()")
     return Service.of_request(options, store)

@@ -12,29 +12,41 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from types import TracebackType
-from typing import BinaryIO, Protocol, Self, runtime_checkable
+from typing import BinaryIO, Final, Protocol, Self, runtime_checkable
 
-from tus.models import Block, Response, Upload
+from tus.models import Block, Response, State, Upload
+
+#: Bytes; a body of at most so many that is there already is one step in the store, instead of an append session. A
+#: store for which another size is better has it as its attribute ``small``.
+SMALL: Final = 64 * 1024
 
 
 class AppendSession(Protocol):
     """The only writer of an upload, until a newer session is opened.
 
-    Leaving the ``with`` block without :meth:`commit` forgets staged blocks; others stay counted.
+    Leaving the ``with`` block without :meth:`commit` forgets staged blocks; others are counted by then.
     """
 
-    upload: Upload
+    @property
+    def upload(self) -> Upload:
+        """The upload as far as it is counted; its offset is what a client may be given."""
 
     def write(self, *blocks: Block) -> None:
-        """Store blocks at the end, and count them unless the session is staged.
+        """Take the next blocks, which may be changed after that.
+
+        Unless the session is staged they are counted at the latest by :meth:`keep`, by :meth:`commit` or by the end of
+        the ``with`` block. What this raises may as well be raised by one of these.
 
         Raises:
-            UploadReplaced: a newer session was opened, or the upload was removed; nothing was written.
+            UploadReplaced: a newer session was opened, or the upload was removed; nothing more is counted.
             StorageFull: there is no room; what fitted is stored and, unless staged, counted.
         """
 
+    def keep(self) -> Upload:
+        """Count everything that was written, unless the session is staged, and go on. Returns the upload."""
+
     def is_current(self) -> bool:
-        """Whether nobody has taken the upload over or removed it. Takes no lock."""
+        """Return whether no newer request has taken the upload over or removed it. Takes no lock."""
 
     def commit(self, ends: bool = False) -> Upload:
         """Count everything written, and end the session. Where the length is reached the upload is complete.
@@ -51,42 +63,62 @@ class AppendSession(Protocol):
 
 
 class Claim(Protocol):
-    """The right to hand a complete upload over; one at a time, gone with the process that holds it."""
+    """The right to hand a complete upload over; one at a time.
 
-    upload: Upload
+    It ends with the process that holds it: at once, or where that process may be on another host, by a lease. Then
+    another caller may have it, and every method here that changes something raises ``UploadReplaced``.
+    """
+
+    @property
+    def upload(self) -> Upload:
+        """The upload as it stands."""
 
     def open(self) -> BinaryIO:
-        """The data, opened for reading."""
+        """Open the data for reading."""
 
     def digest(self) -> Upload:
-        """The upload with the digests of its ``hashes``. What is not known of them yet is read from the data, once.
+        """Return the upload with the digests of its ``hashes``; where they are not known, read the data once.
 
-        They are kept as long as the record. It is called before :meth:`begin`.
+        They are kept as long as the record. Call this before :meth:`begin`.
         """
 
     def begin(self, is_last: bool = False) -> Upload:
-        """The application is asked now: one more attempt, which is taken down first. Returns the upload with it.
+        """Record one more attempt, before the application is asked. Returns the upload with it.
 
-        From here on it is ``HANDING_OVER``, and known where the upload that was claimed was.
+        From here on it is ``HANDING_OVER``, and known if the upload that was claimed was.
 
         Args:
-            is_last: whether it is put aside if nothing comes of this, also where the process dies over it.
+            is_last: whether it is set aside if the attempt has no result, even if the process crashes.
+
+        Raises:
+            UploadReplaced: another caller has the upload by now.
         """
 
     def accept(self, answer: Response | None = None) -> None:
-        """The application has the upload: keep the record and the answer for a while, release the claim.
+        """Record that the application has the upload, with its answer, and release the claim.
 
-        The data is removed, unless the store is to keep it as long as the record.
+        The data is removed, unless the store must keep it as long as the record. Once the decision is recorded nothing
+        is raised any more; a failure to clean up is logged.
+
+        Raises:
+            UploadReplaced: another caller has the upload by now.
         """
 
     def reject(self, answer: Response | None = None) -> None:
-        """The application does not want it: keep it with the answer for a while, release the claim."""
+        """Record that the application does not want the upload, with its answer, and release the claim.
+
+        Raises:
+            UploadReplaced: another caller has the upload by now.
+        """
 
     def release(self, error: str | None = None) -> None:
         """Give the claim back; the upload is complete again and can be claimed. Harmless after the other two.
 
         Args:
             error: what went wrong, after :meth:`begin`.
+
+        Raises:
+            UploadReplaced: another caller has the upload by now.
         """
 
 
@@ -101,9 +133,9 @@ class Store(Protocol):
         """
 
     def load(self, upload_id: str) -> Upload:
-        """Read an upload's record. Waits for nobody.
+        """Read an upload's record, without waiting for a lock.
 
-        It is ``HANDING_OVER`` only while somebody is at it: after a process that has died it is ``COMPLETE`` again.
+        It is ``HANDING_OVER`` only while a caller holds the claim; after that process has crashed it is ``COMPLETE``.
         """
 
     def open(
@@ -118,11 +150,11 @@ class Store(Protocol):
 
         Args:
             upload: as it was loaded; only what creation fixed is taken from it.
-            offset: where the caller believes that it stands; if that is wrong nobody is disturbed.
+            offset: where the caller takes it to stand; on a mismatch the running session is not interrupted.
             length: the upload's length, if this settles it.
-            staged: whether blocks count only once the session is committed, because they are yet to be verified.
-            completes: whether the upload is complete where this session reaches its length; else another one is to
-                say so.
+            staged: whether blocks count only once the session is committed, because they must be verified first.
+            completes: whether the upload is complete where this session reaches its length; else another session
+                must complete it.
 
         Raises:
             OffsetMismatch: the upload stands elsewhere.
@@ -131,7 +163,7 @@ class Store(Protocol):
     def append(
         self, upload: Upload, offset: int, block: Block, length: int | None = None, completes: bool = True
     ) -> Upload:
-        """What :meth:`open`, one ``write`` and ``commit`` do, in one step."""
+        """Do what :meth:`open`, one ``write`` and ``commit`` do, in one step."""
 
     def fence(self, upload: Upload) -> Upload:
         """End the session that may be open on an upload; returns the upload as it stands after that.
@@ -142,19 +174,19 @@ class Store(Protocol):
     def claim(self, upload: Upload) -> Claim:
         """Take the right to hand a complete upload over. It may turn out to be accepted or rejected already.
 
-        Before anybody hears of it the upload is as durable as the store's policy has it.
+        When this returns, the upload is as durable as the store's policy has it.
 
         Raises:
-            UploadLocked: somebody else has it.
+            UploadLocked: another caller has it.
         """
 
     def promise(self, upload: Upload) -> Upload:
-        """Make an upload known, and durable where it is complete, because its client is about to hear of it.
+        """Make an upload known, and durable where it is complete, because its client is about to learn of it.
 
         One that is known and being handed over is both already.
 
         Raises:
-            UploadLocked: somebody else has it, and no client knows of it.
+            UploadLocked: another caller has it, and no client knows of it.
         """
 
     def remove(self, upload_id: str) -> None:
@@ -222,7 +254,7 @@ class Concatenates(Protocol):
         """
 
     def finals_of(self, part_id: str) -> Sequence[str]:
-        """The ids of the final uploads that wait, or waited, for this part."""
+        """Return the ids of the final uploads that wait, or waited, for this part."""
 
     def touch(self, final_id: str) -> None:
         """Let a final upload that waits, and its parts, live as long as one that gets a byte now."""
@@ -231,7 +263,7 @@ class Concatenates(Protocol):
         """Fill a final upload with the data of the parts, in their order; does nothing to one that is filled.
 
         Raises:
-            UploadLocked: somebody else is at it.
+            UploadLocked: another caller is filling it.
         """
 
 
@@ -240,7 +272,7 @@ class Expires(Protocol):
     """A store whose uploads can expire."""
 
     def sweep(self, at_most_every: float = 0) -> int:
-        """Remove what has expired, unless somebody else is at it.
+        """Remove expired uploads, unless another process is doing so.
 
         Args:
             at_most_every: do nothing if this was done in the last so many seconds.
@@ -252,18 +284,18 @@ class Expires(Protocol):
 
 @dataclass(slots=True)
 class Statistics:
-    """What there was at the last sweep.
+    """What the last sweep has found.
 
     Attributes:
         swept_at: when that was, in seconds since 1970.
         unfinished: uploads that wait for bytes, and parts that wait for their concatenation.
         unfinished_bytes: what has come of them.
-        reserved_bytes: room that is held for what is to come of them.
+        reserved_bytes: room that is held for the rest of them.
         pending: complete uploads that the application has not accepted.
         pending_since: when the last byte of the oldest of them came, in seconds since 1970; None where there is none.
         accepted: records of accepted uploads.
         rejected: rejected uploads that are still kept.
-        aside: those of the pending ones that nobody offers again by himself.
+        aside: pending uploads that are not offered again automatically.
     """
 
     swept_at: float
@@ -282,7 +314,7 @@ class Counts(Protocol):
     """A store that knows what it holds without looking at every upload."""
 
     def statistics(self) -> Statistics | None:
-        """What the last sweep has found, None where there was none yet."""
+        """Return what the last sweep has found, None where there was none yet."""
 
 
 @runtime_checkable
@@ -290,7 +322,7 @@ class Checks(Protocol):
     """A store that can tell whether it could take an upload now."""
 
     def check(self) -> None:
-        """See whether an upload could be stored.
+        """Check that an upload could be stored.
 
         Raises:
             RequestError: it could not.
@@ -302,7 +334,7 @@ class Reads(Protocol):
     """A store whose finished uploads can be read at any time."""
 
     def read(self, upload: Upload) -> tuple[BinaryIO, float]:
-        """The data, opened for reading, and when it was stored, in seconds since 1970.
+        """Return the data, opened for reading, and when it was stored, in seconds since 1970.
 
         Raises:
             UploadGone: it is not kept any more.
@@ -314,11 +346,96 @@ class Lists(Protocol):
     """A store that can enumerate its uploads."""
 
     def list(self) -> Iterable[Upload]:
-        """Every upload that can be read, in no order."""
+        """Return every upload that can be read, in no order."""
+
+
+@runtime_checkable
+class HasFiles(Protocol):
+    """A store that keeps the data of each upload in a file of this host."""
+
+    def path_of(self, upload: Upload) -> str:
+        """Return the path of an upload's data."""
+
+
+@runtime_checkable
+class Links(Protocol):
+    """A store that can give clients a URL from which they read the data themselves."""
+
+    def link(self, upload: Upload, seconds: float, disposition: str, media_type: str) -> str:
+        """Return a URL of an upload's data.
+
+        Args:
+            upload: a finished one.
+            seconds: how long the URL is good for.
+            disposition: the ``Content-Disposition`` of the response.
+            media_type: its ``Content-Type``.
+        """
+
+
+@runtime_checkable
+class Pending(Protocol):
+    """A store that knows which uploads wait for the application, as far as it can without looking at all of them."""
+
+    def pending(self, due_before: float, limit: int) -> Iterable[Upload]:
+        """Return uploads that are complete, known to a client, not set aside, and that no caller has claimed.
+
+        Args:
+            due_before: only uploads whose wait began before this time, in seconds since 1970.
+            limit: at most so many, those first that have waited longest.
+        """
+
+
+def is_waiting(upload: Upload, due_before: float) -> bool:
+    """Return whether :meth:`Pending.pending` means this upload."""
+    if upload.state != State.COMPLETE or upload.is_partial or upload.is_aside or not upload.is_known:
+        return False
+    return upload.since < due_before
+
+
+@runtime_checkable
+class Leaves(Protocol):
+    """A store that can leave accepted data where it is, as the application's own.
+
+    Attributes:
+        leave_finished: whether it does.
+    """
+
+    leave_finished: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What is allowed at a time; 0 means that there is no limit.
+
+    Attributes:
+        uploads: the number of uploads.
+        size: their bytes.
+        uploads_each: the number of one principal's; those without a principal are only counted above.
+        size_each: the bytes of one principal's.
+    """
+
+    uploads: int = 0
+    size: int = 0
+    uploads_each: int = 0
+    size_each: int = 0
+
+    def __bool__(self) -> bool:
+        return bool(self.uploads or self.size or self.uploads_each or self.size_each)
+
+
+@runtime_checkable
+class Limited(Protocol):
+    """A store that enforces limits.
+
+    Attributes:
+        limits: which.
+    """
+
+    limits: Limits
 
 
 def extensions_of(store: Store) -> frozenset[str]:
-    """The tus extensions that work with a store."""
+    """Return the tus extensions that work with a store."""
     return _extensions_of_type(type(store))
 
 

@@ -381,7 +381,7 @@ def expire(slot: Slot, *, now: float, is_partial: bool) -> Slot:
 
 
 def terminate(slot: Slot) -> Slot:
-    """End the upload; whoever has it open sees that by the slot."""
+    """End the upload; a session that has it open sees that by the slot."""
     if slot.state == State.TERMINATED:
         return slot
     return _next(slot, state=State.TERMINATED, expires_at=None)

@@ -1,6 +1,7 @@
 """Uploads in memory: the executable specification of a store, for tests and for reading.
 
-The life of an upload is in :mod:`tus.stores.ledger`. Here is only a medium: a dictionary, under one lock.
+The life of an upload is in :mod:`tus.stores.ledger`. Here is only a medium: a dictionary, under one lock. It can behave
+as a store on another host does, which counts late and whose claims are leases.
 """
 
 from __future__ import annotations
@@ -14,11 +15,12 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from threading import RLock
 from types import TracebackType
-from typing import BinaryIO, Self
+from typing import BinaryIO, Literal, Self
 
-from tus.errors import InconsistentLength, RequestError, UploadGone, UploadLocked, UploadNotFound
+from tus.errors import InconsistentLength, RequestError, UploadGone, UploadLocked, UploadNotFound, UploadReplaced
 from tus.models import Block, Response, State, Upload
 from tus.stores import ledger
+from tus.stores.interface import is_waiting
 from tus.stores.slots import Lifetimes, Slot, upload_of
 
 
@@ -27,12 +29,18 @@ class _Entry:
     record: Upload  # what creation fixed, and what is known of the hand-over
     slot: Slot
     data: bytearray = field(default_factory=bytearray)
-    claim: _Claim | None = None
+    holder: _Claim | None = None
     watchers: tuple[str, ...] = ()
 
     @property
     def upload(self) -> Upload:
-        return upload_of(self.record, self.slot)
+        upload = upload_of(self.record, self.slot)
+        if upload.state == State.HANDING_OVER and not self.is_claimed():
+            return replace(upload, state=State.COMPLETE, error="the process that handed it over has died")
+        return upload
+
+    def is_claimed(self) -> bool:
+        return self.holder is not None and not self.holder.has_lapsed()
 
 
 class MemoryStore:
@@ -44,6 +52,8 @@ class MemoryStore:
         keep_finished: whether its data is kept as long.
         rejected_keep: seconds that a rejected upload is kept.
         clock: seconds since 1970.
+        counts: when the bytes of a session are counted, "now" or as "late" as they may be.
+        lease: seconds after its holder's last sign of life that a claim ends; None if it ends with the process.
     """
 
     def __init__(
@@ -54,10 +64,14 @@ class MemoryStore:
         keep_finished: bool = False,
         rejected_keep: float = 86400,
         clock: Callable[[], float] = time.time,
+        counts: Literal["now", "late"] = "now",
+        lease: float | None = None,
     ) -> None:
         self._lifetimes = Lifetimes(lifetime=lifetime, completed_keep=completed_keep, rejected_keep=rejected_keep)
         self._keep_finished = keep_finished
         self._clock = clock
+        self._counts_now = counts == "now"
+        self._lease = lease
         self._entries: dict[str, _Entry] = {}
         self._lock = RLock()
 
@@ -148,12 +162,21 @@ class MemoryStore:
     def claim(self, upload: Upload) -> _Claim:
         with self._lock:
             entry = self._entry(upload.id)
+            if not entry.upload.is_pending:
+                return _Claim(self, entry, upload.is_known)
+            if entry.is_claimed():
+                raise UploadLocked()
+            if self._lease is not None:
+                entry.slot = ledger.claim(entry.slot)
             claim = _Claim(self, entry, upload.is_known)
-            if entry.upload.is_pending:
-                if entry.claim is not None:
-                    raise UploadLocked()
-                entry.claim = claim
+            claim.take()
             return claim
+
+    def pending(self, due_before: float, limit: int) -> Sequence[Upload]:
+        with self._lock:
+            waiting = [entry.upload for entry in self._entries.values() if not entry.is_claimed()]
+        waiting = [upload for upload in waiting if is_waiting(upload, due_before)]
+        return sorted(waiting, key=lambda upload: upload.since)[:limit]
 
     def can_complete(self, upload: Upload) -> bool:
         return not (upload.hashes or upload.concat or upload.parts)
@@ -174,7 +197,8 @@ class MemoryStore:
                 is_last=is_last,
             )
             entry.data += block
-            claim = entry.claim = _Claim(self, entry, upload.is_known)
+            claim = _Claim(self, entry, upload.is_known)
+            claim.take()
             return claim
 
     def create_whole(self, draft: Upload, block: Block, is_last: bool = False) -> _Claim:
@@ -191,7 +215,7 @@ class MemoryStore:
     def promise(self, upload: Upload) -> Upload:
         with self._lock:
             entry = self._entry(upload.id)
-            if entry.claim is not None and not entry.slot.is_known:
+            if entry.is_claimed() and not entry.slot.is_known:
                 raise UploadLocked()
             entry.slot = ledger.promise(entry.slot)
             return entry.upload
@@ -201,7 +225,7 @@ class MemoryStore:
     def remove(self, upload_id: str) -> None:
         with self._lock:
             entry = self._entry(upload_id)
-            if entry.claim is not None:
+            if entry.is_claimed():
                 raise UploadLocked()
             self._remove(entry, ledger.terminate(entry.slot))
 
@@ -214,7 +238,7 @@ class MemoryStore:
         with self._lock:
             for entry in list(self._entries.values()):
                 slot = ledger.expire(entry.slot, now=self._clock(), is_partial=entry.record.is_partial)
-                if slot is not entry.slot and entry.claim is None:
+                if slot is not entry.slot and not entry.is_claimed():
                     self._remove(entry, slot)
                     removed += 1
         return removed
@@ -266,10 +290,17 @@ class _Session:
 
     def write(self, *blocks: Block) -> None:
         with self._store._lock:
-            ledger.check_generation(self._entry.slot, self._generation)
+            if self._store._counts_now:
+                ledger.check_generation(self._entry.slot, self._generation)
             self._held += b"".join(blocks)
-            if not self._staged:
+            if self._store._counts_now:
+                self.keep()
+
+    def keep(self) -> Upload:
+        with self._store._lock:
+            if not self._staged and self._held:
                 self._count(writing=True)
+            return self.upload
 
     def _count(self, writing: bool) -> None:
         entry = self._entry
@@ -295,7 +326,7 @@ class _Session:
             if ends and self._entry.slot.length is None:
                 self._length = len(self._entry.data) + len(self._held)
             elif not self._staged:
-                return self.upload
+                return self.keep()
             self._staged = False
             self._count(writing=False)
             return self.upload
@@ -307,6 +338,7 @@ class _Session:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         with self._store._lock, contextlib.suppress(RequestError):
+            self.keep()
             self._entry.slot = ledger.leave(self._entry.slot, generation=self._generation)
 
 
@@ -316,7 +348,27 @@ class _Claim:
         self._entry = entry
         self._is_known = is_known
         self._generation = entry.slot.generation
+        self._is_held = False
+        self._is_paused = False
+        self._beat = 0.0
         self.upload = entry.upload
+
+    def take(self) -> None:
+        self._is_held = True
+        self._entry.holder = self
+        self.upload = self._entry.upload
+
+    def pause(self) -> None:
+        """Stop renewing the lease, as a process does that is stopped, or that has lost its connection."""
+        self._beat, self._is_paused = self._store._clock(), True
+
+    def has_lapsed(self) -> bool:
+        lease = self._store._lease
+        return self._is_paused and lease is not None and self._store._clock() - self._beat >= lease
+
+    def _check(self) -> None:
+        if self._entry.holder is not self:
+            raise UploadReplaced()
 
     def _change(self, slot: Slot, **words: object) -> None:
         self._entry.slot = slot
@@ -335,6 +387,7 @@ class _Claim:
 
     def begin(self, is_last: bool = False) -> Upload:
         with self._store._lock:
+            self._check()
             self._change(
                 ledger.begin(
                     self._entry.slot,
@@ -348,7 +401,7 @@ class _Claim:
 
     def accept(self, answer: Response | None = None) -> None:
         with self._store._lock:
-            if self._entry.claim is not self:
+            if not self._is_held:
                 return
             self._decide(ledger.accept, answer)
             if not self._store._keep_finished:
@@ -359,20 +412,22 @@ class _Claim:
 
     def reject(self, answer: Response | None = None) -> None:
         with self._store._lock:
-            if self._entry.claim is self:
+            if self._is_held:
                 self._decide(ledger.reject, answer)
 
     def _decide(self, decide: Callable[..., Slot], answer: Response | None) -> None:
+        self._check()
         lifetimes = self._store._lifetimes
         slot = decide(self._entry.slot, generation=self._generation, now=self._store._clock(), lifetimes=lifetimes)
+        self._entry.holder, self._is_held = None, False
         self._change(slot, answer=answer, error=None)
-        self._entry.claim = None
 
     def release(self, error: str | None = None) -> None:
         with self._store._lock:
-            if self._entry.claim is not self:
+            if not self._is_held:
                 return
-            self._entry.claim = None
+            self._check()
+            self._entry.holder, self._is_held = None, False
             before = self._entry.slot
             slot = ledger.release(before, generation=self._generation, now=self._store._clock())
             if slot is not before:

@@ -69,6 +69,7 @@ def upload_of(record: Upload, slot: Slot, path: str | None = None) -> Upload:
         created_at=record.created_at,
         expires_at=slot.expires_at,
         path=path,
+        location=record.location,
         principal=record.principal,
         is_known=slot.is_known,
         attempts=slot.attempts,

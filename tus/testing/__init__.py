@@ -1,6 +1,6 @@
-"""The suite that every store must pass, for people who write their own (needs pytest).
+"""The test suite that every store must pass, for authors of stores (needs pytest).
 
-Subclass :class:`StoreSuite`, say how a store is made, and let pytest collect the class::
+Subclass :class:`StoreSuite`, implement ``make_store()``, and let pytest collect the class::
 
     class TestMyStore(StoreSuite):
         def make_store(self, **options):
@@ -17,4 +17,4 @@ __all__ = ["Clock", "StoreSuite"]
 
 
 class StoreSuite(Receiving, Endings, Completing, Concatenation):
-    """What :class:`tus.stores.interface.Store` and its capabilities mean, as tests."""
+    """The tests of :class:`tus.stores.interface.Store` and of its capabilities."""

@@ -13,11 +13,11 @@ from tus.testing.base import Base, Clock
 
 
 class Completing(Base):
-    """What completing in one step means, as tests; a store without it passes them."""
+    """The tests of completing in one step; they skip a store without this capability."""
 
     @pytest.fixture
     def completes(self, store: Store) -> Completes:
-        """The store, if it has this."""
+        """Return the store, if it has this capability."""
         if not isinstance(store, Completes):
             pytest.skip("this store completes uploads step by step")
         return store
@@ -79,7 +79,7 @@ class Completing(Base):
             (3, b"defg", 7, InconsistentLength),
         ],
     )
-    def test_what_does_not_fit_changes_nothing(
+    def test_a_block_that_does_not_fit_changes_nothing(
         self,
         store: Store,
         completes: Completes,
@@ -90,23 +90,23 @@ class Completing(Base):
     ) -> None:
         upload = store.create(Upload(length=6))
         with store.open(upload, 0) as session:
-            session.write(b"abc")
+            self.write(session, b"abc")
             before = store.load(upload.id)
             with pytest.raises(error):
                 completes.complete(upload, offset, block, length)
             assert store.load(upload.id) == before
             assert session.is_current()
-            session.write(b"def")
+            self.write(session, b"def")
         assert self.read(store, upload) == b"abcdef"
         with pytest.raises(OffsetMismatch):
             completes.complete(upload, 6, b"")
 
-    def test_one_step_ends_the_session_that_is_open(self, store: Store, completes: Completes) -> None:
+    def test_one_step_ends_the_open_session(self, store: Store, completes: Completes) -> None:
         upload = store.create(Upload(length=6))
         with store.open(upload, 0) as session, store.open(upload, 0, staged=True) as staged:
             with pytest.raises(UploadReplaced):
-                session.write(b"XXX")
-            staged.write(b"XXXXXX")
+                self.write(session, b"XXX")
+            self.write(staged, b"XXXXXX")
             claim = completes.complete(upload, 0, b"abcdef")
             assert not staged.is_current()
             with pytest.raises(UploadReplaced):
@@ -115,7 +115,7 @@ class Completing(Base):
             assert file.read() == b"abcdef"
         claim.release()
 
-    def test_what_is_read_first_takes_the_longer_way(self, store: Store, completes: Completes) -> None:
+    def test_digests_and_parts_need_several_steps(self, store: Store, completes: Completes) -> None:
         hashed = store.create(Upload(length=3, hashes=("sha256",)))
         assert not completes.can_complete(hashed)
         assert not completes.can_complete(Upload(length=3, concat="partial"))
@@ -139,7 +139,7 @@ class Completing(Base):
         assert isinstance(store, Expires)
         claim = completes.create_whole(Upload(length=3, is_known=False), b"abc")
         clock.now += 1e9
-        assert store.sweep() == 0, "the application is looking at it"
+        assert store.sweep() == 0, "the application is processing it"
         claim.release("no")
         assert not store.load(claim.upload.id).is_known
         assert store.sweep() == 1
@@ -169,7 +169,7 @@ class Completing(Base):
         assert (claim.upload.state, claim.upload.attempts) == (State.HANDING_OVER, 1)
         claim.accept()
 
-    def test_what_does_not_exist_is_not_completed(self, store: Store, completes: Completes) -> None:
+    def test_an_unknown_or_removed_upload_is_not_completed(self, store: Store, completes: Completes) -> None:
         with pytest.raises(UploadNotFound):
             completes.complete(Upload(id="0" * 32, length=3), 0, b"abc")
         upload = store.create(Upload(length=3))

@@ -1,4 +1,4 @@
-"""Joining uploads: :class:`tus.stores.interface.Concatenates`."""
+"""Concatenation: :class:`tus.stores.interface.Concatenates`."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from tus.testing.base import Base
 
 
 class Concatenation(Base):
-    """What joining uploads means, as tests."""
+    """The tests of concatenation."""
 
     def parts(self, store: Store, *contents: bytes) -> list[Upload]:
-        """Finished parts."""
+        """Create complete parts with these contents."""
         made = []
         for content in contents:
             part = store.create(Upload(length=len(content), concat="partial"))
@@ -24,11 +24,11 @@ class Concatenation(Base):
         return made
 
     def final(self, store: Store, parts: list[Upload]) -> Upload:
-        """A final upload that is not filled yet."""
+        """Create a final upload that is not filled yet."""
         ids = tuple(part.id for part in parts)
         return store.create(Upload(concat="final;...", parts=ids))
 
-    def test_parts_are_joined_in_order(self, store: Store) -> None:
+    def test_parts_are_concatenated_in_order(self, store: Store) -> None:
         assert isinstance(store, Concatenates)
         one, two, three = self.parts(store, b"one", b"", b"three" * 100_000)
         parts = [three, one, two, one]
@@ -40,7 +40,7 @@ class Concatenation(Base):
         assert self.read(store, filled) == b"three" * 100_000 + b"one" + b"one"
         assert self.read(store, one) == b"one"
 
-    def test_what_was_joined_has_a_digest_of_its_own(self, store: Store) -> None:
+    def test_a_final_upload_has_its_own_digest(self, store: Store) -> None:
         assert isinstance(store, Concatenates)
         parts = self.parts(store, b"one", b"two")
         final = store.create(Upload(concat="final;...", parts=tuple(part.id for part in parts), hashes=("sha256",)))
@@ -48,7 +48,7 @@ class Concatenation(Base):
         assert claim.digest().digest("sha256") == hashlib.sha256(b"onetwo").digest()
         claim.release()
 
-    def test_joining_again_changes_nothing(self, store: Store) -> None:
+    def test_concatenating_again_changes_nothing(self, store: Store) -> None:
         assert isinstance(store, Concatenates)
         parts = self.parts(store, b"one", b"two")
         final = self.final(store, parts)
@@ -58,7 +58,7 @@ class Concatenation(Base):
         store.claim(final).accept()
         assert store.concatenate(final.id, parts).state == State.ACCEPTED
 
-    def test_joining_what_is_gone_fails(self, store: Store) -> None:
+    def test_a_removed_part_cannot_be_concatenated(self, store: Store) -> None:
         assert isinstance(store, Concatenates)
         parts = self.parts(store, b"one", b"two")
         final = self.final(store, parts)
@@ -67,7 +67,7 @@ class Concatenation(Base):
             store.concatenate(final.id, parts)
         assert store.load(final.id).state == State.RECEIVING
 
-    def test_a_part_remembers_who_waits_for_it(self, store: Store) -> None:
+    def test_a_part_records_the_final_uploads_that_wait_for_it(self, store: Store) -> None:
         assert isinstance(store, Concatenates)
         part = store.create(Upload(length=3, concat="partial", raw_metadata="name YQ=="))
         assert list(store.finals_of(part.id)) == []

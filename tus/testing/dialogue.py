@@ -1,8 +1,8 @@
-"""Test a rule of a protocol as a dialogue, without a store, a server or a clock.
+"""Tests of a protocol's rules as dialogues, without a store, a server or a clock.
 
-An exchange (:func:`tus.protocols.exchange.exchange`) is a generator of effects. :func:`dialogue` takes the part of its
-driver: it starts the exchange with a request, compares each effect with the next line, sends the reply of that line
-back, and compares the response with the last line. A rule is a test of about five lines::
+An exchange (:func:`tus.protocols.exchange.exchange`) is a generator of effects. :func:`dialogue` acts as its driver. It
+starts the exchange with a request, compares each effect with the next line, and sends the reply of that line back. It
+compares the response with the last line. The test of a rule has about five lines::
 
     >>> from tus.protocols.effects import Load, Receive
     >>> from tus.testing.dialogue import ID, an_upload, asks, dialogue, received, responds, tus1
@@ -14,22 +14,22 @@ back, and compares the response with the last line. A rule is a test of about fi
     ...     responds(204, {"Upload-Offset": 5, "Upload-Expires": None}),
     ... )
 
-An expectation names only what matters:
+An expectation names only the fields that matter:
 
-- A dictionary stands for a value that has these fields, such as the intake with the limit 7. In a response it stands
-  for these header fields, and None for a field that must be absent.
-- ``...`` stands for any value but None, so for a header field that must be present.
-- A function stands for each value for which it returns true.
-- A :class:`Placeholder` stands for a value that the exchange makes, such as an id.
-- An effect that is given whole, such as ``asks(Load(ID))``, is compared whole.
+- A dictionary matches a value with these fields, such as the intake with the limit 7. In a response it matches these
+  header fields; None means that the field must be absent.
+- ``...`` matches any value but None, and a header field that is present.
+- A function matches each value for which it returns true.
+- A :class:`Placeholder` matches a value that the exchange makes, such as an id.
+- A whole effect, such as ``asks(Load(ID))``, must match in all fields.
 
-A reply is a value, an error that is thrown in (``fails``), or a function that makes the value from the effect. Without
-one the reply is None. Every effect needs a line, and the last line is :func:`responds` or :func:`raises`.
+A reply is a value, an error that is thrown in (``fails``), or a function that makes the value from the effect. The
+default is None. Every effect needs a line, and the last line is :func:`responds` or :func:`raises`.
 
-The options of the server decide which effects come: with ``authorize`` there is one that asks for permission, and with
-``webhook`` there are those of the hooks. Neither is called.
+The options of the server decide which effects come. With ``authorize`` one effect asks for permission, and with
+``webhook`` there are effects for the hooks. Neither option is called.
 
-Where a line differs, the :class:`AssertionError` shows the dialogue up to there, and the difference field by field::
+If a line differs, the :class:`AssertionError` shows the dialogue up to that line, and the difference field by field::
 
     >>> dialogue(
     ...     tus1.patch(ID, offset=2, body=3),
@@ -38,7 +38,7 @@ Where a line differs, the :class:`AssertionError` shows the dialogue up to there
     ... )
     Traceback (most recent call last):
     ...
-    AssertionError: the dialogue differs at line 2 (- expected, + what came)
+    AssertionError: the dialogue differs at line 2 (- expected, + actual)
     <BLANKLINE>
         PATCH http://example.org/files/aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa
             Tus-Resumable: 1.0.0
@@ -103,7 +103,7 @@ __all__ = [
     "tus1",
 ]
 
-#: Two ids of uploads.
+#: Two upload ids.
 ID: Final = "a" * 32
 OTHER: Final = "b" * 32
 
@@ -120,7 +120,7 @@ class Asks:
     reply: object = None
 
     def gets(self, reply: object) -> Asks:
-        """Send back this value, or what this function makes of the effect."""
+        """Send back this value, or the value that this function makes of the effect."""
         return replace(self, reply=reply)
 
     def fails(self, error: BaseException) -> Asks:
@@ -137,7 +137,7 @@ class Asks:
         return _fill(self.reply(effect) if is_function else self.reply)  # type: ignore[operator]
 
     def lines(self) -> list[str]:
-        """Return the expectation in words."""
+        """Return the expectation as lines of text."""
         return [f"asks {self.kind.__name__}", *(f"    {name}: {show(value)}" for name, value in self.named.items())]
 
 
@@ -184,7 +184,7 @@ class Responds:
         return compared
 
     def lines(self) -> list[str]:
-        """Return the expectation in words."""
+        """Return the expectation as lines of text."""
         named = {name: ABSENT if value is None else value for name, value in self.headers.items()}
         found = [f"responds {self.status}", *(f"    {name}: {show_header(value)}" for name, value in named.items())]
         return found if self.body is None else [*found, f"    body: {show(self.body)}"]
@@ -224,12 +224,12 @@ class Raises:
     kind: type[BaseException]
 
     def lines(self) -> list[str]:
-        """Return the expectation in words."""
+        """Return the expectation as lines of text."""
         return [f"raises {self.kind.__name__}"]
 
 
 def raises(kind: type[BaseException]) -> Raises:
-    """Expect that the exchange lets an error of this class pass. Refusals are responses."""
+    """Expect an error of this class from the exchange. Refusals are responses."""
     return Raises(kind)
 
 
@@ -251,7 +251,7 @@ def created(**values: Any) -> Callable[[Create], Upload]:
 
 
 def received(**values: Any) -> Callable[[Any], Received]:
-    """Reply to :class:`~tus.protocols.effects.Receive` with the effect's upload as it stands then.
+    """Reply to :class:`~tus.protocols.effects.Receive` with the effect's upload after the body.
 
     Args:
         **values: attributes of :class:`~tus.protocols.effects.Received`, and attributes of the upload.
@@ -294,21 +294,21 @@ def dialogue(
         request: the head of the request, such as :meth:`Tus1.patch` makes it.
         *lines: :func:`asks` for each effect, and :func:`responds` or :func:`raises` at the end.
         now: seconds since 1970.
-        principal: who sends the request, where the caller of the exchange knows it.
-        extensions: the extensions of tus that the server has; all by default.
-        **options: options of the server; ``upload_path`` is that of :data:`URL`.
+        principal: the principal that sends the request, if the caller of the exchange knows it.
+        extensions: the tus extensions of the server; all by default.
+        **options: options of the server; the default of ``upload_path`` is the path of :data:`URL`.
 
     Returns:
         The response; None after an error.
 
     Raises:
         AssertionError: the exchange differs from the lines.
-        TypeError: the last line is no end, or another line is one.
+        TypeError: the last line is not an end, or an earlier line is one.
     """
     __tracebackhide__ = True  # pytest then shows the test, where the lines are
     *asked, end = lines or (None,)
     if not isinstance(end, Responds | Raises) or not all(isinstance(line, Asks) for line in asked):
-        raise TypeError("a dialogue has a line asks() for each effect, and ends with one responds() or raises()")
+        raise TypeError("a dialogue has asks() for each effect, and ends with one responds() or raises()")
     configured = Options.build(**{"store": "memory:", "upload_path": "/files", **options})
     steps = exchange(request, configured, frozenset(extensions), now, principal)
     said = [f"{request.method} {request.url}"]
@@ -335,11 +335,11 @@ def dialogue(
         assert isinstance(line, Asks)
         reply = line.answer(effect)
         said += [f"asks {show(effect)}", f"{'fails' if isinstance(reply, BaseException) else 'gets'} {show(reply)}"]
-    raise AssertionError("unreachable")  # the last line is an end, so it has returned or raised
+    raise AssertionError("unreachable")  # the last line is an end, so the loop has returned or raised
 
 
 def _differ_at_effect(line: Asks | Responds | Raises, effect: object) -> list[str]:
-    """Return the difference between a line and an effect that came; empty where it is the one that was expected."""
+    """Return the difference between a line and an effect; empty if the effect meets the expectation."""
     if not isinstance(line, Asks) or type(effect) is not line.kind:
         came = [f"    {name}: {show(value)}" for name, value in set_fields(effect)]
         return _differ(line.lines(), [f"asks {type(effect).__name__}", *came])
@@ -351,7 +351,7 @@ def _differ_at_effect(line: Asks | Responds | Raises, effect: object) -> list[st
 
 
 def _differ_at_end(line: Asks | Responds | Raises, response: Response, body: bytes) -> list[str]:
-    """Return the difference between a line and the response; empty where it is the one that was expected."""
+    """Return the difference between a line and the response; empty if the response meets the expectation."""
     if not isinstance(line, Responds):
         came = [f"responds {response.status} {response.reason}"]
         came += [f"    {name}: {value}" for name, value in response.headers]
@@ -382,5 +382,5 @@ def _differ(expected: list[str], came: list[str]) -> list[str]:
 
 
 def _report(number: int, said: list[str], difference: list[str]) -> str:
-    head = f"the dialogue differs at line {number} (- expected, + what came)"
+    head = f"the dialogue differs at line {number} (- expected, + actual)"
     return "\n".join([head, "", *(f"    {text}" for text in said), *(f"  {text}" for text in difference)])

@@ -1,4 +1,4 @@
-"""Compare values with expectations that name only what matters, and put both in words."""
+"""Comparison of values with partial expectations, and the text forms of both."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from typing import Any, Final
 class Placeholder:
     """A value that the exchange makes.
 
-    Where it is expected it takes the first value that comes; from then on the same value is expected. In a reply it
-    stands for that value. ``"text" + placeholder`` is the same value after a text, such as a URL that ends with an id.
+    The first comparison accepts any value and keeps it; later ones expect the same value. In a reply the placeholder
+    stands for that value. ``"text" + placeholder`` is the value after a text, such as a URL that ends with an id.
 
     Attributes:
-        name: what a difference calls it.
-        value: what came.
+        name: its name in a difference.
+        value: the kept value.
     """
 
     def __init__(self, name: str) -> None:
@@ -30,7 +30,7 @@ class Placeholder:
         return self._values[0]
 
     def matches(self, came: object) -> bool:
-        """Return whether the value is this one; the first one always is."""
+        """Return whether the value equals the kept one; the first value is kept and matches."""
         if not self._values:
             self._values.append(came)
         return bool(self.value == came)
@@ -69,7 +69,7 @@ ABSENT: Final = Absent()
 
 @dataclass(frozen=True)
 class Compared:
-    """One field, as it was expected and as it came."""
+    """One field with its expected and its actual value."""
 
     name: str
     expected: str
@@ -78,7 +78,7 @@ class Compared:
 
 
 def compare(name: str, expected: object, came: object) -> Iterator[Compared]:
-    """Compare one value with what is expected, field by field."""
+    """Compare a value with its expectation, field by field."""
     if isinstance(expected, Mapping) and came is not ABSENT and came is not None:
         for key, value in expected.items():
             yield from compare(f"{name}.{key}", value, member(came, str(key)))
@@ -92,7 +92,7 @@ def compare(name: str, expected: object, came: object) -> Iterator[Compared]:
 
 
 def is_expected(expected: object, came: object) -> bool:
-    """Return whether a value is the expected one, or one of the expected ones."""
+    """Return whether a value meets its expectation."""
     if isinstance(expected, Placeholder | After):
         return expected.matches(came)
     if expected is ...:
@@ -103,7 +103,7 @@ def is_expected(expected: object, came: object) -> bool:
 
 
 def member(value: object, name: str) -> object:
-    """Return a field of a value, or a header field where the value is a list of these."""
+    """Return a field of a value, or a header field if the value is a list of header fields."""
     if isinstance(value, Mapping):
         return value.get(name, ABSENT)
     if isinstance(value, list) and all(isinstance(pair, tuple) and len(pair) == 2 for pair in value):
@@ -117,7 +117,7 @@ def header_of(pairs: Iterable[tuple[str, str]], name: str) -> object:
     return ", ".join(found) if found else ABSENT
 
 
-# -- Values in words ----------------------------------------------------------------------------------------------
+# -- Values as text -----------------------------------------------------------------------------------------------
 
 
 def set_fields(value: Any) -> Iterator[tuple[str, object]]:
@@ -130,7 +130,7 @@ def set_fields(value: Any) -> Iterator[tuple[str, object]]:
 
 
 def show(value: object) -> str:
-    """Return a value on one line; fields of dataclasses that have their default are left out."""
+    """Return a value as one line of text; fields of dataclasses that have their default are left out."""
     match value:
         case Enum():
             return f"{type(value).__name__}.{value.name}"

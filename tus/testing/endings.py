@@ -1,4 +1,4 @@
-"""How uploads end: :class:`tus.stores.interface.Claim`, ``Reads`` and ``Expires``."""
+"""Hand-over, reading and expiry: :class:`tus.stores.interface.Claim`, ``Reads`` and ``Expires``."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import pytest
 
 from tus.errors import OffsetMismatch, UploadGone, UploadLocked, UploadNotFound, UploadReplaced
 from tus.models import Response, State, Upload
-from tus.stores.interface import Expires, Reads, Store
+from tus.stores.interface import Expires, Pending, Reads, Store
 from tus.testing.base import Base, Clock
 
 
 class Endings(Base):
-    """What hand-over, reading and expiry mean, as tests."""
+    """The tests of hand-over, reading and expiry."""
 
     # -- Hand-over --
 
@@ -39,12 +39,12 @@ class Endings(Base):
         again = store.claim(upload)
         assert again.upload.state == State.ACCEPTED
         again.release()
-        with pytest.raises(OffsetMismatch):  # and not UploadGone, after which clients would send it all again
+        with pytest.raises(OffsetMismatch):  # and not UploadGone, because clients would then send the whole file again
             store.append(upload, 0, b"abc")
         with pytest.raises(OffsetMismatch):
             store.open(upload, 3)
 
-    def test_an_attempt_is_taken_down_before_it_is_made(self, store: Store, clock: Clock) -> None:
+    def test_an_attempt_is_recorded_before_it_is_made(self, store: Store, clock: Clock) -> None:
         upload = store.append(store.create(Upload(length=3)), 0, b"abc")
         assert (upload.state, upload.attempts, upload.since) == (State.COMPLETE, 0, clock.now)
         clock.now += 5
@@ -68,7 +68,7 @@ class Endings(Base):
         store.claim(upload).release("not worth a word")
         assert store.load(upload.id) == upload
 
-    def test_put_aside_until_the_next_attempt(self, store: Store, clock: Clock) -> None:
+    def test_set_aside_until_the_next_attempt(self, store: Store, clock: Clock) -> None:
         upload = store.append(store.create(Upload(length=3)), 0, b"abc")
         claim = store.claim(upload)
         claim.begin(is_last=True)
@@ -76,7 +76,7 @@ class Endings(Base):
         assert store.load(upload.id).is_aside
         assert isinstance(store, Expires)
         clock.now += 1e9
-        assert store.sweep() == 0, "what was put aside is never removed"
+        assert store.sweep() == 0, "an upload that was set aside does not expire"
         again = store.claim(store.load(upload.id))
         assert not again.begin().is_aside
         again.release()
@@ -109,20 +109,20 @@ class Endings(Base):
         again = store.claim(rejected)
         assert again.upload.state == State.REJECTED
         again.accept()
-        assert store.load(upload.id).state == State.REJECTED, "it stays so"
+        assert store.load(upload.id).state == State.REJECTED, "it stays rejected"
         clock.now += 29
         assert store.sweep() == 0
         clock.now += 2
         assert store.sweep() == 1
 
-    def test_what_no_client_knows_expires_although_it_is_complete(self, store: Store, clock: Clock) -> None:
+    def test_an_unknown_upload_expires_although_it_is_complete(self, store: Store, clock: Clock) -> None:
         assert isinstance(store, Expires)
         upload = store.append(store.create(Upload(length=3, is_known=False)), 0, b"abc")
         assert not upload.is_known
         clock.now += 101
         assert store.sweep() == 1
 
-    def test_a_claim_that_is_asked_for_makes_it_known(self, store: Store, clock: Clock) -> None:
+    def test_a_claim_of_a_known_upload_makes_it_known(self, store: Store, clock: Clock) -> None:
         assert isinstance(store, Expires)
         upload = store.append(store.create(Upload(length=3, is_known=False)), 0, b"abc")
         claim = store.claim(upload)
@@ -145,13 +145,84 @@ class Endings(Base):
         upload = store.append(store.create(Upload(length=3)), 0, b"abc")
         claim = store.claim(upload)
         claim.begin()
-        assert store.promise(upload).is_pending  # what it asks for is true already
+        assert store.promise(upload).is_pending  # the upload is known already, so nothing changes
         claim.release()
         upload = store.append(store.create(Upload(length=3, is_known=False)), 0, b"abc")
         claim = store.claim(upload)
         with pytest.raises(UploadLocked):
             store.promise(upload)
         claim.release()
+
+    # -- Claims that are leases --
+
+    @pytest.mark.usefixtures("needs_leases")
+    def test_a_claim_whose_lease_has_ended(self, store: Store, clock: Clock) -> None:
+        upload = store.append(store.create(Upload(length=3)), 0, b"abc")
+        lost = store.claim(upload)
+        begun = lost.begin()
+        self.lapse(lost, clock)
+        waiting = store.load(upload.id)
+        assert (waiting.state, waiting.attempts, waiting.key) == (State.COMPLETE, 1, begun.key)
+        assert waiting.error
+        claim = store.claim(waiting)
+        for use in (lost.begin, lost.accept, lost.reject, lost.release):
+            with pytest.raises(UploadReplaced):
+                use()
+        assert claim.begin().attempts == 2
+        for use in (lost.begin, lost.accept, lost.reject):
+            with pytest.raises(UploadReplaced):
+                use()
+        claim.accept(Response(201, "Created", [("X-App", "1")], ()))
+        with pytest.raises(UploadReplaced):
+            lost.reject()
+        accepted = store.load(upload.id)
+        assert (accepted.state, accepted.attempts, accepted.key) == (State.ACCEPTED, 2, begun.key)
+
+    @pytest.mark.usefixtures("needs_leases")
+    def test_a_claim_whose_lease_has_ended_without_another_claim(self, store: Store, clock: Clock) -> None:
+        upload = store.append(store.create(Upload(length=3)), 0, b"abc")
+        claim = store.claim(upload)
+        claim.begin()
+        self.lapse(claim, clock)
+        claim.accept()
+        assert store.load(upload.id).state == State.ACCEPTED
+
+    @pytest.mark.usefixtures("needs_leases")
+    def test_a_claimed_upload_can_be_removed_after_the_lease(self, store: Store, clock: Clock) -> None:
+        upload = store.append(store.create(Upload(length=3)), 0, b"abc")
+        claim = store.claim(upload)
+        claim.begin()
+        self.lapse(claim, clock)
+        store.remove(upload.id)
+        with pytest.raises((UploadReplaced, UploadGone)):
+            claim.accept()
+
+    # -- Pending uploads --
+
+    def test_pending_uploads_are_listed(self, store: Store, clock: Clock) -> None:
+        if not isinstance(store, Pending):
+            pytest.skip("this store cannot list pending uploads")
+        store.create(Upload(length=3))
+        store.append(store.create(Upload(length=1, concat="partial")), 0, b"a")
+        store.append(store.create(Upload(length=1, is_known=False)), 0, b"a")
+        store.claim(store.create(Upload(length=0))).accept()
+        aside = store.claim(store.create(Upload(length=0)))
+        aside.begin(is_last=True)
+        aside.release("in vain")
+        waiting = []
+        for _ in range(3):
+            clock.now += 1
+            waiting.append(store.append(store.create(Upload(length=3)), 0, b"abc"))
+        later = clock.now + 1
+        assert [upload.id for upload in store.pending(later, 9)] == [upload.id for upload in waiting]
+        assert [upload.id for upload in store.pending(later, 2)] == [upload.id for upload in waiting[:2]]
+        assert list(store.pending(waiting[1].since, 9)) == waiting[:1]
+        claim = store.claim(waiting[0])
+        claim.begin()
+        assert [upload.id for upload in store.pending(later, 9)] == [upload.id for upload in waiting[1:]]
+        clock.now += 1
+        claim.release("not now")
+        assert [upload.id for upload in store.pending(clock.now + 1, 9)][-1] == waiting[0].id
 
     # -- Digests --
 
@@ -179,7 +250,7 @@ class Endings(Base):
         assert accepted.answer is not None
         assert accepted.answer.headers == [("X-App", "a")]
 
-    def test_digests_of_what_is_rejected_unseen(self, store: Store) -> None:
+    def test_digests_of_an_upload_that_is_rejected_without_an_attempt(self, store: Store) -> None:
         upload = store.append(store.create(Upload(length=3, hashes=("sha256",))), 0, b"abc")
         claim = store.claim(upload)
         digests = claim.digest().digests
@@ -189,16 +260,16 @@ class Endings(Base):
         assert rejected.answer is not None
         assert rejected.answer.status == 422
 
-    def test_a_digest_is_that_of_what_was_counted(self, store: Store) -> None:
+    def test_a_digest_covers_the_counted_bytes(self, store: Store) -> None:
         upload = store.create(Upload(length=9, hashes=("sha256",)))
         with store.open(upload, 0) as session:
-            session.write(b"abc")
+            self.write(session, b"abc")
             with store.open(upload, 3, staged=True) as unverified:
-                unverified.write(b"xyz")
+                self.write(unverified, b"xyz")
             with store.open(upload, 3) as newer:
                 with pytest.raises(UploadReplaced):
-                    session.write(b"XYZ")
-                newer.write(b"def")
+                    self.write(session, b"XYZ")
+                self.write(newer, b"def")
         with store.open(upload, 6, staged=True) as verified:
             verified.write(b"ghi")
             verified.commit()
@@ -206,7 +277,7 @@ class Endings(Base):
         assert claim.digest().digest("sha256") == hashlib.sha256(b"abcdefghi").digest()
         claim.release()
 
-    def test_digests_where_none_are_wanted(self, store: Store) -> None:
+    def test_digests_of_an_upload_that_needs_none(self, store: Store) -> None:
         claim = store.claim(store.append(store.create(Upload(length=3)), 0, b"abc"))
         assert claim.digest().digests == ()
         claim.release()
@@ -250,7 +321,7 @@ class Endings(Base):
         clock.now += 101
         assert store.sweep() == 1
 
-    def test_lifetime_zero_is_for_ever(self, clock: Clock) -> None:
+    def test_uploads_with_lifetime_zero_do_not_expire(self, clock: Clock) -> None:
         store = self.make_store(lifetime=0, completed_keep=50, clock=clock)
         assert isinstance(store, Expires)
         upload = store.create(Upload(length=1))
@@ -258,7 +329,7 @@ class Endings(Base):
         clock.now += 1e9
         assert store.sweep() == 0
 
-    # -- Reading what is finished --
+    # -- Reading finished uploads --
 
     def test_a_finished_upload_can_be_read_until_it_is_accepted(self, store: Store) -> None:
         assert isinstance(store, Reads)
@@ -270,7 +341,7 @@ class Endings(Base):
         with pytest.raises(UploadGone):
             store.read(store.load(upload.id))
 
-    def test_and_as_long_as_its_record_where_that_is_wanted(self, clock: Clock) -> None:
+    def test_a_kept_finished_upload_can_be_read_as_long_as_its_record(self, clock: Clock) -> None:
         store = self.make_store(keep_finished=True, completed_keep=50, clock=clock)
         assert isinstance(store, Reads)
         assert isinstance(store, Expires)

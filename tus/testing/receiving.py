@@ -1,4 +1,4 @@
-"""Creating uploads, appending to them, removing them: :class:`tus.stores.interface.Store`."""
+"""Creating, appending and removing: :class:`tus.stores.interface.Store`."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ UNKNOWN = "0" * 32
 
 
 class Receiving(Base):
-    """What creating, appending and removing mean, as tests."""
+    """The tests of creating, appending and removing."""
 
     # -- Creating and reading --
 
-    def test_what_was_created_is_loaded(self, store: Store, clock: Clock) -> None:
+    def test_a_created_upload_is_loaded(self, store: Store, clock: Clock) -> None:
         draft = Upload(length=5, raw_metadata="filename \xe4bc,flag", concat="partial")
         upload = store.create(draft)
         assert store.load(upload.id) == upload
@@ -42,7 +42,7 @@ class Receiving(Base):
         assert (again.length, again.offset) == (3, 2)
 
     @pytest.mark.parametrize("upload_id", [UNKNOWN, "", "..", "../x", "A" * 32, "x" * 32, "a" * 31, "a" * 33, "a\n"])
-    def test_what_does_not_exist_is_not_found(self, store: Store, upload_id: str) -> None:
+    def test_an_unknown_id_is_not_found(self, store: Store, upload_id: str) -> None:
         with pytest.raises(UploadNotFound):
             store.load(upload_id)
         with pytest.raises(UploadNotFound):
@@ -64,15 +64,48 @@ class Receiving(Base):
     def test_blocks_count_as_they_come(self, store: Store) -> None:
         upload = store.create(Upload(length=6))
         with store.open(upload, 0) as session:
-            session.write(b"abc")
+            self.write(session, b"abc")
             assert store.load(upload.id).offset == 3
-            session.write(memoryview(bytearray(b"de")))
+            self.write(session, memoryview(bytearray(b"de")))
             assert store.load(upload.id).offset == 5
             assert store.load(upload.id).state == State.RECEIVING
-            session.write(b"f")
+            self.write(session, b"f")
             assert store.load(upload.id).state == State.COMPLETE
             assert session.commit() == store.load(upload.id)
         assert self.read(store, upload) == b"abcdef"
+
+    def test_blocks_count_at_the_latest_when_they_are_kept(self, store: Store) -> None:
+        upload = store.create(Upload(length=6))
+        with store.open(upload, 0) as session:
+            session.write(b"abc")
+            assert session.upload.offset in (0, 3)
+            assert session.upload.offset == store.load(upload.id).offset
+            assert session.keep() == session.upload == store.load(upload.id)
+            assert session.upload.offset == 3
+            assert session.keep().offset == 3
+            session.write(b"de")
+            session.write(b"f")
+            assert session.keep().state == State.COMPLETE
+            assert session.keep().state == State.COMPLETE
+        assert self.read(store, upload) == b"abcdef"
+
+    def test_a_session_that_was_replaced_keeps_nothing(self, store: Store) -> None:
+        upload = store.create(Upload(length=6))
+        with store.open(upload, 0) as old:
+            store.append(upload, 0, b"abc")
+            with pytest.raises(UploadReplaced):
+                self.write(old, b"XXX")
+        assert (store.load(upload.id).offset, store.load(upload.id).state) == (3, State.RECEIVING)
+        with store.open(upload, 3) as old, pytest.raises((UploadReplaced, UploadGone)):
+            store.remove(upload.id)
+            self.write(old, b"XXX")
+
+    def test_keeping_counts_no_staged_block(self, store: Store) -> None:
+        upload = store.create(Upload(length=3))
+        with store.open(upload, 0, staged=True) as session:
+            session.write(b"abc")
+            assert (session.keep().offset, session.upload.offset) == (0, 0)
+            assert session.commit().state == State.COMPLETE
 
     def test_blocks_count_without_a_commit(self, store: Store) -> None:
         upload = store.create(Upload(length=6))
@@ -83,7 +116,8 @@ class Receiving(Base):
 
     @pytest.mark.parametrize("staged", [True, False])
     def test_many_blocks_at_once(self, store: Store, staged: bool) -> None:
-        blocks = [bytes([i % 251]) * (i % 7) for i in range(3000)]  # more than a system call takes, and empty ones
+        # More blocks than one system call takes, and empty ones.
+        blocks = [bytes([i % 251]) * (i % 7) for i in range(3000)]
         whole = b"".join(blocks)
         upload = store.create(Upload(length=len(whole), hashes=("sha256",)))
         with store.open(upload, 0, staged=staged) as session:
@@ -124,7 +158,7 @@ class Receiving(Base):
         assert (store.load(upload.id).length, store.load(upload.id).offset) == (3, 3)
         assert self.read(store, upload) == b"abc"
 
-    def test_an_end_before_the_length_is_none(self, store: Store) -> None:
+    def test_an_end_before_the_length_does_not_complete(self, store: Store) -> None:
         upload = store.create(Upload(length=6))
         with store.open(upload, 0) as session:
             session.write(b"abc")
@@ -132,19 +166,19 @@ class Receiving(Base):
         assert (store.load(upload.id).length, store.load(upload.id).offset) == (6, 3)
 
     @pytest.mark.parametrize("offset", [0, 2, 4, 10**12])
-    def test_a_wrong_offset_is_refused_and_disturbs_nobody(self, store: Store, offset: int) -> None:
+    def test_a_wrong_offset_is_refused_and_ends_no_session(self, store: Store, offset: int) -> None:
         upload = store.create(Upload(length=6))
         with store.open(upload, 0) as session:
-            session.write(b"abc")
+            self.write(session, b"abc")
             with pytest.raises(OffsetMismatch) as refused:
                 store.open(upload, offset)
             assert refused.value.offset == 3
             with pytest.raises(OffsetMismatch):
                 store.append(upload, offset, b"xxx")
-            session.write(b"def")
+            self.write(session, b"def")
         assert self.read(store, upload) == b"abcdef"
 
-    def test_a_complete_upload_takes_no_more(self, store: Store) -> None:
+    def test_a_complete_upload_accepts_no_more_bytes(self, store: Store) -> None:
         upload = store.create(Upload(length=1))
         store.append(upload, 0, b"a")
         with pytest.raises(OffsetMismatch):
@@ -156,16 +190,16 @@ class Receiving(Base):
     def test_a_newer_session_ends_the_older(self, store: Store) -> None:
         upload = store.create(Upload(length=6))
         with store.open(upload, 0) as old:
-            old.write(b"abc")
+            self.write(old, b"abc")
             assert old.is_current()
             with store.open(upload, 3) as new:
                 assert not old.is_current()
                 assert new.is_current()
                 with pytest.raises(UploadReplaced):
-                    old.write(b"XXX")
-                new.write(b"def")
+                    self.write(old, b"XXX")
+                self.write(new, b"def")
             with pytest.raises(UploadReplaced):
-                old.write(b"XXX")
+                self.write(old, b"XXX")
         assert self.read(store, upload) == b"abcdef"
 
     def test_append_ends_a_session_too(self, store: Store) -> None:
@@ -173,19 +207,19 @@ class Receiving(Base):
         with store.open(upload, 0) as old:
             store.append(upload, 0, b"abc")
             with pytest.raises(UploadReplaced):
-                old.write(b"XXX")
+                self.write(old, b"XXX")
         assert store.load(upload.id).offset == 3
 
     def test_a_fence_ends_a_session_and_nothing_else(self, store: Store, clock: Clock) -> None:
         upload = store.create(Upload(length=10))
         with store.open(upload, 0) as session:
-            session.write(b"abc")
+            self.write(session, b"abc")
             before = store.load(upload.id)
             clock.now += 1
             assert store.fence(upload) == before
             assert not session.is_current()
             with pytest.raises(UploadReplaced):
-                session.write(b"d")
+                self.write(session, b"d")
         assert store.load(upload.id).offset == 3
         assert store.append(upload, 3, b"defghij").is_complete
         assert store.fence(upload).is_complete
@@ -199,7 +233,7 @@ class Receiving(Base):
                 try:
                     stands = store.load(upload.id).offset
                     with store.open(upload, stands) as session:
-                        session.write(mark * 7)
+                        self.write(session, mark * 7)
                         wins.append(mark)
                 except (OffsetMismatch, UploadReplaced):
                     pass
@@ -250,7 +284,7 @@ class Receiving(Base):
             assert session.commit().state == State.COMPLETE
         assert self.read(store, upload) == b"abcdef"
 
-    def test_staged_blocks_are_forgotten_else(self, store: Store) -> None:
+    def test_staged_blocks_without_a_commit_are_discarded(self, store: Store) -> None:
         upload = store.create(Upload())
         store.append(upload, 0, b"abc")
         with store.open(upload, 3, length=4, staged=True) as session:
@@ -262,22 +296,22 @@ class Receiving(Base):
     def test_a_replaced_staged_session_cannot_commit(self, store: Store) -> None:
         upload = store.create(Upload(length=6))
         with store.open(upload, 0, staged=True) as old:
-            old.write(b"XXX")
+            self.write(old, b"XXX")
             with store.open(upload, 0) as new:
-                new.write(b"abcdef")
+                self.write(new, b"abcdef")
             with pytest.raises(UploadReplaced):
                 old.commit()
         assert self.read(store, upload) == b"abcdef"
 
     # -- Removing --
 
-    def test_what_was_removed_is_gone(self, store: Store) -> None:
+    def test_a_removed_upload_is_gone(self, store: Store) -> None:
         upload = store.create(Upload(length=6))
         with store.open(upload, 0) as session:
-            session.write(b"abc")
+            self.write(session, b"abc")
             store.remove(upload.id)
             with pytest.raises((UploadGone, UploadReplaced)):
-                session.write(b"def")
+                self.write(session, b"def")
         with pytest.raises(UploadNotFound):
             store.load(upload.id)
         assert isinstance(store, Lists)

@@ -1,4 +1,4 @@
-"""The heads of requests, as clients of both protocols send them."""
+"""The heads of requests of clients of both protocols."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ NO_FIELDS: Final[HeaderFields] = MappingProxyType({})
 
 
 def _request(method: str, url: str, body: int | None, headers: HeaderFields) -> Request:
-    """Return a request with these header fields; None leaves one out."""
+    """Return a request with these header fields; a field whose value is None is left out."""
     framing = ("Transfer-Encoding", "chunked") if body is None else ("Content-Length", body)
     framed = {} if method in ("HEAD", "GET", "DELETE") or framing[0] in headers else dict([framing])
     kept = {name: str(value) for name, value in {**headers, **framed}.items() if value is not None}
@@ -26,10 +26,10 @@ def _request(method: str, url: str, body: int | None, headers: HeaderFields) -> 
 
 @dataclass(frozen=True)
 class Tus1:
-    """Make the requests of a client of tus 1.0.0.
+    """The requests of a client of tus 1.0.0.
 
-    In each method ``body`` is the number of bytes of the body, or None for one in chunks. ``headers`` adds header
-    fields, or replaces some; a field that is None is left out of the request.
+    In each method ``body`` is the number of bytes of the body, or None for a chunked body. ``headers`` adds or replaces
+    header fields; a field whose value is None is left out.
 
     Attributes:
         url: the URL that creates uploads.
@@ -38,7 +38,7 @@ class Tus1:
     url: str = URL
 
     def post(self, length: int | None, body: int | None = 0, headers: HeaderFields = NO_FIELDS) -> Request:
-        """Return a creation; its length is deferred where ``length`` is None."""
+        """Return a creation; its length is deferred if ``length`` is None."""
         named: dict[str, object] = {"Upload-Defer-Length": 1} if length is None else {"Upload-Length": length}
         if body != 0:
             named["Content-Type"] = MEDIA_TYPE
@@ -55,7 +55,7 @@ class Tus1:
         return self.request("PATCH", upload_id, body, {**named, **headers})
 
     def head(self, upload_id: str, headers: HeaderFields = NO_FIELDS) -> Request:
-        """Return the question for the offset."""
+        """Return a request for the offset."""
         return self.request("HEAD", upload_id, headers=headers)
 
     def delete(self, upload_id: str, headers: HeaderFields = NO_FIELDS) -> Request:
@@ -65,7 +65,7 @@ class Tus1:
     def request(
         self, method: str, upload_id: str | None = None, body: int | None = 0, headers: HeaderFields = NO_FIELDS
     ) -> Request:
-        """Return a request of any method; it is about creation where there is no id."""
+        """Return a request of any method; without an id it goes to the creation URL."""
         url = self.url if upload_id is None else f"{self.url}/{upload_id}"
         return _request(method, url, body, {"Tus-Resumable": "1.0.0", **headers})
 
@@ -76,10 +76,10 @@ tus1: Final = Tus1()
 
 @dataclass(frozen=True)
 class Ietf:
-    """Make the requests of a client of Resumable Uploads for HTTP. ``body`` and ``headers`` are those of :class:`Tus1`.
+    """The requests of a client of Resumable Uploads for HTTP. ``body`` and ``headers`` are as in :class:`Tus1`.
 
     Attributes:
-        version: the interop version that the client names, None for none.
+        version: the interop version that the client names, or None.
         url: the URL that creates uploads.
     """
 
@@ -93,7 +93,7 @@ class Ietf:
         length: int | None = None,
         headers: HeaderFields = NO_FIELDS,
     ) -> Request:
-        """Return a creation; ``complete`` says that the body is the whole file."""
+        """Return a creation; ``complete`` is whether the body is the whole file."""
         named = {"Content-Type": "image/png", **self._complete(complete), "Upload-Length": length}
         return self.request("POST", None, body, {**named, **headers})
 
@@ -106,7 +106,7 @@ class Ietf:
         length: int | None = None,
         headers: HeaderFields = NO_FIELDS,
     ) -> Request:
-        """Return an append; ``complete`` says that the body is the rest of the file."""
+        """Return an append; ``complete`` is whether the body is the rest of the file."""
         has_type = self.version is None or self.version >= 6
         media_type = {"Content-Type": "application/partial-upload"} if has_type else {}
         named = {**media_type, **self._complete(complete), "Upload-Offset": offset, "Upload-Length": length}
@@ -123,7 +123,7 @@ class Ietf:
     def request(
         self, method: str, upload_id: str | None = None, body: int | None = 0, headers: HeaderFields = NO_FIELDS
     ) -> Request:
-        """Return a request of any method; it is about creation where there is no id."""
+        """Return a request of any method; without an id it goes to the creation URL."""
         url = self.url if upload_id is None else f"{self.url}/{upload_id}"
         return _request(method, url, body, {"Upload-Draft-Interop-Version": self.version, **headers})
 

@@ -45,15 +45,15 @@ from tus.protocols.ietf import replies, requests
 from tus.protocols.ietf.profiles import UNVERSIONED, VERSION_FIELD, Profile, profile_of, takes_interim
 from tus.protocols.routing import target_of, upload_url
 
-LONGEST_JOIN: Final = 10.0  # seconds that a request waits for a hand-over which another one has begun
+LONGEST_JOIN: Final = 10.0  # seconds that a request waits for a hand-over that another request has begun
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 1.0
 
 
 def recognise(request: Request) -> Start | None:
-    """Return what starts a conversation, if the request is of this protocol whatever it is about."""
+    """Return the start of a conversation if the head alone shows that the request is of this protocol."""
     fields = request.headers
     if fields.get("Tus-Resumable") is not None and fields.get(VERSION_FIELD) is None:
-        return None  # as profile_of() finds, at a greater expense
+        return None  # a short cut: profile_of() has the same result, but costs more
     profile = profile_of(request)
     return None if profile is None else partial(Conversation, profile=profile)
 
@@ -66,15 +66,15 @@ def start(
 
 
 class Conversation(conversation.Conversation):
-    """One request of a client that speaks the IETF protocol.
+    """One request of a client of the IETF protocol.
 
     Args:
         request: the head.
         options: the operator's choices.
         extensions: the tus extensions that work with this store on this server.
         now: seconds since 1970.
-        principal: who sends the request, where the caller knows it.
-        profile: the version that it speaks.
+        principal: the principal that sends the request, if the caller knows it.
+        profile: the profile of the client's version.
     """
 
     def __init__(
@@ -92,7 +92,7 @@ class Conversation(conversation.Conversation):
         self._interim = takes_interim(request, profile, options)
 
     def answer(self) -> Steps:
-        """Answer the request; refusals too are responses."""
+        """Return the response to the request; a refusal is a response too."""
         is_head = self.request.method == "HEAD"
         try:
             return (yield from self._answer())
@@ -121,9 +121,9 @@ class Conversation(conversation.Conversation):
         yield from self.authorize(Intent.HEAD, upload)
         check_alive(upload, self.now)
         if upload.state == State.RECEIVING and upload.concat is None:
-            upload = yield Fence(upload)  # what is told must not be stale when it arrives
+            upload = yield Fence(upload)  # else a running append could make the reported offset stale
         if upload.state == State.COMPLETE and not upload.is_known and upload.is_pending:
-            with suppress(UploadLocked):  # then it is being handed over, which is as good
+            with suppress(UploadLocked):  # another request is handing it over, so no promise is needed
                 upload = yield Promise(upload)
         return replies.inspected(upload, self._profile, self.options, self.now)
 
@@ -141,23 +141,23 @@ class Conversation(conversation.Conversation):
         draft = digests.requested(draft, self.request.headers, options.digest)
         draft, reply = yield from self.admit(Intent.CREATE, draft)
         if command.body.length != 0 or draft.length == 0:
-            draft = replace(draft, is_known=False)  # it may be completed before its client hears of it
+            draft = replace(draft, is_known=False)  # it may be complete before its client gets the URL
         if reply is not None and reply.id is not None:
             yield from self.check_new(draft)
         upload: Upload = yield Create(draft)
         location = upload_url(target_of(self.request, self.request.method, options).creation_url, upload.id)
-        is_told = False
+        is_announced = False
         try:
             if options.has_hooks:
                 yield from self.announce(upload)
             if command.body.length != 0 and self._interim and (command.length or 0) >= options.min_size:
-                is_told = yield Inform(replies.announced(upload, location, profile, options, self.now))
+                is_announced = yield Inform(replies.announced(upload, location, profile, options, self.now))
             if intake is not None:
-                known = replace(upload, is_known=upload.is_known or is_told)
-                upload = yield from self._receive(known, intake, command.complete, is_told)
+                known = replace(upload, is_known=upload.is_known or is_announced)
+                upload = yield from self._receive(known, intake, command.complete, is_announced)
         except (RequestError, Refused):
-            if not is_told:  # so its client cannot reach it
-                with suppress(UploadNotFound, UploadGone):  # a hook has ended it, or it was overrun
+            if not is_announced:  # so its client cannot reach it
+                with suppress(UploadNotFound, UploadGone):  # a hook or an overrun has removed it already
                     yield from self.remove(upload)
             raise
         if upload.is_pending:
@@ -193,11 +193,11 @@ class Conversation(conversation.Conversation):
         return replies.appended(upload, profile, options, self.now)
 
     def _receive(self, upload: Upload, intake: Intake, complete: bool, informs: bool) -> Generator[Effect, Any, Upload]:
-        """Take a body in, as far as it comes."""
+        """Receive a body, and return the upload after it."""
         profile = self._profile
-        # An offset is a promise, which cannot be given of bytes that a digest may still take back.
-        tells = profile.tells_progress and informs and not intake.body.checksums
-        progress = (lambda offset: replies.progressed(offset, profile)) if tells else None
+        # A reported offset is a promise, but bytes under a digest do not count before it matches.
+        reports = profile.reports_progress and informs and not intake.body.checksums
+        progress = (lambda offset: replies.progressed(offset, profile)) if reports else None
         received: Received = yield Receive(upload, intake, progress, attempt_of(upload, intake, self.options))
         self._is_begun = received.is_begun
         try:
@@ -205,22 +205,24 @@ class Conversation(conversation.Conversation):
         except TooLarge:
             if not requests.is_overrun(received.upload, intake):
                 raise
-            standing: Upload = yield Load(upload.id)
-            if (standing.offset, standing.state) != (received.upload.offset, State.RECEIVING):
-                raise UploadReplaced() from None  # what a newer request has done since is not this one's to end
+            current: Upload = yield Load(upload.id)
+            if (current.offset, current.state) != (received.upload.offset, State.RECEIVING):
+                raise UploadReplaced() from None  # this request must not end the work of a newer one
             if profile.overrun_invalidates:
                 yield from self.remove(received.upload)
-            raise InconsistentLength("The body has more bytes than the upload's length leaves room for.") from None
+            raise InconsistentLength(
+                "The body has more bytes than the rest of the upload's length; send only the rest."
+            ) from None
         if received.failure is not None:
             raise received.failure
         if received.cut and intake.body.checksums:
-            raise BadRequest("The body ended early, so its digest could not be verified; nothing of it was kept.")
+            raise BadRequest("The body ended early, so its digest cannot be verified; send all of it again.")
         if complete and not received.cut and not upload.is_complete:
-            raise InconsistentLength(f"The body ended at byte {upload.offset}, before the length of {upload.length}.")
+            raise InconsistentLength(f"The upload has {upload.offset} of {upload.length} bytes; send the rest.")
         return upload
 
     def _repeat(self, command: requests.Append, upload: Upload) -> Steps:
-        """An append to an upload of which every byte is there: it asks for the hand-over, or for what came of it."""
+        """Respond to an append to an upload that has all its bytes: it asks for the hand-over or for its result."""
         asks = requests.is_asking_again(command, upload)
         if command.body.length is None:
             peeked: Peeked = yield Peek(Intake(upload.offset, None, 0, command.body))
@@ -237,7 +239,7 @@ class Conversation(conversation.Conversation):
     # -- Hand-over --
 
     def _complete(self, upload: Upload, location: str | None = None) -> Steps:
-        """Hand a complete upload over; its location is given where the request has created it."""
+        """Hand a complete upload over, and return the reply; ``location`` is None unless the request has created it."""
         options, profile = self.options, self._profile
         if options.handover == "background" and (yield from promise(upload)):
             reply = replies.completed(replies.promised(location), upload, location, profile, True)
@@ -246,16 +248,16 @@ class Conversation(conversation.Conversation):
         return self._reply_to(handed, upload, location)
 
     def _reply_to(self, handed: Handed, upload: Upload, location: str | None = None) -> Response:
-        answer, is_last_word = handed.answer, handed.outcome != Outcome.POSTPONED
-        if handed.outcome == Outcome.ACCEPTED and not upload.keeps_answer:  # whose answers are kept without their body
+        answer, is_final = handed.answer, handed.outcome != Outcome.POSTPONED
+        if handed.outcome == Outcome.ACCEPTED and not upload.keeps_answer:  # the record keeps only the header fields
             answer = Response(204, "No Content", lent_headers(answer))
-        if not is_last_word and 300 <= answer.status < 400:  # a client that follows it would take that for success
+        if not is_final and 300 <= answer.status < 400:  # a client that follows a redirection mistakes it for success
             answer = replies.not_taken()
-        reply = replies.completed(answer, upload, location, self._profile, is_last_word)
+        reply = replies.completed(answer, upload, location, self._profile, is_final)
         return digests.described(reply, handed.digests) if handed.outcome == Outcome.ACCEPTED else reply
 
     def _hand_over(self, upload: Upload, location: str | None) -> Generator[Effect, Any, Handed]:
-        """Hand over now, or join the hand-over that is running: a client that came back waits for the same answer."""
+        """Hand over now, or wait for the hand-over that is running, so that a retry gets the same response."""
 
         def pending() -> Response:
             response = replies.completed(replies.not_taken(), upload, location, self._profile, False)

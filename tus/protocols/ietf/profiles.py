@@ -1,6 +1,6 @@
 """The drafts of "Resumable Uploads for HTTP" (draft-ietf-httpbis-resumable-upload): a profile for each interop version.
 
-This table is all that is known of how they differ; what reads a request or words a reply asks it.
+This table holds every difference between the versions. The code that parses requests and makes replies asks it.
 """
 
 from __future__ import annotations
@@ -15,36 +15,36 @@ from tus.options import Options
 
 
 class Missing(Enum):
-    """What an append means that does not say whether it completes the upload."""
+    """The meaning of an append that does not say whether it completes the upload."""
 
     COMPLETES = "completes"
-    COMPLETES_AT_LENGTH = "completes where it reaches the length"
+    COMPLETES_AT_LENGTH = "completes if it reaches the length"
     REFUSED = "is refused"
 
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """How one interop version works.
+    """The rules of one interop version.
 
     Attributes:
-        version: the number that requests and replies carry in ``Upload-Draft-Interop-Version``; None where the client
-            has named none that is known, so that it must not be sent interim responses.
+        version: the number in ``Upload-Draft-Interop-Version`` of requests and replies. None if the client has named no
+            known version; such a client must not get interim responses.
         drafts: the numbers of the drafts, for people.
-        is_inverted: whether completeness is told by ``Upload-Incomplete``, in place of ``Upload-Complete``.
-        missing: what it means where it is not told by an append.
+        is_inverted: whether ``Upload-Incomplete`` reports completeness instead of ``Upload-Complete``.
+        missing: the meaning of an append without that field.
         needs_media_type: whether an append must be of the type ``application/partial-upload``.
-        completes_at_length: whether an upload is complete once its length is reached, whoever says so.
-        appended_status: of the reply to an append that does not complete the upload.
-        tells_progress: whether interim responses tell the offset.
-        forbids_state: whether HEAD and DELETE must not carry what tells an upload's state.
-        hides_gone: whether what there was once is 404, and not 410.
-        refuses_completed: whether an append to a completed upload is refused, in place of getting the same reply again.
+        completes_at_length: whether an upload is complete once its length is reached, whatever that field says.
+        appended_status: the status of the reply to an append that does not complete the upload.
+        reports_progress: whether interim responses report the offset.
+        forbids_state: whether HEAD and DELETE must not have the fields of an upload's state.
+        hides_gone: whether a request for a removed upload gets 404 instead of 410.
+        refuses_completed: whether an append to a completed upload is refused, instead of getting the same reply again.
         overrun_invalidates: whether a body that is longer than the upload ends the upload.
-        lifetime_key: the key in ``Upload-Limit`` for the seconds that are left; empty where there is no such field.
-        tells_length: whether the reply to HEAD has ``Upload-Length`` where every byte is there, and the application has
-            not accepted it. A client of version 6 that is widely used takes offset == length for success.
-        has_problems: whether refusals are described by ``application/problem+json``.
-        keeps_location: whether ``Location`` is the upload's also in the reply to the request that completes it.
+        lifetime_key: the key in ``Upload-Limit`` for the seconds that are left; empty if there is no such field.
+        reports_length: whether the reply to HEAD has ``Upload-Length`` when the upload has all its bytes, but the
+            application has not accepted it. A widely used client of version 6 takes offset == length for success.
+        has_problems: whether the body of a refusal is ``application/problem+json``.
+        keeps_location: whether ``Location`` is the upload's URL even in the reply to the completing request.
     """
 
     version: int | None
@@ -54,19 +54,19 @@ class Profile:
     needs_media_type: bool
     completes_at_length: bool
     appended_status: int
-    tells_progress: bool
+    reports_progress: bool
     forbids_state: bool
     hides_gone: bool
     refuses_completed: bool
     overrun_invalidates: bool
     lifetime_key: str
-    tells_length: bool
+    reports_length: bool
     has_problems: bool
     keeps_location: bool
 
     @property
     def complete_field(self) -> str:
-        """The name of the field that tells completeness."""
+        """The name of the field that reports completeness."""
         return "Upload-Incomplete" if self.is_inverted else "Upload-Complete"
 
 
@@ -78,18 +78,18 @@ _V3 = Profile(
     needs_media_type=False,
     completes_at_length=True,
     appended_status=201,
-    tells_progress=False,
+    reports_progress=False,
     forbids_state=True,
     hides_gone=True,
     refuses_completed=False,
     overrun_invalidates=False,
     lifetime_key="",
-    tells_length=False,
+    reports_length=False,
     has_problems=False,
     keeps_location=True,
 )
 _V4 = replace(_V3, version=4, drafts="-02", is_inverted=False, missing=Missing.COMPLETES_AT_LENGTH)
-_V5 = replace(_V4, version=5, drafts="-03", tells_progress=True)
+_V5 = replace(_V4, version=5, drafts="-03", reports_progress=True)
 _V6 = replace(
     _V5,
     version=6,
@@ -110,7 +110,7 @@ _V7 = replace(
     hides_gone=False,
     overrun_invalidates=True,
     lifetime_key="max-age",
-    tells_length=True,
+    reports_length=True,
     keeps_location=False,
 )
 _V8 = replace(_V7, version=8, drafts="-09 to -11")
@@ -119,7 +119,7 @@ _V9 = replace(_V8, version=9, drafts="-12", refuses_completed=False)
 #: By interop version.
 PROFILES = MappingProxyType({int(profile.version or 0): profile for profile in (_V3, _V4, _V5, _V6, _V7, _V8, _V9)})
 
-#: For a client that names no version that is known.
+#: For a client that names no known version.
 UNVERSIONED = replace(_V9, version=None)
 
 
@@ -132,18 +132,18 @@ PARTIAL_UPLOAD = "application/partial-upload"
 _COMPLETE_FIELDS = ("Upload-Complete", "Upload-Incomplete")
 
 
-#: What proxies add. Many take an interim response that they do not know for the final one.
+#: Fields that proxies add. Many proxies mistake an unknown interim response for the final one.
 _PROXY_FIELDS = ("Via", "Forwarded", "X-Forwarded-For", "X-Forwarded-Proto", "X-Real-IP")
 
 
 def named_profile(request: Request) -> Profile | None:
-    """The profile of the interop version that the request names, None where it names none that is known."""
+    """Return the profile of the interop version that the request names; None if it names no known version."""
     version = structured.parse_count(request.headers.get(VERSION_FIELD))
     return None if version is None else PROFILES.get(version)
 
 
 def profile_of(request: Request) -> Profile | None:
-    """The profile of a request that is of the IETF protocol by itself, whatever it is about; None for any other."""
+    """Return the profile of a request whose head shows that it is of the IETF protocol; None for any other request."""
     profile = named_profile(request)
     if profile is not None:
         return profile
@@ -156,13 +156,13 @@ def profile_of(request: Request) -> Profile | None:
 
 
 def marks_ietf(request: Request) -> bool:
-    """Whether the request has a field of the IETF protocol, so that it is no form's."""
+    """Return whether the request has a field of the IETF protocol, so that it cannot come from a form."""
     names = (*_COMPLETE_FIELDS, VERSION_FIELD)
     return any(request.headers.get(name) is not None for name in names)
 
 
 def takes_interim(request: Request, profile: Profile, options: Options) -> bool:
-    """Whether the client understands an interim response, and nothing in between is known that would fail over it."""
+    """Return whether the client understands interim responses, and no proxy that may fail on them was detected."""
     if profile.version is None or options.interim == "never":
         return False
     return options.interim == "always" or not any(request.headers.get(name) is not None for name in _PROXY_FIELDS)

@@ -1,8 +1,8 @@
 """Resumable Uploads for HTTP (draft-ietf-httpbis-resumable-upload) as pure decisions.
 
-What the drafts do differently is in :mod:`tus.protocols.ietf.profiles`; a request's head becomes a command by
-:func:`parse`, and a command and the stored upload become an :class:`~tus.protocols.bodies.Intake` by
-:func:`decide_append`. What was then done becomes a response in :mod:`tus.protocols.ietf.replies`.
+:func:`parse` makes a command of a request's head. :func:`decide_append` makes an
+:class:`~tus.protocols.bodies.Intake` of a command and the stored upload. :mod:`tus.protocols.ietf.replies` makes the
+response. The differences between the drafts are in :mod:`tus.protocols.ietf.profiles`.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from tus.protocols.routing import Target, target_of
 
 CREATION_METHODS: Final = ("POST", "PUT", "PATCH")
 
-_NO_TYPES = frozenset({"", PARTIAL_UPLOAD, "application/offset+octet-stream"})  # what says nothing about the file
+_NO_TYPES = frozenset({"", PARTIAL_UPLOAD, "application/offset+octet-stream"})  # not the type of the file
 _STATE_FIELDS = ("Upload-Offset", "Upload-Complete", "Upload-Incomplete", "Upload-Length")
 
 
@@ -45,9 +45,9 @@ class Create:
 
     Attributes:
         complete: whether the body is the whole representation.
-        length: its bytes, None where that is not known.
-        raw_metadata: what the request says of it, as an ``Upload-Metadata`` field.
-        body: what the request announces.
+        length: its number of bytes, or None if it is unknown.
+        raw_metadata: the description of the file in the request, as an ``Upload-Metadata`` field.
+        body: the announced body.
     """
 
     complete: bool
@@ -62,10 +62,10 @@ class Append:
 
     Attributes:
         upload_id: the upload.
-        offset: where the body belongs.
-        complete: whether it ends the upload; None where this version has that depend on the length.
-        length: the whole upload's bytes, None where the request does not tell.
-        body: what the request announces.
+        offset: the offset of the body in the upload.
+        complete: whether the body ends the upload; None if that depends on the length, as in some versions.
+        length: the number of bytes of the whole upload, or None if the request does not have it.
+        body: the announced body.
     """
 
     upload_id: str
@@ -77,14 +77,14 @@ class Append:
 
 @dataclass(slots=True)
 class Inspect:
-    """Where does the upload stand? (section "Offset Retrieval")"""
+    """A request for the offset of an upload (section "Offset Retrieval")."""
 
     upload_id: str
 
 
 @dataclass(slots=True)
 class Cancel:
-    """Forget the upload (section "Upload Cancellation")."""
+    """The removal of an upload (section "Upload Cancellation")."""
 
     upload_id: str
 
@@ -96,16 +96,16 @@ Command = Create | Append | Inspect | Cancel
 
 
 def target(request: Request, options: Options) -> Target:
-    """Which upload the request is about."""
+    """Return the target of a request of the IETF protocol."""
     return target_of(request, request.method, options)
 
 
 def parse(request: Request, profile: Profile, options: Options) -> Command:
-    """What a request asks for.
+    """Return the command of a request.
 
     Args:
         request: the head, of any method but OPTIONS.
-        profile: the version that it speaks.
+        profile: the profile of the client's version.
         options: the operator's choices.
 
     Raises:
@@ -134,7 +134,7 @@ def _check_stateless(request: Request, profile: Profile) -> None:
     if profile.forbids_state:
         for name in _STATE_FIELDS:
             if request.headers.get(name) is not None:
-                raise BadRequest(f"{request.method} must not have {name} in this version of the protocol.")
+                raise BadRequest(f"{request.method} must not have {name} in this version of the protocol; omit it.")
 
 
 def _parse_complete(request: Request, profile: Profile) -> bool | None:
@@ -178,7 +178,10 @@ def _parse_body(request: Request) -> Body:
 
 
 def _parse_metadata(request: Request, options: Options) -> str:
-    """The file's name and type in the form that both protocols keep; clients that came from tus send that field too."""
+    """Return the file's name and type as an ``Upload-Metadata`` field, which both protocols keep.
+
+    Clients that were made from tus clients send that field too; its values come first.
+    """
     raw_metadata = request.headers.get("Upload-Metadata") or ""
     if len(raw_metadata) > options.max_metadata_size > 0:
         raise HeaderTooLarge(f"Upload-Metadata may have at most {options.max_metadata_size} bytes.")
@@ -192,17 +195,20 @@ def _parse_metadata(request: Request, options: Options) -> str:
         added["filename"] = filename
     if not added:
         return raw_metadata
-    # What the client has written stays as it is: it may have keys that the package would not write.
+    # The client's own field stays unchanged: it may have keys that the formatter does not accept.
     formatted = ",".join(filter(None, (raw_metadata.strip(" \t"), headers.format_metadata(added))))
     if len(formatted) > options.max_metadata_size > 0:
-        raise HeaderTooLarge("Content-Type and Content-Disposition are too long.")
+        raise HeaderTooLarge(
+            f"Content-Type and Content-Disposition are too long; as metadata they may have at most "
+            f"{options.max_metadata_size} bytes."
+        )
     return formatted
 
 
 def _parse_filename(disposition: str) -> str:
-    """The file name in a ``Content-Disposition`` (RFC 6266), empty where there is none.
+    """Return the file name in a ``Content-Disposition`` (RFC 6266), empty if there is none.
 
-    Where it is there twice, the one that says its character set is meant.
+    Of two names, the one with a character set counts.
     """
     if not disposition:
         return ""
@@ -218,7 +224,7 @@ def _parse_filename(disposition: str) -> str:
     except (LookupError, ValueError, TypeError):  # an unknown character set, or parts of which one has no number
         return ""
     try:
-        return str(name).encode("latin-1").decode()  # what is not escaped is mostly UTF-8
+        return str(name).encode("latin-1").decode()  # most clients send unescaped names in UTF-8
     except ValueError:
         return str(name)
 
@@ -227,29 +233,33 @@ def _parse_filename(disposition: str) -> str:
 
 
 def decide_first_bytes(command: Create, profile: Profile, options: Options) -> Intake | None:
-    """How the body of a creation is taken in; None where there is none.
+    """Return the rules for receiving the body of a creation; None if there is no body.
 
     Raises:
-        TooLarge: it is larger, or the upload would be, than is allowed.
+        TooLarge: the body or the upload is larger than its limit.
+        TooSmall: the body is smaller than ``min_append_size``.
     """
     check_size(command.length, options)
     completes = command.complete or profile.completes_at_length
     if command.body.length == 0 and (completes or command.length != 0):
         return None
     _check_append_size(command.body, command.complete, options)
-    settles = 0 if command.length == 0 else None  # an empty upload that is yet to be completed
+    settles = 0 if command.length == 0 else None  # an empty upload that is not complete yet
     limit = _limit(0, command.length, command.body, options)
     return Intake(0, settles, limit, command.body, completes, command.complete)
 
 
 def draft_length(command: Create, profile: Profile) -> int | None:
-    """The length with which the upload is made. One of 0 bytes is complete at once, so it may have to come later."""
+    """Return the length with which the upload is created.
+
+    An upload with the length 0 is complete at once. If it must stay open, its length is set later.
+    """
     stays_open = not command.complete and not profile.completes_at_length
     return None if command.length == 0 and stays_open else command.length
 
 
 def decide_append(command: Append, upload: Upload, profile: Profile, options: Options) -> Intake:
-    """Whether, and how far, the body of an append may be taken in.
+    """Return the rules for receiving the body of an append.
 
     Raises:
         Forbidden: the upload belongs to a concatenation.
@@ -258,10 +268,10 @@ def decide_append(command: Append, upload: Upload, profile: Profile, options: Op
         TooLarge: there are too many bytes.
     """
     if upload.concat is not None:
-        raise Forbidden("This upload belongs to a concatenation, which is of another protocol.")
+        raise Forbidden("This upload belongs to a concatenation; use tus 1.0.0 for it.")
     if command.offset != upload.offset:
         raise OffsetMismatch(upload.offset, command.offset)
-    _check_append_size(command.body, bool(command.complete), options)  # first, because its client can mend it
+    _check_append_size(command.body, bool(command.complete), options)  # first, because the client can correct it
     length = _decide_length(command, upload)
     check_size(length, options)
     completes = command.complete is not False or profile.completes_at_length
@@ -271,10 +281,10 @@ def decide_append(command: Append, upload: Upload, profile: Profile, options: Op
 
 
 def _decide_length(command: Append, upload: Upload) -> int | None:
-    """The upload's length, as far as it is known now (section "Length")."""
+    """Return the upload's length, or None if it is still unknown (section "Length")."""
     length = upload.length if command.length is None else command.length
     if upload.length is not None and length != upload.length:
-        raise InconsistentLength(f"The upload's length is {upload.length} already; it cannot change.")
+        raise InconsistentLength(f"The upload's length is {upload.length}; it cannot change.")
     if length is not None and length < upload.offset:
         raise InconsistentLength(f"The upload has {upload.offset} bytes already; its length cannot be less.")
     if command.body.length is None:
@@ -286,24 +296,28 @@ def _decide_length(command: Append, upload: Upload) -> int | None:
 
 
 def is_asking_again(command: Append, upload: Upload) -> bool:
-    """Whether an append to an upload of which every byte is there asks for what came of it.
+    """Return whether an append to an upload that has all its bytes asks for the result of the hand-over.
 
     Raises:
-        OffsetMismatch: it takes the upload for one that goes on elsewhere.
-        UploadCompleted: it has more bytes.
-        InconsistentLength: it names another length.
+        OffsetMismatch: the append has another offset.
+        UploadCompleted: the append has more bytes.
+        InconsistentLength: the append names another length.
     """
     if command.offset != upload.offset:
         raise OffsetMismatch(upload.offset, command.offset)
     if command.length is not None and command.length != upload.offset:
-        raise InconsistentLength(f"The upload's length is {upload.offset} already; it cannot change.")
+        raise InconsistentLength(f"The upload's length is {upload.offset}; it cannot change.")
     if command.body.length:
         raise UploadCompleted()
     return command.complete is not False
 
 
 def _limit(offset: int, length: int | None, body: Body, options: Options) -> int | None:
-    """The most bytes that a body may have; what is known to be longer was refused before."""
+    """Return the maximum number of bytes of a body, or None.
+
+    Raises:
+        TooLarge: the announced body is longer.
+    """
     limits = [options.max_append_size] if options.max_append_size else []
     if length is not None:
         limits.append(length - offset)
@@ -315,7 +329,7 @@ def _limit(offset: int, length: int | None, body: Body, options: Options) -> int
 
 
 def is_overrun(upload: Upload, intake: Intake) -> bool:
-    """Whether a body that had more bytes than it may have was longer than the upload, and not only than one body."""
+    """Return whether a body over its limit was longer than the upload, and not only than ``max_append_size``."""
     length = upload.length if intake.length is None else intake.length
     return length is not None and intake.limit == length - intake.offset
 
@@ -324,16 +338,16 @@ def _check_append_size(body: Body, complete: bool, options: Options) -> None:
     if body.length is None:
         return
     if options.max_append_size and body.length > options.max_append_size:
-        raise TooLarge(f"One request may have at most {options.max_append_size} bytes; send more of them.")
+        raise TooLarge(f"One request may have at most {options.max_append_size} bytes; send several requests.")
     if body.length < options.min_append_size and not complete:
         raise TooSmall(f"One request must have at least {options.min_append_size} bytes, except for the last.")
 
 
-# -- What a client is told ----------------------------------------------------------------------------------------
+# -- The state that replies report --------------------------------------------------------------------------------
 
 
-def is_told_complete(upload: Upload, options: Options) -> bool:
-    """Whether a final response was made of the upload, so that there is nothing to ask for any more."""
+def is_reported_complete(upload: Upload, options: Options) -> bool:
+    """Return whether the client has a final response, so that it needs no further request."""
     if upload.is_pending:
         return options.handover == "background"
     return upload.state in (State.ACCEPTED, State.REJECTED)

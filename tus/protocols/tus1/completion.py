@@ -1,4 +1,4 @@
-"""Once every byte of an upload is there: the hand-over, and what a tus client is told of it."""
+"""The hand-over of a complete upload, and the reply to its tus client."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tus.protocols.tus1 import replies
 
 
 class Completion(Conversation):
-    """A request that may complete uploads."""
+    """One request that may complete uploads."""
 
     def complete(
         self,
@@ -28,10 +28,10 @@ class Completion(Conversation):
         """Hand a complete upload over, and return the reply.
 
         Args:
-            upload: a complete one, known if a client's request names it.
-            response: the reply once the application has it.
-            unfinished: the reply if the application must be asked again; by default the application's own answer.
-            last_bytes: bytes that the client has sent once more, which must be the last that are stored.
+            upload: a complete upload, known if a client's request names it.
+            response: the reply after acceptance.
+            unfinished: the reply after a postponement; by default the application's own response.
+            last_bytes: bytes that the client has sent again; they must equal the last stored bytes.
             is_begun: whether the attempt has begun already.
         """
         handed = yield from self.hand_over(upload, unfinished, last_bytes, is_begun)
@@ -44,7 +44,7 @@ class Completion(Conversation):
     def hand_over(
         self, upload: Upload, unfinished: Response | None = None, last_bytes: bytes = b"", is_begun: bool = False
     ) -> Generator[Effect, Any, Handed | None]:
-        """Hand over now, or return None where that happens in the background."""
+        """Hand over now, or leave it to the background and return None."""
         if self.options.handover == "background" and (yield from promise(upload)):
             return None
 
@@ -57,7 +57,7 @@ class Completion(Conversation):
 
 
 def reply_to(response: Response, handed: Handed) -> Response:
-    """Return the reply to a hand-over, given the one to send where the application has the upload."""
+    """Return the reply after a hand-over; ``response`` is the reply after acceptance."""
     if handed.outcome == Outcome.ACCEPTED:
         reply = replies.answered(response, handed.answer)
         return digests.described(reply, handed.digests) if handed.digests else reply

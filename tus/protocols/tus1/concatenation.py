@@ -1,4 +1,4 @@
-"""Concatenation: a final upload is made once its parts are there, by the request that names them or the last part's."""
+"""Concatenation: the request that names the parts, or the one that completes the last part, fills the final upload."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from tus.protocols.tus1.completion import Completion, reply_to
 
 
 class Concatenation(Completion):
-    """A request that may complete a part, or make a final upload."""
+    """One request that may complete a part, or create a final upload."""
 
     def create_final(self, command: requests.Create) -> Steps:
-        """Make a final upload, or find the one that the same request has made before."""
+        """Create a final upload, or find the one that the same request has created before."""
         options = self.options
         parts = yield from load_all(command.parts)
         draft = Upload(
@@ -43,7 +43,8 @@ class Concatenation(Completion):
             yield from self.announce(final)
         final = yield from _fill(final, parts, options)
         if final.state == State.RECEIVING and not final.is_known:
-            # From now on the request that completes the last part hands it over; one that has just done so did not.
+            # From now on the request that completes the last part hands it over. Look again, because the last part may
+            # have been completed just before.
             final = yield Promise(final)
             final = yield from _fill(final, (yield from load_all(final.parts)), options)
         response = hook_replies.merged(replies.created(final, command.creation_url, with_offset=False), reply)
@@ -52,24 +53,24 @@ class Concatenation(Completion):
         return reply_to(response, decided(final)) if final.is_complete else response
 
     def complete_part(self, upload: Upload, response: Response) -> Steps:
-        """Go on with the final uploads that wait for a part; any other upload has none."""
+        """Fill the final uploads that wait for a part, hand them over, and return the reply."""
         if not upload.is_partial:
             return response
         finals = yield FinalsOf(upload)
         if upload.state == State.RECEIVING:
             for final_id in finals:
-                yield Touch(final_id)  # it must not expire while its parts are on their way
+                yield Touch(final_id)  # it must not expire while its parts are being uploaded
             return response
         pending = []
         for final_id in finals:
             try:
                 final: Upload = yield Load(final_id)
                 if not final.is_known:
-                    continue  # its own request has yet to fill it, or was refused
+                    continue  # its own request will fill it, or was refused
                 parts = yield from load_all(final.parts)
                 final = yield from _fill(final, parts, self.options)
             except (UploadNotFound, UploadGone, TooLarge, BadRequest):
-                continue  # that final upload cannot be made any more; this part is complete all the same
+                continue  # that final upload cannot be filled any more, but this part is complete
             if final.is_pending:
                 pending.append(final)
         answers = []
@@ -85,11 +86,15 @@ class Concatenation(Completion):
 
 
 def _find_or_create_final(draft: Upload, now: float) -> Generator[Effect, Any, Upload]:
-    """The final upload that this request means.
+    """Return the final upload of this request.
 
-    Its id follows from the request, so that the same request, repeated because its reply was lost, finds the upload
-    that exists, also after it was accepted. The ids of the parts are secrets, and so is a digest of them. Once that
-    upload was removed, or its record has expired, the same request means another one.
+    Its id is derived from the request. So a client that retries because the reply was lost gets the same upload, even
+    after it was accepted. The ids of the parts are secrets, and so is a digest of them. After the upload was removed,
+    or its record has expired, the same request creates another upload.
+
+    Raises:
+        StorageUnavailable: another upload has the id that a hook has chosen.
+        UploadLocked: the same request has created too many uploads.
     """
     for attempt in range(100):
         try:
@@ -97,14 +102,14 @@ def _find_or_create_final(draft: Upload, now: float) -> Generator[Effect, Any, U
         except UploadGone:
             continue
         if draft.id and final.parts != draft.parts:
-            raise StorageUnavailable()  # it is another upload that has the id which a hook has given
+            raise StorageUnavailable()  # another upload has the id that a hook has chosen
         if not final.has_expired(now):
             return final
-    raise UploadLocked("This concatenation was done many times lately; try again later.", retry_after=60)
+    raise UploadLocked("This concatenation was repeated too often; try again later.", retry_after=60)
 
 
 def final_id(draft: Upload, attempt: int) -> str:
-    """The id of the final upload that a request makes, 32 hexadecimal digits."""
+    """Return the id of the final upload that a request creates, 32 hexadecimal digits."""
     principal = "" if draft.principal is None else "\0" + draft.principal
     announced = "".join(f"\0{algorithm}\0{digest.hex()}" for algorithm, digest in draft.announced)
     seed = "\0".join((*draft.parts, draft.raw_metadata, str(attempt))) + principal + announced
@@ -112,7 +117,7 @@ def final_id(draft: Upload, attempt: int) -> str:
 
 
 def load_all(upload_ids: tuple[str, ...]) -> Generator[Effect, Any, list[Upload]]:
-    """The uploads of these ids."""
+    """Load the uploads with these ids."""
     uploads = []
     for upload_id in upload_ids:
         uploads.append((yield Load(upload_id)))  # noqa: PERF401 - a comprehension cannot yield
@@ -120,11 +125,11 @@ def load_all(upload_ids: tuple[str, ...]) -> Generator[Effect, Any, list[Upload]
 
 
 def _fill(final: Upload, parts: list[Upload], options: Options) -> Generator[Effect, Any, Upload]:
-    """Concatenate if every part is there, else have the parts call back."""
+    """Concatenate if all parts are complete; else record in the parts that the final upload waits for them."""
     if final.state != State.RECEIVING:
         return final
     if not all(part.is_complete for part in parts):
-        parts = yield Watch(final)  # one of them may have been completed while we looked
+        parts = yield Watch(final)  # another request may have completed a part meanwhile
         if not all(part.is_complete for part in parts):
             return final
     try:

@@ -40,22 +40,22 @@ from tus.protocols.tus1 import replies, requests, withholding
 from tus.protocols.tus1.completion import reply_to
 from tus.protocols.tus1.concatenation import Concatenation, load_all
 
-#: Methods of requests that may carry nothing by which a protocol could be told.
+#: Methods whose requests may have no field that shows their protocol.
 _BARE: Final = ("HEAD", "GET", "DELETE")
 
 
 class Conversation(Concatenation):
-    """One request of a client that speaks tus."""
+    """One request of a client of tus."""
 
     def answer(self) -> Steps:
-        """Answer the request; refusals too are responses."""
+        """Return the response to the request; a refusal is a response too."""
         method = self.request.effective_method
         try:
             command = requests.parse(self.request, self.options, self.extensions)
             return (yield from self._ANSWERS[type(command)](self, command))
         except RequestError as error:
             if method == "HEAD" and isinstance(error, StorageUnavailable):
-                error = UploadLocked()  # after a 5xx to HEAD clients give up the upload and begin at zero
+                error = UploadLocked()  # after a 5xx to HEAD clients abandon the upload and start again
             return replies.refused(error, method == "HEAD")
         except Refused as refusal:
             return replies.relayed(refusal.answer, method)
@@ -74,14 +74,14 @@ class Conversation(Concatenation):
             try:
                 return (yield from self._serve(upload))
             except UploadGone:
-                pass  # the file is not kept; the client can learn all the same that it was finished
+                pass  # the file is not kept, but the reply to HEAD still shows that it was finished
         yield from self.authorize(Intent.HEAD, upload)
         check_alive(upload, self.now)
         if upload.is_final and upload.state == State.REJECTED:
             return replies.relayed(replace(decided(upload).answer, body=()), "HEAD")
         withholding.check_not_busy(upload, self.options)
         if upload.is_pending and not upload.is_known:
-            upload = yield Promise(upload)  # its client knows it
+            upload = yield Promise(upload)  # this request shows that the client knows the URL
         if upload.is_final and upload.length is None:
             parts = yield from load_all(upload.parts)
             upload = replace(upload, length=requests.total_length(parts))
@@ -110,7 +110,7 @@ class Conversation(Concatenation):
             raw_metadata=command.raw_metadata,
             concat=command.concat,
             service=options.service_name,
-            is_known=intake is None and command.length != 0,  # else it may be completed before its client knows it
+            is_known=intake is None and command.length != 0,  # else it may be complete before its client gets the URL
         )
         draft = digests.requested(draft, self.request.headers, options.digest)
         draft, reply = yield from self.admit(Intent.CREATE, draft)
@@ -130,20 +130,21 @@ class Conversation(Concatenation):
                 is_begun = received.is_begun
                 upload = yield from self.check_received(received, intake)
             except RequestError:
-                # The client does not learn the URL, so nothing may be left that it cannot reach.
+                # The client does not get the URL, so the upload would be of no use.
                 yield from self.remove(upload)
                 raise
-            # Cut or out of space: the client learns the URL and how far it came, and goes on from there.
+            # After a disconnect, or on a full disk, the client gets the URL and the offset, and resumes from there.
         response = replies.created(upload, command.creation_url, command.body is not None)
         if reply is not None:
             response = hook_replies.merged(response, reply)
         if not upload.is_pending:
             return (yield from self.complete_part(upload, response)) if upload.is_partial else response
         if upload.length:
-            told = withholding.told_offset(upload, options)
-            unfinished = replies.created(upload, command.creation_url, True, told)
+            offset = withholding.reported_offset(upload, options)
+            unfinished = replies.created(upload, command.creation_url, True, offset)
             return (yield from self.complete(upload, response, unfinished, is_begun=is_begun))
-        # Nothing but the error can be told of an empty one, whose offset is its length. So its client begins again.
+        # An empty upload has no byte to withhold: its offset is its length. So a postponement removes it, and the
+        # client creates it again.
         handed = yield from self.hand_over(upload)
         if handed is not None and handed.outcome == Outcome.POSTPONED:
             yield from self.remove(upload)
@@ -157,7 +158,7 @@ class Conversation(Concatenation):
         if not upload.is_known and not self.request.is_rerun:
             upload = replace(upload, is_known=True)
         if withholding.is_open(upload) and command.offset in (
-            withholding.told_offset(upload, options),
+            withholding.reported_offset(upload, options),
             upload.offset,
         ):
             upload = yield End(upload)
@@ -172,20 +173,20 @@ class Conversation(Concatenation):
             if received.failure is not None:
                 raise received.failure
             if received.cut and intake.body.checksums:
-                raise BadRequest("The body ended early, so its checksum could not be verified; nothing of it was kept.")
+                raise BadRequest("The body ended early, so its checksum cannot be verified; send all of it again.")
         response = replies.appended(upload)
         if upload.is_pending:
             return (yield from self.complete(upload, response, is_begun=is_begun))
         return (yield from self.complete_part(upload, response)) if upload.is_partial else response
 
     def _repeat(self, command: requests.Append, upload: Upload) -> Steps:
-        """Answer a PATCH to an upload that has every byte: it asks for the hand-over, or for what came of it."""
+        """Respond to a PATCH of an upload that has all its bytes: it asks for the hand-over or for its result."""
         options = self.options
         if not upload.is_pending:
             if upload.is_final or not withholding.is_last_again(command, upload):
                 requests.decide_append(command, upload, options)
-                raise OffsetMismatch(withholding.told_offset(upload, options))
-            if command.body.length is None:  # perhaps there are more bytes than it seems
+                raise OffsetMismatch(withholding.reported_offset(upload, options))
+            if command.body.length is None:  # a chunked body may have too many bytes
                 yield from _peek(Intake(command.offset, None, upload.offset - command.offset, command.body))
             return reply_to(replies.appended(upload), decided(upload))
         intake = withholding.decide_repeat(command, upload, options)
@@ -193,7 +194,7 @@ class Conversation(Concatenation):
         if not peeked.cut:
             verify(peeked.data, intake.body.checksums)
         if len(peeked.data) < (intake.limit or 0):
-            return replies.appended(upload, withholding.told_offset(upload, options))
+            return replies.appended(upload, withholding.reported_offset(upload, options))
         return (yield from self.complete(upload, replies.appended(upload), last_bytes=peeked.data))
 
     _ANSWERS: ClassVar[dict[type, Callable[[Conversation, Any], Steps]]] = {
@@ -210,7 +211,7 @@ start = Conversation
 
 
 def recognise(request: Request) -> Start | None:
-    """Return what starts a conversation, if the request is of this protocol whatever it is about."""
+    """Return the start of a conversation if the head alone shows that the request is of this protocol."""
     if request.method in _BARE and request.headers.get("Tus-Resumable") is None:
         return None
     return Conversation
@@ -220,7 +221,7 @@ def _peek(intake: Intake) -> Generator[Effect, Any, Peeked]:
     """Read a body that must not be longer than its limit.
 
     Raises:
-        TooLarge: it is.
+        TooLarge: it is longer.
     """
     peeked: Peeked = yield Peek(intake)
     if len(peeked.data) > (intake.limit or 0):

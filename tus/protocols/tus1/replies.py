@@ -1,7 +1,7 @@
-"""tus 1.0.0: from what was done to a response. Pure.
+"""The responses of tus 1.0.0. Pure.
 
-Law of this room: every reply to a client, refusals too, is built here, so every one carries ``Tus-Resumable``; and
-nothing is advertised that the given extensions do not contain.
+Law of this room: every reply to a client is built here, refusals included, so every reply has ``Tus-Resumable``. Only
+the given extensions are advertised.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from tus.protocols.digests import described
 from tus.protocols.handover import lent_headers
 from tus.protocols.routing import upload_url
 from tus.protocols.tus1.requests import VERSION
-from tus.protocols.tus1.withholding import is_length_withheld, is_told_complete, told_offset
+from tus.protocols.tus1.withholding import is_length_withheld, is_reported_complete, reported_offset
 
 #: Every extension, in the order in which it is advertised.
 EXTENSIONS: Final = (
@@ -31,18 +31,18 @@ EXTENSIONS: Final = (
     "concatenation-unfinished",
 )
 
-# WSGI's own validator wants a Content-Type on every reply but a 204. Replies to HEAD need a Content-Length too: without
-# one waitress announces chunks and sends them, and cheroot hangs up.
+# The validator of WSGI requires a Content-Type on every reply but a 204. Replies to HEAD need a Content-Length too:
+# without it waitress sends a chunked body, and cheroot closes the connection.
 _TYPE = ("Content-Type", "text/plain; charset=utf-8")
 _EMPTY = (_TYPE, ("Content-Length", "0"))
 
 
 def discovered(options: Options, extensions: frozenset[str] | None) -> Response:
-    """The reply to OPTIONS (Core, OPTIONS): 200, because some browsers do not take a 204 for a preflight.
+    """Return the reply to OPTIONS (Core, OPTIONS): 200, because some browsers fail on a 204 for a preflight.
 
     Args:
         options: the operator's choices.
-        extensions: those that work; None where tus is not spoken.
+        extensions: the extensions that work; None if the site does not speak tus.
     """
     if extensions is None:
         return Response(200, "OK", [*_EMPTY])
@@ -58,10 +58,10 @@ def discovered(options: Options, extensions: frozenset[str] | None) -> Response:
 
 
 def inspected(upload: Upload, options: Options) -> Response:
-    """The reply to HEAD (Core, HEAD; Concatenation for final uploads)."""
+    """Return the reply to HEAD (Core, HEAD; Concatenation for final uploads)."""
     response = Response(200, "OK", [("Tus-Resumable", VERSION), ("Cache-Control", "no-store"), *_EMPTY])
-    if not upload.is_final or (upload.is_complete and is_told_complete(upload, options)):
-        response.headers.append(("Upload-Offset", str(told_offset(upload, options))))
+    if not upload.is_final or (upload.is_complete and is_reported_complete(upload, options)):
+        response.headers.append(("Upload-Offset", str(reported_offset(upload, options))))
     if upload.length is not None and not is_length_withheld(upload, options):
         response.headers.append(("Upload-Length", str(upload.length)))
     elif not upload.is_final:
@@ -75,21 +75,21 @@ def inspected(upload: Upload, options: Options) -> Response:
 
 
 def downloaded(upload: Upload, response: Response, options: Options) -> Response:
-    """The reply to GET, which a client of the protocol can read as one to HEAD too."""
-    field = ("Upload-Offset", str(told_offset(upload, options))), ("Upload-Length", str(upload.offset))
+    """Return the reply to GET, with the fields that clients expect in the reply to HEAD."""
+    field = ("Upload-Offset", str(reported_offset(upload, options))), ("Upload-Length", str(upload.offset))
     headers = [("Tus-Resumable", VERSION), *response.headers, *field]
     reply = Response(response.status, response.reason, headers, response.body)
-    return described(reply, upload.digests) if response.status < 300 else reply  # an error is no part of the file
+    return described(reply, upload.digests) if response.status < 300 else reply  # an error has no bytes of the file
 
 
 def created(upload: Upload, creation_url: str, with_offset: bool, offset: int | None = None) -> Response:
-    """The reply to a POST: 201 and where the upload is (Creation).
+    """Return the reply to a POST: 201 and the URL of the upload (Creation).
 
     Args:
-        upload: as it stands.
+        upload: as it is now.
         creation_url: the URL that creates uploads.
         with_offset: whether the request had bytes.
-        offset: what is told in place of the upload's.
+        offset: the offset to report instead of the upload's.
     """
     response = Response(201, "Created", [("Tus-Resumable", VERSION), ("Location", upload_url(creation_url, upload.id))])
     if with_offset or upload.is_complete:
@@ -100,13 +100,13 @@ def created(upload: Upload, creation_url: str, with_offset: bool, offset: int | 
 
 
 def appended(upload: Upload, offset: int | None = None) -> Response:
-    """The reply to a PATCH: 204 and how far the upload has come, or the offset given (Core, PATCH; Expiration)."""
-    told = upload.offset if offset is None else offset
-    return Response(204, "No Content", [("Tus-Resumable", VERSION), ("Upload-Offset", str(told)), *_expiry(upload)])
+    """Return the reply to a PATCH: 204 with the upload's offset, or with the given one (Core, PATCH; Expiration)."""
+    reported = upload.offset if offset is None else offset
+    return Response(204, "No Content", [("Tus-Resumable", VERSION), ("Upload-Offset", str(reported)), *_expiry(upload)])
 
 
 def terminated() -> Response:
-    """The reply to a DELETE (Termination)."""
+    """Return the reply to a DELETE (Termination)."""
     return Response(204, "No Content", [("Tus-Resumable", VERSION)])
 
 
@@ -117,12 +117,12 @@ def _expiry(upload: Upload) -> list[tuple[str, str]]:
 
 
 def answered(ours: Response, theirs: Response) -> Response:
-    """What the client hears once the application has seen the finished file.
+    """Return the reply after the application has responded to the finished file.
 
     Args:
-        ours: what the protocol would have answered: a 204, or a 201 for a POST.
-        theirs: what the application answered. A 2xx lends its headers to ours, except Location on a POST, which is
-            the upload's; any other answer goes to the client as it is.
+        ours: the reply of the protocol: a 204, or a 201 for a POST.
+        theirs: the application's response. The header fields of a 2xx are added to our reply, except Location on a
+            POST, which is the upload's. Any other response goes to the client unchanged.
     """
     if not 200 <= theirs.status < 300:
         return relayed(theirs, "POST" if ours.status == 201 else "PATCH")
@@ -131,16 +131,16 @@ def answered(ours: Response, theirs: Response) -> Response:
 
 
 def relayed(answer: Response, method: str) -> Response:
-    """An application's own answer, which is no success, for the client."""
+    """Return the reply with the response of an application or a hook that is no success."""
     left_out = {"upload-offset", "tus-resumable"}
     if method == "POST" and answer.status >= 400:
-        left_out.add("location")  # tuspy takes whatever has one for success
+        left_out.add("location")  # tuspy takes any response with a Location for success
     kept = [(name, value) for name, value in answer.headers if name.lower() not in left_out]
     return Response(answer.status, answer.reason, [("Tus-Resumable", VERSION), *kept], answer.body)
 
 
 def refused(error: RequestError, is_head: bool) -> Response:
-    """The reply to a request that cannot be carried out."""
+    """Return the reply to a request that is refused with an error."""
     headers = [("Tus-Resumable", VERSION), *error.headers, _TYPE]
     if is_head:
         return Response(error.status, error.reason, [*headers, ("Content-Length", "0"), ("Cache-Control", "no-store")])

@@ -1,7 +1,7 @@
 """tus 1.0.0 and its extensions (https://tus.io/protocols/resumable-upload, 2016-03-25) as pure decisions.
 
-A request's head becomes a command by :func:`parse`; a command and the stored upload become an :class:`Intake` by
-:func:`decide_append`. What was then done becomes a response in :mod:`tus.protocols.tus1.replies`.
+:func:`parse` makes a command of a request's head. :func:`decide_append` makes an :class:`Intake` of a command and the
+stored upload. :mod:`tus.protocols.tus1.replies` makes the response.
 """
 
 from __future__ import annotations
@@ -34,16 +34,16 @@ CREATION_METHODS: Final = "POST, OPTIONS"
 
 @dataclass(slots=True)
 class Discover:
-    """OPTIONS: what can this server do?"""
+    """OPTIONS: the request for the server's extensions and limits."""
 
 
 @dataclass(slots=True)
 class Inspect:
-    """HEAD: where does the upload stand?
+    """HEAD: the request for the upload's offset.
 
     Attributes:
         upload_id: the upload.
-        may_download: whether it could as well be the HEAD of a download, because it does not name the protocol.
+        may_download: whether it could also be the HEAD of a download, because it does not name the protocol.
     """
 
     upload_id: str
@@ -52,17 +52,17 @@ class Inspect:
 
 @dataclass(slots=True)
 class Download:
-    """GET: the data of a finished upload."""
+    """GET: the request for the data of a finished upload."""
 
     upload_id: str
 
 
 @dataclass(slots=True)
 class Create:
-    """POST: a new upload, with its first bytes in the body where there is one.
+    """POST: a new upload, with its first bytes if there is a body.
 
     Attributes:
-        length: bytes announced, None where deferred or, for a final upload, given by its parts.
+        length: the announced number of bytes; None if it is deferred, or given by the parts of a final upload.
         raw_metadata: the field as received.
         concat: the field as received.
         parts: ids of the parts of a final upload.
@@ -90,7 +90,7 @@ class Append:
 
 @dataclass(slots=True)
 class Terminate:
-    """DELETE: forget the upload."""
+    """DELETE: the removal of an upload."""
 
     upload_id: str
 
@@ -102,12 +102,12 @@ Command = Discover | Inspect | Download | Create | Append | Terminate
 
 
 def parse(request: Request, options: Options, extensions: frozenset[str]) -> Command:
-    """What a request asks for.
+    """Return the command of a request.
 
     Args:
         request: the head.
         options: the operator's choices.
-        extensions: those that work with this store on this server.
+        extensions: the extensions that work with this store on this server.
 
     Raises:
         RequestError: the request contradicts the protocol or itself.
@@ -116,7 +116,7 @@ def parse(request: Request, options: Options, extensions: frozenset[str]) -> Com
     where = target(request, options)
     if method == "OPTIONS":
         return Discover()
-    # A missing version on HEAD is let through (A-01): it changes nothing, and cannot be misread.
+    # HEAD and GET without a version are accepted (A-01): they change nothing, and have one meaning.
     version = request.headers.get("Tus-Resumable")
     if version != VERSION and (version is not None or method not in ("HEAD", "GET")):
         raise VersionUnsupported(f"Tus-Resumable must be {VERSION}.", [("Tus-Version", VERSION)])
@@ -153,7 +153,7 @@ def _parse_create(request: Request, options: Options, extensions: frozenset[str]
     parts: tuple[str, ...] = ()
     if concat is not None:
         if "concatenation" not in extensions:
-            raise BadRequest("This server cannot concatenate uploads.")
+            raise BadRequest("This server cannot concatenate uploads; send Upload-Length instead of Upload-Concat.")
         urls = headers.parse_concat(concat)
         if urls is not None:
             parts = _parse_parts(urls, where)
@@ -162,15 +162,17 @@ def _parse_create(request: Request, options: Options, extensions: frozenset[str]
         body = _parse_body(request)
     if parts:
         if length is not None or deferred:
-            raise BadRequest("A final upload takes its length from its parts; send neither length header.")
+            raise BadRequest(
+                "A final upload gets its length from its parts; omit Upload-Length and Upload-Defer-Length."
+            )
         if body is not None and body.length != 0:
-            raise Forbidden("A final upload is made of its parts; send no body.")
+            raise Forbidden("A final upload gets its bytes from its parts; send no body.")
         return Create(None, raw_metadata, concat, parts, None, where.creation_url)
     if (length is None) != deferred:
-        raise BadRequest("Send exactly one of Upload-Length and 'Upload-Defer-Length: 1'.")
+        raise BadRequest("Exactly one of Upload-Length and 'Upload-Defer-Length: 1' is required.")
     check_size(length, options)
     if body is not None and length is not None and (body.length or 0) > length:
-        raise TooLarge(f"The body is longer than the {length} bytes of Upload-Length.")
+        raise TooLarge(f"The body has {body.length} bytes, but Upload-Length is {length}; send at most that many.")
     return Create(length, raw_metadata, concat, parts, body, where.creation_url)
 
 
@@ -179,7 +181,7 @@ def _parse_parts(urls: tuple[str, ...], where: Target) -> tuple[str, ...]:
         raise BadRequest(f"Upload-Concat may list at most {MAX_PARTS} uploads.")
     ids = tuple(upload_id_of(url, where.creation_url) for url in urls)
     if None in ids:
-        raise UploadNotFound("Upload-Concat names a URL that is not an upload of this server.")
+        raise UploadNotFound("Upload-Concat must list the URLs of uploads of this server.")
     return tuple(filter(None, ids))
 
 
@@ -188,7 +190,7 @@ def _parse_append(request: Request, upload_id: str) -> Append:
         raise UnsupportedMediaType(f"Content-Type must be {MEDIA_TYPE}.")
     offset = request.headers.get("Upload-Offset")
     if offset is None:
-        raise BadRequest("Upload-Offset is missing.")
+        raise BadRequest("Upload-Offset is missing; send the offset of the first byte of the body.")
     _parse_deferred(request)
     return Append(
         upload_id, headers.parse_integer("Upload-Offset", offset), _parse_length(request), _parse_body(request)
@@ -203,7 +205,7 @@ def _parse_length(request: Request) -> int | None:
 def _parse_deferred(request: Request) -> bool:
     deferred = request.headers.get("Upload-Defer-Length")
     if deferred not in (None, "1"):
-        raise BadRequest("Upload-Defer-Length can only be 1.")
+        raise BadRequest("Upload-Defer-Length must be 1.")
     return deferred is not None
 
 
@@ -219,29 +221,33 @@ def _parse_body(request: Request) -> Body:
 
 
 def check_downloadable(upload: Upload) -> None:
-    """Refuse to send an upload that is unfinished, or only a part of one."""
+    """Check that an upload is a finished file.
+
+    Raises:
+        UploadNotFound: it is unfinished, a part, or rejected.
+    """
     if not upload.is_complete or upload.is_partial or upload.state == State.REJECTED:
-        raise UploadNotFound("This upload is not finished, so there is nothing to download yet.")
+        raise UploadNotFound("Only finished files can be downloaded, and this upload is not finished.")
 
 
 def decide_append(command: Append, upload: Upload, options: Options) -> Intake:
-    """Whether, and how far, the body of a PATCH may be taken in.
+    """Return the rules for receiving the body of a PATCH.
 
     Raises:
         Forbidden: the upload is a final one.
         OffsetMismatch: the bytes do not continue the upload.
-        BadRequest: the length contradicts what is known.
-        TooLarge: the body is known to overrun the upload.
+        BadRequest: the length contradicts the upload's.
+        TooLarge: the announced body is longer than the rest of the upload.
     """
     if upload.is_final:
-        raise Forbidden("A final upload is made of its parts; nothing can be appended to it.")
+        raise Forbidden("A final upload gets its bytes from its parts; append to a part.")
     if command.offset != upload.offset:
         raise OffsetMismatch(upload.offset)
     settles = None
     length = upload.length
     if command.length is not None:
         if length is not None and command.length != length:
-            raise BadRequest(f"The upload's length is {length} already; it cannot change.")
+            raise BadRequest(f"The upload's length is {length}; it cannot change.")
         if command.length < upload.offset:
             raise BadRequest(f"The upload has {upload.offset} bytes already; its length cannot be less.")
         check_size(command.length, options)
@@ -251,7 +257,7 @@ def decide_append(command: Append, upload: Upload, options: Options) -> Intake:
 
 
 def decide_first_bytes(command: Create, body: Body, options: Options) -> Intake:
-    """How the body of a POST is taken in (Creation With Upload)."""
+    """Return the rules for receiving the body of a POST (Creation With Upload)."""
     return _intake(0, None, command.length, body, options)
 
 
@@ -267,28 +273,32 @@ def _intake(offset: int, settles: int | None, length: int | None, body: Body, op
 
 
 def decide_concatenation(parts: list[Upload], options: Options, extensions: frozenset[str]) -> None:
-    """Whether these uploads may be joined.
+    """Check that these uploads may be concatenated.
 
     Raises:
-        BadRequest: an upload is listed that was not made to be a part, or is unfinished and that is not offered.
-        TooLarge: the sum is more than is allowed.
+        BadRequest: an upload is not a part, or is unfinished without ``concatenation-unfinished``.
+        TooLarge: the sum of the lengths is larger than its limit.
     """
     if not all(part.is_partial for part in parts):
-        raise BadRequest("Upload-Concat lists an upload that was not created with 'Upload-Concat: partial'.")
+        raise BadRequest("Upload-Concat must list only uploads that were created with 'Upload-Concat: partial'.")
     if "concatenation-unfinished" not in extensions and not all(part.is_complete for part in parts):
-        raise BadRequest("Upload-Concat lists an upload that is not finished.")
+        raise BadRequest("Upload-Concat must list only complete uploads; complete the parts first.")
     check_total(parts, options)
 
 
 def check_total(parts: list[Upload], options: Options) -> None:
-    """Refuse a concatenation that is larger than is allowed, as far as the lengths are known (413)."""
+    """Check the sum of the lengths of the parts, or of the offsets if lengths are unknown.
+
+    Raises:
+        TooLarge: the sum is larger than its limit (413).
+    """
     total = sum(part.offset if part.length is None else part.length for part in parts)
     if total > headers.MAX_INTEGER:
-        raise TooLarge("The parts are larger together than any upload can be.")
+        raise TooLarge(f"The parts together may have at most {headers.MAX_INTEGER} bytes.")
     check_size(total, options)
 
 
 def total_length(parts: list[Upload]) -> int | None:
-    """The sum of the parts' lengths, None while one is not known."""
+    """Return the sum of the parts' lengths; None while one of them is unknown."""
     lengths = [part.length for part in parts]
     return None if None in lengths else sum(filter(None, lengths))

@@ -1,4 +1,9 @@
-"""Handing a finished upload over, as pure decisions: what an answer means, what a client hears, when to ask again."""
+"""The offset that a tus client gets before its file is accepted, as pure decisions.
+
+Clients take an offset that equals the length for success, whatever the status of an earlier response was. So one byte
+less is reported until the application has accepted the file. The client then sends the last byte again, which is
+compared with the stored one, and the file is offered again.
+"""
 
 from __future__ import annotations
 
@@ -8,76 +13,75 @@ from tus.options import Options
 from tus.protocols.bodies import Intake, overrun_message
 from tus.protocols.tus1.requests import Append
 
-# -- What the client is told --------------------------------------------------------------------------------------
+# -- The reported state -------------------------------------------------------------------------------------------
 
 
-def is_told_complete(upload: Upload, options: Options) -> bool:
-    """Whether its client may believe that all is done, which it does when the offset equals the length."""
+def is_reported_complete(upload: Upload, options: Options) -> bool:
+    """Return whether the reply may report an offset that equals the length, which clients take for success."""
     if upload.is_pending:
         return options.handover == "background"
     return upload.state != State.REJECTED and not is_open(upload)
 
 
 def is_open(upload: Upload) -> bool:
-    """Whether every byte that was announced is there, and the IETF protocol waits for a word that this is all."""
+    """Return whether an upload of the IETF protocol has all announced bytes, but was not ended by its client."""
     return upload.state == State.RECEIVING and upload.offset == upload.length and not upload.is_final
 
 
-def told_offset(upload: Upload, options: Options) -> int:
-    """The offset that a client hears.
+def reported_offset(upload: Upload, options: Options) -> int:
+    """Return the offset to report: the upload's, or one byte less before acceptance.
 
-    Clients take an offset that equals the length for success, whatever they heard before. So one byte less is told
-    until the application has the file; the byte that comes then is compared, and asks the application again. An upload
-    without a byte has none to spare, see :func:`is_length_withheld`.
+    An empty upload has no byte to withhold; see :func:`is_length_withheld`.
     """
-    if is_told_complete(upload, options):
+    if is_reported_complete(upload, options):
         return upload.offset
     return max(upload.offset - 1, 0)
 
 
 def is_length_withheld(upload: Upload, options: Options) -> bool:
-    """Whether the client is to tell the length of an empty upload once more, which asks the application again."""
-    return upload.length == 0 and not is_told_complete(upload, options)
+    """Return whether the length of an empty upload is withheld. The client sends it again, and so asks again."""
+    return upload.length == 0 and not is_reported_complete(upload, options)
 
 
 def check_not_busy(upload: Upload, options: Options) -> None:
-    """Refuse to say how an upload stands while the application has it (423): any other answer would be a guess."""
+    """Check that the application is not processing the upload, because its outcome is still unknown.
+
+    Raises:
+        UploadLocked: it is (423).
+    """
     if upload.state == State.HANDING_OVER and options.handover == "request":
-        raise UploadLocked("The application is taking this file just now; try again.")
+        raise UploadLocked("The application is processing this file; try again.")
 
 
-# -- A PATCH to an upload of which every byte is there ------------------------------------------------------------
+# -- A PATCH to an upload that has all its bytes ------------------------------------------------------------------
 
 
 def is_last_again(command: Append, upload: Upload) -> bool:
-    """Whether this is the request that completed the upload, or would do it again."""
+    """Return whether this repeats the request that completed the upload."""
     length = upload.offset
-    if command.body.length is None:  # it is chunked, so nobody knows yet
+    if command.body.length is None:  # the length of a chunked body is unknown before it is read
         return length - 1 <= command.offset <= length
     return command.offset + command.body.length == length
 
 
 def decide_repeat(command: Append, upload: Upload, options: Options) -> Intake:
-    """How the body of a PATCH is read whose upload has every byte: the last one again, or nothing.
+    """Return the rules for reading the body of a PATCH to a complete upload: the last byte again, or nothing.
 
     Raises:
         Forbidden: the upload is a final one.
-        UploadLocked: the application has it just now.
-        OffsetMismatch: the bytes are others.
-        BadRequest: it names another length.
-        TooLarge: there are more of them.
+        UploadLocked: the application is processing it.
+        OffsetMismatch: the offset is not near the end.
+        BadRequest: the request names another length.
+        TooLarge: the body has more bytes.
     """
     if upload.is_final:
-        raise Forbidden("A final upload is made of its parts; nothing can be appended to it.")
+        raise Forbidden("A final upload gets its bytes from its parts; append to a part.")
     check_not_busy(upload, options)
-    if command.offset not in (told_offset(upload, options), upload.offset):
-        raise OffsetMismatch(told_offset(upload, options))
+    if command.offset not in (reported_offset(upload, options), upload.offset):
+        raise OffsetMismatch(reported_offset(upload, options))
     if command.length is not None and command.length != upload.length:
-        raise BadRequest(f"The upload's length is {upload.length} already; it cannot change.")
+        raise BadRequest(f"The upload's length is {upload.length}; it cannot change.")
     limit = upload.offset - command.offset
     if command.body.length is not None and command.body.length > limit:
         raise TooLarge(overrun_message(limit))
     return Intake(command.offset, None, limit, command.body)
-
-
-# -- Without a client ---------------------------------------------------------------------------------------------

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import logging
 import os
+import warnings
 from collections.abc import Callable
 from contextlib import suppress
 from typing import BinaryIO
 
-from tus.errors import RequestError, StorageFull, UploadGone
+from tus.errors import RequestError, StorageFull, UploadGone, UploadReplaced
 from tus.filesystem.io import open_reading, sync, unlink
 from tus.models import Response, State, Upload
 from tus.stores import ledger
@@ -69,8 +70,9 @@ class DirectoryClaim:
             self.upload = car.look(record)
             if self.upload.state in _PENDING:
                 self._lock(record)
-            if self.upload.state not in _PENDING:
+            if self.upload.state not in _PENDING:  # there is nothing to claim
                 self.upload = read_upload(car.fd, car.path)
+                self._close()
         except BaseException:
             self.release()
             raise
@@ -112,6 +114,8 @@ class DirectoryClaim:
         return self.upload
 
     def begin(self, is_last: bool = False) -> Upload:
+        if self._data_fd is None:
+            raise UploadReplaced()
         generation, is_known, now = self._generation, self._is_known, self._policy.clock()
         self._change(
             lambda slot: ledger.begin(slot, generation=generation, now=now, is_known=is_known, is_last=is_last)
@@ -202,5 +206,6 @@ class DirectoryClaim:
         self._car.close()
 
     def __del__(self) -> None:
-        if self._car.fd >= 0:
-            self.release("the application did not say whether it takes the file")  # a view may forget to
+        if self._data_fd is not None:
+            text = f"the claim on upload {self._record.id} was never released"
+            warnings.warn(text, ResourceWarning, stacklevel=2, source=self)

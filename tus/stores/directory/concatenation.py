@@ -24,7 +24,7 @@ class Joining:
         raise NotImplementedError
 
     def load(self, upload_id: str) -> Upload:
-        """See :class:`~tus.stores.interface.Store`."""
+        """Load an upload, see :class:`~tus.stores.interface.Store`."""
         raise NotImplementedError
 
     def watch(self, part_id: str, final_id: str) -> Upload:
@@ -58,7 +58,7 @@ class Joining:
         try:
             data_fd = lock_data(path, os.O_RDWR)
         except UploadGone:
-            return self.load(final_id)  # somebody else has filled it, and has handed it over already
+            return self.load(final_id)  # another process has filled it, and has handed it over already
         try:
             final = self.load(final_id)  # it may have been filled before the lock was ours
             if final.state == State.RECEIVING:

@@ -1,8 +1,8 @@
 """Creation: the two files of an upload are made together, or neither is left.
 
-The side-car comes first, because data without one would be a file that nobody knows to be ours. Where the whole body
-comes with the creation, the record says at first that nothing was received, so a crash at any point leaves an upload
-that expires, or one that waits for its hand-over; never one that says more than is stored.
+The side-car comes first, because data without one would be a file that no process knows to be ours. Where the whole
+body comes with the creation, the record says at first that nothing was received. So a crash at any point leaves an
+upload that expires, or one that waits for its hand-over; never one that says more than is stored.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Who holds an upload for longer than microseconds, a hand-over or a concatenation, holds the lock of its data file.
+"""Long operations, a hand-over or a concatenation, hold the lock of the data file.
 
-It ends with the process, so nobody waits for a dead one.
+It ends with the process, so no process waits for a crashed one.
 """
 
 from __future__ import annotations
@@ -12,19 +12,19 @@ from tus.errors import UploadGone
 from tus.filesystem.io import FLAGS
 from tus.filesystem.locks import lock, unlock
 
-LONGEST_HAND_OVER = 3600.0  # seconds that an application may hold data which it has moved away, and so nobody can see
-LOOK = 0.05  # seconds; whoever only looks whether the lock is held holds it for microseconds
+LONGEST_HAND_OVER = 3600.0  # seconds that an application may take over data that it has moved away
+LOOK = 0.05  # seconds; a process that only looks whether the lock is held holds it for microseconds
 
 
 def lock_data(path: str, flags: int = os.O_RDONLY) -> int:
-    """Open the data and lock it; nobody waits for somebody else to be done.
+    """Open the data and lock it, without waiting for another holder to be done.
 
     Args:
         path: of the data.
         flags: for reading by default, which is enough for a lock, whatever an application has made of the file's mode.
 
     Raises:
-        UploadLocked: somebody else has it.
+        UploadLocked: another process has it.
         UploadGone: there is none.
     """
     try:
@@ -46,10 +46,10 @@ def unlock_data(fd: int) -> None:
 
 
 def is_held(path: str) -> bool:
-    """Whether somebody has the lock.
+    """Return whether a process has the lock.
 
     Raises:
-        FileNotFoundError: the data is gone, so nobody can tell.
+        FileNotFoundError: the data is gone, so its lock cannot be seen.
     """
     fd = os.open(path, os.O_RDONLY | FLAGS)
     try:

@@ -1,7 +1,7 @@
 """Looking after a directory: what has expired is removed, what there is is counted. Never within a request.
 
 One file, ``.tus-sweeper-<user>``, sees to it that one process does this at a time and not too often: its lock and its
-time. What was found is in it, for whoever wants to know the state of the directory without looking at every upload.
+time. Its content is what the sweep has found, so that metrics need not look at every upload.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ NAME = f".tus-sweeper-{os.geteuid()}"  # a directory can be shared by several us
 
 
 def ids_in(directory: str) -> Iterator[str]:
-    """The ids of the uploads that have a side-car."""
+    """Yield the ids of the uploads that have a side-car."""
     with os.scandir(directory) as entries:
         for entry in entries:
             stem, _, extension = entry.name.rpartition(".")
@@ -41,7 +41,7 @@ def ids_in(directory: str) -> Iterator[str]:
 
 
 def is_lost(path: str, upload: Upload, now: float) -> bool:
-    """Whether an upload's data was moved away long ago, and nobody has said that the application has it."""
+    """Return whether an upload's data was moved away long ago, and no acceptance was recorded."""
     return upload.is_pending and now - upload.since >= LOST_KEPT and not os.path.lexists(path)
 
 
@@ -88,7 +88,7 @@ class Sweep:
     def _expire(self, path: str, upload: Upload) -> None:
         with ExitStack() as held:
             if upload.is_pending and os.path.lexists(path):
-                held.callback(unlock_data, lock_data(path))  # somebody may be handing it over just now
+                held.callback(unlock_data, lock_data(path))  # another process may be handing it over just now
             car = held.enter_context(SideCar(path, self.policy))
             upload = car.upload(upload)
             now = self.policy.clock()
@@ -115,7 +115,7 @@ class Sweep:
         if upload.state == State.REJECTED:
             seen.rejected += 1
             return
-        if upload.created_at < began:  # what is newer has been counted by whoever made it
+        if upload.created_at < began:  # what is newer has been counted when it was made
             self.counts.add(upload.principal, 1, counted_size(upload))
         try:
             status = os.stat(path, follow_symlinks=False)
@@ -132,7 +132,7 @@ class Sweep:
 
 
 def sweep(directory: str, policy: Policy, quota: Quota | None, at_most_every: float) -> int:
-    """Look after a directory, unless somebody else is at it; returns how many uploads had expired."""
+    """Sweep a directory, unless another process is doing so; return how many uploads had expired."""
     fd = os.open(os.path.join(directory, NAME), os.O_RDWR | os.O_CREAT | FLAGS, 0o600)
     try:
         lock(fd, limit=0)
@@ -168,7 +168,7 @@ def _sweep(directory: str, policy: Policy, quota: Quota | None) -> Sweep:
 
 
 def read_statistics(directory: str) -> Statistics | None:
-    """What the last sweep has found, None where there was none yet."""
+    """Return what the last sweep has found, None where there was none yet."""
     try:
         fd = os.open(os.path.join(directory, NAME), os.O_RDONLY | FLAGS)
     except FileNotFoundError:

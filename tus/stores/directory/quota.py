@@ -18,28 +18,9 @@ from dataclasses import dataclass, field
 from tus.errors import QuotaExceeded, TooLarge, TooManyUploads, UploadLocked
 from tus.filesystem.locks import lock, unlock
 from tus.models import Upload
+from tus.stores.interface import Limits as Limits
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What is allowed at a time; 0 means that there is no limit.
-
-    Attributes:
-        uploads: their number.
-        size: their bytes.
-        uploads_each: the number of one principal's; those of nobody in particular are only counted above.
-        size_each: the bytes of one principal's.
-    """
-
-    uploads: int = 0
-    size: int = 0
-    uploads_each: int = 0
-    size_each: int = 0
-
-    def __bool__(self) -> bool:
-        return bool(self.uploads or self.size or self.uploads_each or self.size_each)
 
 
 @dataclass(slots=True)
@@ -62,7 +43,7 @@ class Counts:
 
 
 def counted_size(upload: Upload) -> int:
-    """The bytes with which an upload counts."""
+    """Return the bytes with which an upload counts."""
     return 0 if upload.is_final else max(upload.length or 0, upload.offset)
 
 
@@ -71,7 +52,7 @@ class Quota:
 
     Args:
         path: of the file.
-        limits: what is allowed.
+        limits: the numbers that must not be exceeded.
         recount: gives every upload that counts, for when the file is missing or damaged.
     """
 
@@ -81,7 +62,7 @@ class Quota:
         self._recount = recount
 
     def add(self, principal: str | None, uploads: int, size: int, whole: int | None = None) -> None:
-        """Count what is about to be made.
+        """Count an upload that is about to be made.
 
         Args:
             principal: whose it is.
@@ -156,7 +137,7 @@ class Quota:
             raise
 
     def read(self) -> Counts:
-        """What is counted now."""
+        """Return the counts as they are now."""
         with self._counts() as counts:
             return counts
 

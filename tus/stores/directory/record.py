@@ -135,16 +135,16 @@ class SideCar:
             raise UploadGone()
 
     def unlock(self) -> None:
-        """Give the lock back."""
+        """Release the lock."""
         fcntl.flock(self.fd, fcntl.LOCK_UN)
 
     def look(self, record: Upload) -> Upload:
-        """The upload as it stands, read without the lock."""
+        """Return the upload as it stands, read without the lock."""
         self._take_in(os.pread(self.fd, SLOTS_SIZE, 0))
         return self.upload(record)
 
     def upload(self, record: Upload) -> Upload:
-        """The upload as it was read last, given what creation fixed."""
+        """Return the upload as it was read last, given what creation fixed."""
         return upload_of(record, self.slot, self.path)
 
     def open_data(self, record: Upload, offset: int, length: int | None) -> int:
@@ -152,7 +152,7 @@ class SideCar:
 
         Args:
             record: what creation fixed.
-            offset: where the caller believes that the upload stands.
+            offset: where the caller takes the upload to stand.
             length: the upload's, if it is about to be settled.
 
         Raises:
@@ -195,7 +195,7 @@ class SideCar:
                 space.reserve(fd, length)
 
     def truncate(self, data_fd: int) -> None:
-        """Take off what was stored and never counted. The caller holds the lock."""
+        """Cut off bytes that were stored and never counted. The caller holds the lock."""
         os.ftruncate(data_fd, self.slot.offset)
         if self._policy.space is not None:
             self._policy.space.restore(data_fd, self.slot.length)
@@ -214,7 +214,7 @@ class SideCar:
             sync(self.fd)
 
     def write_outcome(self, error: str | None, answer: Response | None) -> None:
-        """Take down what came of a hand-over. The caller holds the lock."""
+        """Record the outcome of a hand-over. The caller holds the lock."""
         end = sidecar.record_end(os.pread(self.fd, RECORD_HEAD_END, 0))
         packed = sidecar.pack_outcome(error, answer)
         if write_at(self.fd, end, packed) < len(packed):
@@ -239,7 +239,7 @@ class SideCar:
     def remove(self) -> None:
         """End the upload. The caller holds the lock.
 
-        Whoever has the side-car open learns it from the slot. It is unlinked last, being what names the data ours.
+        A session that has the side-car open learns it from the slot. It is unlinked last: it names the data ours.
         """
         self.change(ledger.terminate(self.slot))
         unlink(self.path)
@@ -247,7 +247,7 @@ class SideCar:
 
 
 def finish_removal(path: str) -> None:
-    """Remove the files of an upload whose end was written down by somebody who then died."""
+    """Remove the files of an upload that was terminated by a process which then crashed."""
     fd = open_sidecar(path, os.O_RDWR)
     try:
         lock(fd)
@@ -292,7 +292,7 @@ def read_upload(fd: int, path: str) -> Upload:
 
 
 def read_all(fd: int) -> bytes:
-    """The bytes of a side-car."""
+    """Return the bytes of a side-car."""
     data = os.pread(fd, _FIRST_READ, 0)
     if len(data) < _FIRST_READ:
         return data

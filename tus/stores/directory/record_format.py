@@ -1,9 +1,9 @@
 """The bytes of a side-car file, ``<id>.tus``. Pure: bytes in, values out.
 
 Two slots of 64 bytes, written in turn, say where the upload stands; the valid slot with the higher sequence is the
-truth, so a torn write leaves the state before it. Behind them is the record that creation wrote and nobody changes.
-Where digests of the whole file are wanted there is room for them behind it, for what is known while it grows, and for
-what came of that; it may be torn, because the file itself can be read.
+truth, so a torn write leaves the state before it. Behind them is the record that creation wrote, which never changes.
+Where digests of the whole file are wanted there is room for them behind it; they may be torn, because the file itself
+can be read.
 Behind that a part has the ids of the final uploads that wait for it, one after the other; any other upload has the
 outcome of its hand-over, which may be torn, because nothing but words depends on it. The file is created once and never
 renamed or replaced: locks are taken on it, and a lock on a file that was replaced guards nothing.
@@ -138,7 +138,9 @@ def pack(upload: Upload, slot: Slot) -> bytes:
 
 
 def record_end(data: bytes) -> int:
-    """Where the creation record and the room behind it end, in bytes from the start, read from the first 140 bytes.
+    """Return where the creation record and the room behind it end, in bytes from the start.
+
+    The first 140 bytes are enough.
 
     Raises:
         Damaged: there is no record.
@@ -186,7 +188,7 @@ def _record_fields(data: bytes) -> tuple[dict[str, Any], tuple[str, ...]]:
         hashes = tuple(fields["hashes"]) if magic == _ROOMY_MAGIC else ()
     except (ValueError, KeyError, TypeError, StopIteration):
         raise Damaged("the creation record is not one of this version") from None
-    if hashes and not RUNNING.keys() >= set(hashes):
+    if hashes and not RUNNING.issuperset(hashes):
         raise Damaged("the creation record asks for digests that this version does not know")
     return fields, hashes
 
@@ -227,12 +229,12 @@ def _upload(
 
 
 def room_start(data: bytes) -> int:
-    """Where :func:`pack_hashed` belongs, in a side-car that has room for it."""
+    """Return where :func:`pack_hashed` belongs, in a side-car that has room for it."""
     return record_end(data) - _ROOM
 
 
 def pack_hashed(hashed: Hashed | None) -> bytes:
-    """What is written behind the creation record about digests; None covers what is there."""
+    """Return the bytes for the room behind the creation record; None is to cover the digests that are there."""
     if hashed is None:
         return bytes(_RECORD_HEAD.size)
     packed = _HASHED.pack(hashed.offset, hashed.is_whole, hashed.boot) + hashed.values
@@ -240,7 +242,7 @@ def pack_hashed(hashed: Hashed | None) -> bytes:
 
 
 def unpack_hashed(data: bytes) -> Hashed | None:
-    """What is known about digests, None where nothing is."""
+    """Return the digests that are kept, None where there are none."""
     start = room_start(data)
     room = data[start : start + _ROOM]
     if len(room) < _ROOM:
@@ -254,7 +256,7 @@ def unpack_hashed(data: bytes) -> Hashed | None:
 
 
 def with_digests(upload: Upload, data: bytes) -> Upload:
-    """A complete upload with its digests, as far as they are known."""
+    """Return a complete upload with its digests, as far as they are known."""
     hashed = unpack_hashed(data)
     if hashed is None or not hashed.is_whole or not upload.is_complete or hashed.offset != upload.offset:
         return upload
@@ -262,27 +264,27 @@ def with_digests(upload: Upload, data: bytes) -> Upload:
 
 
 def pack_outcome(error: str | None, answer: Response | None) -> bytes:
-    """What is written behind the creation record about a hand-over.
+    """Return the bytes behind the creation record that say how a hand-over ended.
 
     Args:
         error: what went wrong.
         answer: what the application said, its body as a sequence; a body that is too long is left out.
     """
-    told = None
+    said = None
     if answer is not None:
         body = b"".join(answer.body)
-        told = [
+        said = [
             answer.status,
             answer.reason,
             answer.headers,
             body.decode("latin-1") if len(body) <= LARGEST_ANSWER else "",
         ]
-    outcome = json.dumps({"error": error, "answer": told}).encode()
+    outcome = json.dumps({"error": error, "answer": said}).encode()
     return _RECORD_HEAD.pack(_OUTCOME_MAGIC, len(outcome), crc32(outcome)) + outcome
 
 
 def with_outcome(upload: Upload, data: bytes) -> Upload:
-    """The upload with what is written about its hand-over; as it is where that is torn, or nothing is."""
+    """Return the upload with the outcome of its hand-over; unchanged where that is torn or missing."""
     tail = data[record_end(data) :]
     if len(tail) < _RECORD_HEAD.size:
         return upload
@@ -299,7 +301,7 @@ def with_outcome(upload: Upload, data: bytes) -> Upload:
 
 
 def unpack_watchers(data: bytes) -> tuple[str, ...]:
-    """The ids behind the creation record; one that was torn is left out."""
+    """Return the ids behind the creation record; one that was torn is left out."""
     tail = data[record_end(data) :]
     whole = len(tail) - len(tail) % WATCHER_SIZE
     return tuple(tail[i : i + WATCHER_SIZE].decode("ascii", "replace") for i in range(0, whole, WATCHER_SIZE))

@@ -14,7 +14,7 @@ from tus.events import Fenced, TakenOver, emit
 from tus.filesystem.io import write_at
 from tus.models import Block, Upload
 from tus.stores import ledger
-from tus.stores.directory.digests import CATCH_UP, Digesting
+from tus.stores.directory.digests import Digesting
 from tus.stores.directory.record import Policy, SideCar
 
 
@@ -28,6 +28,7 @@ class DirectorySession:
     def __init__(
         self, record: Upload, path: str, policy: Policy, offset: int, length: int | None, staged: bool, completes: bool
     ) -> None:
+        self._record = record
         self._staged = staged
         self._completes = completes
         self._policy = policy
@@ -56,16 +57,17 @@ class DirectorySession:
                 car.count(self._data_fd, opened)
                 self._length = car.slot.length if length is None else length
                 self._generation = opened.generation
-                self._digesting = Digesting(car, record, offset, CATCH_UP) if record.hashes else None
+                self._digesting = Digesting(car, record, offset) if record.hashes else None
             finally:
                 car.unlock()
-            self.upload = car.upload(record)
-            if self._digesting is not None and self._digesting.is_behind(offset):
-                self._digesting.catch_up(offset)
-                self._keep_digests()  # so that nobody reads that again
             undo.pop_all()
         if is_takeover:
             emit(TakenOver(self.upload))
+
+    @property
+    def upload(self) -> Upload:
+        """The upload as far as it is counted."""
+        return self._car.upload(self._record)
 
     def write(self, *blocks: Block) -> None:
         car = self._car
@@ -76,8 +78,6 @@ class DirectorySession:
             self._offset += written
             if not self._staged:
                 self._count(writing=True)
-                if self._digesting is not None:
-                    self._digesting.keep_now_and_then()
         finally:
             car.unlock()
         if self._digesting is not None:
@@ -99,7 +99,7 @@ class DirectorySession:
 
     def is_current(self) -> bool:
         try:
-            self._car.look(self.upload)
+            self._car.look(self._record)
         except UploadGone:
             return False
         return self._is_latest()
@@ -117,6 +117,9 @@ class DirectorySession:
         )
         self._car.count(self._data_fd, counted)
 
+    def keep(self) -> Upload:
+        return self.upload  # every block is counted when it is written
+
     def commit(self, ends: bool = False) -> Upload:
         ends = ends and self._length is None
         if ends:
@@ -129,20 +132,22 @@ class DirectorySession:
             finally:
                 self._car.unlock()
             self._staged = False
-        self.upload = self._car.upload(self.upload)
         self._keep_digests()
         self._digesting = None
         return self.upload
 
     def _keep_digests(self) -> None:
-        """What happened before is not to fail because this does."""
-        if self._digesting is None:
+        """Keep the digests of an upload that this session has written to its end.
+
+        Nothing depends on it, so what happened before must not fail because this does.
+        """
+        if self._digesting is None or not self._digesting.is_whole():
             return
         with contextlib.suppress(UploadGone, UploadLocked, OSError):
             self._car.lock()
             try:
                 if self._car.slot.generation == self._generation:
-                    self.upload = replace(self.upload, digests=self._digesting.keep())
+                    self._record = replace(self._record, digests=self._digesting.keep())
             finally:
                 self._car.unlock()
 
@@ -162,9 +167,9 @@ class DirectorySession:
             self.ended(self.upload, self._offset - self._start if not self._staged else 0)
 
     def _leave(self) -> None:
-        """Say that nobody writes any more, and give the room of staged blocks back.
+        """Record that the session has ended, and give the room of staged blocks back.
 
-        Nothing depends on it, so what happened before is not to fail because this does.
+        Nothing depends on it, so what happened before must not fail because this does.
         """
         with contextlib.suppress(UploadGone, UploadReplaced, UploadLocked, OSError):
             self._car.lock()

@@ -11,9 +11,9 @@ What ``fsync`` promises. A process that dies loses nothing that was counted, und
     everything since the kernel last wrote back may be lost. An upload goes on from the smaller of record and file.
 ``finish`` (the default)
     the same while an upload is being received; but a complete file, its record and its directory entry are on the
-    disk before the application hears of it.
+    disk before the application gets it.
 ``always``
-    nothing that a client was told is lost: each block is on the disk before it is counted.
+    nothing that a client was given an offset for is lost: each block is on the disk before it is counted.
 
 "On the disk" means what ``fsync(2)`` means; on macOS the drive may hold it in its own cache for a while.
 """
@@ -21,10 +21,11 @@ What ``fsync`` promises. A process that dies loses nothing that was counted, und
 from __future__ import annotations
 
 import contextlib
+import heapq
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from typing import BinaryIO
 
@@ -50,11 +51,11 @@ from tus.stores.directory.claims import DirectoryClaim
 from tus.stores.directory.concatenation import Joining
 from tus.stores.directory.data_lock import LONGEST_HAND_OVER, is_held, lock_data, unlock_data
 from tus.stores.directory.digests import Digesting
-from tus.stores.directory.quota import Limits, Quota
+from tus.stores.directory.quota import Quota
 from tus.stores.directory.record import Policy, SideCar, read_upload
 from tus.stores.directory.sessions import DirectorySession
 from tus.stores.directory.space import Space
-from tus.stores.interface import Statistics
+from tus.stores.interface import Limits, Statistics, is_waiting
 from tus.stores.slots import Lifetimes, Slot
 
 _COUNTS = f".tus-counts-{os.geteuid()}"  # a directory can be shared by several users
@@ -93,7 +94,7 @@ class DirectoryStore(Joining):
         keep_finished: whether its data is kept as long.
         rejected_keep: seconds that a rejected upload is kept.
         limits: how many uploads, and how large ones, there may be at a time.
-        keep_free: bytes of the disk that must stay free; 0 means that nobody looks.
+        keep_free: bytes of the disk that must stay free; 0 means no limit.
         clock: seconds since 1970.
     """
 
@@ -114,6 +115,7 @@ class DirectoryStore(Joining):
         self._prefix = os.path.join(directory, "")
         space = Space(directory, keep_free) if keep_free else None
         lifetimes = Lifetimes(lifetime=lifetime, completed_keep=completed_keep, rejected_keep=rejected_keep)
+        self.limits = limits or Limits()
         self._policy = Policy(fsync, lifetimes, keep_finished, clock, Directory(directory), space)
         self._quota = Quota(self._prefix + _COUNTS, limits, self._counted) if limits else None
         self._ended = None if self._quota is None else self._quota.release  # the limits do not count it any more
@@ -141,7 +143,7 @@ class DirectoryStore(Joining):
             return self._without_data(path)
         if size >= upload.offset:
             return upload
-        # What is known of its hand-over and its digests was about the bytes that are lost.
+        # Its hand-over and its digests were about the bytes that are lost.
         slot = self._policy.as_far_as_stored(upload, Slot(offset=upload.offset, state=upload.state), size)
         return replace(upload, offset=slot.offset, state=slot.state, since=slot.since, digests=())
 
@@ -160,7 +162,7 @@ class DirectoryStore(Joining):
         return file, os.fstat(file.fileno()).st_mtime
 
     def _without_data(self, path: str) -> Upload:
-        """What an upload is whose data is not there: accepted just now, being taken by a rename, or lost."""
+        """Return an upload whose data is not there: accepted just now, or being taken by a rename; else it is lost."""
         upload = self._record(path)
         if upload.state == State.ACCEPTED:
             return upload
@@ -183,8 +185,15 @@ class DirectoryStore(Joining):
             with contextlib.suppress(UploadNotFound, UploadGone, UploadLocked, OSError):
                 yield self.load(upload_id)
 
+    def pending(self, due_before: float, limit: int) -> Iterable[Upload]:
+        waiting = (upload for upload in self.list() if is_waiting(upload, due_before))
+        return heapq.nsmallest(limit, waiting, key=lambda upload: upload.since)
+
+    def path_of(self, upload: Upload) -> str:
+        return self._path(upload.id)
+
     def _counted(self) -> Iterator[Upload]:
-        """Every upload that the limits count."""
+        """Return every upload that the limits count."""
         return (upload for upload in self.list() if upload.state not in (State.ACCEPTED, State.REJECTED))
 
     # -- Creating and removing --
@@ -202,7 +211,7 @@ class DirectoryStore(Joining):
             return self._being_created(draft.id)
 
     def _being_created(self, upload_id: str) -> Upload:
-        """An upload whose id was given, and which somebody else is making, or has made."""
+        """Return an upload whose id was given, and which another process is making, or has made."""
         deadline = time.monotonic() + _CREATION
         while True:
             try:
@@ -217,7 +226,7 @@ class DirectoryStore(Joining):
     def remove(self, upload_id: str) -> None:
         path = self._path(upload_id)
         try:
-            data_fd = lock_data(path)  # nobody may be handing it over
+            data_fd = lock_data(path)  # no process may be handing it over
         except UploadGone:
             self._remove(path)  # accepted: there is only the record
             return
@@ -234,7 +243,7 @@ class DirectoryStore(Joining):
             self._ended(upload)
 
     def _grown(self, upload: Upload, size: int) -> None:
-        """Count what has come of an upload that has still not told its length."""
+        """Count the bytes of an upload whose length is still not known."""
         if self._quota is not None and size:
             self._quota.count(upload.principal, 0, size)
 
