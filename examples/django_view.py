@@ -13,7 +13,7 @@ from django.http import HttpResponse, StreamingHttpResponse
 from django.urls import re_path
 from django.views.decorators.csrf import csrf_exempt
 
-from tus import Tus
+from tus import Service, Tus
 from tus.adapters.wsgi import WsgiAdapter
 
 ARRIVED = Path(os.environ.get("ARRIVED", "arrived"))
@@ -22,6 +22,7 @@ if not settings.configured:
     settings.configure(ROOT_URLCONF=__name__, ALLOWED_HOSTS=["127.0.0.1"], SECRET_KEY="for this example alone")
     django.setup()
 storage = FileSystemStorage(ARRIVED)  # picks a file name that is not in use
+service = Service(tmp_file_dir=ARRIVED.parent / "unfinished")
 
 
 def index(request):
@@ -32,14 +33,14 @@ def index(request):
 @csrf_exempt  # a tus client sends no form; restrict uploads with principal= or authorize=
 def upload(request):
     adapter = WsgiAdapter(request.environ)
-    tus = Tus(adapter, tmp_file_dir=ARRIVED.parent / "unfinished")
-    if not tus.valid:
-        return HttpResponse("Use a tus client.", status=404)
-    tus.handle()
-    if tus.upload_finished:
-        with open(tus.get_filepath(), "rb") as file:
-            storage.save(tus.upload.filename, File(file))
-        tus.cleanup_file()  # accepts the file; without this it is kept and offered again
+    with Tus(adapter, service=service) as tus:
+        if not tus.valid:
+            return HttpResponse("Use a tus client.", status=404)
+        tus.handle()
+        if tus.upload_finished:
+            with open(tus.get_filepath(), "rb") as file:
+                storage.save(tus.upload.filename, File(file))
+            tus.cleanup_file()  # accepts the file; without this it is kept and offered again
     answer = adapter.response
     return StreamingHttpResponse(answer.body, status=answer.status, reason=answer.reason, headers=dict(answer.headers))
 

@@ -8,9 +8,10 @@ from pyramid.config import Configurator
 from pyramid.response import Response
 from waitress import serve
 
-from tus import Tus, WebobAdapter
+from tus import Service, Tus, WebobAdapter
 
 ARRIVED = Path(os.environ.get("ARRIVED", "arrived"))
+service = Service(tmp_file_dir=ARRIVED.parent / "unfinished")
 
 
 def index(request):
@@ -21,13 +22,13 @@ def index(request):
 def upload(request):
     adapter = WebobAdapter(request)
     # The logged-in user owns the upload; for other users it does not exist.
-    tus = Tus(adapter, tmp_file_dir=ARRIVED.parent / "unfinished", principal=request.authenticated_userid)
-    if not tus.valid:
-        return Response("Use a tus client.", status=404)
-    tus.handle()
-    if tus.upload_finished:
-        link(tus.get_filepath(), tus.upload.filename)
-        tus.cleanup_file()  # accepts the file; without this it is kept and offered again
+    with Tus(adapter, service=service, principal=request.authenticated_userid) as tus:
+        if not tus.valid:
+            return Response("Use a tus client.", status=404)
+        tus.handle()
+        if tus.upload_finished:
+            link(tus.get_filepath(), tus.upload.filename)
+            tus.cleanup_file()  # accepts the file; without this it is kept and offered again
     return adapter.resp
 
 

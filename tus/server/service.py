@@ -29,7 +29,7 @@ from tus.options import Options
 from tus.protocols.bodies import check_size
 from tus.server.pace import Patience
 from tus.stores import open_store
-from tus.stores.interface import Completes, Expires, Lists, Reads, Store, extensions_of
+from tus.stores.interface import Completes, Expires, HasFiles, Lists, Reads, Store, extensions_of
 from tus.stores.sweeper import Sweeper, keep_directory_swept
 
 log = logging.getLogger(__name__)
@@ -130,7 +130,7 @@ class Service:
         Raises:
             OptionError: the store keeps none.
         """
-        if not self.directory and not hasattr(self.store, "path_of"):
+        if not isinstance(self.store, HasFiles):
             raise OptionError(option, problem)
 
     def need_files_or_body(self) -> None:
