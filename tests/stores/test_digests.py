@@ -634,8 +634,7 @@ def test_a_concatenation_is_read_once(make, read):
     assert len(subject.landed) == 1
 
 
-def test_in_the_background(tmp_path, monkeypatch):
-    monkeypatch.setattr("tus.handover.backlog.Backlog.start", lambda backlog: None)
+def test_in_the_background(tmp_path):
     subject = FilterSubject(tmp_file_dir=str(tmp_path), digest="sha-256", handover="background")
     url = subject.url(LENGTH, {"Repr-Digest": field_of(DATA)})
     assert subject.patch(url, 0, DATA)["Repr-Digest"] == field_of(DATA)
