@@ -12,6 +12,7 @@ from webob import Request
 
 from tests.support.documents import handed
 from tests.support.subjects import PATH, AsgiSubject, FilterSubject, OnLoop
+from tests.support.waiting import wait_until
 from tests.support.wsgi import OCTETS, TUS, call
 from tus import Filter, HookReply, Options, Service, Tus, WebobAdapter, open_store, register_store
 from tus.apps.operations import Operations
@@ -245,6 +246,44 @@ def test_a_failed_file_goes_to_its_own_receiver_without_a_client(two, failed, tm
     assert two.videos.taken == []
     assert [outcome for _, outcome in photos.run(everything=True)] == [Outcome.ACCEPTED]
     assert two.photos.taken == ["a.jpg", "a.jpg"]
+
+
+def test_threads_of_services_in_views_offer_only_their_own_files(tmp_path, monkeypatch):
+    monkeypatch.setattr("tus.protocols.handover.FIRST_DELAY", 0.05)
+    receivers = {"photos": Receiver(), "videos": Receiver()}
+    services = {
+        name: Service(name=name, tmp_file_dir=str(tmp_path), on_finished=receiver)
+        for name, receiver in receivers.items()
+    }
+    app = site(photos=lambda: {"service": services["photos"]}, videos=lambda: {"service": services["videos"]})
+    receivers["photos"].fails = True
+    url = create(app, "/photos", headers=PHOTO)["Location"]
+    assert patch(app, url).status == 500
+    assert create(app, "/videos").status == 201
+    services["videos"].backlog.look()
+    wait_until(lambda: len(receivers["photos"].taken) > 2)
+    receivers["photos"].fails = False
+    wait_until(lambda: services["photos"].find(url).state == State.ACCEPTED)
+    assert receivers["videos"].taken == []
+    for service in services.values():
+        service.close()
+
+
+def test_no_thread_of_a_view_where_one_request_runs_at_a_time(tmp_path):
+    service = Service(tmp_file_dir=str(tmp_path), on_finished=named_function)
+    app = site(up=lambda: {"service": service})
+
+    def backlogs():
+        return {thread for thread in threading.enumerate() if thread.name == "tus-backlog"}
+
+    before = backlogs()
+    url = create(app, "/up", environ={"wsgi.multithread": False})["Location"]
+    assert patch(app, url, environ={"wsgi.multithread": False}).status == 204
+    assert backlogs() <= before
+    assert head(app, url).status == 200
+    assert len(backlogs() - before) == 1
+    service.close()
+    wait_until(lambda: backlogs() <= before)
 
 
 def test_the_url_of_another_service_is_unknown(two, failed):
@@ -539,6 +578,13 @@ def test_a_spool_and_a_webhook_need_a_directory(tmp_path):
     assert caught.value.option == "tmp_file_dir"
     webhook = {"webhook": "http://localhost/", "on_finished": named_function, "threads": False}
     Service(store="memory:", tmp_file_dir=str(tmp_path), **webhook)
+
+
+def test_limits_need_a_directory():
+    for name in ("max_uploads", "max_total_size", "max_uploads_per_principal", "keep_free"):
+        with pytest.raises(OptionError, match="only with a directory") as caught:
+            Service(store="memory:", **{name: 1})
+        assert caught.value.option == name
 
 
 # -- Uploads that code of the site makes, finds and cancels -------------------------------------------------------

@@ -96,6 +96,7 @@ class Tus:
         self.adapter = adapter
         self.options = service.options
         self._service = service
+        self._starts_service = receiver is None and _allows_threads(adapter, service.options)
         receiver = receiver or service.receiver
         if receiver is None and self.options.handover == "background":
             raise OptionError("handover", "cannot be background in a view; set on_finished or spool, or use request")
@@ -222,6 +223,8 @@ class Tus:
     def handle(self) -> None:
         """Handle the request, and give the adapter the response; a refusal is a response too."""
         end_abandoned()
+        if self._starts_service:
+            self._service.start()
         try:
             self._drive(self._runner.begin())
         except BaseException:
@@ -305,6 +308,12 @@ class Tus:
             for effect in self._at_commit:
                 self._runner.perform(effect)
         self._runner.attempt.leave(_SILENT if committed else "the transaction was aborted")
+
+
+def _allows_threads(adapter: Adapter, options: Options) -> bool:
+    """Return whether the server lets other threads run beside this request, as far as the request says."""
+    environ = getattr(adapter, "environ", None)
+    return environ is None or bool(environ.get("wsgi.multithread")) or options.handover == "background"
 
 
 def _service_of_request(options: Options | None, store: Store | str | None, values: dict[str, object]) -> Service:

@@ -18,6 +18,15 @@ ENTRY_POINTS: Final = "tus.stores"
 #: Makes a store from its URL and the options.
 StoreFactory = Callable[[str, Options], Store]
 
+#: Options that would have no effect in memory.
+_ONLY_DIRECTORIES: Final = (
+    "max_uploads",
+    "max_total_size",
+    "max_uploads_per_principal",
+    "max_total_size_per_principal",
+    "keep_free",
+)
+
 _factories: dict[str, StoreFactory] = {}
 
 
@@ -78,6 +87,9 @@ def _open_directory(path: str, options: Options) -> Store:
 def _open_memory(options: Options) -> Store:
     from tus.stores.memory import MemoryStore
 
+    for name in _ONLY_DIRECTORIES:
+        if getattr(options, name):
+            raise OptionError(name, "works only with a directory, not with memory:")
     return MemoryStore(
         lifetime=options.upload_valid_duration,
         completed_keep=options.completed_keep,
