@@ -7,6 +7,8 @@ import pytest
 from tests.support.clients import sample
 from tests.support.serving import serving
 from tests.support.tusjs import CHUNK, CUT, DELAYS, METADATA, SIZE, has_succeeded
+from tests.support.waiting import wait_until
+from tus.stores.directory.store import DirectoryStore
 
 pytestmark = [
     pytest.mark.node,
@@ -76,9 +78,14 @@ def test_deferred_length_of_a_stream(ietf, endpoint, landing, tmp_path, size):
     landing.assert_one(file)
 
 
-def test_cut_and_resumed(ietf, proxy, endpoint, landing, file):
-    proxy.cut("PATCH", after=CUT)
-    proxy.cut("PATCH", after=CUT // 3)
+def test_cut_and_resumed(ietf, proxy, endpoint, landing, file, server):
+    def some_is_stored(seen):
+        """Else the HEAD that follows would end the request before the server has read a byte of it."""
+        store, upload_id = DirectoryStore(str(server.store)), seen.target.rpartition("/")[2]
+        wait_until(lambda: store.load(upload_id).offset > int(seen.headers["upload-offset"]))
+
+    proxy.cut("PATCH", after=CUT, once=some_is_stored)
+    proxy.cut("PATCH", after=CUT // 3, once=some_is_stored)
     result = ietf(file, options={"endpoint": endpoint, "retryDelays": DELAYS, "metadata": METADATA})
     assert has_succeeded(result)
     assert result["requests"].count(["HEAD", 204]) == 2

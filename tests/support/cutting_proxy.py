@@ -49,6 +49,7 @@ class _Fault:
     after: int
     when: Callable[[Seen], bool]
     held: bool = False
+    once: Callable[[Seen], object] | None = None
 
 
 def _always(seen: Seen) -> bool:
@@ -83,9 +84,20 @@ class CuttingProxy:
 
     # -- What is to go wrong --
 
-    def cut(self, method: str, after: int, *, reset: bool = False, when: Callable[[Seen], bool] = _always) -> None:
-        """End the connection, on both sides, once ``after`` bytes of a longer body have gone on."""
-        self._faults.append(_Fault("reset" if reset else "cut", method, after, when))
+    def cut(
+        self,
+        method: str,
+        after: int,
+        *,
+        reset: bool = False,
+        when: Callable[[Seen], bool] = _always,
+        once: Callable[[Seen], object] | None = None,
+    ) -> None:
+        """End the connection, on both sides, once ``after`` bytes of a longer body have gone on.
+
+        With ``once`` that is called first, with the request; it may wait for what the server does with the bytes.
+        """
+        self._faults.append(_Fault("reset" if reset else "cut", method, after, when, once=once))
 
     def stall(self, method: str, after: int, *, held: bool = False, when: Callable[[Seen], bool] = _always) -> None:
         """Let nothing through after ``after`` bytes of a longer body, while the client may go on sending.
@@ -284,6 +296,8 @@ class _Connection(threading.Thread):
             return
         self._server.sendall(block[:place])
         seen.body += place
+        if fault.once is not None:
+            fault.once(seen)
         if fault.kind == "stall":
             with contextlib.suppress(OSError):
                 while reader.read1(_BLOCK):  # type: ignore[attr-defined]
