@@ -312,11 +312,9 @@ class Options:
     and on every later request. With ``handover = background`` the client may already have got success by then, if the
     file had to be read to compute the digest.
 
-    Digests are computed while the file is written. sha-256 takes about half a second of a processor for each GiB. The
-    state of the hash is stored in the side-car, so it continues in the next request, after a restart, and in another
-    process. This needs a libcrypto (OpenSSL 3 or later, not in FIPS mode) whose functions this Python can reach, as on
-    most Linux systems. Elsewhere, and if a crash has lost hash state, the file is read once when it is complete,
-    however often it is offered.
+    If one request sends the whole file, the digests are computed while it is written. If a client resumes, or sends
+    the file in several requests, the file is read once when it is complete, however often it is offered. sha-256 takes
+    about half a second of a processor for each GiB.
     """
 
     download: bool = _option(as_bool, "false", group="Downloads")

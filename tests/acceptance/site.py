@@ -178,10 +178,11 @@ def _directory():
 @functools.cache
 def _options():
     """What the filter, or the middleware, is made with; everything else is prepared."""
-    from tus.protocols.tus1 import withholding as handing
+    from tus.protocols import handover
 
     settings = json.loads(os.environ[_SETTINGS])
-    handing.FIRST_DELAY = settings["first_delay"]
+    assert handover.FIRST_DELAY  # or the setting would change nothing
+    handover.FIRST_DELAY = settings["first_delay"]
     if settings["sabotage"]:
         SABOTAGE[settings["sabotage"]]()
     listen(_watch)
@@ -208,16 +209,16 @@ def _middleware():
 
 
 def _tell_the_whole_offset():
-    from tus.protocols.tus1 import withholding as handing
+    from tus.protocols.tus1 import withholding
 
-    handing.is_reported_complete = lambda upload, options: True
+    withholding.is_reported_complete = lambda upload, options: True
 
 
 def _accept_before_asking():
-    from tus.protocols import handover as completion
-    from tus.protocols.tus1 import withholding as handing
+    from tus.models import Outcome
+    from tus.protocols import handover
 
-    completion.outcome_of = lambda status, options: handing.Outcome.ACCEPTED
+    handover.outcome_of = lambda status, options: Outcome.ACCEPTED
 
 
 def _forget_the_key():

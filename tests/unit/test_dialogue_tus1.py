@@ -20,7 +20,16 @@ from tests.support.dialogues import (
     postpones,
     rejects,
 )
-from tus.errors import ChecksumMismatch, Forbidden, StorageFull, StorageUnavailable, UploadGone, UploadNotFound
+from tus.errors import (
+    ChecksumMismatch,
+    Forbidden,
+    StorageFull,
+    StorageUnavailable,
+    UploadGone,
+    UploadLocked,
+    UploadNotFound,
+    UploadReplaced,
+)
 from tus.models import HookReply, HookType, Intent, Outcome, Response, State
 from tus.protocols.effects import (
     Ask,
@@ -30,6 +39,8 @@ from tus.protocols.effects import (
     Create,
     FinalsOf,
     Load,
+    Offer,
+    Offered,
     Peek,
     Peeked,
     Promise,
@@ -423,6 +434,35 @@ def test_success_follows_acceptance():
         *completes(a_file(), intake={"limit": 3}),
         *accepts(),
         responds(204, {"Upload-Offset": 5, "X-Result": "stored", "Content-Type": None}, b""),
+    )
+
+
+def test_an_outcome_that_another_holder_has_recorded_is_the_reply():
+    """A lease was lost while the application had the file: the record has the last word."""
+    accepted = a_file(state=State.ACCEPTED, answer=Response(204, "No Content", [("X-Result", "first")]))
+    dialogue(
+        tus1.patch(ID, offset=2, body=3),
+        asks(Load(ID)).gets(an_upload(offset=2, length=5)),
+        asks(Authorize),
+        *completes(a_file()),
+        asks(Offer).gets(Offered(ACCEPTED)),
+        asks(Settle, Outcome.ACCEPTED).fails(UploadReplaced()),
+        asks(Claim, {"id": ID}).gets(accepted),
+        responds(204, {"Upload-Offset": 5, "X-Result": "first"}),
+    )
+
+
+def test_another_holder_that_is_still_at_work_is_423():
+    """The client asks again, and gets what that one records."""
+    dialogue(
+        tus1.patch(ID, offset=2, body=3),
+        asks(Load(ID)).gets(an_upload(offset=2, length=5)),
+        asks(Authorize),
+        *completes(a_file()),
+        asks(Offer).gets(Offered(ACCEPTED)),
+        asks(Settle, Outcome.ACCEPTED).fails(UploadReplaced()),
+        asks(Claim, {"id": ID}).fails(UploadLocked()),
+        responds(423),
     )
 
 

@@ -12,10 +12,12 @@ from tests.support.waiting import GUARD, wait_until
 from tests.support.wsgi import OCTETS, TUS, call
 from tus import Filter, Options, Rejected, Tus, Upload, WebobAdapter
 from tus.errors import OptionError, UploadGone, UploadLocked, UploadNotFound
-from tus.models import Outcome, State
+from tus.models import Outcome, Response, State
 from tus.protocols.handover import delay, due_at, goes_aside, outcome_of
 from tus.stores.directory.quota import Limits
 from tus.stores.directory.store import DirectoryStore
+from tus.stores.memory import MemoryStore
+from tus.testing import Clock
 
 DATA = b"hello world"
 LENGTH = len(DATA)
@@ -842,3 +844,30 @@ def test_a_view_lets_go_at_the_end_of_its_block(view):
     url, reply = filled(view)
     assert (reply.status, view.offset(url)) == (503, LENGTH - 1)
     assert record(view, url).error == "the application did not say whether it takes the file"
+
+
+# -- A lease that was lost ----------------------------------------------------------------------------------------
+
+
+def test_a_claim_that_another_holder_took_over_changes_nothing(monkeypatch):
+    """The process is stopped while the application has the file, and another host hands it over meanwhile."""
+    clock = Clock()
+    clock.now = time.time()
+    store = MemoryStore(lease=15, clock=clock)
+    subject = FilterSubject(store=store)
+    url = subject.url(LENGTH)
+    claims = []
+    complete = store.complete
+    monkeypatch.setattr(store, "complete", lambda *arguments: claims.append(complete(*arguments)) or claims[-1])
+
+    def take(upload, data):
+        claims[0].pause()
+        clock.now += 20
+        other = store.claim(store.load(upload.id))
+        other.begin()
+        other.accept(Response(200, "OK", [("X-App", "the other one")]))
+
+    subject.land = take
+    reply = subject.patch(url, 0, DATA)
+    assert (reply.status, reply["X-App"]) == (204, "the other one")
+    assert subject.offset(url) == LENGTH

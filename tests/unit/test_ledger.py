@@ -365,6 +365,8 @@ def test_what_the_medium_has_lost_is_sent_again():
     shortened = ledger.shorten(accepted, 4)
     assert (shortened.state, shortened.offset, shortened.attempts) == (State.RECEIVING, 4, 2)
     assert ledger.append(shortened, offset=4, end=9, **AT).state == State.COMPLETE
+    assert ledger.append(shortened, offset=4, end=9, **AT).attempts == 2
+    assert ledger.complete(shortened, offset=4, end=9, **AT).attempts == 3
 
 
 # -- The bytes of side-cars ---------------------------------------------------------------------------------------

@@ -180,7 +180,7 @@ def test_what_is_not_offered_is_refused():
             tus1.parse(Request(method, SITE + path, headers), options(), frozenset({"creation"}))
         assert refused.value.status == status
     parts = [Upload(id=ID, length=4, concat="partial")]
-    with pytest.raises(RequestError, match="not finished"):
+    with pytest.raises(RequestError, match="only complete uploads"):
         tus1.decide_concatenation(parts, options(), ALL - {"concatenation-unfinished"})
 
 

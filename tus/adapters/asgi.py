@@ -16,7 +16,7 @@ except ImportError as missing:
     raise ImportError("ASGI needs anyio; install it with: pip install 'tus[asgi]'") from missing
 
 from tus.adapters.filebody import BLOCK, FileBody
-from tus.models import IETF, MEDIA_TYPE, Request, Response, Upload
+from tus.models import MEDIA_TYPE, Request, Response, Upload
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -315,7 +315,7 @@ class Call:
     def replace_body(self, file: BinaryIO, size: int, upload: Upload) -> None:
         """Make a file the body that the application reads."""
         self._file, self._left = file, size
-        self._keeps = upload.protocol == IETF  # its client gets the body of a success
+        self._keeps = upload.keeps_answer
         headers: RawHeaders = [
             field for field in self.scope["headers"] if field[0].lower() not in (b"content-length", b"upload-metadata")
         ]

@@ -17,7 +17,7 @@ from tus.filter import Filter
 from tus.handover.backlog import Backlog
 from tus.models import Outcome, Upload
 from tus.options import Options
-from tus.server.service import Service, services_over
+from tus.server.service import services_over
 
 
 def add_commands(commands: Any) -> None:
@@ -72,7 +72,7 @@ def _line(upload: Upload, outcome: Outcome | None, backlog: Backlog) -> str:
 
 def _backlogs(options: argparse.Namespace) -> Sequence[Backlog]:
     if options.config is not None:
-        return [service.backlog for service in _services_of(options) if service.backlog is not None]
+        return _backlogs_of_config(options)
     directory = options.dir or directories.DEFAULT
     inner = directories.find(directory)
     others = read_named_options(options.option)
@@ -91,19 +91,16 @@ def _backlogs(options: argparse.Namespace) -> Sequence[Backlog]:
     return [backlog]
 
 
-_pipelines: list[WsgiApp] = []
-
-
-def _services_of(options: argparse.Namespace) -> Sequence[Service]:
+def _backlogs_of_config(options: argparse.Namespace) -> Sequence[Backlog]:
     from tus.cli import serve
 
     if options.option:
         raise OptionError("--option", "cannot be given with --config; set it in the file")
-    pipeline = serve.load_pipeline(options.config)
-    found = services_over(None if options.dir is None else directories.find(options.dir))
+    directory = None if options.dir is None else directories.find(options.dir)
+    _pipeline = serve.load_pipeline(options.config)  # keeps its services alive until here
+    found = [service.backlog for service in services_over(directory) if service.backlog is not None]
     if not found:
         raise TusException(f"{options.config!r} has no tus filter for these uploads")
-    _pipelines.append(pipeline)  # keeps its services alive
     return found
 
 

@@ -6,10 +6,11 @@ import logging
 import os
 import time
 from collections.abc import Callable, Generator
+from contextlib import suppress
 from typing import Any, ClassVar, TypeVar
 
 from tus.adapters.interface import offer
-from tus.errors import NotTaken, Rejected, RequestError
+from tus.errors import NotTaken, Rejected, RequestError, UploadReplaced
 from tus.events import Ended, HandedOver, emit, listeners
 from tus.hooks.calling import Hooks
 from tus.models import Outcome, Request, Response, Upload
@@ -116,13 +117,17 @@ class Attempt:
 
     def _settle(self, effect: Settle) -> Upload:
         claim = self._claimed()
-        match effect.outcome:
-            case Outcome.ACCEPTED:
-                claim.accept(effect.answer)
-            case Outcome.REJECTED:
-                claim.reject(effect.answer)
-            case Outcome.POSTPONED:
-                claim.release(effect.error)
+        try:
+            match effect.outcome:
+                case Outcome.ACCEPTED:
+                    claim.accept(effect.answer)
+                case Outcome.REJECTED:
+                    claim.reject(effect.answer)
+                case Outcome.POSTPONED:
+                    claim.release(effect.error)
+        except UploadReplaced:
+            self.claim = None  # it is another holder's by now
+            raise
         self.claim, upload = None, claim.upload
         if listeners[HandedOver]:
             emit(HandedOver(upload, str(effect.outcome), time.monotonic() - self._began))
@@ -147,7 +152,8 @@ class Attempt:
         """
         if self.claim is not None:
             claim, self.claim = self.claim, None
-            claim.release(error)
+            with suppress(UploadReplaced):
+                claim.release(error)
             if claim.upload.attempts and error is not None:
                 emit(HandedOver(claim.upload, str(Outcome.POSTPONED), time.monotonic() - self._began))
 

@@ -13,7 +13,7 @@ import math
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from weakref import ref
 
 from tus.errors import RequestError, UploadGone, UploadLocked, UploadNotFound
@@ -22,11 +22,12 @@ from tus.hooks.calling import Hooks
 from tus.models import Outcome, Response, State, Upload
 from tus.options import Options
 from tus.protocols.handover import due_at, hand_over_alone
-from tus.stores.interface import Lists, Store
+from tus.stores.interface import Lists, Pending, Store
 
 log = logging.getLogger(__name__)
 
 LOOK_EVERY = 600.0  # seconds between two looks at every upload
+MOST = 10_000  # uploads that one look finds
 BUSY = 5.0  # seconds until an upload is tried again that another process has claimed
 
 _NOTHING = Response(204, "No Content")  # sent to no client
@@ -153,12 +154,16 @@ class Backlog:
         """Whether the thread ends."""
         return self._is_stopped
 
+    def _waiting(self) -> Iterable[Upload]:
+        """Return the uploads of all services that may be due before the next look."""
+        if isinstance(self._store, Pending):
+            return self._store.pending(time.time() + LOOK_EVERY, MOST)
+        return self._store.list() if isinstance(self._store, Lists) else ()
+
     def look(self) -> None:
         """Find what other processes have left, and name the services in the log for which uploads wait."""
-        if not isinstance(self._store, Lists):
-            return
         others: dict[str, int] = {}
-        for upload in self._store.list():
+        for upload in self._waiting():
             if self._is_ours(upload):
                 self.add(upload)
             elif upload.is_pending and upload.is_known:

@@ -1,4 +1,4 @@
-"""The commands of an exchange to its driver. Law: values only; each says what the driver sends back."""
+"""The commands of an exchange to its driver. Law: values only. The docstring of each names the reply."""
 
 from __future__ import annotations
 

@@ -43,7 +43,7 @@ def exchange(
         principal: the principal that sends the request, if the caller knows it.
 
     Yields:
-        Effects; each says what result it needs.
+        Effects. The docstring of each names the result that it needs.
 
     Returns:
         The response. A refusal is a response too; only errors from outside this package are raised.

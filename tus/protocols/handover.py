@@ -9,7 +9,7 @@ from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from typing import Any, Final
 
-from tus.errors import BadRequest, NotTaken, RequestError
+from tus.errors import BadRequest, NotTaken, RequestError, UploadLocked, UploadReplaced
 from tus.http.digests import Digests
 from tus.models import HookReply, HookType, Outcome, Request, Response, State, Upload, is_upload_id
 from tus.options import Options
@@ -104,10 +104,25 @@ def hand_over(
         return Handed(outcome, answer, upload.digests)
     if outcome == Outcome.ACCEPTED and added is not None:
         answer = hook_replies.merged(answer, added)
-    yield Settle(outcome, _kept(answer, outcome, upload), None)
+    try:
+        yield Settle(outcome, _kept(answer, outcome, upload), None)
+    except UploadReplaced:
+        return (yield from _settled_by_another(upload))
     if options.has_hooks and outcome == Outcome.ACCEPTED:
         yield Tell(HookType.POST_FINISH, upload)
     return Handed(outcome, answer, upload.digests)
+
+
+def _settled_by_another(upload: Upload) -> Generator[HandoverEffect, Any, Handed]:
+    """Return the outcome that another holder has recorded: a lease was lost while the application had the file.
+
+    Raises:
+        UploadLocked: the other holder has recorded none yet.
+    """
+    upload = yield Claim(upload)
+    if upload.is_pending:
+        raise UploadLocked()
+    return decided(upload)
 
 
 def _ask_and_offer(
