@@ -36,6 +36,38 @@ def test_expired_uploads_go_by_themselves(tmp_path):
     assert subject.offset(done) == 4
 
 
+def test_several_first_creations_start_one_thread():
+    class Counted(MemoryStore):
+        sweeps = 0
+
+        def sweep(self, at_most_every=0):
+            self.sweeps += 1
+            return 0
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        for _ in range(50):
+            before = set(threads())
+            ours, stores = sweeper.Sweeper(8), [Counted() for _ in range(8)]
+            barrier = threading.Barrier(8)
+
+            def add(number, ours=ours, stores=stores, barrier=barrier):
+                barrier.wait(GUARD)
+                ours.add(stores[number], 60, number)
+
+            requests = [threading.Thread(target=add, args=(number,)) for number in range(8)]
+            for request in requests:
+                request.start()
+            for request in requests:
+                request.join(GUARD)
+            assert len(set(threads()) - before) == 1
+            wait_until(lambda stores=stores: all(store.sweeps for store in stores))
+            ours.stop()
+    finally:
+        sys.setswitchinterval(interval)
+
+
 def test_a_store_that_fails_is_tried_again(monkeypatch, caplog):
     class Failing(MemoryStore):
         sweeps = 0

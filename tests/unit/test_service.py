@@ -12,7 +12,7 @@ from webob import Request
 
 from tests.support.documents import handed
 from tests.support.subjects import PATH, AsgiSubject, FilterSubject, OnLoop
-from tests.support.waiting import wait_until
+from tests.support.waiting import GUARD, wait_until
 from tests.support.wsgi import OCTETS, TUS, call
 from tus import Filter, HookReply, Options, Service, Tus, WebobAdapter, open_store, register_store
 from tus.apps.operations import Operations
@@ -267,6 +267,27 @@ def test_threads_of_services_in_views_offer_only_their_own_files(tmp_path, monke
     assert receivers["videos"].taken == []
     for service in services.values():
         service.close()
+
+
+def test_several_first_requests_start_one_thread(tmp_path):
+    before = set(threading.enumerate())
+    for _ in range(50):
+        service = Service(tmp_file_dir=str(tmp_path), on_finished=named_function)
+        barrier = threading.Barrier(8)
+
+        def start(service=service, barrier=barrier):
+            barrier.wait(GUARD)
+            service.start()
+
+        requests = [threading.Thread(target=start) for _ in range(8)]
+        for request in requests:
+            request.start()
+        for request in requests:
+            request.join(GUARD)
+        backlogs = {thread for thread in threading.enumerate() if thread.name == "tus-backlog"} - before
+        assert len(backlogs) == 1
+        service.close()
+        wait_until(lambda backlogs=backlogs: not any(thread.is_alive() for thread in backlogs))
 
 
 def test_no_thread_of_a_view_where_one_request_runs_at_a_time(tmp_path):

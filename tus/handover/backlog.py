@@ -10,6 +10,7 @@ from __future__ import annotations
 import heapq
 import logging
 import math
+import os
 import threading
 import time
 from collections.abc import Iterable, Iterator
@@ -56,7 +57,7 @@ class Backlog:
         self._due: list[tuple[float, str]] = []
         self._due_at: dict[str, float] = {}  # the entry of each upload that counts, the earliest
         self._changed = threading.Condition()
-        self._thread: threading.Thread | None = None
+        self._threads: dict[int, threading.Thread] = {}  # by process, because a server may fork
         self._is_stopped = False
         self._named: set[str] = set()  # other services that were named in the log
 
@@ -128,15 +129,19 @@ class Backlog:
 
     def start(self) -> None:
         """Start the thread, unless this process has it."""
-        # In a process that was forked from its own, the thread is not alive.
-        if self._thread is not None and self._thread.is_alive():
+        process = os.getpid()
+        if process in self._threads or not self._options.handover_attempts:
             return
-        if not self._options.handover_attempts:
-            return
+        thread = threading.Thread(target=_work, args=(ref(self),), name="tus-backlog", daemon=True)
+        if self._threads.setdefault(process, thread) is not thread:
+            return  # another request of this process starts it
         self._changed = threading.Condition()  # that of the process we were forked from may be held
         self._due, self._due_at = list(self._due), dict(self._due_at)
-        self._thread = threading.Thread(target=_work, args=(ref(self),), name="tus-backlog", daemon=True)
-        self._thread.start()
+        try:
+            thread.start()
+        except RuntimeError:  # there are too many threads; the next request tries again
+            del self._threads[process]
+            raise
 
     def stop(self) -> None:
         """End the thread."""
@@ -170,7 +175,8 @@ class Backlog:
     def next_due(self, longest: float) -> str | None:
         """Wait until an upload is due, and take it; None if none is for so many seconds."""
         deadline = time.monotonic() + longest
-        with self._changed:
+        changed = self._changed
+        with changed:
             while True:
                 now = time.time()
                 if self._due and self._due[0][0] <= now:
@@ -184,7 +190,7 @@ class Backlog:
                     return None
                 if self._due:
                     pause = min(pause, self._due[0][0] - now)
-                self._changed.wait(pause)
+                changed.wait(pause)
 
     def offer(self, upload_id: str) -> None:
         """Offer an upload if it is due, and see when it is again."""

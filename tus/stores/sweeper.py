@@ -34,7 +34,9 @@ class Sweeper:
         self._most = most
         self._stores: dict[object, tuple[Expires, float]] = {}
         self._changed = threading.Condition()
+        self._conditions: dict[int, threading.Condition] = {}  # by process
         self._process = 0
+        self._threads: dict[int, threading.Thread] = {}  # by process
         self._is_stopped = False
 
     def add(self, store: Expires, lifetime: float, key: object = None) -> None:
@@ -45,17 +47,23 @@ class Sweeper:
             lifetime: seconds that an unfinished upload is kept; a tenth of it passes between two sweeps.
             key: what tells it from others.
         """
-        if self._process == os.getpid() and key in self._stores:
+        process = os.getpid()
+        if self._process == process and key in self._stores:
             return
         interval = min(max(lifetime / 10 or LONGEST_INTERVAL, SHORTEST_INTERVAL), LONGEST_INTERVAL)
-        if self._process != os.getpid():
-            self._process = os.getpid()
-            self._changed = threading.Condition()  # that of the process we were forked from may be held
-            self._stores = {key: (store, interval)}
-            threading.Thread(target=_work, args=(ref(self),), name="tus-sweeper", daemon=True).start()
-            return
+        if self._process != process:
+            # That of the process we were forked from may be held; several first requests must share the new one.
+            self._changed = self._conditions.setdefault(process, threading.Condition())
+            thread = threading.Thread(target=_work, args=(ref(self),), name="tus-sweeper", daemon=True)
+            if self._threads.setdefault(process, thread) is thread:  # one of several requests starts it
+                try:
+                    thread.start()
+                except RuntimeError:  # there are too many threads; the next creation tries again
+                    del self._threads[process]
+                    raise
+            self._process = process
         with self._changed:
-            if len(self._stores) >= self._most:
+            if key not in self._stores and len(self._stores) >= self._most:
                 del self._stores[next(iter(self._stores))]
             self._stores[key] = (store, interval)
             self._changed.notify()
@@ -84,9 +92,10 @@ class Sweeper:
                 swept_at[key] = time.monotonic()
                 left = interval
             pause = min(pause, left)
-        with self._changed:
+        changed = self._changed
+        with changed:
             if not self._is_stopped and self._stores.keys() == stores.keys():
-                self._changed.wait(pause)
+                changed.wait(pause)
             return not self._is_stopped
 
 
