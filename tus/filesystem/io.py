@@ -1,4 +1,4 @@
-"""Writing to an open file at an offset, as far as there is room."""
+"""System calls on files: writing at an offset, forcing to the disk, and copying."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from tus.events import Synced, emit, listeners
 from tus.models import Block
 
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
-_LONGEST_VECTOR = 1024  # blocks, what POSIX systems take in one call
+_LONGEST_VECTOR = 1024  # blocks; IOV_MAX of POSIX systems
 
 
 def write_at(fd: int, offset: int, *blocks: Block) -> int:
-    """Write blocks to an offset, as much as there is room for; return how many bytes that were."""
+    """Write blocks at an offset, until the disk is full; return the number of bytes written."""
     size = sum(map(len, blocks))
     written = 0
     try:
@@ -33,30 +33,30 @@ def write_at(fd: int, offset: int, *blocks: Block) -> int:
 
 
 def _write_vector(fd: int, blocks: Sequence[Block], offset: int) -> int:
-    """Write blocks by one system call, without copying them into one, where that is possible."""
+    """Write blocks by one system call, without joining them in memory if the system allows that."""
     if len(blocks) > _LONGEST_VECTOR or not hasattr(os, "pwritev"):
         return os.pwrite(fd, b"".join(blocks), offset)
     return os.pwritev(fd, blocks, offset)
 
 
-def translated(error: BaseException) -> BaseException:
-    """Return the error in this package's terms, where it has one for it."""
+def translate_error(error: BaseException) -> BaseException:
+    """Return StorageFull for an error of a full disk, and any other error unchanged."""
     return StorageFull() if isinstance(error, OSError) and error.errno in _FULL else error
 
 
-FLAGS = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK  # a pipe at that name must not make us wait
+FLAGS = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK  # opening a pipe of that name must not block
 
 
 _fdatasync: Callable[[int], None] = getattr(os, "fdatasync", os.fsync)
 
 
 def open_reading(path: str) -> BinaryIO:
-    """Open data for reading, as an ordinary file that knows its path: plone.namedfile asks for that."""
+    """Open data for reading, as a file with its path as ``name``, which plone.namedfile needs."""
     return open(path, "rb", opener=lambda name, flags: os.open(name, flags | FLAGS))
 
 
 def sync(*fds: int, names: Directory | None = None) -> None:
-    """Force the data of files to the disk, one after the other, and then the names in a directory."""
+    """Force the data of files to the disk, in this order, and then the names in a directory."""
     if listeners[Synced]:
         for fd in fds:
             _measure(partial(_fdatasync, fd))
@@ -81,26 +81,26 @@ def sync_directory(directory: str) -> None:
 
 
 class Directory:
-    """A directory whose names are forced to the disk again and again, by a descriptor that stays open.
+    """A directory whose names can be forced to the disk repeatedly, by a descriptor that stays open.
 
     Args:
-        path: of the directory. Where another one lies there by now, that is meant.
+        path: the path of the directory. If it is replaced by another directory, the new one is used.
     """
 
     def __init__(self, path: str) -> None:
         self._path = path
-        self._opened: _Opened | None = None
+        self._opened: _Descriptor | None = None
 
     def sync(self) -> None:
-        """Force the names in the directory to the disk; :func:`sync` does it and measures it."""
+        """Force the names in the directory to the disk; :func:`sync` also measures the time."""
         opened, status = self._opened, os.stat(self._path)
         if opened is None or opened.identity != (status.st_dev, status.st_ino):
-            self._opened = opened = _Opened(self._path)
+            self._opened = opened = _Descriptor(self._path)
         os.fsync(opened.fd)
 
 
-class _Opened:
-    """A descriptor that is closed when no thread uses it any more."""
+class _Descriptor:
+    """A descriptor of a directory that is closed once no thread uses it."""
 
     def __init__(self, path: str) -> None:
         self.fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -120,7 +120,7 @@ def unlink(path: str) -> None:
         return
 
 
-_BLOCK = 1 << 30  # what the kernel takes in one call anyway
+_BLOCK = 1 << 30  # bytes; the kernel copies little more in one call
 
 
 _BUFFER = 1 << 20
@@ -132,12 +132,12 @@ _CANNOT = frozenset({errno.EXDEV, errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP, 
 def copy_file(source: str, target_fd: int, offset: int, size: int) -> None:
     """Copy the first ``size`` bytes of a file to an offset of another.
 
-    copy_file_range shares the blocks where the file system can (a reflink), and copies inside the kernel elsewhere;
-    where there is no such call, through memory.
+    copy_file_range shares the blocks if the file system supports that (a reflink), or else copies inside the kernel. If
+    the system has no such call, the data is copied through memory.
 
     Raises:
-        FileNotFoundError: the source is gone, or shorter than that.
-        OSError: what the file system says.
+        FileNotFoundError: the source is gone, or shorter than ``size``.
+        OSError: another error of the file system.
     """
     fd = os.open(source, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
     try:
@@ -145,14 +145,14 @@ def copy_file(source: str, target_fd: int, offset: int, size: int) -> None:
         while done < size:
             block = os.pread(fd, min(_BUFFER, size - done), done)
             if not block:
-                raise FileNotFoundError(errno.ENOENT, "the file is shorter than it should be")
+                raise FileNotFoundError(errno.ENOENT, "the file is shorter than expected")
             done += os.pwrite(target_fd, block, offset + done)
     finally:
         os.close(fd)
 
 
 def _copy_in_kernel(fd: int, target_fd: int, offset: int, size: int) -> int:
-    """Return the bytes copied; fewer than asked where the kernel cannot, or the source ends."""
+    """Return the number of bytes copied; fewer than ``size`` if the kernel cannot copy, or the source ends."""
     copy = getattr(os, "copy_file_range", None)
     done = 0
     try:

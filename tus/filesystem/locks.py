@@ -1,6 +1,7 @@
 """Advisory locks of whole files, ``flock(2)``, which end with the process that holds them.
 
-They are always released explicitly: a child forked while a lock is held shares it, and would keep it.
+Code always releases them explicitly, because a child that is forked while a lock is held shares the lock and would keep
+it.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import time
 
 from tus.errors import OptionError, UploadLocked
 
-LIMIT = 5.0  # seconds; critical sections take microseconds, so a process waits this long only for a stopped one
+LIMIT = 5.0  # seconds; critical sections take microseconds, so only a stopped process makes others wait this long
 
 
 def lock(fd: int, limit: float = LIMIT) -> None:
@@ -20,10 +21,10 @@ def lock(fd: int, limit: float = LIMIT) -> None:
 
     Args:
         fd: the open file.
-        limit: seconds to wait for it.
+        limit: seconds to wait for the lock.
 
     Raises:
-        UploadLocked: it could not be had in that time.
+        UploadLocked: another process held the lock for all that time.
     """
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -49,10 +50,10 @@ def unlock(fd: int) -> None:
 
 
 def check_locks_work(directory: str) -> None:
-    """Prove that a second lock is refused there; some network file systems grant every lock.
+    """Check that a second lock on a file in a directory is refused; some network file systems grant every lock.
 
     Raises:
-        OptionError: the directory cannot be written, or its locks guard nothing.
+        OptionError: the directory cannot be written, or its locks protect nothing.
     """
     try:
         first, path = tempfile.mkstemp(prefix=".tus-probe-", dir=directory)

@@ -7,7 +7,7 @@ import os
 from collections.abc import Sequence
 
 from tus.errors import StorageFull, UploadGone, UploadNotFound
-from tus.filesystem.io import copy_file, translated, write_at
+from tus.filesystem.io import copy_file, translate_error, write_at
 from tus.models import State, Upload
 from tus.stores import ledger
 from tus.stores.directory import record_format as sidecar
@@ -78,7 +78,7 @@ class Joining:
         except FileNotFoundError:
             raise UploadGone("A part of this upload is gone; create the parts again.") from None
         except OSError as error:
-            raise translated(error) from error
+            raise translate_error(error) from error
         else:
             car.lock()
             try:

@@ -11,7 +11,7 @@ import os
 from collections.abc import Callable
 
 from tus.errors import StorageFull
-from tus.filesystem.io import FLAGS, sync, translated, write_at
+from tus.filesystem.io import FLAGS, sync, translate_error, write_at
 from tus.filesystem.locks import lock
 from tus.models import Block, State, Upload
 from tus.stores import ledger
@@ -64,7 +64,7 @@ def create_whole(
         car.unlock()
     except BaseException as error:
         _undo(path, fd, data_fd)
-        raise translated(error) from error
+        raise translate_error(error) from error
     claim = DirectoryClaim(upload, car, policy, ended, data_fd)
     claim.go_on()
     return claim
@@ -91,7 +91,7 @@ def _make(draft: Upload, path: str, policy: Policy, is_locked: bool = False) -> 
     except FileExistsError:
         raise
     except OSError as error:
-        raise translated(error) from error
+        raise translate_error(error) from error
     data_fd = -1
     try:
         if is_locked:
@@ -106,7 +106,7 @@ def _make(draft: Upload, path: str, policy: Policy, is_locked: bool = False) -> 
             sync(fd, names=policy.names)
     except BaseException as error:
         _undo(path, fd, data_fd)
-        raise translated(error) from error
+        raise translate_error(error) from error
     return upload, fd, data_fd, slot, packed
 
 

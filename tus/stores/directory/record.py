@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import Self
 
 from tus.errors import OffsetMismatch, StorageFull, UploadGone, UploadNotFound
-from tus.filesystem.io import FLAGS, Directory, sync, translated, unlink, write_at
+from tus.filesystem.io import FLAGS, Directory, sync, translate_error, unlink, write_at
 from tus.filesystem.locks import lock, unlock
 from tus.models import Fsync, Response, State, Upload
 from tus.stores import ledger
@@ -234,7 +234,7 @@ class SideCar:
         try:
             os.pwrite(self.fd, packed, position)
         except OSError as error:
-            raise translated(error) from error
+            raise translate_error(error) from error
 
     def remove(self) -> None:
         """End the upload. The caller holds the lock.
