@@ -1,8 +1,8 @@
-"""Hand-over without a client: a daemon thread offers what failed with one, and what is done in the background.
+"""Hand-over without a client: a daemon thread offers uploads after failed attempts, or all uploads by an option.
 
-Every process has such a thread, which starts with its first request, because a server may fork after it has loaded the
-application. It knows what has failed here, and now and then looks for what other processes have left. Only one of them
-can claim an upload. Where threads do not run, ``tus handover`` does the same.
+Every process has such a thread. It starts with the first request, because a server may fork after it has loaded the
+application. It knows the uploads that failed in its process, and regularly looks for uploads of other processes. Only
+one process can claim an upload. If threads do not run, ``tus handover`` does the same.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from tus.stores.interface import Lists, Pending, Store
 log = logging.getLogger(__name__)
 
 LOOK_EVERY = 600.0  # seconds between two looks at every upload
-MOST = 10_000  # uploads that one look finds
-BUSY = 5.0  # seconds until an upload is tried again that another process has claimed
+MOST = 10_000  # uploads that one look schedules
+BUSY = 5.0  # seconds until an upload that another process has claimed is tried again
 
 _NOTHING = Response(204, "No Content")  # sent to no client
 
@@ -37,15 +37,14 @@ class Backlog:
     """The uploads of a store that wait for their hand-over.
 
     Args:
-        store: where they are.
-        options: the operator's choices.
-        receiver: gives one to the application.
+        store: the store of the uploads.
+        options: the options of the service.
+        receiver: gives an upload to the application.
         hooks: the hooks to call.
 
     Attributes:
-        hooks: the same.
-        service: the name of the service whose uploads are meant, because another one may have the same directory; None
-            for all.
+        hooks: the hooks to call.
+        service: the name of the service whose uploads are offered; None for all. Services may share a directory.
     """
 
     def __init__(self, store: Store, options: Options, receiver: Receiver, hooks: Hooks) -> None:
@@ -55,14 +54,14 @@ class Backlog:
         self.hooks = hooks
         self.service: str | None = options.service_name
         self._due: list[tuple[float, str]] = []
-        self._due_at: dict[str, float] = {}  # the entry of each upload that counts, the earliest
+        self._due_at: dict[str, float] = {}  # the valid entry of each upload; others in the heap are outdated
         self._changed = threading.Condition()
         self._threads: dict[int, threading.Thread] = {}  # by process, because a server may fork
         self._is_stopped = False
-        self._named: set[str] = set()  # other services that were named in the log
+        self._named: set[str] = set()  # other services that the log names already
 
     def pending(self) -> Iterator[Upload]:
-        """Yield the uploads of the service that the application has yet to take."""
+        """Yield the complete uploads of the service that the application has not accepted or rejected."""
         if isinstance(self._store, Lists):
             for upload in self._store.list():
                 if upload.is_pending and self._is_ours(upload):
@@ -72,11 +71,11 @@ class Backlog:
         return self.service is None or upload.service in (None, self.service)
 
     def hand_over(self, upload: Upload) -> Outcome:
-        """Ask the application to take an upload.
+        """Offer an upload to the application, and return the outcome.
 
         Raises:
-            UploadLocked: another process has claimed it.
-            RequestError: it is gone, or cannot be read.
+            UploadLocked: another process has claimed the upload.
+            RequestError: the upload is gone, or cannot be read.
         """
         attempt = Attempt(self._store, self._receiver, self.hooks, None)
         try:
@@ -84,13 +83,13 @@ class Backlog:
             attempt.drop_answer(_NOTHING)
             return handed.outcome
         finally:
-            attempt.leave("the hand-over was broken off")
+            attempt.leave("the hand-over was interrupted")
 
     def run(self, everything: bool = False) -> Iterator[tuple[Upload, Outcome | None]]:
-        """Offer what is due, once; each with what came of it, None where somebody else is at it.
+        """Offer each upload that is due once, and yield it with its outcome; None if another process has claimed it.
 
         Args:
-            everything: whether also what is not due, or was put aside.
+            everything: whether to offer uploads that are not due or were set aside, too.
         """
         for upload in self.pending():
             due = due_at(upload, self._options)
@@ -101,21 +100,21 @@ class Backlog:
                     yield upload, None
                 except (UploadNotFound, UploadGone):
                     continue
-                except Exception:  # the others are not to suffer from it
+                except Exception:  # go on with the other uploads
                     log.exception("upload %s could not be handed over", upload.id)
                     yield upload, Outcome.POSTPONED
 
     def error_of(self, upload_id: str) -> str:
-        """What went wrong at the last attempt; empty where that is not known."""
+        """Return the error text of the last attempt; empty if it is not known."""
         try:
             return self._store.load(upload_id).error or ""
         except RequestError:
             return ""
 
-    # -- Beside the requests --
+    # -- Between requests --
 
     def add(self, upload: Upload) -> None:
-        """Have an upload offered once it is due."""
+        """Schedule an upload to be offered once it is due."""
         due = due_at(upload, self._options)
         if due is not None and self._is_ours(upload):
             self._add(due, upload.id)
@@ -128,14 +127,14 @@ class Backlog:
                 self._changed.notify()
 
     def start(self) -> None:
-        """Start the thread, unless this process has it."""
+        """Start the thread, unless it runs in this process."""
         process = os.getpid()
         if process in self._threads or not self._options.handover_attempts:
             return
         thread = threading.Thread(target=_work, args=(ref(self),), name="tus-backlog", daemon=True)
         if self._threads.setdefault(process, thread) is not thread:
-            return  # another request of this process starts it
-        self._changed = threading.Condition()  # that of the process we were forked from may be held
+            return  # another request of this process has started it
+        self._changed = threading.Condition()  # after a fork, the parent's condition may be locked for ever
         self._due, self._due_at = list(self._due), dict(self._due_at)
         try:
             thread.start()
@@ -151,19 +150,19 @@ class Backlog:
 
     @property
     def is_stopped(self) -> bool:
-        """Whether the thread ends."""
+        """Whether the thread was stopped."""
         return self._is_stopped
 
-    def _waiting(self) -> Iterable[Upload]:
+    def _list_waiting(self) -> Iterable[Upload]:
         """Return the uploads of all services that may be due before the next look."""
         if isinstance(self._store, Pending):
             return self._store.pending(time.time() + LOOK_EVERY, MOST)
         return self._store.list() if isinstance(self._store, Lists) else ()
 
     def look(self) -> None:
-        """Find what other processes have left, and name the services in the log for which uploads wait."""
+        """Schedule the uploads that other processes left, and log the other services whose uploads wait."""
         others: dict[str, int] = {}
-        for upload in self._waiting():
+        for upload in self._list_waiting():
             if self._is_ours(upload):
                 self.add(upload)
             elif upload.is_pending and upload.is_known:
@@ -173,7 +172,7 @@ class Backlog:
         self._named |= others.keys()
 
     def next_due(self, longest: float) -> str | None:
-        """Wait until an upload is due, and take it; None if none is for so many seconds."""
+        """Wait until an upload is due, and return its id; None if no upload is due within ``longest`` seconds."""
         deadline = time.monotonic() + longest
         changed = self._changed
         with changed:
@@ -193,7 +192,7 @@ class Backlog:
                 changed.wait(pause)
 
     def offer(self, upload_id: str) -> None:
-        """Offer an upload if it is due, and see when it is again."""
+        """Offer an upload if it is due, and schedule the next attempt."""
         try:
             upload = self._store.load(upload_id)
             due = due_at(upload, self._options)
@@ -225,6 +224,6 @@ def _work(reference: ref[Backlog]) -> None:
             if upload_id is not None:
                 backlog.offer(upload_id)
         except BaseException:  # a hook may raise anything here, and no other thread does this work
-            log.exception("finished uploads could not be handed over; the next look is in %d seconds", LOOK_EVERY)
+            log.exception("finished uploads could not be handed over; the next attempt is in %d seconds", LOOK_EVERY)
             time.sleep(1)
         del backlog
