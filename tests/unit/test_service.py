@@ -355,7 +355,7 @@ def test_the_file_of_one_request_never_goes_to_the_function_of_another(tmp_path)
 def test_two_services_of_one_name_must_have_one_receiver(tmp_path):
     first = Service(tmp_file_dir=str(tmp_path), on_finished=named_function)
     for others in ({"on_finished": print}, {}, {"spool": str(tmp_path / "spool")}):
-        with pytest.raises(OptionError, match="name of its own") as caught:
+        with pytest.raises(OptionError, match="give each service its own name") as caught:
             Service(tmp_file_dir=f"{tmp_path}/../{tmp_path.name}", **others)
         assert caught.value.option == "name"
     with pytest.raises(OptionError, match="name"):

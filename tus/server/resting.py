@@ -1,15 +1,15 @@
-"""Claims that views hold: each ends with its request, also where the view raised or forgot it.
+"""Claims that views hold: each ends with its request, even if the view raised or never settled it.
 
-The documented form, ``with Tus(...)``, needs none of this. A view without it may raise, and its framework may keep the
-exception, and with it the claim, for as long as it likes. So a claim that a view holds ends, too:
+The documented form, ``with Tus(...)``, needs none of this. A view without it may raise. Its framework may then keep the
+exception alive, and the claim with it. So a claim that a view holds also ends:
 
-- when the framework says that the request has finished, where the adapter can hear of it (Pyramid);
-- when the thread is no longer in the call of the application that the claim was made in. PEP 3333 has the environ
-  passed to that call, so the environ gets a mark, and a call with such an argument is looked for on the thread's stack.
-  Without an environ, it ends when the thread begins another request. The check runs when a request begins.
+- when the framework reports the end of the request, if the adapter can be notified (Pyramid);
+- when the thread has left the call of the application in which the claim was made. PEP 3333 passes the environ to that
+  call, so the environ gets a mark, and the check searches the thread's stack for a call with a marked argument. Without
+  an environ, the claim ends when the thread begins another request. The check runs when a request begins.
 
-An application may say what it did with the file after that, from a response that is produced later. That still counts
-if no other request has claimed the file.
+An application may accept or reject the file after that, from a response that is produced later. That still counts if no
+other request has claimed the file.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 
 
 class Holder(Protocol):
-    """Holds a claim until its caller has said something."""
+    """The holder of a claim, until the application has accepted or rejected the file."""
 
     def abandon(self) -> None:
         """Release the claim."""
@@ -35,10 +35,10 @@ class Holder(Protocol):
 
 @runtime_checkable
 class Finishes(Protocol):
-    """An adapter whose framework tells when the request has finished."""
+    """An adapter whose framework reports the end of the request."""
 
     def at_request_end(self, callback: Callable[[], None]) -> bool:
-        """Have a function called then; return whether it will be."""
+        """Register a function to call at the end of the request; return whether it will be called."""
 
 
 _SUSPENDABLE = inspect.CO_GENERATOR | inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR
@@ -46,12 +46,12 @@ _KEY = "tus.stay"
 
 
 class _Stay:
-    """Where a holder's request is running.
+    """The place where a holder's request runs: its thread, greenlet and call.
 
-    It refers to no frame, because a frame keeps its variables alive, and the holder may be one of them.
+    It has no reference to a frame, because a frame keeps its variables alive, and the holder may be one of them.
 
     Args:
-        adapter: the request; its ``environ`` is looked for on the stack, if it has one.
+        adapter: the request. If it has an ``environ``, that is searched for on the stack.
     """
 
     def __init__(self, adapter: object) -> None:
@@ -68,7 +68,7 @@ class _Stay:
         while frame is not None:
             code = frame.f_code
             for name in code.co_varnames[: code.co_argcount]:
-                # Only by its usual names: to look at a variable keeps it alive as long as the frame, in Python 3.12.
+                # Only usual names, because in Python 3.12 reading a variable keeps it alive as long as the frame.
                 if name.startswith("env") and frame.f_locals.get(name) is environ:
                     self._call = (code, name)
             frame = frame.f_back
@@ -82,14 +82,14 @@ class _Stay:
         return not any(map(self._may_be_on, self._stacks()))
 
     def _stacks(self) -> Sequence[FrameType | None]:
-        """Return the innermost frames that the request can have now, None for none."""
+        """Return the innermost frames that the request may have now; an item may be None."""
         if self._greenlet is None or self._greenlet is _current_greenlet():
             return (sys._current_frames().get(self._ident),)
-        # A greenlet that runs in another thread has no gr_frame; it may be suspended between these looks.
+        # A greenlet that runs in another thread has no gr_frame, and may be suspended between these reads.
         return (self._greenlet.gr_frame, sys._current_frames().get(self._ident), self._greenlet.gr_frame)
 
     def _may_be_on(self, stack: FrameType | None) -> bool:
-        """Return whether the application's call is on a stack, or may be."""
+        """Return whether the application's call is, or may be, on a stack."""
         assert self._call is not None
         code, name = self._call
         outermost = stack
@@ -97,7 +97,7 @@ class _Stay:
             if stack.f_code is code and self._is_marked(stack.f_locals.get(name)):
                 return True
             outermost, stack = stack, stack.f_back
-        # The other thread runs on: a generator that has yielded meanwhile does not lead to its caller any more.
+        # The other thread keeps running: a generator that has yielded meanwhile no longer leads to its caller.
         return outermost is not None and bool(outermost.f_code.co_flags & _SUSPENDABLE)
 
     def _is_marked(self, environ: object) -> bool:
@@ -114,12 +114,12 @@ def _current_greenlet() -> Any:
     return None if greenlet is None else greenlet.getcurrent()
 
 
-_stays: dict[int, tuple[Holder, _Stay]] = {}  # by the identity of the holder, which lives as long as it is here
+_stays: dict[int, tuple[Holder, _Stay]] = {}  # by id(holder), which is unique because the dictionary keeps the holder
 _lock = threading.Lock()
 
 
 def hold(holder: Holder, adapter: object) -> None:
-    """Release a holder's claim at the end of its request."""
+    """Remember a holder, to release its claim at the end of its request."""
     with _lock:
         _stays[id(holder)] = (holder, _Stay(adapter))
     if isinstance(adapter, Finishes):
@@ -133,19 +133,19 @@ def let_go(holder: Holder) -> None:
 
 
 def end_abandoned() -> None:
-    """Release the claims of this process whose request has ended."""
+    """Release the claims in this process whose requests have ended."""
     if not _stays:
         return
     with _lock:
         ended = [holder for holder, stay in _stays.values() if stay.has_ended()]
         for holder in ended:
-            del _stays[id(holder)]  # several requests may come here at the same time
+            del _stays[id(holder)]  # under the lock, because several requests may do this at the same time
     for holder in ended:
         give_up(holder)
 
 
 def give_up(holder: Holder) -> None:
-    """Release a holder's claim, and log what goes wrong: no caller is there to see it."""
+    """Release a holder's claim; log an exception, because no caller could handle it."""
     try:
         holder.abandon()
     except Exception:

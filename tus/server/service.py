@@ -1,8 +1,8 @@
 """The composition root: options, a store and hooks become one service, configured once.
 
-``Filter``, ``TusMiddleware``, ``TusApp``, ``Tus``, the operations and the command line hold one and pass it on. Law of
-this room: no registry of the process finds a service again by its options. What is made for a request dies with it,
-and a finished file can only go to the receiver of the service under whose name it was created.
+``Filter``, ``TusMiddleware``, ``TusApp``, ``Tus``, the operations and the command line hold a service and pass it on.
+Law of this room: no registry of the process finds a service by its options. A service made for a request ends with the
+request. A finished file can only go to the receiver of the service under whose name it was created.
 """
 
 from __future__ import annotations
@@ -34,12 +34,13 @@ from tus.stores.sweeper import Sweeper, keep_directory_swept
 
 log = logging.getLogger(__name__)
 
-_living: WeakSet[Service] = WeakSet()  # for the command line, and to refuse two of one name; nothing is found by it
+#: For the command line, and to refuse a second service of the same name. Requests find no service by it.
+_living: WeakSet[Service] = WeakSet()
 _living_lock = threading.Lock()
 
 
 class Service:
-    """Where uploads are kept, and what takes them.
+    """The store of uploads, and the receiver of finished uploads.
 
     In a view::
 
@@ -51,25 +52,25 @@ class Service:
                 ...
 
     Args:
-        options: all of them at once, built by :meth:`tus.Options.build`; then give none of the others.
-        store: where uploads are kept: a store or its URL; by default the directory ``tmp_file_dir``.
-        **others: see :class:`tus.Options`.
+        options: all options, from :meth:`tus.Options.build`; they exclude ``**others``.
+        store: a store or its URL; by default the directory ``tmp_file_dir``.
+        **others: options by name, see :class:`tus.Options`.
 
     Attributes:
-        options: see there.
-        name: what uploads remember of their service: the option ``name``, or else ``upload_path``.
-        store: where uploads are kept.
+        options: the options of the service.
+        name: the name that uploads record: the option ``name``, or else ``upload_path``.
+        store: the store of the uploads.
         hooks: the hooks to call.
-        receiver: takes finished uploads; None where the application does.
-        small: bytes that the store takes in one step; None where it does not say.
+        receiver: gets finished uploads; None if the application is the receiver.
+        small: the largest body, in bytes, that the store takes in one step; None for the default.
         patience: how slow clients may be.
-        backlog: hands over without a client; None where nothing takes uploads without one.
+        backlog: hands uploads over without a client; None if there is no receiver without one.
         extensions: the tus extensions that work with the store.
         completes: the store, if it can take the last bytes and begin the hand-over in one step.
 
     Raises:
-        OptionError: an option is unknown or has a bad value, does not go with the store, or another service of this
-            process has this directory and this name.
+        OptionError: an option is unknown, has a bad value or does not work with the store; or another service of this
+            process has the same directory and name.
     """
 
     def __init__(self, *, options: Options | None = None, store: Store | str | None = None, **others: object) -> None:
@@ -90,7 +91,7 @@ class Service:
         listen(log_events, Answered, Ended)
         self.options = options
         self.name = options.service_name
-        self.store = _opened(options, store)
+        self.store = _store_of(options, store)
         self.backlog: Backlog | None = None
         self.small: int | None = getattr(self.store, "small", None)
         self.patience = Patience(options.stall_timeout, options.min_rate)
@@ -108,10 +109,10 @@ class Service:
 
     @classmethod
     def of_request(cls, options: Options, store: Store | str | None = None) -> Service:
-        """Return a service for one request, which has no threads and does not hand over without a client.
+        """Return a service for one request, which has no threads and hands over only to requests.
 
         Raises:
-            OptionError: an option needs a service that lasts.
+            OptionError: an option needs a service that outlives the request.
         """
         if options.webhook:
             raise OptionError("webhook", "needs a tus.Service that is built once; pass it as service=")
@@ -134,28 +135,27 @@ class Service:
             raise OptionError(option, problem)
 
     def need_files_or_body(self) -> None:
-        """Refuse to give an application the path of a file that does not exist.
+        """Refuse a store without files if the application would get the paths of files.
 
         Raises:
-            OptionError: it would get one, and the store keeps no files.
+            OptionError: the store keeps no files, and ``send_file`` is not set.
         """
         if not self.options.send_file:
             self.need_files("send_file", "must be true with a store that keeps no files; read the body of the request")
 
     @property
     def directory(self) -> str:
-        """The directory of the uploads; empty where the store is another one."""
+        """The directory of the uploads; empty if the store is not a directory."""
         return str(getattr(self.store, "directory", ""))
 
     def _register(self) -> None:
         with _living_lock:
             for other in _living:
-                if self.name == other.name and self._shares_store(other) and self._takes_otherwise(other):
+                if self.name == other.name and self._shares_store(other) and self._has_other_receiver(other):
                     raise OptionError(
                         "name",
-                        f"cannot be {self.name!r}: another service of this process has its uploads in the same place "
-                        "under this name, with another receiver; give each of them a name of its own, or close() the "
-                        "other one first",
+                        f"cannot be {self.name!r}: another service of this process has the same store and name, but "
+                        "another receiver; give each service its own name, or close() the other service first",
                     )
             _living.add(self)
 
@@ -164,7 +164,7 @@ class Service:
             return True
         return bool(self.directory) and os.path.realpath(self.directory) == os.path.realpath(other.directory)
 
-    def _takes_otherwise(self, other: Service) -> bool:
+    def _has_other_receiver(self, other: Service) -> bool:
         mine, theirs = self.options, other.options
         return (mine.on_finished, mine.spool) != (theirs.on_finished, theirs.spool)
 
@@ -183,7 +183,7 @@ class Service:
         return self.backlog
 
     def start(self) -> None:
-        """Start the threads that hand over and deliver events, unless this process has them."""
+        """Start the threads that hand over and deliver events, unless they run in this process."""
         if self._is_of_request or not self.options.threads:
             return
         self.hooks.start()
@@ -191,7 +191,7 @@ class Service:
             self.backlog.start()
 
     def keep_swept(self) -> None:
-        """Have expired uploads removed beside the requests."""
+        """Let a thread remove expired uploads from now on."""
         if self._swept_in == os.getpid():
             return
         self._swept_in = os.getpid()
@@ -204,7 +204,7 @@ class Service:
             self._sweeper.add(self.store, lifetime)
 
     def schedule(self, upload: Upload) -> None:
-        """Have an upload handed over once that is due."""
+        """Schedule the hand-over of an upload without a client."""
         if self.backlog is not None:
             self.backlog.add(upload)
 
@@ -217,7 +217,7 @@ class Service:
             with _living_lock:
                 _living.discard(self)
 
-    # -- Uploads that code of the site makes, looks up and ends --
+    # -- Uploads that code of the site creates, finds and cancels --
 
     def create_upload(
         self,
@@ -227,20 +227,20 @@ class Service:
         principal: object = None,
         expires: float | None = None,
     ) -> Upload:
-        """Create an upload for a client that only appends; :meth:`url_of` is what the client is given.
+        """Create an upload for a client that only appends; give the client the URL from :meth:`url_of`.
 
         Args:
-            length: in bytes, None where the client is to tell it.
-            metadata: as a client would send it, by key.
-            principal: who may continue it; None for any client that knows the URL.
-            expires: seconds until it is removed if no byte comes; by default ``upload_valid_duration``, which counts
-                from the first byte on.
+            length: in bytes; None if the client must send it.
+            metadata: values by key, as a client would send them.
+            principal: the owner of the upload; None for any client that knows the URL.
+            expires: seconds until the upload is removed if no byte arrives; ``upload_valid_duration`` by default.
+                After the first byte only ``upload_valid_duration`` counts.
 
-        The hook ``post_create`` is called; ``pre_create`` and ``authorize`` are for requests of clients.
+        The hook ``post_create`` is called. ``pre_create`` and ``authorize`` are only for requests of clients.
 
         Raises:
-            ValueError: the metadata cannot be ``Upload-Metadata``, or a number is negative.
-            TooLarge: the length is more than ``max_size``.
+            ValueError: the metadata cannot be sent as ``Upload-Metadata``, or a number is negative.
+            TooLarge: the length exceeds ``max_size``.
             RequestError: another limit is reached, or the store failed.
         """
         if (length is not None and length < 0) or (expires is not None and expires < 0):
@@ -267,21 +267,22 @@ class Service:
         return upload
 
     def url_of(self, upload: Upload) -> str:
-        """Return the URL of an upload: absolute where ``base_url`` is set, else from the root of the site.
+        """Return the URL of an upload: absolute if ``base_url`` is set, else from the root of the site.
 
         Raises:
             OptionError: ``upload_path`` is not set, as in a view, whose framework knows the URL.
         """
         if self.options.upload_path is None:
-            raise OptionError("upload_path", "is required for URLs; in a view, build them by the framework")
+            raise OptionError("upload_path", "is required for URLs; in a view, build URLs with the framework")
         return f"{self.options.base_url}{self.options.upload_path}/{upload.id}"
 
     def find(self, url_or_id: str, *, principal: object = None) -> Upload | None:
-        """Return an upload of this service by its URL or id; None where there is none.
+        """Return an upload of this service by its URL or id; None if it does not exist.
 
         Args:
-            url_or_id: such as a form posts it. Only its path counts, and where ``upload_path`` is set it must be that.
-            principal: who asks; an upload that belongs to another principal does not exist.
+            url_or_id: the text that a form posts, for example. Only the path of a URL counts. If ``upload_path`` is
+                set, the path must be ``upload_path`` and the id.
+            principal: the user or system that asks. For other principals than the owner the upload does not exist.
 
         Raises:
             StorageUnavailable: the store failed.
@@ -316,27 +317,27 @@ class Service:
         """Yield the uploads of this service, in no order.
 
         Args:
-            principal: only what belongs to this principal; None for all.
+            principal: the owner of the uploads; None for all.
 
         Raises:
             TusException: the store cannot list uploads.
         """
         if not isinstance(self.store, Lists):
             raise OptionError("store", "cannot list its uploads")
-        return self._listed(self.store.list(), None if principal is None else str(principal))
+        return self._select(self.store.list(), None if principal is None else str(principal))
 
-    def _listed(self, uploads: Iterable[Upload], principal: str | None) -> Iterator[Upload]:
+    def _select(self, uploads: Iterable[Upload], principal: str | None) -> Iterator[Upload]:
         for upload in uploads:
             if upload.service in (None, self.name) and (principal is None or upload.principal == principal):
                 yield upload
 
     def cancel(self, upload: Upload) -> None:
-        """Remove an upload, its data and its record; a client that goes on with it gets 404 or 410.
+        """Remove an upload, its data and its record; a client that continues it gets 404 or 410.
 
         Raises:
-            UploadLocked: it is being handed over or concatenated.
-            UploadNotFound: it does not exist.
-            UploadGone: it does not exist any more.
+            UploadLocked: the upload is being handed over or concatenated.
+            UploadNotFound: the upload does not exist.
+            UploadGone: the upload was removed.
             StorageUnavailable: the store failed.
         """
         if self.hooks:
@@ -355,7 +356,7 @@ class Service:
 
 @contextmanager
 def _store_failures() -> Iterator[None]:
-    """Raise StorageUnavailable for what a store raises of its medium, as for a client's request."""
+    """Raise StorageUnavailable for errors of the store's medium, as in a client's request."""
     try:
         yield
     except RequestError:
@@ -366,20 +367,20 @@ def _store_failures() -> Iterator[None]:
 
 
 def with_store(values: dict[str, object], store: Store | str | None) -> dict[str, object]:
-    """Return the values of options with the store that is given beside them."""
+    """Return the values of options, with a note of the store that was given beside them."""
     if store is None:
         return values
     return values | {"store": store if isinstance(store, str) else "given"}
 
 
-def _opened(options: Options, store: Store | str | None) -> Store:
+def _store_of(options: Options, store: Store | str | None) -> Store:
     if store is None:
         return open_store(options.store or options.tmp_file_dir, options)
     return open_store(store, options) if isinstance(store, str) else store
 
 
 def services_over(directory: str | None) -> list[Service]:
-    """Return the services of this process, or those of them whose uploads are in a directory."""
+    """Return the services of this process; with a directory, only the services that keep uploads there."""
     with _living_lock:
         living = list(_living)
     if directory is None:
