@@ -1,4 +1,4 @@
-"""Where uploads are kept. Only this package names a concrete store: a store is opened by its URL."""
+"""Stores of uploads, opened by URL. Only this module names concrete stores."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tus.stores.interface import Store
 
 __all__ = ["Store", "open_store", "register_store"]
 
-#: The group of entry points whose names are schemes of URLs and whose values are factories.
+#: The group of entry points. Their names are schemes of URLs, and their values are factories.
 ENTRY_POINTS: Final = "tus.stores"
 
 #: Makes a store from its URL and the options.
@@ -31,11 +31,11 @@ _factories: dict[str, StoreFactory] = {}
 
 
 def register_store(scheme: str, factory: StoreFactory) -> None:
-    """Have URLs of a scheme opened by a factory, in this process; a package does so by an entry point ``tus.stores``.
+    """Register the factory that opens URLs of a scheme in this process; packages use an entry point ``tus.stores``.
 
     Args:
-        scheme: such as ``s3``, without the colon.
-        factory: called with the URL and the options.
+        scheme: the scheme without the colon, such as ``s3``.
+        factory: is called with the URL and the options, and returns the store.
     """
     _factories[scheme] = factory
 
@@ -44,9 +44,9 @@ def open_store(url: str, options: Options | None = None) -> Store:
     """Open a store by its URL.
 
     Args:
-        url: a path, or ``file:`` and a path, for a directory; ``memory:`` for a store that is gone with the process; or
-            a URL of a scheme that a package brings.
-        options: lifetimes, limits and so on; by default those of :class:`tus.Options`.
+        url: a path, or ``file:`` and a path, for a directory; ``memory:`` for a store that ends with the process; or a
+            URL with a scheme from another package.
+        options: lifetimes, limits and so on; by default the defaults of :class:`tus.Options`.
 
     Raises:
         OptionError: no store has this scheme, or the store cannot be used.

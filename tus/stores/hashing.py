@@ -1,4 +1,4 @@
-"""Hashes over a whole file, taken in while it is written from its beginning to its end, or read from it afterwards."""
+"""Hashes of a whole file, computed while it is written from its beginning to its end, or read afterwards."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ _BLOCK = 1 << 20  # bytes read at a time
 
 
 class Hashing:
-    """Hashes that run over a file from its first byte.
+    """The running hashes of a file, from its first byte on.
 
     Args:
-        algorithms: names, out of :data:`~tus.checksums.RUNNING`.
+        algorithms: names from :data:`~tus.checksums.RUNNING`.
 
     Attributes:
-        offset: the bytes that went in.
+        offset: the number of bytes hashed so far.
     """
 
     def __init__(self, algorithms: Iterable[str]) -> None:
@@ -25,17 +25,17 @@ class Hashing:
         self._hashers: list[Hasher] = [ALGORITHMS[algorithm]() for algorithm in algorithms]
 
     def update(self, block: bytes | bytearray | memoryview) -> None:
-        """Take in the file's next bytes."""
+        """Hash the next bytes of the file."""
         for hasher in self._hashers:
             hasher.update(block)
         self.offset += len(block)
 
     def read(self, file: BinaryIO, length: int) -> None:
-        """Take in what is missing from the file itself, up to a length or to its end."""
+        """Hash the remaining bytes from the file itself, up to a length or to its end."""
         file.seek(self.offset)
         while block := file.read(min(_BLOCK, length - self.offset)):
             self.update(block)
 
     def result(self) -> Hashed:
-        """Return the digests, if this was all."""
+        """Return the digests of all bytes hashed so far."""
         return Hashed(self.offset, True, b"".join(hasher.digest() for hasher in self._hashers))

@@ -1,9 +1,9 @@
-"""What a store is. Law: a capability is a type; what a server advertises is computed from the types.
+"""The interface of stores. Law: a capability is a type, and the extensions that a server advertises follow from types.
 
 A store raises :class:`~tus.errors.UploadNotFound`, :class:`~tus.errors.UploadGone`,
 :class:`~tus.errors.OffsetMismatch`, :class:`~tus.errors.UploadReplaced`, :class:`~tus.errors.UploadLocked` and
-:class:`~tus.errors.StorageFull` where they apply, and lets any other error of its medium through. ``tus.testing`` has
-the suite that every store must pass.
+:class:`~tus.errors.StorageFull` if they apply. It does not catch any other error of its medium. ``tus.testing`` has the
+suite that every store must pass.
 """
 
 from __future__ import annotations
@@ -16,43 +16,43 @@ from typing import BinaryIO, Final, Protocol, Self, runtime_checkable
 
 from tus.models import Block, Response, State, Upload
 
-#: Bytes; a body of at most so many that is there already is one step in the store, instead of an append session. A
-#: store for which another size is better has it as its attribute ``small``.
+#: The largest body, in bytes, that is stored in one step instead of an append session, if all of it has arrived. A
+#: store can define another size in its attribute ``small``.
 SMALL: Final = 64 * 1024
 
 
 class AppendSession(Protocol):
     """The only writer of an upload, until a newer session is opened.
 
-    Leaving the ``with`` block without :meth:`commit` forgets staged blocks; others are counted by then.
+    At the end of the ``with`` block, all blocks are counted. Without :meth:`commit`, staged blocks are dropped instead.
     """
 
     @property
     def upload(self) -> Upload:
-        """The upload as far as it is counted; its offset is what a client may be given."""
+        """The upload with the counted bytes; a response may contain its offset."""
 
     def write(self, *blocks: Block) -> None:
-        """Take the next blocks, which may be changed after that.
+        """Store the next blocks. The caller may change their memory afterwards.
 
-        Unless the session is staged they are counted at the latest by :meth:`keep`, by :meth:`commit` or by the end of
-        the ``with`` block. What this raises may as well be raised by one of these.
+        Unless the session is staged, the blocks are counted at the latest by :meth:`keep`, :meth:`commit` or the end of
+        the ``with`` block. Each of these may raise the errors of this method instead.
 
         Raises:
             UploadReplaced: a newer session was opened, or the upload was removed; nothing more is counted.
-            StorageFull: there is no room; what fitted is stored and, unless staged, counted.
+            StorageFull: there is no room; the bytes that fitted are stored and, unless staged, counted.
         """
 
     def keep(self) -> Upload:
-        """Count everything that was written, unless the session is staged, and go on. Returns the upload."""
+        """Count all written bytes, unless the session is staged, and return the upload. The session goes on."""
 
     def is_current(self) -> bool:
-        """Return whether no newer request has taken the upload over or removed it. Takes no lock."""
+        """Return whether no newer request has taken over or removed the upload. This takes no lock."""
 
     def commit(self, ends: bool = False) -> Upload:
-        """Count everything written, and end the session. Where the length is reached the upload is complete.
+        """Count all written bytes, and end the session. If the length is reached, the upload is complete.
 
         Args:
-            ends: whether what is written is the whole upload, so that this settles a length that is not known.
+            ends: whether the upload ends here, which sets its length if it is deferred.
         """
 
     def __enter__(self) -> Self: ...
@@ -63,79 +63,81 @@ class AppendSession(Protocol):
 
 
 class Claim(Protocol):
-    """The right to hand a complete upload over; one at a time.
+    """The right to hand a complete upload over; one process has it at a time.
 
-    It ends with the process that holds it: at once, or where that process may be on another host, by a lease. Then
-    another caller may have it, and every method here that changes something raises ``UploadReplaced``.
+    A claim ends with the process that holds it: at once, or by a lease if that process may be on another host. After
+    that another caller may get the claim, and each method that changes something raises ``UploadReplaced``.
     """
 
     @property
     def upload(self) -> Upload:
-        """The upload as it stands."""
+        """The current upload."""
 
     def open(self) -> BinaryIO:
         """Open the data for reading."""
 
     def digest(self) -> Upload:
-        """Return the upload with the digests of its ``hashes``; where they are not known, read the data once.
+        """Return the upload with the digests of its ``hashes``. If they are not known, read the data once.
 
         They are kept as long as the record. Call this before :meth:`begin`.
         """
 
     def begin(self, is_last: bool = False) -> Upload:
-        """Record one more attempt, before the application is asked. Returns the upload with it.
+        """Record one more attempt before the file is offered, and return the upload.
 
-        From here on it is ``HANDING_OVER``, and known if the upload that was claimed was.
+        The upload is now ``HANDING_OVER``. It is known if the claimed upload was.
 
         Args:
-            is_last: whether it is set aside if the attempt has no result, even if the process crashes.
+            is_last: whether to set the upload aside if the attempt has no result, even if the process crashes.
 
         Raises:
-            UploadReplaced: another caller has the upload by now.
+            UploadReplaced: another caller has claimed the upload.
         """
 
     def accept(self, answer: Response | None = None) -> None:
-        """Record that the application has the upload, with its answer, and release the claim.
+        """Record that the application has accepted the upload, with its response, and release the claim.
 
-        The data is removed, unless the store must keep it as long as the record. Once the decision is recorded nothing
-        is raised any more; a failure to clean up is logged.
+        The data is removed, unless the store must keep it as long as the record. Once the decision is recorded, nothing
+        is raised; a failure to clean up is logged.
 
         Raises:
-            UploadReplaced: another caller has the upload by now.
+            UploadReplaced: another caller has claimed the upload.
         """
 
     def reject(self, answer: Response | None = None) -> None:
-        """Record that the application does not want the upload, with its answer, and release the claim.
+        """Record that the application has rejected the upload, with its response, and release the claim.
 
         Raises:
-            UploadReplaced: another caller has the upload by now.
+            UploadReplaced: another caller has claimed the upload.
         """
 
     def release(self, error: str | None = None) -> None:
-        """Give the claim back; the upload is complete again and can be claimed. Harmless after the other two.
+        """Release the claim, so that the upload is complete and can be claimed again.
+
+        After :meth:`accept` or :meth:`reject` this does nothing.
 
         Args:
-            error: what went wrong, after :meth:`begin`.
+            error: the error text of the attempt, after :meth:`begin`.
 
         Raises:
-            UploadReplaced: another caller has the upload by now.
+            UploadReplaced: another caller has claimed the upload.
         """
 
 
 class Store(Protocol):
-    """Keeps uploads."""
+    """A place where uploads are kept."""
 
     def create(self, draft: Upload) -> Upload:
-        """Make an upload of the draft's length, metadata, concatenation and parts.
+        """Create an upload with the draft's length, metadata, concatenation and parts.
 
-        A draft without an id gets a new one. Where one with the draft's id exists, that is returned as it stands.
-        An upload of length 0 is complete at once.
+        A draft without an id gets a new id. If an upload with the draft's id exists, it is returned unchanged. An
+        upload of length 0 is complete at once.
         """
 
     def load(self, upload_id: str) -> Upload:
-        """Read an upload's record, without waiting for a lock.
+        """Return an upload, without waiting for a lock.
 
-        It is ``HANDING_OVER`` only while a caller holds the claim; after that process has crashed it is ``COMPLETE``.
+        It is ``HANDING_OVER`` only while a caller holds the claim. After that process has crashed it is ``COMPLETE``.
         """
 
     def open(
@@ -146,93 +148,93 @@ class Store(Protocol):
         staged: bool = False,
         completes: bool = True,
     ) -> AppendSession:
-        """Begin to append, which ends the session that may be open.
+        """Open a session that appends. This ends a session that is open.
 
         Args:
-            upload: as it was loaded; only what creation fixed is taken from it.
-            offset: where the caller takes it to stand; on a mismatch the running session is not interrupted.
-            length: the upload's length, if this settles it.
+            upload: the loaded upload; only the values fixed by its creation are used.
+            offset: the expected offset; on a mismatch the running session is not interrupted.
+            length: the upload's length, if the request sets it.
             staged: whether blocks count only once the session is committed, because they must be verified first.
-            completes: whether the upload is complete where this session reaches its length; else another session
-                must complete it.
+            completes: whether the upload is complete when this session reaches its length; else another session must
+                complete it.
 
         Raises:
-            OffsetMismatch: the upload stands elsewhere.
+            OffsetMismatch: the upload has another offset.
         """
 
     def append(
         self, upload: Upload, offset: int, block: Block, length: int | None = None, completes: bool = True
     ) -> Upload:
-        """Do what :meth:`open`, one ``write`` and ``commit`` do, in one step."""
+        """Do :meth:`open`, one ``write`` and ``commit`` in one step."""
 
     def fence(self, upload: Upload) -> Upload:
-        """End the session that may be open on an upload; returns the upload as it stands after that.
+        """End the session of an upload, if one is open, and return the upload.
 
-        Nothing else changes: it needs no room, and the upload lives no longer for it.
+        Nothing else changes: it needs no disk space, and the upload expires at the same time as before.
         """
 
     def claim(self, upload: Upload) -> Claim:
-        """Take the right to hand a complete upload over. It may turn out to be accepted or rejected already.
+        """Claim a complete upload for its hand-over. The upload of the claim may be accepted or rejected already.
 
-        When this returns, the upload is as durable as the store's policy has it.
+        When this returns, the upload is as durable as the store's policy requires.
 
         Raises:
-            UploadLocked: another caller has it.
+            UploadLocked: another caller has claimed the upload.
         """
 
     def promise(self, upload: Upload) -> Upload:
-        """Make an upload known, and durable where it is complete, because its client is about to learn of it.
+        """Make an upload known, and durable if it is complete, before its client learns its URL.
 
-        One that is known and being handed over is both already.
+        A known upload that is being handed over is durable already.
 
         Raises:
-            UploadLocked: another caller has it, and no client knows of it.
+            UploadLocked: another caller has claimed the upload, and the upload is unknown.
         """
 
     def remove(self, upload_id: str) -> None:
-        """Forget the upload, its data and its record; sessions that are open on it end.
+        """Remove an upload, its data and its record, and end its session.
 
         Raises:
-            UploadLocked: it is being handed over or concatenated.
+            UploadLocked: the upload is being handed over or concatenated.
         """
 
 
 @runtime_checkable
 class Completes(Protocol):
-    """A store that can take the last block of an upload and begin its hand-over in one step."""
+    """A store that can store the last block of an upload and begin its hand-over in one step."""
 
     def can_complete(self, upload: Upload) -> bool:
-        """Return whether one step will do for this upload, or for this draft. Looks at nothing but the values.
+        """Return whether one step is possible for an upload or a draft. This only checks its values.
 
-        False means that the longer way costs no more, for example because the data must be read for a digest.
+        False means that several steps cost no more, for example because the data must be read for a digest.
         """
 
     def complete(
         self, upload: Upload, offset: int, block: Block, length: int | None = None, is_last: bool = False
     ) -> Claim:
-        """Do what :meth:`Store.append`, :meth:`Store.claim` and :meth:`Claim.begin` do, in one step.
+        """Do :meth:`Store.append`, :meth:`Store.claim` and :meth:`Claim.begin` in one step.
 
-        The upload of the claim is ``HANDING_OVER``, and as durable as the store's policy has it.
+        The upload of the claim is ``HANDING_OVER``, and as durable as the store's policy requires.
 
         Args:
-            upload: as it was loaded.
-            offset: where the caller takes it to stand.
-            block: the rest of its data.
-            length: the upload's length, if this settles it.
+            upload: the loaded upload.
+            offset: the expected offset.
+            block: the rest of the data.
+            length: the upload's length, if the request sets it.
             is_last: see :meth:`Claim.begin`.
 
         Raises:
-            OffsetMismatch: the upload stands elsewhere.
+            OffsetMismatch: the upload has another offset.
             InconsistentLength: the block does not reach the upload's length; nothing was stored.
-            StorageFull: there is no room for the whole block; what fitted is counted.
-            UploadLocked: another caller has the right to hand it over; the block is counted.
+            StorageFull: there is no room for the whole block; the bytes that fitted are counted.
+            UploadLocked: another caller has claimed the upload; the block is counted.
         """
 
     def create_whole(self, draft: Upload, block: Block, is_last: bool = False) -> Claim:
-        """Do what :meth:`Store.create` and :meth:`complete` do, in one step.
+        """Do :meth:`Store.create` and :meth:`complete` in one step.
 
         Args:
-            draft: of as many bytes as the block has.
+            draft: a draft with the length of the block.
             block: the whole data.
             is_last: see :meth:`Claim.begin`.
 
@@ -244,26 +246,26 @@ class Completes(Protocol):
 
 @runtime_checkable
 class Concatenates(Protocol):
-    """A store that can join uploads."""
+    """A store that can concatenate uploads."""
 
     def watch(self, part_id: str, final_id: str) -> Upload:
-        """Have a part remember a final upload that waits for it; returns the part as it stands after that.
+        """Record in a part that a final upload waits for it, and return the part.
 
         Raises:
-            BadRequest: :data:`~tus.stores.ledger.MAX_WATCHERS` wait for it already.
+            BadRequest: :data:`~tus.stores.ledger.MAX_WATCHERS` final uploads wait for the part already.
         """
 
     def finals_of(self, part_id: str) -> Sequence[str]:
-        """Return the ids of the final uploads that wait, or waited, for this part."""
+        """Return the ids of the final uploads that wait, or waited, for a part."""
 
     def touch(self, final_id: str) -> None:
-        """Let a final upload that waits, and its parts, live as long as one that gets a byte now."""
+        """Extend the life of a final upload and its parts, as if each got a byte now."""
 
     def concatenate(self, final_id: str, parts: Sequence[Upload]) -> Upload:
-        """Fill a final upload with the data of the parts, in their order; does nothing to one that is filled.
+        """Fill a final upload with the data of its parts, in their order. A filled upload does not change.
 
         Raises:
-            UploadLocked: another caller is filling it.
+            UploadLocked: another caller is filling the upload.
         """
 
 
@@ -275,24 +277,24 @@ class Expires(Protocol):
         """Remove expired uploads, unless another process is doing so.
 
         Args:
-            at_most_every: do nothing if this was done in the last so many seconds.
+            at_most_every: do nothing if the last sweep was less than this many seconds ago.
 
         Returns:
-            How many uploads were removed.
+            The number of removed uploads.
         """
 
 
 @dataclass(slots=True)
 class Statistics:
-    """What the last sweep has found.
+    """The results of the last sweep.
 
     Attributes:
-        swept_at: when that was, in seconds since 1970.
+        swept_at: the time of the sweep, in seconds since 1970.
         unfinished: uploads that wait for bytes, and parts that wait for their concatenation.
-        unfinished_bytes: what has come of them.
-        reserved_bytes: room that is held for the rest of them.
+        unfinished_bytes: the bytes received for unfinished uploads.
+        reserved_bytes: the disk space reserved for the rest of unfinished uploads.
         pending: complete uploads that the application has not accepted.
-        pending_since: when the last byte of the oldest of them came, in seconds since 1970; None where there is none.
+        pending_since: when the last byte of the oldest pending upload arrived, in seconds since 1970; None without one.
         accepted: records of accepted uploads.
         rejected: rejected uploads that are still kept.
         aside: pending uploads that are not offered again automatically.
@@ -311,21 +313,21 @@ class Statistics:
 
 @runtime_checkable
 class Counts(Protocol):
-    """A store that knows what it holds without looking at every upload."""
+    """A store that has statistics without reading every upload."""
 
     def statistics(self) -> Statistics | None:
-        """Return what the last sweep has found, None where there was none yet."""
+        """Return the results of the last sweep; None before the first one."""
 
 
 @runtime_checkable
 class Checks(Protocol):
-    """A store that can tell whether it could take an upload now."""
+    """A store that can check whether it could store an upload now."""
 
     def check(self) -> None:
         """Check that an upload could be stored.
 
         Raises:
-            RequestError: it could not.
+            RequestError: no upload can be stored now.
         """
 
 
@@ -334,16 +336,16 @@ class Reads(Protocol):
     """A store whose finished uploads can be read at any time."""
 
     def read(self, upload: Upload) -> tuple[BinaryIO, float]:
-        """Return the data, opened for reading, and when it was stored, in seconds since 1970.
+        """Return the data, opened for reading, and the time when it was stored, in seconds since 1970.
 
         Raises:
-            UploadGone: it is not kept any more.
+            UploadGone: the data was removed.
         """
 
 
 @runtime_checkable
 class Lists(Protocol):
-    """A store that can enumerate its uploads."""
+    """A store that can list its uploads."""
 
     def list(self) -> Iterable[Upload]:
         """Return every upload that can be read, in no order."""
@@ -359,34 +361,34 @@ class HasFiles(Protocol):
 
 @runtime_checkable
 class Links(Protocol):
-    """A store that can give clients a URL from which they read the data themselves."""
+    """A store that can make a URL from which clients download the data directly."""
 
     def link(self, upload: Upload, seconds: float, disposition: str, media_type: str) -> str:
         """Return a URL of an upload's data.
 
         Args:
-            upload: a finished one.
-            seconds: how long the URL is good for.
+            upload: a complete upload.
+            seconds: how long the URL is valid.
             disposition: the ``Content-Disposition`` of the response.
-            media_type: its ``Content-Type``.
+            media_type: the ``Content-Type`` of the response.
         """
 
 
 @runtime_checkable
 class Pending(Protocol):
-    """A store that knows which uploads wait for the application, as far as it can without looking at all of them."""
+    """A store that can list the uploads that wait for the application, if possible without reading all uploads."""
 
     def pending(self, due_before: float, limit: int) -> Iterable[Upload]:
-        """Return uploads that are complete, known to a client, not set aside, and that no caller has claimed.
+        """Return uploads that are complete, known to a client, not set aside and not claimed.
 
         Args:
             due_before: only uploads whose wait began before this time, in seconds since 1970.
-            limit: at most so many, those first that have waited longest.
+            limit: the largest number of uploads; the uploads that have waited longest come first.
         """
 
 
 def is_waiting(upload: Upload, due_before: float) -> bool:
-    """Return whether :meth:`Pending.pending` means this upload."""
+    """Return whether :meth:`Pending.pending` must return an upload, unless a caller has claimed it."""
     if upload.state != State.COMPLETE or upload.is_partial or upload.is_aside or not upload.is_known:
         return False
     return upload.since < due_before
@@ -394,10 +396,10 @@ def is_waiting(upload: Upload, due_before: float) -> bool:
 
 @runtime_checkable
 class Leaves(Protocol):
-    """A store that can leave accepted data where it is, as the application's own.
+    """A store that can leave accepted data in its place, where it belongs to the application.
 
     Attributes:
-        leave_finished: whether it does.
+        leave_finished: whether the store does so.
     """
 
     leave_finished: bool
@@ -405,13 +407,13 @@ class Leaves(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What is allowed at a time; 0 means that there is no limit.
+    """The limits of a store; 0 means no limit.
 
     Attributes:
         uploads: the number of uploads.
-        size: their bytes.
-        uploads_each: the number of one principal's; those without a principal are only counted above.
-        size_each: the bytes of one principal's.
+        size: the bytes of all uploads.
+        uploads_each: the number of uploads of one principal. An upload without a principal counts only for ``uploads``.
+        size_each: the bytes of the uploads of one principal.
     """
 
     uploads: int = 0
@@ -428,7 +430,7 @@ class Limited(Protocol):
     """A store that enforces limits.
 
     Attributes:
-        limits: which.
+        limits: the limits.
     """
 
     limits: Limits
@@ -439,7 +441,7 @@ def extensions_of(store: Store) -> frozenset[str]:
     return _extensions_of_type(type(store))
 
 
-@cache  # looking whether a type has a protocol's methods is slow, and the answer stays
+@cache  # checking whether a type has a protocol's methods is slow, and the result never changes
 def _extensions_of_type(store: type) -> frozenset[str]:
     extensions = {"creation", "creation-with-upload", "creation-defer-length", "checksum", "termination"}
     if issubclass(store, Expires):

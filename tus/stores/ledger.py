@@ -1,21 +1,25 @@
 """The life of an upload's record, as pure transitions: a slot and an event give the next slot, or an error.
 
-There is no I/O here and no clock; times are arguments. A store reads a slot, calls a transition and swaps the result
-in, provided that the slot has not changed meanwhile. What concerns only a medium, such as locks, or data that is
-shorter than its record, stays with the store.
+There is no I/O here and no clock; times are arguments. A store reads a slot, calls a transition and writes the result,
+unless the slot has changed meanwhile. Facts of one medium stay with its store, such as locks, and data that is shorter
+than its record.
 
 Laws of this room, which ``tests/unit/test_ledger.py`` proves:
 
-1. Each change raises the sequence by one. The generation never decreases, and an older one counts nothing.
-2. The offset never decreases, and never goes past the length. A length that is settled never changes.
+1. Each change raises the sequence by one. The generation never decreases, and an older generation counts nothing.
+2. The offset never decreases, and never exceeds the length. A length that is set never changes.
 3. An upload that was accepted, rejected or terminated takes no more bytes and no other decision.
 4. An upload that a client knows does not expire while it waits for the application. Attempts only grow.
 
-A transition that changes nothing returns the slot that it was given. Arguments that recur: ``now``, in seconds since
-1970; ``offset``, where the caller takes the upload to stand; ``length``, if the event settles it; ``is_known``, whether
-the event shows that a client knows of the upload; ``completes``, whether the upload is complete where its length is
-reached; ``generation``, that of the session, or of the upload when it was claimed. What was terminated is
-:class:`~tus.errors.UploadGone` for every transition but :func:`terminate`.
+A transition that changes nothing returns the given slot. For a terminated upload every transition but
+:func:`terminate` raises :class:`~tus.errors.UploadGone`. These arguments recur:
+
+- ``now``: in seconds since 1970;
+- ``offset``: the expected offset;
+- ``length``: the length, if the event sets it;
+- ``is_known``: whether the event shows that a client knows the upload;
+- ``completes``: whether the upload is complete when its length is reached;
+- ``generation``: the generation of the session, or of the upload when it was claimed.
 """
 
 from __future__ import annotations
@@ -28,6 +32,7 @@ from tus.models import State
 from tus.stores.slots import Lifetimes, Slot
 
 MAX_WATCHERS: Final = 16  # final uploads that may wait for one part
+_TOO_MANY_BYTES: Final = "These bytes exceed the length of the upload."
 TOO_MANY_WATCHERS: Final = f"More than {MAX_WATCHERS} final uploads wait for one of these parts."
 
 _PENDING = (State.COMPLETE, State.HANDING_OVER)
@@ -45,9 +50,9 @@ def create(
     is_final: bool = False,
     expires_at: float | None = None,
 ) -> Slot:
-    """Return the first slot of an upload; one of length 0 is complete at once, unless it is to be joined from parts.
+    """Return the first slot of an upload. An upload of length 0 is complete at once, unless it is a final upload.
 
-    It expires at ``expires_at``, or else after its lifetime; from the first byte on, the lifetime counts.
+    It expires at ``expires_at``, or else after its lifetime. After the first byte only the lifetime counts.
     """
     is_whole = length == 0 and not is_final
     return Slot(
@@ -70,17 +75,17 @@ def open(  # noqa: A001, the verb of the interface
     staged: bool = False,
     completes: bool = True,
 ) -> Slot:
-    """Begin an append session, which ends the one before it.
+    """Begin an append session, which ends the previous session.
 
-    A ``staged`` session counts its bytes, and settles the length, only at its end.
+    A ``staged`` session counts its bytes, and sets the length, only at its end.
 
     Raises:
-        OffsetMismatch: the upload stands elsewhere, or takes no more bytes.
-        InconsistentLength: another length is settled already.
+        OffsetMismatch: the upload has another offset, or takes no more bytes.
+        InconsistentLength: another length is set already.
     """
     check_offset(slot, offset)
-    length = _settled(slot, None if staged else length)
-    return _counted(slot, slot.generation + 1, offset, length, now, lifetimes, is_known, completes, True)
+    length = _settle(slot, None if staged else length)
+    return _count_to(slot, slot.generation + 1, offset, length, now, lifetimes, is_known, completes, True)
 
 
 def count(
@@ -94,23 +99,23 @@ def count(
     completes: bool = True,
     writing: bool = False,
 ) -> Slot:
-    """Count the bytes that a session has stored, which end at ``offset``; the last byte and "complete" are one change.
+    """Count the stored bytes of a session, which end at ``offset``; the last byte and "complete" are one change.
 
     The session goes on if it is ``writing``.
 
     Raises:
-        UploadReplaced: a newer session or a fence has ended this one.
-        TooLarge: the bytes go past the upload's length.
+        UploadReplaced: a newer session or a fence has ended this session.
+        TooLarge: the bytes exceed the upload's length.
     """
     check_generation(slot, generation)
     if slot.state != State.RECEIVING and offset == slot.offset:
         return slot
-    settled = _settled(slot, length)
+    settled = _settle(slot, length)
     if settled is not None and offset > settled:
-        raise TooLarge("These bytes go past the length of the upload.")
+        raise TooLarge(_TOO_MANY_BYTES)
     if slot.state != State.RECEIVING or offset < slot.offset:
         raise OffsetMismatch(slot.offset)
-    return _counted(slot, generation, offset, settled, now, lifetimes, False, completes, writing)
+    return _count_to(slot, generation, offset, settled, now, lifetimes, False, completes, writing)
 
 
 def append(
@@ -124,12 +129,16 @@ def append(
     is_known: bool = False,
     completes: bool = True,
 ) -> Slot:
-    """Open a session, count bytes up to ``end`` and close it, in one change. The errors are those of both."""
+    """Open a session, count bytes up to ``end`` and close it, in one change.
+
+    Raises:
+        RequestError: the same as :func:`open` and :func:`count`.
+    """
     check_offset(slot, offset)
-    settled = _settled(slot, length)
+    settled = _settle(slot, length)
     if settled is not None and end > settled:
-        raise TooLarge("These bytes go past the length of the upload.")
-    return _counted(slot, slot.generation + 1, end, settled, now, lifetimes, is_known, completes, False)
+        raise TooLarge(_TOO_MANY_BYTES)
+    return _count_to(slot, slot.generation + 1, end, settled, now, lifetimes, is_known, completes, False)
 
 
 def complete(
@@ -148,18 +157,18 @@ def complete(
     For ``is_last`` see :func:`begin`.
 
     Raises:
-        RequestError: as :func:`append`.
+        RequestError: the same as :func:`append`.
         InconsistentLength: the bytes do not reach the length.
     """
     if slot.state != State.RECEIVING or slot.offset != offset:
         check_offset(slot, offset)
     if end != slot.length or (length is not None and length != end):
-        settled = _settled(slot, length)
+        settled = _settle(slot, length)
         if settled is None or end < settled:
             raise InconsistentLength("These bytes do not reach the length of the upload.")
         if end > settled:
-            raise TooLarge("These bytes go past the length of the upload.")
-    return Slot(  # written out, because every small upload comes this way
+            raise TooLarge(_TOO_MANY_BYTES)
+    return Slot(  # written out for speed, because every small upload needs it
         sequence=slot.sequence + 1,
         generation=slot.generation + 1,
         offset=end,
@@ -174,7 +183,7 @@ def complete(
 
 
 def fence(slot: Slot) -> Slot:
-    """End the session that may be open; an upload that is complete has none."""
+    """End the session, if one is open; a complete upload has none."""
     _check_there(slot)
     if slot.state != State.RECEIVING:
         return slot
@@ -182,10 +191,10 @@ def fence(slot: Slot) -> Slot:
 
 
 def leave(slot: Slot, *, generation: int) -> Slot:
-    """End a session that has counted everything it wants to count.
+    """Record the end of a session that has counted its bytes.
 
     Raises:
-        UploadReplaced: a newer session or a fence has ended this one.
+        UploadReplaced: a newer session or a fence has ended this session.
     """
     check_generation(slot, generation)
     return slot._replace(sequence=slot.sequence + 1, writing=False) if slot.writing else slot
@@ -195,7 +204,7 @@ def check_offset(slot: Slot, offset: int) -> None:
     """Check that an append may begin at an offset.
 
     Raises:
-        OffsetMismatch: the upload stands elsewhere, or takes no more bytes.
+        OffsetMismatch: the upload has another offset, or takes no more bytes.
     """
     _check_there(slot)
     if slot.state != State.RECEIVING or slot.offset != offset:
@@ -206,7 +215,7 @@ def check_generation(slot: Slot, generation: int) -> None:
     """Check that a session or a claim was not replaced.
 
     Raises:
-        UploadReplaced: it was.
+        UploadReplaced: a newer session, claim or fence has replaced it.
     """
     _check_there(slot)
     if slot.generation != generation:
@@ -219,22 +228,22 @@ def _check_there(slot: Slot) -> None:
 
 
 def _next(slot: Slot, **changes: Any) -> Slot:
-    """Return the next slot, which ends the session or the claim before it."""
+    """Return the next slot, which ends the previous session or claim."""
     return slot._replace(sequence=slot.sequence + 1, generation=slot.generation + 1, writing=False, **changes)
 
 
-def _settled(slot: Slot, length: int | None) -> int | None:
-    """Return the length of the upload, given the one that an event may settle."""
+def _settle(slot: Slot, length: int | None) -> int | None:
+    """Return the length of the upload after an event that may set it."""
     if slot.length is None:
         if length is not None and length < slot.offset:
-            raise InconsistentLength("The upload has more bytes than that already.")
+            raise InconsistentLength("The upload already has more bytes than this length.")
         return length
     if length is not None and length != slot.length:
         raise InconsistentLength("The upload has another length.")
     return slot.length
 
 
-def _counted(
+def _count_to(
     slot: Slot,
     generation: int,
     offset: int,
@@ -264,7 +273,7 @@ def _counted(
 
 
 def claim(slot: Slot) -> Slot:
-    """Take the right to hand an upload over, in a store whose claims are leases; the claim before it ends."""
+    """Claim an upload for its hand-over, in a store whose claims are leases; this ends the previous claim."""
     _check_there(slot)
     if slot.state not in _PENDING:
         return slot
@@ -277,7 +286,7 @@ def begin(slot: Slot, *, generation: int, now: float, is_known: bool = False, is
     If it ``is_last``, the upload is set aside unless this attempt has a result, even if the process crashes.
 
     Raises:
-        UploadReplaced: the upload is not the caller's any more.
+        UploadReplaced: the claim no longer holds.
     """
     check_claim(slot, generation)
     is_known = is_known or slot.is_known
@@ -286,16 +295,24 @@ def begin(slot: Slot, *, generation: int, now: float, is_known: bool = False, is
 
 
 def accept(slot: Slot, *, generation: int, now: float, lifetimes: Lifetimes) -> Slot:
-    """Record that the application has the upload. The errors are those of :func:`begin`."""
-    return _decided(slot, generation, State.ACCEPTED, now, now + lifetimes.completed_keep)
+    """Record that the application has accepted the upload.
+
+    Raises:
+        UploadReplaced: the claim no longer holds.
+    """
+    return _decide(slot, generation, State.ACCEPTED, now, now + lifetimes.completed_keep)
 
 
 def reject(slot: Slot, *, generation: int, now: float, lifetimes: Lifetimes) -> Slot:
-    """Record that the application does not want the upload. The errors are those of :func:`begin`."""
-    return _decided(slot, generation, State.REJECTED, now, now + lifetimes.rejected_keep)
+    """Record that the application has rejected the upload.
+
+    Raises:
+        UploadReplaced: the claim no longer holds.
+    """
+    return _decide(slot, generation, State.REJECTED, now, now + lifetimes.rejected_keep)
 
 
-def _decided(slot: Slot, generation: int, state: State, now: float, expires_at: float) -> Slot:
+def _decide(slot: Slot, generation: int, state: State, now: float, expires_at: float) -> Slot:
     if slot.generation != generation or slot.state not in _PENDING:
         check_claim(slot, generation)
     return Slot(
@@ -312,7 +329,11 @@ def _decided(slot: Slot, generation: int, state: State, now: float, expires_at: 
 
 
 def release(slot: Slot, *, generation: int, now: float) -> Slot:
-    """Give a claim back; an attempt that had begun has no result. The errors are those of :func:`begin`."""
+    """Release a claim; an attempt that had begun has no result.
+
+    Raises:
+        UploadReplaced: the claim no longer holds.
+    """
     check_claim(slot, generation)
     if slot.state != State.HANDING_OVER:
         return slot
@@ -323,7 +344,7 @@ def check_claim(slot: Slot, generation: int) -> None:
     """Check that a claim still holds.
 
     Raises:
-        UploadReplaced: another caller has claimed the upload, or it is decided, or its data was lost.
+        UploadReplaced: another caller has claimed the upload, the upload is decided, or its data was lost.
     """
     check_generation(slot, generation)
     if slot.state not in _PENDING:
@@ -331,7 +352,7 @@ def check_claim(slot: Slot, generation: int) -> None:
 
 
 def promise(slot: Slot) -> Slot:
-    """Record that a client knows of the upload."""
+    """Record that a client knows the upload."""
     _check_there(slot)
     return slot if slot.is_known else slot._replace(sequence=slot.sequence + 1, is_known=True)
 
@@ -340,10 +361,10 @@ def promise(slot: Slot) -> Slot:
 
 
 def watch(watchers: Sequence[str], final_id: str) -> tuple[str, ...]:
-    """Return the final uploads that wait for a part, with one more.
+    """Return the final uploads that wait for a part, with one added.
 
     Raises:
-        BadRequest: :data:`MAX_WATCHERS` wait for it already.
+        BadRequest: :data:`MAX_WATCHERS` final uploads wait for the part already.
     """
     if final_id in watchers:
         return tuple(watchers)
@@ -353,7 +374,7 @@ def watch(watchers: Sequence[str], final_id: str) -> tuple[str, ...]:
 
 
 def prolong(slot: Slot, *, now: float, lifetimes: Lifetimes) -> Slot:
-    """Let an upload live as long as one that gets a byte now, unless its hand-over has begun."""
+    """Extend the life of an upload as if it got a byte now, unless its hand-over has begun."""
     _check_there(slot)
     if slot.state not in (State.RECEIVING, State.COMPLETE):
         return slot
@@ -361,7 +382,11 @@ def prolong(slot: Slot, *, now: float, lifetimes: Lifetimes) -> Slot:
 
 
 def join(slot: Slot, *, size: int, now: float, lifetimes: Lifetimes) -> Slot:
-    """Complete a final upload, which was filled with its parts. The errors are those of :func:`append`."""
+    """Complete a final upload after it was filled with its parts.
+
+    Raises:
+        RequestError: the same as :func:`append`.
+    """
     return append(slot, offset=slot.offset, end=size, length=size, now=now, lifetimes=lifetimes)
 
 
@@ -369,27 +394,27 @@ def join(slot: Slot, *, size: int, now: float, lifetimes: Lifetimes) -> Slot:
 
 
 def has_expired(slot: Slot, *, now: float, is_partial: bool) -> bool:
-    """Return whether an upload may be removed; ``is_partial`` is :attr:`~tus.models.Upload.is_partial`."""
+    """Return whether an upload has expired; ``is_partial`` is :attr:`~tus.models.Upload.is_partial`."""
     is_due = slot.expires_at is not None and now >= slot.expires_at
     is_kept = slot.is_known and not is_partial and slot.state in _PENDING
     return is_due and not is_kept
 
 
 def expire(slot: Slot, *, now: float, is_partial: bool) -> Slot:
-    """Terminate an upload that has expired; one that has not stays as it is."""
+    """Terminate an upload that has expired; return another slot unchanged."""
     return terminate(slot) if has_expired(slot, now=now, is_partial=is_partial) else slot
 
 
 def terminate(slot: Slot) -> Slot:
-    """End the upload; a session that has it open sees that by the slot."""
+    """End the upload; an open session learns it from the slot."""
     if slot.state == State.TERMINATED:
         return slot
     return _next(slot, state=State.TERMINATED, expires_at=None)
 
 
-# -- Where the medium has lost data --
+# -- Lost data --
 
 
 def shorten(slot: Slot, size: int) -> Slot:
-    """Return where an upload goes on whose data is shorter than its record says; the next change writes that down."""
+    """Return the slot from which an upload goes on after a loss of data; the next change records it."""
     return slot._replace(offset=size, state=State.RECEIVING, since=0.0) if size < slot.offset else slot

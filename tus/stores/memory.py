@@ -1,7 +1,7 @@
 """Uploads in memory: the executable specification of a store, for tests and for reading.
 
-The life of an upload is in :mod:`tus.stores.ledger`. Here is only a medium: a dictionary, under one lock. It can behave
-as a store on another host does, which counts late and whose claims are leases.
+The life of an upload is in :mod:`tus.stores.ledger`. This module is only a medium: a dictionary, under one lock. It can
+behave as a store on another host does, which counts late and whose claims are leases.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from tus.stores.slots import Lifetimes, Slot, upload_of
 
 @dataclass
 class _Entry:
-    record: Upload  # what creation fixed, and what is known of the hand-over
+    record: Upload  # the values that creation fixed, and the outcome of the hand-over
     slot: Slot
     data: bytearray = field(default_factory=bytearray)
     holder: _Claim | None = None
@@ -36,7 +36,7 @@ class _Entry:
     def upload(self) -> Upload:
         upload = upload_of(self.record, self.slot)
         if upload.state == State.HANDING_OVER and not self.is_claimed():
-            return replace(upload, state=State.COMPLETE, error="the process that handed it over has died")
+            return replace(upload, state=State.COMPLETE, error="the process crashed during the hand-over")
         return upload
 
     def is_claimed(self) -> bool:
@@ -44,16 +44,16 @@ class _Entry:
 
 
 class MemoryStore:
-    """A :class:`~tus.stores.interface.Store` that forgets everything with the process.
+    """A :class:`~tus.stores.interface.Store` whose uploads end with the process.
 
     Args:
         lifetime: seconds after its last byte that an unfinished upload is kept; 0 means for ever.
         completed_keep: seconds that the record of an accepted upload is kept.
-        keep_finished: whether its data is kept as long.
+        keep_finished: whether the data of an accepted upload is kept as long as its record.
         rejected_keep: seconds that a rejected upload is kept.
-        clock: seconds since 1970.
-        counts: when the bytes of a session are counted, "now" or as "late" as they may be.
-        lease: seconds after its holder's last sign of life that a claim ends; None if it ends with the process.
+        clock: returns the time in seconds since 1970.
+        counts: when the bytes of a session are counted: "now", or as "late" as the interface allows.
+        lease: seconds from the last renewal of a claim to its end; None if claims end with the process.
     """
 
     def __init__(
@@ -203,7 +203,7 @@ class MemoryStore:
 
     def create_whole(self, draft: Upload, block: Block, is_last: bool = False) -> _Claim:
         if draft.length != len(block):
-            raise InconsistentLength("These bytes are not as many as the upload has.")
+            raise InconsistentLength("The number of bytes differs from the length of the upload.")
         with self._lock:
             upload = self.create(draft)
             if block:
@@ -282,7 +282,7 @@ class _Session:
         self._staged = staged
         self._completes = completes
         self._generation = entry.slot.generation
-        self._held = bytearray()  # what was written, and is not counted
+        self._held = bytearray()  # written, but not counted
 
     @property
     def upload(self) -> Upload:
@@ -359,7 +359,7 @@ class _Claim:
         self.upload = self._entry.upload
 
     def pause(self) -> None:
-        """Stop renewing the lease, as a process does that is stopped, or that has lost its connection."""
+        """Stop renewing the lease, like a process that is stopped or has lost its connection."""
         self._beat, self._is_paused = self._store._clock(), True
 
     def has_lapsed(self) -> bool:

@@ -1,4 +1,4 @@
-"""The values that :mod:`tus.stores.ledger` is about: what changes of an upload, and how long uploads are kept."""
+"""The values of :mod:`tus.stores.ledger`: the changing part of an upload's record, and the lifetimes of uploads."""
 
 from __future__ import annotations
 
@@ -8,21 +8,20 @@ from tus.models import State, Upload
 
 
 class Slot(NamedTuple):
-    """What changes of an upload. Build it by keywords.
+    """The state of an upload, which changes. Build it with keywords.
 
     Attributes:
         sequence: grows by one with each change.
-        generation: grows by one with each append session and each claim that begins, so that an older one can see that
-            it was replaced.
-        offset: bytes stored and counted.
-        length: bytes announced, or None.
+        generation: grows with each append session and each claim, so that an older one can detect that it was replaced.
+        offset: the number of bytes that are stored and counted.
+        length: the length of the upload; None while it is deferred.
         state: see :class:`~tus.models.State`.
         expires_at: in seconds since 1970, or None.
-        writing: whether a session is open, or has died. Nothing depends on it; it lets a takeover be seen as one.
-        is_known: see :class:`~tus.models.Upload`, as for the rest.
-        attempts: see there.
-        since: see there.
-        is_aside: see there.
+        writing: whether a session is open, or its process has crashed. It is only used to report takeovers.
+        is_known: see :class:`~tus.models.Upload`.
+        attempts: see :class:`~tus.models.Upload`.
+        since: see :class:`~tus.models.Upload`.
+        is_aside: see :class:`~tus.models.Upload`.
     """
 
     sequence: int = 0
@@ -39,12 +38,12 @@ class Slot(NamedTuple):
 
 
 class Lifetimes(NamedTuple):
-    """How long uploads are kept, in seconds.
+    """The times for which uploads are kept, in seconds.
 
     Attributes:
-        lifetime: an unfinished upload, after its last byte; 0 means for ever.
-        completed_keep: the record of an accepted upload.
-        rejected_keep: a rejected upload.
+        lifetime: for an unfinished upload, after its last byte; 0 means for ever.
+        completed_keep: for the record of an accepted upload.
+        rejected_keep: for a rejected upload.
     """
 
     lifetime: float = 86400
@@ -52,12 +51,12 @@ class Lifetimes(NamedTuple):
     rejected_keep: float = 86400
 
     def expiry(self, now: float) -> float | None:
-        """Return when an upload expires that gets a byte now."""
+        """Return the time when an upload expires after a byte that arrives now; None for never."""
         return now + self.lifetime if self.lifetime else None
 
 
 def upload_of(record: Upload, slot: Slot, path: str | None = None) -> Upload:
-    """Return the upload, given what creation fixed, what changes, and the path of its data."""
+    """Return an upload from the record of its creation, its slot, and the path of its data."""
     return Upload(  # written out: dataclasses.replace() takes four times as long
         id=record.id,
         offset=slot.offset,

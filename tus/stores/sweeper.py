@@ -1,8 +1,8 @@
-"""Expiry beside the requests: a daemon thread that sweeps stores now and then.
+"""Expiry between requests: a daemon thread that sweeps stores at intervals.
 
 It starts with the first creation in a process, because a server may fork after it has loaded the application. The store
-sees to it that one process sweeps at a time, and not more often than is useful. Where threads do not run (uWSGI without
-``enable-threads``, or the option ``threads``), ``tus clean`` does the same.
+ensures that one process sweeps at a time, and not too often. If threads do not run (uWSGI without ``enable-threads``,
+or by the option ``threads``), ``tus clean`` does the same.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ _MOST_DIRECTORIES = 1024
 
 
 class Sweeper:
-    """Sweeps stores in a thread, which ends with it.
+    """A thread that sweeps stores, and ends with this object.
 
     Args:
-        most: how many stores are swept; the one that was added first gives way.
+        most: the largest number of stores; a new store replaces the store that was added first.
     """
 
     def __init__(self, most: int = 1) -> None:
@@ -40,19 +40,19 @@ class Sweeper:
         self._is_stopped = False
 
     def add(self, store: Expires, lifetime: float, key: object = None) -> None:
-        """Have a store swept from now on, in this process. Cheap where it is already.
+        """Sweep a store from now on, in this process. This is cheap for a store that was added before.
 
         Args:
-            store: what is swept.
-            lifetime: seconds that an unfinished upload is kept; a tenth of it passes between two sweeps.
-            key: what tells it from others.
+            store: the store.
+            lifetime: seconds that an unfinished upload is kept. The interval between two sweeps is a tenth of it.
+            key: identifies the store.
         """
         process = os.getpid()
         if self._process == process and key in self._stores:
             return
         interval = min(max(lifetime / 10 or LONGEST_INTERVAL, SHORTEST_INTERVAL), LONGEST_INTERVAL)
         if self._process != process:
-            # That of the process we were forked from may be held; several first requests must share the new one.
+            # After a fork the parent's condition may be locked for ever; simultaneous first requests share the new one.
             self._changed = self._conditions.setdefault(process, threading.Condition())
             thread = threading.Thread(target=_work, args=(ref(self),), name="tus-sweeper", daemon=True)
             if self._threads.setdefault(process, thread) is thread:  # one of several requests starts it
@@ -75,10 +75,10 @@ class Sweeper:
             self._changed.notify()
 
     def sweep_due(self, swept_at: dict[object, float]) -> bool:
-        """Sweep what is due, and wait for what is due next; return whether the thread goes on.
+        """Sweep the stores that are due, and wait for the next one; return whether the thread must go on.
 
         Args:
-            swept_at: when each store was swept last, by key; it is brought up to date.
+            swept_at: when each store was swept last, by key; this method updates it.
         """
         with self._changed:
             stores = dict(self._stores)
@@ -103,7 +103,7 @@ def _sweep(store: Expires, interval: float) -> None:
     try:
         store.sweep(at_most_every=interval)
     except Exception:
-        log.exception("expired uploads could not be removed; the next try is in %d seconds", interval)
+        log.exception("expired uploads could not be removed; the next attempt is in %d seconds", interval)
 
 
 def _work(reference: ref[Sweeper]) -> None:
@@ -112,12 +112,12 @@ def _work(reference: ref[Sweeper]) -> None:
         del sweeper
 
 
-#: For views that give options with each request: one thread of the process for all their directories.
+#: For views that pass options with each request: one thread of the process sweeps all their directories.
 _directories = Sweeper(_MOST_DIRECTORIES)
 
 
 def keep_directory_swept(store: Expires, lifetime: float) -> None:
-    """Have the directory of a store that lives for one request swept from now on."""
+    """Sweep the directory of a store from now on, although the store itself ends with its request."""
     key = getattr(store, "directory", None)
     if key is not None:
         _directories.add(store, lifetime, key)
