@@ -413,7 +413,7 @@ def test_a_file_in_the_way_is_not_touched(site, tmp_path, into):
     way.write_bytes(b"someone's")
     status, output, _ = site.run(*["--into", store] * into)
     assert status == 1
-    assert f"FAILED: {site.ids['half']}: a file of that name, which is none of its data" in output
+    assert f"FAILED: {site.ids['half']}: another file already has the name that its data needs" in output
     assert way.read_bytes() == b"someone's"
     assert site.data("half").read_bytes() == BODY[:HALF]
 

@@ -444,13 +444,13 @@ def test_a_lock_that_is_free_after_all(store, tmp_path, monkeypatch):
     upload = store.create(Upload(length=3))
     fd = os.open(tmp_path / upload.id, os.O_RDONLY)
     locks.lock(fd)
-    original = store._begun
+    original = store._claim_and_begin
 
     def begun(*arguments):
         os.close(fd)
         return original(*arguments)
 
-    monkeypatch.setattr(store, "_begun", begun)
+    monkeypatch.setattr(store, "_claim_and_begin", begun)
     claim = store.complete(upload, 0, b"abc", is_last=True)
     assert (claim.upload.state, claim.upload.attempts, claim.upload.is_aside) == (State.HANDING_OVER, 1, True)
     claim.accept()
@@ -503,7 +503,7 @@ else:
     assert upload.offset <= (tmp_path / upload.id).stat().st_size
     if step == "sync":
         assert (upload.state, upload.attempts, upload.offset) == (State.COMPLETE, 1, 3)
-        assert "died" in upload.error
+        assert "crashed during the hand-over" in upload.error
     else:
         assert (upload.state, upload.attempts, upload.offset) == (State.RECEIVING, 0, 0)
         assert (tmp_path / upload.id).read_bytes() in (b"", b"abc")
@@ -567,7 +567,7 @@ def test_what_fails_after_the_decision_changes_nothing(store, monkeypatch, caplo
     monkeypatch.setattr("tus.stores.directory.claims.unlink", mock.Mock(side_effect=OSError(5, "the disk")))
     claim.accept()
     assert store.load(claim.upload.id).state == State.ACCEPTED
-    assert "cleaning up" in caplog.text
+    assert "is decided, but its files could not be removed" in caplog.text
 
 
 # -- Locks and processes --
@@ -636,7 +636,7 @@ def test_a_claim_ends_with_its_process(store, tmp_path):
     process.join()
     left = store.load(upload.id)
     assert (left.state, left.attempts) == (State.COMPLETE, 1)
-    assert "died" in left.error
+    assert "crashed during the hand-over" in left.error
     store.claim(upload).release()
 
 

@@ -1,11 +1,11 @@
-"""Make an upload of a directory out of data that another program has received.
+"""Adoption: data that another program has received becomes an upload of a directory.
 
 Laws of this room:
 
-1. Nobody's bytes are lost, and nothing that is there is replaced: names appear by hard links, which fail where the name
-   is taken, and the name under which the other program has the data goes last.
-2. The data comes first and the side-car last, in one step and whole. Data without a side-car is no upload yet, and the
-   same call, repeated after a crash, goes on from there; a side-car without data would be a lost upload.
+1. No bytes are lost and no file is replaced. New names are hard links, which fail if the name exists. The other
+   program's name for the data is removed last.
+2. The data comes first. The side-car comes last and appears complete, in one step. Data without a side-car is no upload
+   yet, and the same call, repeated after a crash, continues from there. A side-car without data would be a lost upload.
 """
 
 from __future__ import annotations
@@ -34,22 +34,22 @@ class CannotAdopt(TusException):
 
 
 class How(StrEnum):
-    """What became of the data."""
+    """The way in which data became an upload."""
 
     IN_PLACE = "in place"
     MOVED = "moved"
-    COPIED = "copied"  # the original is where it was
-    CREATED = "created"  # there was none, because no byte had come
-    KNOWN = "known"  # it is an upload already
+    COPIED = "copied"  # the original is kept
+    CREATED = "created"  # there was no data, because no byte had arrived
+    KNOWN = "known"  # it was an upload already
 
 
 def is_known(directory: str, upload_id: str) -> bool:
-    """Whether a directory has an upload of this id, in whatever state."""
+    """Return whether a directory has an upload of this id, in any state."""
     return os.path.lexists(os.path.join(directory, upload_id + ".tus"))
 
 
 def clear(directory: str) -> None:
-    """Remove the drafts of calls that died; the caller sees to it that no other call is at work there."""
+    """Remove the drafts of crashed calls; the caller must ensure that no other call runs in this directory."""
     with os.scandir(directory) as entries:
         drafts = [entry.path for entry in entries if entry.name.startswith(_PREFIX)]
     for path in drafts:
@@ -57,51 +57,51 @@ def clear(directory: str) -> None:
 
 
 def check(directory: str, upload: Upload, data: str | None) -> None:
-    """Find out whether :func:`adopt` can do it, and change nothing.
+    """Check that :func:`adopt` can adopt the data, without changes.
 
     Raises:
-        CannotAdopt: it cannot.
+        CannotAdopt: the data is not as expected, or its place is taken.
     """
     target = os.path.join(directory, upload.id)
     if data is not None:
-        with _opened(data, upload.offset):
+        with _open_data(data, upload.offset):
             pass
     if os.path.lexists(target) and not _is_the_data(target, data):
-        raise CannotAdopt("a file of that name, which is none of its data, lies where its data has to be")
+        raise CannotAdopt("another file already has the name that its data needs")
 
 
 def adopt(directory: str, upload: Upload, data: str | None, owner: tuple[int, int]) -> How:
     """Make data an upload.
 
     Args:
-        directory: where the upload will be, that of a :class:`~tus.stores.directory.store.DirectoryStore`.
-        upload: what it is to be; its offset is the size of the data.
-        data: the path of the data, None where no byte has come.
-        owner: the ids of the user and the group that run the server, who get the files if root makes them.
+        directory: the directory of a :class:`~tus.stores.directory.store.DirectoryStore`.
+        upload: the upload to create; its offset is the size of the data.
+        data: the path of the data; None if no byte has arrived.
+        owner: the ids of the user and the group that run the server. They get the files if root creates them.
 
     Raises:
-        CannotAdopt: the data is not what it should be, or its place is taken.
-        OSError: what the file system says; nothing was lost, and the call can be repeated.
+        CannotAdopt: the data is not as expected, or its place is taken.
+        OSError: the file system failed; nothing was lost, and the call can be repeated.
     """
     target = os.path.join(directory, upload.id)
     if is_known(directory, upload.id):
         _forget(data, target)
         return How.KNOWN
     check(directory, upload, data)
-    how = _bring(directory, target, data)
-    with _opened(target, upload.offset) as fd:
+    how = _place(directory, target, data)
+    with _open_data(target, upload.offset) as fd:
         _give(fd, owner)
         os.fsync(fd)
     sync_directory(directory)
     if not _write_sidecar(directory, target, upload, owner):
-        how = How.KNOWN  # somebody else was faster
+        how = How.KNOWN  # another process was faster
     _forget(data, target)
     return how
 
 
 @contextlib.contextmanager
-def _opened(path: str, size: int) -> Iterator[int]:
-    """The data, if it is a file of that size which the server will be able to write."""
+def _open_data(path: str, size: int) -> Iterator[int]:
+    """Open the data, and check that it is a writable regular file of this size."""
     try:
         fd = os.open(path, os.O_RDWR | FLAGS | os.O_NONBLOCK)
     except FileNotFoundError:
@@ -111,7 +111,7 @@ def _opened(path: str, size: int) -> Iterator[int]:
     try:
         status = os.fstat(fd)
         if not stat.S_ISREG(status.st_mode):
-            raise CannotAdopt("its data is no regular file")
+            raise CannotAdopt("its data is not a regular file")
         if status.st_size != size:
             raise CannotAdopt(f"its data has changed meanwhile, from {size} to {status.st_size} bytes")
         yield fd
@@ -120,7 +120,7 @@ def _opened(path: str, size: int) -> Iterator[int]:
 
 
 def _is_the_data(target: str, data: str | None) -> bool:
-    """Whether what lies at the target is the data, or a whole copy that an earlier call had made before it died."""
+    """Return whether the target is the data, or a whole copy from an earlier call that crashed."""
     if not stat.S_ISREG(os.lstat(target).st_mode):
         return False
     if data is None:
@@ -128,8 +128,8 @@ def _is_the_data(target: str, data: str | None) -> bool:
     return os.path.samefile(target, data) or filecmp.cmp(target, data, shallow=False)
 
 
-def _bring(directory: str, target: str, data: str | None) -> How:
-    """See to it that the data lies at the target."""
+def _place(directory: str, target: str, data: str | None) -> How:
+    """Link or copy the data to the target, unless it is there already."""
     if data is not None and os.path.lexists(target):
         if os.path.realpath(data) == os.path.realpath(target):
             return How.IN_PLACE
@@ -143,7 +143,7 @@ def _bring(directory: str, target: str, data: str | None) -> How:
         else:
             return How.MOVED
     if not os.path.lexists(target):
-        with _draft(directory) as (fd, draft):
+        with _create_draft(directory) as (fd, draft):
             if data is not None:
                 copy_file(data, fd, 0, os.stat(data).st_size)
             os.fsync(fd)
@@ -152,10 +152,10 @@ def _bring(directory: str, target: str, data: str | None) -> How:
 
 
 def _write_sidecar(directory: str, target: str, upload: Upload, owner: tuple[int, int]) -> bool:
-    """Make the side-car appear, whole; False if there is one."""
+    """Create the whole side-car in one step; return False if there is one already."""
     slot = Slot(offset=upload.offset, length=upload.length, state=upload.state, expires_at=upload.expires_at)
     packed = sidecar.pack(upload, slot)
-    with _draft(directory) as (fd, draft):
+    with _create_draft(directory) as (fd, draft):
         if write_at(fd, 0, packed) < len(packed):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         _give(fd, owner)
@@ -169,8 +169,8 @@ def _write_sidecar(directory: str, target: str, upload: Upload, owner: tuple[int
 
 
 @contextlib.contextmanager
-def _draft(directory: str) -> Iterator[tuple[int, str]]:
-    """A new file without a name that anybody looks for; what is to stay of it has been linked by the end."""
+def _create_draft(directory: str) -> Iterator[tuple[int, str]]:
+    """Create a temporary file, and remove its name at the end; the caller links the file to keep it."""
     fd, path = tempfile.mkstemp(prefix=_PREFIX, dir=directory)
     try:
         yield fd, path
@@ -185,7 +185,7 @@ def _give(fd: int, owner: tuple[int, int]) -> None:
 
 
 def _forget(data: str | None, target: str) -> None:
-    """Drop the name that the other program has for data which lies at the target as well; it is the same file."""
+    """Remove the other program's name for the data, if the target is the same file."""
     if data is None or os.path.realpath(data) == os.path.realpath(target):
         return
     with contextlib.suppress(FileNotFoundError):

@@ -1,4 +1,4 @@
-"""Claims: the right to hand an upload in a directory over, and what comes of it."""
+"""Claims: the right to hand an upload of a directory over, and the record of the outcome."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tus.filesystem.io import open_reading, sync, unlink
 from tus.models import Response, State, Upload
 from tus.stores import ledger
 from tus.stores.directory.data_lock import lock_data, unlock_data
-from tus.stores.directory.digests import finished
+from tus.stores.directory.digests import with_digests
 from tus.stores.directory.record import Policy, SideCar, read_upload
 from tus.stores.slots import Slot
 
@@ -27,11 +27,11 @@ class DirectoryClaim:
     """A :class:`~tus.stores.interface.Claim`: the lock of the data file, which ends with the process.
 
     Args:
-        record: the upload as it was loaded.
-        car: its side-car; closed with the claim.
-        policy: the directory's.
-        ended: called with the upload once it was accepted or rejected.
-        data_fd: the data, if the caller has locked it.
+        record: the loaded upload.
+        car: the side-car of the upload; it is closed with the claim.
+        policy: the policy of the directory.
+        ended: is called with the upload after it was accepted or rejected.
+        data_fd: the descriptor of the data, if the caller has locked it.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class DirectoryClaim:
 
     @property
     def upload(self) -> Upload:
-        """The upload as it stands; made when it is asked for."""
+        """The current upload, made when it is first used."""
         if self._upload is None:
             self._upload = self._car.upload(self._record)
         return self._upload
@@ -64,13 +64,13 @@ class DirectoryClaim:
         self._upload = self._record = upload
 
     def take(self) -> None:
-        """Lock the data, unless the upload turns out to be decided."""
+        """Lock the data, unless the upload is decided already."""
         try:
             record, car = self._record, self._car
             self.upload = car.look(record)
             if self.upload.state in _PENDING:
                 self._lock(record)
-            if self.upload.state not in _PENDING:  # there is nothing to claim
+            if self.upload.state not in _PENDING:  # decided: read the outcome instead
                 self.upload = read_upload(car.fd, car.path)
                 self._close()
         except BaseException:
@@ -82,16 +82,16 @@ class DirectoryClaim:
             self._data_fd = lock_data(self._car.path)
         except UploadGone:
             self.upload = self._car.look(record)
-            if self.upload.state in _PENDING:  # else another process has decided it, and then removed the data
+            if self.upload.state in _PENDING:  # otherwise another process decided it, and then removed the data
                 raise
             return
-        self.upload = self._car.look(record)  # it may have been accepted before the lock was ours
+        self.upload = self._car.look(record)  # it may have been accepted before this process got the lock
         self._generation = self._car.slot.generation
         if self.upload.state in _PENDING:
             self.make_durable()
 
     def go_on(self) -> None:
-        """Make durable an upload whose hand-over the caller has begun, under the locks of both files."""
+        """Go on with a hand-over that the caller has begun under the locks of both files; make the upload durable."""
         self._generation = self._car.slot.generation
         try:
             self.make_durable()
@@ -101,7 +101,7 @@ class DirectoryClaim:
             raise
 
     def make_durable(self) -> None:
-        """Force the upload to the disk, if the policy wants that at all."""
+        """Force the upload to the disk, if the policy requires it."""
         if self._policy.fsync != "none" and self._data_fd is not None:
             sync(self._data_fd, self._car.fd, names=self._policy.names)
 
@@ -110,7 +110,7 @@ class DirectoryClaim:
 
     def digest(self) -> Upload:
         if self.upload.hashes and self.upload.state in _PENDING:
-            self.upload = finished(self._car, self.upload)
+            self.upload = with_digests(self._car, self.upload)
         return self.upload
 
     def begin(self, is_last: bool = False) -> Upload:
@@ -136,18 +136,18 @@ class DirectoryClaim:
         car.lock()
         try:
             slot = decide(car.slot, generation=generation, now=now, lifetimes=policy.lifetimes)
-            if not says_nothing or slot.attempts > 1:  # else it covers the error of an earlier attempt
-                with suppress(StorageFull):  # only words would be lost
-                    car.write_outcome(None, answer)  # first, because the slot is what counts
+            if not says_nothing or slot.attempts > 1:  # the outcome also replaces the error of an earlier attempt
+                with suppress(StorageFull):  # the decision matters more than its text
+                    car.write_outcome(None, answer)  # before the slot, because the slot makes the decision valid
             car.change(slot)
         finally:
             car.unlock()
         self._generation = slot.generation
-        # The application has decided. What fails from here on changes no answer; the sweeper removes what is left.
+        # The application has decided. A later failure does not change the response; the sweeper removes the rest.
         try:
             self._clean_up(slot)
         except OSError:
-            log.exception("upload %s is decided, but cleaning up after it has failed", self._record.id)
+            log.exception("upload %s is decided, but its files could not be removed", self._record.id)
         self._upload = None
         if self._ended is not None:
             self._ended(self.upload)
@@ -172,8 +172,8 @@ class DirectoryClaim:
         try:
             slot = transition(car.slot)
             if outcome is not None:
-                with suppress(StorageFull):  # only words would be lost
-                    car.write_outcome(*outcome)  # first, because the slot is what counts
+                with suppress(StorageFull):  # the state matters more than the text of the outcome
+                    car.write_outcome(*outcome)  # before the slot, because the slot makes the outcome valid
             car.change(slot)
         finally:
             car.unlock()
@@ -187,7 +187,7 @@ class DirectoryClaim:
         try:
             if self._data_fd is not None and self._car.slot.state == State.HANDING_OVER:
                 generation, now = self._generation, self._policy.clock()
-                with suppress(RequestError, OSError):  # the next claim then finds that no process has the lock
+                with suppress(RequestError, OSError):  # after a failure, the next claim finds that the lock is free
                     self._change(lambda slot: ledger.release(slot, generation=generation, now=now), (error, None))
         finally:
             self._close()

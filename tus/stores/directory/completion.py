@@ -1,7 +1,7 @@
-"""The usual way of a small upload in one step: its last bytes, its completion and the beginning of its hand-over.
+"""Completion in one step, the usual case: the last bytes, completion and the beginning of the hand-over.
 
-Crashes leave what the longer way leaves. The lock of the data is taken before the slot is written that says
-``HANDING_OVER``, so if the process crashes after that, the upload is complete and waits for another attempt.
+A crash leaves the same states as several steps. The process takes the lock of the data before it writes the slot with
+``HANDING_OVER``. So if it crashes after that, the upload is complete and waits for another attempt.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ def complete(
     length: int | None,
     is_last: bool,
 ) -> DirectoryClaim | None:
-    """Append the last block of an upload and begin its hand-over; the caller has seen that nothing lies between.
+    """Append the last block of an upload and begin its hand-over, if :meth:`DirectoryStore.can_complete` allows it.
 
     Returns:
         The claim; None if another process holds the data's lock, so that the upload is complete and not claimed.
 
     Raises:
-        StorageFull: there is no room for the whole block; what fitted is counted.
-        RequestError: as :func:`tus.stores.ledger.complete`.
+        StorageFull: there is no room for the whole block; the bytes that fitted are counted.
+        RequestError: the same as :func:`tus.stores.ledger.complete`.
     """
     car = SideCar(path, policy)
     data_fd = -1

@@ -1,4 +1,4 @@
-"""Concatenation in a directory: parts know who waits for them, and a final upload is filled with their data."""
+"""Concatenation in a directory: parts record the final uploads that wait, which are filled with the data of parts."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from tus.stores.directory.data_lock import lock_data, unlock_data
 from tus.stores.directory.record import Policy, SideCar, open_sidecar, read_all
 
 
-class Joining:
-    """What makes a directory :class:`~tus.stores.interface.Concatenates`."""
+class Concatenation:
+    """The methods of :class:`~tus.stores.interface.Concatenates` for a directory."""
 
     _policy: Policy
 
@@ -58,9 +58,9 @@ class Joining:
         try:
             data_fd = lock_data(path, os.O_RDWR)
         except UploadGone:
-            return self.load(final_id)  # another process has filled it, and has handed it over already
+            return self.load(final_id)  # another process has already filled it and handed it over
         try:
-            final = self.load(final_id)  # it may have been filled before the lock was ours
+            final = self.load(final_id)  # it may have been filled before this process got the lock
             if final.state == State.RECEIVING:
                 self._fill(path, data_fd, parts)
         finally:
@@ -68,7 +68,8 @@ class Joining:
         return self.load(final_id)
 
     def _fill(self, path: str, data_fd: int, parts: Sequence[Upload]) -> None:
-        car = SideCar(path, self._policy)  # this very upload's, should it be removed and made again while we copy
+        # Opened before copying, so that an upload that is removed and created again meanwhile is not completed.
+        car = SideCar(path, self._policy)
         end = 0
         try:
             for part in parts:

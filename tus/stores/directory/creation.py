@@ -1,8 +1,8 @@
-"""Creation: the two files of an upload are made together, or neither is left.
+"""Creation of the two files of an upload; after an error neither is left.
 
-The side-car comes first, because data without one would be a file that no process knows to be ours. Where the whole
-body comes with the creation, the record says at first that nothing was received. So a crash at any point leaves an
-upload that expires, or one that waits for its hand-over; never one that says more than is stored.
+The side-car comes first, because no process could know that data without one belongs to this package. If the whole body
+comes with the creation, the record first says that no byte was received. So a crash at any point leaves an upload that
+expires or waits for its hand-over. It never leaves a record that counts more than is stored.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ _FLAGS = os.O_RDWR | os.O_CREAT | os.O_EXCL | FLAGS
 
 
 def create(draft: Upload, path: str, policy: Policy) -> Upload:
-    """Make an upload whose data will be at a path.
+    """Create an upload with its data at a path.
 
     Raises:
-        FileExistsError: there is one.
-        StorageFull: there is no room for it.
+        FileExistsError: there is an upload at this path.
+        StorageFull: there is no room for the upload.
     """
     upload, fd, data_fd, _, _ = _make(draft, path, policy)
     os.close(data_fd)
@@ -45,7 +45,12 @@ def create_whole(
     block: Block,
     is_last: bool,
 ) -> DirectoryClaim:
-    """Make an upload with its whole data, and begin its hand-over. The errors are those of :func:`create`."""
+    """Create an upload with its whole data, and begin its hand-over.
+
+    Raises:
+        FileExistsError: there is an upload at this path.
+        StorageFull: there is no room for the upload.
+    """
     upload, fd, data_fd, slot, packed = _make(draft, path, policy, is_locked=True)
     try:
         lock(data_fd, limit=LOOK)
@@ -71,9 +76,9 @@ def create_whole(
 
 
 def _make(draft: Upload, path: str, policy: Policy, is_locked: bool = False) -> tuple[Upload, int, int, Slot, bytes]:
-    """Return the upload, its side-car and its data, which are open, the slot and the side-car's bytes.
+    """Create both files; return the upload, the open side-car, the open data, the slot and the side-car's bytes.
 
-    The caller may want the side-car's lock with them, so that no process that lists the directory comes in between.
+    With ``is_locked`` the side-car's lock is held, so that no process that lists the directory can interfere.
     """
     now = policy.clock()
     slot = ledger.create(

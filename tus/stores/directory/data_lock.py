@@ -1,4 +1,4 @@
-"""Long operations, a hand-over or a concatenation, hold the lock of the data file.
+"""The lock of the data file, which long operations hold: a hand-over or a concatenation.
 
 It ends with the process, so no process waits for a crashed one.
 """
@@ -12,20 +12,20 @@ from tus.errors import UploadGone
 from tus.filesystem.io import FLAGS
 from tus.filesystem.locks import lock, unlock
 
-LONGEST_HAND_OVER = 3600.0  # seconds that an application may take over data that it has moved away
-LOOK = 0.05  # seconds; a process that only looks whether the lock is held holds it for microseconds
+LONGEST_HAND_OVER = 3600.0  # seconds that an application may need after it has moved the data away
+LOOK = 0.05  # seconds; a process that only checks the lock holds it for microseconds
 
 
 def lock_data(path: str, flags: int = os.O_RDONLY) -> int:
-    """Open the data and lock it, without waiting for another holder to be done.
+    """Open the data and lock it, without waiting for a long operation of another process.
 
     Args:
-        path: of the data.
-        flags: for reading by default, which is enough for a lock, whatever an application has made of the file's mode.
+        path: the path of the data.
+        flags: the flags of the open call. Reading is enough for a lock, and applications may make files read-only.
 
     Raises:
-        UploadLocked: another process has it.
-        UploadGone: there is none.
+        UploadLocked: another process holds the lock.
+        UploadGone: the data does not exist.
     """
     try:
         fd = os.open(path, flags | FLAGS)
@@ -46,10 +46,10 @@ def unlock_data(fd: int) -> None:
 
 
 def is_held(path: str) -> bool:
-    """Return whether a process has the lock.
+    """Return whether a process holds the lock.
 
     Raises:
-        FileNotFoundError: the data is gone, so its lock cannot be seen.
+        FileNotFoundError: the data is gone, so its lock cannot be checked.
     """
     fd = os.open(path, os.O_RDONLY | FLAGS)
     try:

@@ -1,15 +1,15 @@
-"""The digests of a whole file, and what is kept of them in its side-car.
+"""The digests of a whole file, and their copy in the side-car.
 
 Laws of this room:
 
-1. Hashes run along where one session, or one block, writes the file from its beginning to its end. Any other file is
-   read once, when it is claimed. What was found is kept, so no later attempt reads the file again.
-2. Digests that are kept are those of the whole file. A session that begins drops them, because data was lost then.
-3. After the machine was down they are not trusted, unless each block was forced to the disk: data that was counted may
-   be lost, although the file has its size.
-4. Nothing else depends on them; where they cannot be kept the file is read.
+1. If one session or one block writes the whole file, the hashes are computed meanwhile. Any other file is read once,
+   when it is claimed. The side-car keeps the digests, so no later attempt reads the file again.
+2. The side-car only keeps digests of the whole file. A new session drops them, because it means that data was lost.
+3. After a restart of the machine they are not trusted, unless each block was forced to the disk. Counted data may be
+   lost although the file has its size.
+4. Nothing else depends on them. If they cannot be kept, the file is read.
 
-Older versions also kept the states of hashes that had not come to the end. They are ignored.
+Older versions also kept the states of unfinished hashes. They are ignored.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ from tus.stores.hashing import Hashing
 
 
 class Digesting:
-    """The hashes that run along while an upload is written.
+    """The hashes that are computed while an upload is written.
 
     Args:
-        car: its side-car, whose lock the caller holds.
-        upload: as it was loaded.
-        offset: where it stands, and where the next bytes go.
+        car: the side-car of the upload; the caller holds its lock.
+        upload: the loaded upload.
+        offset: the upload's offset, where the next bytes go.
     """
 
     def __init__(self, car: SideCar, upload: Upload, offset: int) -> None:
@@ -48,7 +48,7 @@ class Digesting:
             os.pwrite(car.fd, sidecar.pack_hashed(None), self._position)
 
     def update(self, blocks: Iterable[Block], size: int) -> None:
-        """Take in the next bytes, the first ones of some blocks. The caller need not hold the lock."""
+        """Hash the first ``size`` bytes of the blocks. The caller need not hold the lock."""
         if self._hashing is None:
             return
         for block in blocks:
@@ -57,23 +57,23 @@ class Digesting:
             size -= len(block)
 
     def is_whole(self) -> bool:
-        """Return whether the hashes have come to the end of the upload, so that :meth:`keep` keeps something."""
+        """Return whether the hashes cover the whole upload, so that :meth:`keep` has digests to keep."""
         slot, hashing = self._car.slot, self._hashing
         return hashing is not None and slot.state != State.RECEIVING and hashing.offset == slot.offset
 
     def keep(self) -> tuple[tuple[str, bytes], ...]:
-        """Keep the digests of an upload that is complete, and return them. The caller holds the lock."""
+        """Write the digests of a complete upload to its side-car, and return them. The caller holds the lock."""
         if self._hashing is None or not self.is_whole():
             return ()
         result = self._hashing.result()
         with suppress(OSError):
-            os.pwrite(self._car.fd, _packed(result), self._position)
+            os.pwrite(self._car.fd, _pack(result), self._position)
         return result.digests(self._hashes)
 
 
 @cache
 def _boot() -> bytes:
-    """Return what tells this run of the machine from others; where that is not known, this process."""
+    """Return an id of this boot of the machine; if that is not known, an id of this process."""
     try:
         with open("/proc/sys/kernel/random/boot_id") as file:
             return bytes.fromhex(file.read().replace("-", ""))
@@ -81,19 +81,19 @@ def _boot() -> bytes:
         return os.urandom(16)
 
 
-def _packed(hashed: Hashed) -> bytes:
+def _pack(hashed: Hashed) -> bytes:
     return sidecar.pack_hashed(replace(hashed, boot=_boot()))
 
 
-def finished(car: SideCar, upload: Upload) -> Upload:
-    """Return a complete upload with its digests, which are read from the file where they are not known, and kept.
+def with_digests(car: SideCar, upload: Upload) -> Upload:
+    """Return a complete upload with its digests; if they are not known, read the file and keep them.
 
     Args:
-        car: its side-car; the caller has claimed the upload, and does not hold the lock.
-        upload: as it stands.
+        car: the side-car of the upload. The caller has claimed the upload, and does not hold the lock.
+        upload: the current upload.
 
     Raises:
-        UploadGone: its data is not whole.
+        UploadGone: data of the upload was lost.
     """
     content = read_all(car.fd)
     kept = sidecar.unpack_hashed(content)
@@ -108,7 +108,7 @@ def finished(car: SideCar, upload: Upload) -> Upload:
         car.lock()
         try:
             with suppress(OSError):
-                os.pwrite(car.fd, _packed(kept), sidecar.room_start(content))
+                os.pwrite(car.fd, _pack(kept), sidecar.room_start(content))
         finally:
             car.unlock()
     return replace(upload, digests=kept.digests(upload.hashes))

@@ -1,7 +1,7 @@
-"""Looking after a directory: what has expired is removed, what there is is counted. Never within a request.
+"""The sweep of a directory: it removes expired uploads and counts the others. It never runs within a request.
 
-One file, ``.tus-sweeper-<user>``, sees to it that one process does this at a time and not too often: its lock and its
-time. Its content is what the sweep has found, so that metrics need not look at every upload.
+The lock and the time of one file, ``.tus-sweeper-<user>``, ensure that one process sweeps at a time, and not too often.
+The file contains the results of the sweep, so that metrics need not read every upload.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ from tus.stores.interface import Statistics
 
 log = logging.getLogger(__name__)
 
-LOST_KEPT = 86400.0  # seconds that the record of a finished upload is kept whose data is gone; it counts for the limits
+#: Seconds that the record of a finished upload without its data is kept. It counts for the limits until then.
+LOST_KEPT = 86400.0
 NAME = f".tus-sweeper-{os.geteuid()}"  # a directory can be shared by several users
 
 
@@ -47,12 +48,12 @@ def is_lost(path: str, upload: Upload, now: float) -> bool:
 
 @dataclass(slots=True)
 class Sweep:
-    """One look at every upload of a directory.
+    """One pass over all uploads of a directory.
 
     Attributes:
-        removed: how many uploads had expired.
-        counts: what the quota should be.
-        statistics: of the uploads that are left.
+        removed: the number of expired uploads.
+        counts: the correct counts of the quota.
+        statistics: the statistics of the remaining uploads.
     """
 
     directory: str
@@ -62,8 +63,8 @@ class Sweep:
     counts: Counts
     statistics: Statistics
 
-    def look_at(self, upload_id: str, began: float) -> None:
-        """Remove an upload if it has expired, and count it if not."""
+    def visit(self, upload_id: str, began: float) -> None:
+        """Remove an upload if it has expired, or else count it."""
         path = os.path.join(self.directory, upload_id)
         try:
             upload = self._read(path)
@@ -74,9 +75,9 @@ class Sweep:
             else:
                 self._count(path, upload, began)
         except (UploadNotFound, UploadGone, UploadLocked):
-            pass  # others append and terminate beside us
+            pass  # requests append and terminate during the sweep
         except OSError as error:
-            log.debug("a side-car is not ours, or cannot be read: %s", error)
+            log.debug("a side-car belongs to another program, or cannot be read: %s", error)
 
     def _read(self, path: str) -> Upload:
         fd = open_sidecar(path, os.O_RDONLY)
@@ -88,21 +89,21 @@ class Sweep:
     def _expire(self, path: str, upload: Upload) -> None:
         with ExitStack() as held:
             if upload.is_pending and os.path.lexists(path):
-                held.callback(unlock_data, lock_data(path))  # another process may be handing it over just now
+                held.callback(unlock_data, lock_data(path))  # another process may be handing it over now
             car = held.enter_context(SideCar(path, self.policy))
             upload = car.upload(upload)
             now = self.policy.clock()
             lost = is_lost(path, upload, now)
             if not lost and not ledger.has_expired(car.slot, now=now, is_partial=upload.is_partial):
-                return  # it has gone on while we looked
+                return  # a request has changed it meanwhile
             if not lost and upload.state == State.HANDING_OVER and not os.path.lexists(path):
-                return  # the application has moved it away just now
+                return  # the application has just moved the data away
             if lost:
-                log.warning("the data of upload %s was moved away, and nobody has said that it was taken", upload.id)
+                log.warning("the data of upload %s was moved away, but no acceptance was recorded", upload.id)
             car.remove()
         self.removed += 1
         if upload.state in (State.ACCEPTED, State.REJECTED):
-            return  # its life had ended before
+            return  # its end was reported before
         if self.quota is not None:
             self.quota.release(upload)
         emit(Ended(upload, "expired"))
@@ -115,7 +116,7 @@ class Sweep:
         if upload.state == State.REJECTED:
             seen.rejected += 1
             return
-        if upload.created_at < began:  # what is newer has been counted when it was made
+        if upload.created_at < began:  # newer uploads were counted when they were created
             self.counts.add(upload.principal, 1, counted_size(upload))
         try:
             status = os.stat(path, follow_symlinks=False)
@@ -132,7 +133,7 @@ class Sweep:
 
 
 def sweep(directory: str, policy: Policy, quota: Quota | None, at_most_every: float) -> int:
-    """Sweep a directory, unless another process is doing so; return how many uploads had expired."""
+    """Sweep a directory, unless another process is doing so; return the number of expired uploads."""
     fd = os.open(os.path.join(directory, NAME), os.O_RDWR | os.O_CREAT | FLAGS, 0o600)
     try:
         lock(fd, limit=0)
@@ -143,7 +144,7 @@ def sweep(directory: str, policy: Policy, quota: Quota | None, at_most_every: fl
         try:
             if not os.fstat(fd).st_size:
                 os.pwrite(fd, b"{}\n", 0)
-            os.utime(fd)  # now, because one that fails is not to be repeated at once
+            os.utime(fd)  # before the sweep, so that a sweep that fails is not repeated at once
             done = _sweep(directory, policy, quota)
             data = json.dumps(asdict(done.statistics)).encode() + b"\n"
             os.pwrite(fd, data.ljust(os.fstat(fd).st_size), 0)
@@ -161,14 +162,14 @@ def _sweep(directory: str, policy: Policy, quota: Quota | None) -> Sweep:
     before = Counts() if quota is None else quota.read()
     done = Sweep(directory, policy, quota, 0, Counts(), Statistics(swept_at=time.time()))
     for upload_id in list(ids_in(directory)):
-        done.look_at(upload_id, began)
+        done.visit(upload_id, began)
     if quota is not None:
         quota.correct(before, done.counts)
     return done
 
 
 def read_statistics(directory: str) -> Statistics | None:
-    """Return what the last sweep has found, None where there was none yet."""
+    """Return the results of the last sweep; None before the first one."""
     try:
         fd = os.open(os.path.join(directory, NAME), os.O_RDONLY | FLAGS)
     except FileNotFoundError:

@@ -1,9 +1,9 @@
-"""How many uploads there are that the application has not accepted yet, and how large they are; and limits on that.
+"""The number and size of the uploads that the application has not accepted, and the limits on them.
 
-The counts are in one small file, ``.tus-counts-<user>``, which every process changes under its lock. They are kept
-beside the uploads, not with them, so a process that dies between the two leaves them wrong; the sweeper, which looks at
-every upload anyway, corrects them. An upload counts with its length, or with what has come of it while that is not
-known; a final upload counts with nothing, because its parts do.
+The counts are in one small file, ``.tus-counts-<user>``, which every process changes under its lock. They are separate
+from the uploads, so a process that crashes between the two writes leaves them wrong. The sweeper reads every upload
+anyway, and corrects them. An upload counts with its length, or with its received bytes while the length is deferred. A
+final upload counts with no bytes, because its parts count.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ log = logging.getLogger(__name__)
 
 @dataclass(slots=True)
 class Counts:
-    """Numbers of uploads and of bytes, of all and by principal."""
+    """The numbers of uploads and of bytes, in total and by principal."""
 
     uploads: int = 0
     size: int = 0
     each: dict[str, tuple[int, int]] = field(default_factory=dict)
 
     def add(self, principal: str | None, uploads: int, size: int) -> None:
-        """Count; negative numbers take away, down to zero."""
+        """Add to the counts; negative numbers subtract, down to zero."""
         self.uploads = max(self.uploads + uploads, 0)
         self.size = max(self.size + size, 0)
         if principal is not None:
@@ -43,7 +43,7 @@ class Counts:
 
 
 def counted_size(upload: Upload) -> int:
-    """Return the bytes with which an upload counts."""
+    """Return the number of bytes with which an upload counts."""
     return 0 if upload.is_final else max(upload.length or 0, upload.offset)
 
 
@@ -51,9 +51,9 @@ class Quota:
     """The counts of a directory.
 
     Args:
-        path: of the file.
+        path: the path of the file.
         limits: the numbers that must not be exceeded.
-        recount: gives every upload that counts, for when the file is missing or damaged.
+        recount: returns every upload that counts; called if the file is missing or damaged.
     """
 
     def __init__(self, path: str, limits: Limits, recount: Callable[[], Iterable[Upload]]) -> None:
@@ -62,25 +62,25 @@ class Quota:
         self._recount = recount
 
     def add(self, principal: str | None, uploads: int, size: int, whole: int | None = None) -> None:
-        """Count an upload that is about to be made.
+        """Count an upload before it is created or its length is set.
 
         Args:
-            principal: whose it is.
-            uploads: how many.
-            size: by how many bytes it counts more than until now.
-            whole: the bytes of the whole upload, if that is more.
+            principal: the owner of the upload.
+            uploads: the number of new uploads.
+            size: the number of bytes to add to the counts.
+            whole: the size of the whole upload, if it differs from ``size``.
 
         Raises:
-            TooLarge: it could never be made.
-            TooManyUploads: there are as many as may be.
-            QuotaExceeded: there are as many bytes as may be.
+            TooLarge: the upload alone exceeds a limit.
+            TooManyUploads: the limit of uploads is reached.
+            QuotaExceeded: the limit of bytes is reached.
         """
         limits = self._limits
         most = min(
             (limit for limit in (limits.size, limits.size_each if principal is not None else 0) if limit), default=0
         )
         if most and (size if whole is None else whole) > most:
-            raise TooLarge(f"Unfinished uploads may have at most {most} bytes together, and this one has more.")
+            raise TooLarge(f"This upload is larger than the limit of {most} bytes for all unfinished uploads together.")
         with self._counts() as counts:
             number, bytes_ = counts.each.get(principal, (0, 0)) if principal is not None else (0, 0)
             if uploads and (
@@ -95,7 +95,7 @@ class Quota:
             counts.add(principal, uploads, size)
 
     def count(self, principal: str | None, uploads: int, size: int) -> None:
-        """Count what has happened, whatever the limits say; what cannot be counted now is left to the sweeper."""
+        """Count a change that has happened, without limits; if that fails, the sweeper corrects the counts."""
         try:
             with self._counts() as counts:
                 counts.add(principal, uploads, size)
@@ -103,15 +103,15 @@ class Quota:
             log.warning("the counts of unfinished uploads are wrong until the next sweep: %s", error)
 
     def release(self, upload: Upload) -> None:
-        """Count an upload no more."""
+        """Remove an upload from the counts."""
         self.count(upload.principal, -1, -counted_size(upload))
 
     @contextmanager
-    def creating(self, draft: Upload) -> Iterator[None]:
-        """Count an upload that is about to be made, unless it cannot be made after all.
+    def count_creation(self, draft: Upload) -> Iterator[None]:
+        """Count an upload that the ``with`` block creates, unless it fails.
 
         Raises:
-            RequestError: it is more than is allowed, see :meth:`add`.
+            RequestError: a limit is reached, see :meth:`add`.
         """
         size = counted_size(draft)
         self.add(draft.principal, 1, size)
@@ -122,11 +122,11 @@ class Quota:
             raise
 
     @contextmanager
-    def settling(self, upload: Upload, length: int | None) -> Iterator[None]:
-        """Count the length of an upload that has deferred it, unless it cannot be settled after all.
+    def count_length(self, upload: Upload, length: int | None) -> Iterator[None]:
+        """Count a deferred length that the ``with`` block sets, unless it fails.
 
         Raises:
-            RequestError: it is more than is allowed, see :meth:`add`; or nothing more is, while there is no length.
+            RequestError: a limit is reached, see :meth:`add`; without a length, too, if no more bytes are allowed.
         """
         size = 0 if length is None else max(length - counted_size(upload), 0)
         self.add(upload.principal, 0, size, length)
@@ -137,18 +137,18 @@ class Quota:
             raise
 
     def read(self) -> Counts:
-        """Return the counts as they are now."""
+        """Return the current counts."""
         with self._counts() as counts:
             return counts
 
     def correct(self, before: Counts, found: Counts) -> None:
-        """Put right what a sweep has found to be wrong.
+        """Correct the counts after a sweep.
 
         Args:
-            before: what was counted when the sweep began.
-            found: what it found, of the uploads that were there then.
+            before: the counts when the sweep began.
+            found: the numbers that the sweep found, of uploads created before it began.
         """
-        with self._counts() as counts:  # what has changed meanwhile stands
+        with self._counts() as counts:  # changes since the sweep began must stay counted
             counts.uploads = max(counts.uploads + found.uploads - before.uploads, 0)
             counts.size = max(counts.size + found.size - before.size, 0)
             for principal in before.each.keys() | found.each.keys():

@@ -1,9 +1,9 @@
-"""One upload's two files, and every way in which they change.
+"""The two files of an upload, and all changes of them.
 
 Laws of this room:
 
-1. Whatever changes an upload happens under the lock of its side-car, in microseconds, on the slot read under it.
-2. Data goes to its offset, and the slot that counts it is written after it.
+1. Every change of an upload takes the lock of its side-car, reads the slot under it, and takes microseconds.
+2. Data is written at its offset first, and then the slot that counts it.
 3. Reading takes no lock.
 """
 
@@ -27,21 +27,21 @@ from tus.stores.directory.record_format import RECORD_HEAD_END, SLOT_SIZE, SLOTS
 from tus.stores.directory.space import Space
 from tus.stores.slots import Lifetimes, Slot, upload_of
 
-_LARGEST = 16 << 20  # bytes; more is no side-car, whatever it is called
-_FIRST_READ = 4096  # bytes; nearly every side-car in one system call
+_LARGEST = 16 << 20  # bytes; a larger file is not a side-car
+_FIRST_READ = 4096  # bytes; one system call reads nearly every side-car
 
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """What the operator decided for a directory.
+    """The options of a directory store.
 
     Attributes:
         fsync: see :mod:`tus.stores.directory.store`.
         lifetimes: how long uploads are kept.
         keep_finished: whether the data of an accepted upload is kept as long as its record.
-        clock: seconds since 1970.
+        clock: returns the time in seconds since 1970.
         names: the directory, whose entries are forced to the disk.
-        space: the room that uploads may take; None if it is not limited.
+        space: the disk space that uploads may use; None if it is not limited.
     """
 
     fsync: Fsync
@@ -51,13 +51,13 @@ class Policy:
     names: Directory
     space: Space | None = None
 
-    def as_far_as_stored(self, record: Upload, slot: Slot, size: int) -> Slot:
-        """Return where an upload goes on, given the size of its data.
+    def shorten_to_stored(self, record: Upload, slot: Slot, size: int) -> Slot:
+        """Return the slot from which an upload goes on, given the size of its data.
 
-        After the machine crashed a file may be shorter than its record.
+        After a crash of the machine a file may be shorter than its record.
 
         Raises:
-            UploadGone: that must not happen under this policy, or cannot be mended by sending the rest again.
+            UploadGone: under this policy no counted data may be lost, or the client cannot send it again.
         """
         if size >= slot.offset:
             return slot
@@ -71,12 +71,12 @@ class SideCar:
     """An open side-car. As a context manager it holds the lock.
 
     Args:
-        path: the path of the data; the side-car's has ``.tus`` behind it.
-        policy: the directory's.
+        path: the path of the data. The path of the side-car is the same with ``.tus``.
+        policy: the policy of the directory.
 
     Attributes:
-        fd: the file, -1 once it is closed.
-        slot: where the upload stands, as it was read last.
+        fd: the descriptor of the file, -1 once it is closed.
+        slot: the slot that was read or written last.
     """
 
     def __init__(self, path: str, policy: Policy, fd: int | None = None) -> None:
@@ -91,7 +91,7 @@ class SideCar:
         self._slots = b""
 
     def begin_with(self, slot: Slot, packed: bytes) -> None:
-        """Take the slot of a side-car that the caller has just written."""
+        """Set the slot of a side-car that the caller has just written."""
         self.slot, self._slots = slot, packed[:SLOTS_SIZE]
 
     def __enter__(self) -> Self:
@@ -107,13 +107,13 @@ class SideCar:
         self.close()
 
     def close(self) -> None:
-        """Close the file, once."""
+        """Close the file, unless it is closed."""
         if self.fd >= 0:
             os.close(self.fd)
             self.fd = -1
 
     def lock(self) -> None:
-        """Take the lock and read the slots; after an error the lock is not held."""
+        """Take the lock and read the slots. After an error the lock is not held."""
         lock(self.fd)
         try:
             slots = os.pread(self.fd, SLOTS_SIZE, 0)
@@ -124,7 +124,7 @@ class SideCar:
             raise
 
     def _take_in(self, slots: bytes) -> None:
-        """See what another caller has written since the last look."""
+        """Update the slot, if another process has written since the last read."""
         if slots != self._slots:
             try:
                 self.slot = sidecar.unpack_slots(slots)
@@ -139,25 +139,25 @@ class SideCar:
         fcntl.flock(self.fd, fcntl.LOCK_UN)
 
     def look(self, record: Upload) -> Upload:
-        """Return the upload as it stands, read without the lock."""
+        """Return the current upload, read without the lock."""
         self._take_in(os.pread(self.fd, SLOTS_SIZE, 0))
         return self.upload(record)
 
     def upload(self, record: Upload) -> Upload:
-        """Return the upload as it was read last, given what creation fixed."""
+        """Return the upload from the record of its creation and the slot that was read last."""
         return upload_of(record, self.slot, self.path)
 
     def open_data(self, record: Upload, offset: int, length: int | None) -> int:
         """Open the data for writing; the caller holds the lock.
 
         Args:
-            record: what creation fixed.
-            offset: where the caller takes the upload to stand.
-            length: the upload's, if it is about to be settled.
+            record: the values that creation fixed.
+            offset: the expected offset.
+            length: the upload's length, if the request sets it.
 
         Raises:
-            StorageFull: there is no room for it.
-            OffsetMismatch: the upload does not go on at this offset.
+            StorageFull: there is no room for the upload.
+            OffsetMismatch: the upload has another offset.
             UploadGone: the data is lost.
         """
         if self.slot.state in (State.ACCEPTED, State.REJECTED):  # the application may have taken the data
@@ -169,15 +169,15 @@ class SideCar:
         try:
             status = os.fstat(fd)
             if not stat.S_ISREG(status.st_mode):
-                raise UploadGone("The data of this upload is no file any more; create a new one.")
+                raise UploadGone("The data of this upload is no longer a file; create a new one.")
             size = status.st_size
-            slot = self.slot if size >= self.slot.offset else self._policy.as_far_as_stored(record, self.slot, size)
+            slot = self.slot if size >= self.slot.offset else self._policy.shorten_to_stored(record, self.slot, size)
             if slot.offset != offset or slot.state != State.RECEIVING:
                 ledger.check_offset(slot, offset)
             self.slot = slot
             if size > offset:
-                # Bytes that were never counted. A staged session that is still open means to count them: end it first,
-                # because a process that overwrites them may crash before it writes another slot.
+                # These bytes were never counted. If a staged session is open, it will count them at its end. End it
+                # first, because this process may overwrite the bytes and then crash before it writes another slot.
                 self.change(ledger.fence(slot))
                 self.truncate(fd)
             if self._policy.space is not None:
@@ -190,12 +190,12 @@ class SideCar:
     def _make_room(self, space: Space, fd: int, length: int | None) -> None:
         if self.slot.length is None:
             if length is None:
-                space.check()  # all that can be said of an upload whose length is not known
+                space.check()  # without a length, nothing can be reserved
             else:
                 space.reserve(fd, length)
 
     def truncate(self, data_fd: int) -> None:
-        """Cut off bytes that were stored and never counted. The caller holds the lock."""
+        """Cut off the stored bytes that are not counted. The caller holds the lock."""
         os.ftruncate(data_fd, self.slot.offset)
         if self._policy.space is not None:
             self._policy.space.restore(data_fd, self.slot.length)
@@ -204,8 +204,8 @@ class SideCar:
         """Write the next slot, which counts bytes of the data. The caller holds the lock.
 
         Args:
-            data_fd: the data, open for writing; the bytes are in it.
-            slot: what a transition of :mod:`tus.stores.ledger` gave.
+            data_fd: the data, open for writing, with the bytes in it.
+            slot: the result of a transition of :mod:`tus.stores.ledger`.
         """
         if self.is_synced:
             sync(data_fd)
@@ -230,16 +230,16 @@ class SideCar:
         self.slot = slot
 
     def write_slot(self, packed: bytes, position: int) -> None:
-        """Put a slot in its place."""
+        """Write a packed slot at its position."""
         try:
             os.pwrite(self.fd, packed, position)
         except OSError as error:
             raise translate_error(error) from error
 
     def remove(self) -> None:
-        """End the upload. The caller holds the lock.
+        """Terminate the upload, and remove its files. The caller holds the lock.
 
-        A session that has the side-car open learns it from the slot. It is unlinked last: it names the data ours.
+        An open session learns it from the slot. The side-car is removed last, because it shows whose the data is.
         """
         self.change(ledger.terminate(self.slot))
         unlink(self.path)
@@ -247,7 +247,7 @@ class SideCar:
 
 
 def finish_removal(path: str) -> None:
-    """Remove the files of an upload that was terminated by a process which then crashed."""
+    """Remove the files of a terminated upload, after a process crashed before it removed them."""
     fd = open_sidecar(path, os.O_RDWR)
     try:
         lock(fd)
@@ -266,7 +266,7 @@ def open_sidecar(path: str, flags: int) -> int:
     """Open the side-car of the data at a path.
 
     Raises:
-        UploadNotFound: there is none.
+        UploadNotFound: there is no side-car.
     """
     try:
         return os.open(path + ".tus", flags | FLAGS)
@@ -275,12 +275,16 @@ def open_sidecar(path: str, flags: int) -> int:
 
 
 def read_upload(fd: int, path: str) -> Upload:
-    """Return the upload that an open side-car describes, whose data is at a path.
+    """Return the upload of an open side-car.
+
+    Args:
+        fd: the side-car.
+        path: the path of the data.
 
     Raises:
-        UploadGone: it describes none.
+        UploadGone: the side-car is damaged.
     """
-    for _ in range(3):  # without a lock one can meet a side-car that is being created
+    for _ in range(3):  # a reader without a lock may find a side-car that is being created
         try:
             data = os.pread(fd, _FIRST_READ, 0)
             if len(data) == _FIRST_READ:

@@ -1,12 +1,15 @@
 """The bytes of a side-car file, ``<id>.tus``. Pure: bytes in, values out.
 
-Two slots of 64 bytes, written in turn, say where the upload stands; the valid slot with the higher sequence is the
-truth, so a torn write leaves the state before it. Behind them is the record that creation wrote, which never changes.
-Where digests of the whole file are wanted there is room for them behind it; they may be torn, because the file itself
-can be read.
-Behind that a part has the ids of the final uploads that wait for it, one after the other; any other upload has the
-outcome of its hand-over, which may be torn, because nothing but words depends on it. The file is created once and never
-renamed or replaced: locks are taken on it, and a lock on a file that was replaced guards nothing.
+A side-car consists of:
+
+1. Two slots of 64 bytes, written in turn, with the state of the upload. The valid slot with the higher sequence counts,
+   so after a torn write the previous state holds.
+2. The record that creation wrote, which never changes.
+3. Room for digests of the whole file, if any are wanted. They may be torn, because the file itself can be read.
+4. In a part, the ids of the final uploads that wait for it. In any other upload, the outcome of its hand-over. It may
+   be torn, because only texts depend on it.
+
+The file is created once, and never renamed or replaced. It is locked, and a lock on a replaced file protects nothing.
 """
 
 from __future__ import annotations
@@ -26,9 +29,9 @@ SLOT_SIZE = 64
 SLOTS_SIZE = 2 * SLOT_SIZE
 WATCHER_SIZE = 32
 
-# magic, state, flags, sequence, generation, offset, length or -1, expiry or 0, attempts, since when
+# magic, state, flags, sequence, generation, offset, length or -1, expiry or 0, attempts, since
 _SLOT = Struct("<4sBB2xQQQqdId")
-_WRITING, _UNKNOWN, _ASIDE = 1, 2, 4  # the flags; zero is what nearly every upload has
+_WRITING, _UNKNOWN, _ASIDE = 1, 2, 4  # the flags; nearly every upload has none
 _SEQUENCES = Struct("<8xQ48x8xQ48x")  # of both slots
 _NO_SLOT = bytes(SLOT_SIZE)
 _SLOT_AND_CRC = Struct(_SLOT.format + "I")
@@ -37,22 +40,22 @@ _CRC = Struct("<I")
 _RECORD_HEAD = Struct("<4sII")  # magic, size, CRC-32
 _STATES = {int(state): state for state in State}
 _SLOT_MAGIC = b"tus1"
-_NEW = (_SLOT_MAGIC, 0, 0, 0, 0, 0, -1, 0.0, 0, 0.0, 0)  # the fields of a slot that says nothing
+_NEW = (_SLOT_MAGIC, 0, 0, 0, 0, 0, -1, 0.0, 0, 0.0, 0)  # the fields of an empty slot
 _RECORD_MAGIC = b"rec1"
 _ROOMY_MAGIC = b"rec2"  # a record with room for digests behind it
 _DIGESTS_MAGIC = b"dig1"
 _OUTCOME_MAGIC = b"out1"
 MAGICS = (_SLOT_MAGIC, _RECORD_MAGIC, _ROOMY_MAGIC)
 _ROOM = 512  # bytes
-_HASHED = Struct("<QB16s")  # offset, whether it is the whole, boot
-LARGEST_ANSWER = 64 << 10  # bytes of an answer's body that are kept
+_HASHED = Struct("<QB16s")  # offset, whether it is the whole file, boot
+LARGEST_ANSWER = 64 << 10  # bytes; the body of a larger response is not kept
 RECORD_HEAD_END = SLOTS_SIZE + _RECORD_HEAD.size
 _scan: Callable[[str, int], tuple[Any, int]] = json.JSONDecoder().scan_once  # type: ignore[attr-defined]
 _quoted = json.encoder.encode_basestring_ascii
 
 
 class Damaged(Exception):
-    """The bytes are not those of a whole side-car."""
+    """The bytes are not a whole side-car."""
 
 
 def pack_slot(slot: Slot) -> bytes:
@@ -74,12 +77,12 @@ def pack_slot(slot: Slot) -> bytes:
 
 
 def position_of(slot: Slot) -> int:
-    """Return where in the file a slot is written."""
+    """Return the position of a slot in the file."""
     return SLOT_SIZE * (slot.sequence & 1)
 
 
 def unpack_slots(data: bytes) -> Slot:
-    """Return the slot that holds.
+    """Return the valid slot with the higher sequence.
 
     Raises:
         Damaged: neither slot is whole.
@@ -119,7 +122,7 @@ def pack(upload: Upload, slot: Slot) -> bytes:
     """Return a whole new side-car."""
     concat, principal, upload_path = upload.concat, upload.principal, upload.service
     parts = ", ".join([_quoted(part) for part in upload.parts]) if upload.parts else ""
-    # What json.dumps() would give, in a fifth of its time.
+    # The same text as from json.dumps(), in a fifth of its time.
     text = (
         f'{{"id": "{upload.id}", "created_at": {upload.created_at!r}, "metadata": {_quoted(upload.raw_metadata)}, '
         f'"concat": {"null" if concat is None else _quoted(concat)}, "parts": [{parts}], '
@@ -138,9 +141,9 @@ def pack(upload: Upload, slot: Slot) -> bytes:
 
 
 def record_end(data: bytes) -> int:
-    """Return where the creation record and the room behind it end, in bytes from the start.
+    """Return the position of the end of the creation record and the room behind it.
 
-    The first 140 bytes are enough.
+    The first 140 bytes of the file are enough.
 
     Raises:
         Damaged: there is no record.
@@ -154,7 +157,7 @@ def record_end(data: bytes) -> int:
 
 
 def unpack_record(data: bytes) -> Upload:
-    """Return the upload as creation made it.
+    """Return the upload as it was created.
 
     Raises:
         Damaged: the creation record is not whole.
@@ -164,10 +167,14 @@ def unpack_record(data: bytes) -> Upload:
 
 
 def unpack(data: bytes, path: str) -> Upload:
-    """Return the upload that a side-car describes, whose data is at a path.
+    """Return the upload of a side-car.
+
+    Args:
+        data: the bytes of the side-car.
+        path: the path of the upload's data.
 
     Raises:
-        Damaged: neither slot is whole, or the creation record is not.
+        Damaged: neither slot is whole, or the creation record is not whole.
     """
     slot = _fields(data)
     fields, hashes = _record_fields(data)
@@ -189,7 +196,7 @@ def _record_fields(data: bytes) -> tuple[dict[str, Any], tuple[str, ...]]:
     except (ValueError, KeyError, TypeError, StopIteration):
         raise Damaged("the creation record is not one of this version") from None
     if hashes and not RUNNING.issuperset(hashes):
-        raise Damaged("the creation record asks for digests that this version does not know")
+        raise Damaged("the creation record has digests that this version does not know")
     return fields, hashes
 
 
@@ -229,12 +236,12 @@ def _upload(
 
 
 def room_start(data: bytes) -> int:
-    """Return where :func:`pack_hashed` belongs, in a side-car that has room for it."""
+    """Return the position for :func:`pack_hashed`, in a side-car that has room for it."""
     return record_end(data) - _ROOM
 
 
 def pack_hashed(hashed: Hashed | None) -> bytes:
-    """Return the bytes for the room behind the creation record; None is to cover the digests that are there."""
+    """Return the bytes for the room behind the creation record; None overwrites the digests."""
     if hashed is None:
         return bytes(_RECORD_HEAD.size)
     packed = _HASHED.pack(hashed.offset, hashed.is_whole, hashed.boot) + hashed.values
@@ -242,7 +249,7 @@ def pack_hashed(hashed: Hashed | None) -> bytes:
 
 
 def unpack_hashed(data: bytes) -> Hashed | None:
-    """Return the digests that are kept, None where there are none."""
+    """Return the kept digests; None if there are none."""
     start = room_start(data)
     room = data[start : start + _ROOM]
     if len(room) < _ROOM:
@@ -264,11 +271,11 @@ def with_digests(upload: Upload, data: bytes) -> Upload:
 
 
 def pack_outcome(error: str | None, answer: Response | None) -> bytes:
-    """Return the bytes behind the creation record that say how a hand-over ended.
+    """Return the bytes of the outcome of a hand-over, which go behind the creation record.
 
     Args:
-        error: what went wrong.
-        answer: what the application said, its body as a sequence; a body that is too long is left out.
+        error: the error text.
+        answer: the application's response, with its body as a sequence. A body that is too long is left out.
     """
     said = None
     if answer is not None:
@@ -284,7 +291,7 @@ def pack_outcome(error: str | None, answer: Response | None) -> bytes:
 
 
 def with_outcome(upload: Upload, data: bytes) -> Upload:
-    """Return the upload with the outcome of its hand-over; unchanged where that is torn or missing."""
+    """Return the upload with the outcome of its hand-over; unchanged if the outcome is torn or missing."""
     tail = data[record_end(data) :]
     if len(tail) < _RECORD_HEAD.size:
         return upload
@@ -301,7 +308,7 @@ def with_outcome(upload: Upload, data: bytes) -> Upload:
 
 
 def unpack_watchers(data: bytes) -> tuple[str, ...]:
-    """Return the ids behind the creation record; one that was torn is left out."""
+    """Return the ids behind the creation record, without a torn one."""
     tail = data[record_end(data) :]
     whole = len(tail) - len(tail) % WATCHER_SIZE
     return tuple(tail[i : i + WATCHER_SIZE].decode("ascii", "replace") for i in range(0, whole, WATCHER_SIZE))

@@ -1,4 +1,4 @@
-"""Sessions: the long-lived hands that append to an upload in a directory."""
+"""Sessions that append to an upload of a directory."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from tus.stores.directory.record import Policy, SideCar
 
 
 class DirectorySession:
-    """An :class:`~tus.stores.interface.AppendSession`. It writes only while its generation is the upload's latest.
+    """An :class:`~tus.stores.interface.AppendSession`, which writes only while its generation is the upload's latest.
 
     Attributes:
-        ended: called at the end with the upload and the bytes that it has gained.
+        ended: is called at the end with the upload and the number of bytes added.
     """
 
     def __init__(
@@ -35,7 +35,7 @@ class DirectorySession:
         self._is_fenced = False
         self.ended: Callable[[Upload, int], None] = lambda upload, gained: None
         self._start = offset
-        self._offset = offset  # where the next byte goes; ahead of the slot's while blocks are staged
+        self._offset = offset  # of the next byte; larger than the slot's offset while blocks are staged
         with contextlib.ExitStack() as undo:
             self._car = car = SideCar(path, policy)
             undo.callback(car.close)
@@ -66,7 +66,7 @@ class DirectorySession:
 
     @property
     def upload(self) -> Upload:
-        """The upload as far as it is counted."""
+        """The upload with the counted bytes."""
         return self._car.upload(self._record)
 
     def write(self, *blocks: Block) -> None:
@@ -137,9 +137,9 @@ class DirectorySession:
         return self.upload
 
     def _keep_digests(self) -> None:
-        """Keep the digests of an upload that this session has written to its end.
+        """Keep the digests of an upload that this session has completed.
 
-        Nothing depends on it, so what happened before must not fail because this does.
+        Errors are ignored, because nothing depends on the digests, and the bytes are counted already.
         """
         if self._digesting is None or not self._digesting.is_whole():
             return
@@ -167,9 +167,9 @@ class DirectorySession:
             self.ended(self.upload, self._offset - self._start if not self._staged else 0)
 
     def _leave(self) -> None:
-        """Record that the session has ended, and give the room of staged blocks back.
+        """Record the end of the session, and free the space of staged blocks.
 
-        Nothing depends on it, so what happened before must not fail because this does.
+        Errors are ignored, because nothing depends on this, and the bytes are counted already.
         """
         with contextlib.suppress(UploadGone, UploadReplaced, UploadLocked, OSError):
             self._car.lock()

@@ -1,7 +1,7 @@
-"""Room on the disk: reserved for an upload when it is created, so that it is refused before its first byte if at all.
+"""Disk space, reserved when an upload is created, so that it is refused before its first byte.
 
-``fallocate(2)`` with ``KEEP_SIZE`` gives a file its blocks and leaves its size alone, which says how much of it has
-come. Where there is no such call (macOS, some file systems) the room is looked at, but not held.
+``fallocate(2)`` with ``KEEP_SIZE`` allocates the blocks of a file, but does not change its size, which is the number of
+stored bytes. Without this call (macOS, some file systems) the free space is checked, but not reserved.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ _CANNOT = frozenset({errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL, errno.EPERM})
 
 
 class Space:
-    """The room of a directory.
+    """The disk space of a directory.
 
     Args:
-        directory: where the uploads are.
+        directory: the directory of the uploads.
         keep_free: bytes that must stay free for unprivileged users.
     """
 
@@ -31,23 +31,23 @@ class Space:
         self._keep_free = keep_free
 
     def reserve(self, fd: int, size: int) -> None:
-        """Give an open file room for this many bytes.
+        """Reserve space for an open file of ``size`` bytes.
 
         Raises:
-            StorageFull: there would be less than ``keep_free`` left; nothing stays reserved.
+            StorageFull: less than ``keep_free`` bytes would stay free; nothing is reserved.
         """
         if not size:
             return
-        # The room is taken before it is looked at: of two that come at once neither can then miss the other.
+        # Reserve before checking, so that of two simultaneous requests each sees the space of the other.
         missing = 0 if _allocate(fd, size) else max(size - os.fstat(fd).st_size, 0)
         try:
             self.check(missing)
         except StorageFull:
-            os.ftruncate(fd, os.fstat(fd).st_size)  # to the same size: that gives back what is beyond it
+            os.ftruncate(fd, os.fstat(fd).st_size)  # to the same size, which frees the blocks beyond it
             raise
 
     def restore(self, fd: int, size: int | None) -> None:
-        """Take the room again that a truncation gave back, if there still is some."""
+        """Reserve the space again that a truncation has freed, unless the disk is full."""
         if size:
             try:
                 _allocate(fd, size)
@@ -56,22 +56,22 @@ class Space:
                     raise
 
     def check(self, wanted: int = 0) -> None:
-        """See whether there is room for so many bytes more.
+        """Check that there is room for this many bytes more.
 
         Raises:
-            StorageFull: there is not.
+            StorageFull: there is no room.
         """
         if self.free() - wanted < self._keep_free:
             raise StorageFull()
 
     def free(self) -> int:
-        """Bytes that are free for unprivileged users."""
+        """Return the number of bytes that are free for unprivileged users."""
         status = os.statvfs(self._directory)
         return status.f_bavail * status.f_frsize
 
 
 def _allocate(fd: int, size: int) -> bool:
-    """Reserve the first bytes of a file; False where that cannot be done here."""
+    """Reserve the first bytes of a file; return False if the system cannot do that."""
     if _fallocate is None:
         return False
     if _fallocate(fd, _KEEP_SIZE, 0, size) == 0:

@@ -1,21 +1,22 @@
-"""Uploads as files of one directory: ``<id>`` is the data, ``<id>.tus`` the side-car.
+"""The directory store: uploads as files of one directory, ``<id>`` for the data and ``<id>.tus`` for the side-car.
 
 The format of a side-car is in :mod:`tus.stores.directory.record_format`.
 
-What holds an upload for longer than microseconds, a hand-over or a concatenation, holds the lock of its data file;
-everything else is in :mod:`tus.stores.directory.record`.
+A hand-over and a concatenation take long, so they hold the lock of the data file. All other changes are in
+:mod:`tus.stores.directory.record`.
 
-What ``fsync`` promises. A process that dies loses nothing that was counted, under every policy. When the machine dies:
+The option ``fsync`` decides how durable data is. A crash of a process loses no counted bytes, with any value. After a
+crash of the machine:
 
 ``none``
-    everything since the kernel last wrote back may be lost. An upload goes on from the smaller of record and file.
+    All data that the kernel has not written yet may be lost. An upload goes on from the smaller of record and file.
 ``finish`` (the default)
-    the same while an upload is being received; but a complete file, its record and its directory entry are on the
-    disk before the application gets it.
+    The same is true while an upload is being received. But a complete file, its record and its directory entry are on
+    the disk before the application gets the file.
 ``always``
-    nothing that a client was given an offset for is lost: each block is on the disk before it is counted.
+    No bytes are lost if a client learned an offset beyond them: each block is on the disk before it is counted.
 
-"On the disk" means what ``fsync(2)`` means; on macOS the drive may hold it in its own cache for a while.
+"On the disk" means that ``fsync(2)`` has returned; on macOS the drive may keep the data in its own cache for a while.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ from tus.models import Block, Fsync, State, Upload, is_upload_id
 from tus.stores import ledger
 from tus.stores.directory import completion, creation, expiry
 from tus.stores.directory.claims import DirectoryClaim
-from tus.stores.directory.concatenation import Joining
+from tus.stores.directory.concatenation import Concatenation
 from tus.stores.directory.data_lock import LONGEST_HAND_OVER, is_held, lock_data, unlock_data
 from tus.stores.directory.digests import Digesting
 from tus.stores.directory.quota import Quota
@@ -60,17 +61,17 @@ from tus.stores.slots import Lifetimes, Slot
 
 _COUNTS = f".tus-counts-{os.geteuid()}"  # a directory can be shared by several users
 _READ = os.O_RDONLY | FLAGS
-_CREATION = 1.0  # seconds that making an upload's two files may take
+_CREATION = 1.0  # seconds that the creation of an upload's two files may take
 
 
 def prepare_directory(path: str) -> str:
-    """Make the last level of a directory where it is missing, with mode 0700, and see that it serves.
+    """Create the last level of a directory if it is missing, with mode 0700, and check that it can be used.
 
     Returns:
-        Its absolute path.
+        The absolute path of the directory.
 
     Raises:
-        OptionError: the parent is missing, it cannot be written, or its locks guard nothing.
+        OptionError: the parent is missing, the directory cannot be written, or its locks protect nothing.
     """
     path = os.path.abspath(path)
     try:
@@ -83,19 +84,19 @@ def prepare_directory(path: str) -> str:
     return path
 
 
-class DirectoryStore(Joining):
+class DirectoryStore(Concatenation):
     """A :class:`~tus.stores.interface.Store` in a directory that it may share with other programs.
 
     Args:
         directory: an existing directory.
-        fsync: see above.
+        fsync: see the module.
         lifetime: seconds after its last byte that an unfinished upload is kept; 0 means for ever.
         completed_keep: seconds that the record of an accepted upload is kept.
-        keep_finished: whether its data is kept as long.
+        keep_finished: whether the data of an accepted upload is kept as long as its record.
         rejected_keep: seconds that a rejected upload is kept.
-        limits: how many uploads, and how large ones, there may be at a time.
+        limits: the limits on the number and size of uploads.
         keep_free: bytes of the disk that must stay free; 0 means no limit.
-        clock: seconds since 1970.
+        clock: returns the time in seconds since 1970.
     """
 
     def __init__(
@@ -117,8 +118,8 @@ class DirectoryStore(Joining):
         lifetimes = Lifetimes(lifetime=lifetime, completed_keep=completed_keep, rejected_keep=rejected_keep)
         self.limits = limits or Limits()
         self._policy = Policy(fsync, lifetimes, keep_finished, clock, Directory(directory), space)
-        self._quota = Quota(self._prefix + _COUNTS, limits, self._counted) if limits else None
-        self._ended = None if self._quota is None else self._quota.release  # the limits do not count it any more
+        self._quota = Quota(self._prefix + _COUNTS, limits, self._list_counted) if limits else None
+        self._ended = None if self._quota is None else self._quota.release  # a decided upload no longer counts
 
     def _path(self, upload_id: str) -> str:
         if not is_upload_id(upload_id):
@@ -137,32 +138,37 @@ class DirectoryStore(Joining):
             return upload
         try:
             if state == State.HANDING_OVER and not is_held(path):
-                upload = self._given_up(path)
+                upload = self._load_unlocked(path)
             size = os.lstat(path).st_size
         except FileNotFoundError:
-            return self._without_data(path)
+            return self._load_without_data(path)
         if size >= upload.offset:
             return upload
-        # Its hand-over and its digests were about the bytes that are lost.
-        slot = self._policy.as_far_as_stored(upload, Slot(offset=upload.offset, state=upload.state), size)
+        # Its hand-over and its digests depended on the lost bytes.
+        slot = self._policy.shorten_to_stored(upload, Slot(offset=upload.offset, state=upload.state), size)
         return replace(upload, offset=slot.offset, state=slot.state, since=slot.since, digests=())
 
-    def _given_up(self, path: str) -> Upload:
-        """Return an upload whose lock was held a moment ago: what its holder recorded, or COMPLETE if it crashed."""
+    def _load_unlocked(self, path: str) -> Upload:
+        """Return an upload whose lock is free: with the recorded outcome, or COMPLETE if the lock's holder crashed."""
         upload = self._record(path)
         if upload.state != State.HANDING_OVER:
             return upload
-        return replace(upload, state=State.COMPLETE, error="the process that handed it over has died")
+        return replace(upload, state=State.COMPLETE, error="the process crashed during the hand-over")
 
     def read(self, upload: Upload) -> tuple[BinaryIO, float]:
         try:
             file = open_reading(self._path(upload.id))
         except FileNotFoundError:
-            raise UploadGone("The file of this upload is not kept here any more.") from None
+            raise UploadGone("The file of this upload was removed.") from None
         return file, os.fstat(file.fileno()).st_mtime
 
-    def _without_data(self, path: str) -> Upload:
-        """Return an upload whose data is not there: accepted just now, or being taken by a rename; else it is lost."""
+    def _load_without_data(self, path: str) -> Upload:
+        """Return an upload whose data is missing, if it has just been accepted.
+
+        Raises:
+            UploadLocked: the application may be moving the data away.
+            UploadGone: the data is lost.
+        """
         upload = self._record(path)
         if upload.state == State.ACCEPTED:
             return upload
@@ -192,7 +198,7 @@ class DirectoryStore(Joining):
     def path_of(self, upload: Upload) -> str:
         return self._path(upload.id)
 
-    def _counted(self) -> Iterator[Upload]:
+    def _list_counted(self) -> Iterator[Upload]:
         """Return every upload that the limits count."""
         return (upload for upload in self.list() if upload.state not in (State.ACCEPTED, State.REJECTED))
 
@@ -200,18 +206,18 @@ class DirectoryStore(Joining):
 
     def create(self, draft: Upload) -> Upload:
         if draft.id and os.path.lexists(self._path(draft.id) + ".tus"):
-            return self._being_created(draft.id)  # it is counted already
+            return self._load_created(draft.id)  # it is counted already
         path = self._prefix + (draft.id or os.urandom(16).hex())
         try:
             if self._quota is None:
                 return creation.create(draft, path, self._policy)
-            with self._quota.creating(draft):
+            with self._quota.count_creation(draft):
                 return creation.create(draft, path, self._policy)
         except FileExistsError:
-            return self._being_created(draft.id)
+            return self._load_created(draft.id)
 
-    def _being_created(self, upload_id: str) -> Upload:
-        """Return an upload whose id was given, and which another process is making, or has made."""
+    def _load_created(self, upload_id: str) -> Upload:
+        """Return an upload that another process has created, or is creating now."""
         deadline = time.monotonic() + _CREATION
         while True:
             try:
@@ -226,9 +232,9 @@ class DirectoryStore(Joining):
     def remove(self, upload_id: str) -> None:
         path = self._path(upload_id)
         try:
-            data_fd = lock_data(path)  # no process may be handing it over
+            data_fd = lock_data(path)  # fails while a process hands it over
         except UploadGone:
-            self._remove(path)  # accepted: there is only the record
+            self._remove(path)  # it was accepted, so only the record exists
             return
         try:
             self._remove(path)
@@ -242,8 +248,8 @@ class DirectoryStore(Joining):
         if self._ended is not None and upload is not None and upload.state not in (State.ACCEPTED, State.REJECTED):
             self._ended(upload)
 
-    def _grown(self, upload: Upload, size: int) -> None:
-        """Count the bytes of an upload whose length is still not known."""
+    def _count_growth(self, upload: Upload, size: int) -> None:
+        """Count the bytes of an upload whose length is still deferred."""
         if self._quota is not None and size:
             self._quota.count(upload.principal, 0, size)
 
@@ -271,10 +277,10 @@ class DirectoryStore(Joining):
         path = self._path(upload.id)
         if self._quota is None or upload.length is not None:
             return DirectorySession(upload, path, self._policy, offset, length, staged, completes)
-        with self._quota.settling(upload, length):
+        with self._quota.count_length(upload, length):
             session = DirectorySession(upload, path, self._policy, offset, length, staged, completes)
         if length is None:
-            session.ended = self._grown
+            session.ended = self._count_growth
         return session
 
     def append(
@@ -282,10 +288,10 @@ class DirectoryStore(Joining):
     ) -> Upload:
         if self._quota is None or upload.length is not None:
             return self._append(upload, offset, block, length, completes)
-        with self._quota.settling(upload, length):
+        with self._quota.count_length(upload, length):
             appended = self._append(upload, offset, block, length, completes)
         if length is None:
-            self._grown(upload, len(block))
+            self._count_growth(upload, len(block))
         return appended
 
     def _append(self, upload: Upload, offset: int, block: Block, length: int | None, completes: bool) -> Upload:
@@ -327,10 +333,10 @@ class DirectoryStore(Joining):
             emit(TakenOver(car.upload(upload)))
         return self.load(upload.id)
 
-    # -- Hand-over; for concatenation see Joining --
+    # -- Hand-over; for concatenation see Concatenation --
 
     def promise(self, upload: Upload) -> Upload:
-        claim = self._claim_or_see_promised(upload)
+        claim = self._claim_unless_promised(upload)
         if isinstance(claim, Upload):
             return claim
         try:
@@ -343,8 +349,8 @@ class DirectoryStore(Joining):
         finally:
             claim.release()
 
-    def _claim_or_see_promised(self, upload: Upload) -> DirectoryClaim | Upload:
-        """The claim, or the upload whose hand-over has begun: it was known and made durable before that."""
+    def _claim_unless_promised(self, upload: Upload) -> DirectoryClaim | Upload:
+        """Claim an upload; if its hand-over has begun and it is known, return the upload, which is durable already."""
         deadline = time.monotonic() + LIMIT
         while True:
             try:
@@ -363,7 +369,7 @@ class DirectoryStore(Joining):
 
     def can_complete(self, upload: Upload) -> bool:
         if upload.hashes or upload.concat or upload.parts:
-            return False  # the data must be read first, or is handed over only when it was joined
+            return False  # the data must be read first, or the upload takes part in a concatenation
         return upload.length is not None or self._quota is None
 
     def complete(
@@ -376,11 +382,11 @@ class DirectoryStore(Joining):
                 return claim
         elif self.append(upload, offset, block, length).state == State.RECEIVING:
             raise InconsistentLength("These bytes do not reach the length of the upload.")
-        return self._begun(upload, is_last)
+        return self._claim_and_begin(upload, is_last)
 
-    def _begun(self, upload: Upload, is_last: bool) -> DirectoryClaim:
+    def _claim_and_begin(self, upload: Upload, is_last: bool) -> DirectoryClaim:
         claim = self.claim(upload)
-        if not claim.upload.is_pending:  # it was decided meanwhile
+        if not claim.upload.is_pending:  # another process has decided it meanwhile
             claim.release()
             raise UploadLocked()
         claim.digest()
@@ -389,10 +395,10 @@ class DirectoryStore(Joining):
 
     def create_whole(self, draft: Upload, block: Block, is_last: bool = False) -> DirectoryClaim:
         if draft.length != len(block):
-            raise InconsistentLength("These bytes are not as many as the upload has.")
+            raise InconsistentLength("The number of bytes differs from the length of the upload.")
         if draft.id or not self.can_complete(draft):
             upload = self.create(draft)
-            return self.complete(upload, 0, block, is_last=is_last) if block else self._begun(upload, is_last)
+            return self.complete(upload, 0, block, is_last=is_last) if block else self._claim_and_begin(upload, is_last)
         path = self._prefix + os.urandom(16).hex()
-        with self._quota.creating(draft) if self._quota is not None else contextlib.nullcontext():
+        with self._quota.count_creation(draft) if self._quota is not None else contextlib.nullcontext():
             return creation.create_whole(draft, path, self._policy, self._ended, block, is_last)
