@@ -410,48 +410,48 @@ GONE, ASIDE, LEFT, MENDED = "gone", "aside", "left", "mended"
 
 #: How it is made, its kind, its severity, what the explanation says, and what a repair makes of it.
 CASES = [
-    (creation_of_nothing, "creation-torn", DAMAGE, "died over it", GONE),
-    (creation_cut_short, "creation-torn", DAMAGE, "No byte of it is there", GONE),
-    (creation_of_zeros, "creation-torn", DAMAGE, "died over it", GONE),
-    (creation_without_data, "creation-torn", DAMAGE, "died over it", GONE),
-    (sidecar_cut_short, "sidecar-damaged", DAMAGE, "5 bytes of data are there", ASIDE),
-    (sidecar_zeroed, "sidecar-damaged", DAMAGE, "Nothing in the side-car is whole", ASIDE),
-    (both_slots_torn, "slots-damaged", DAMAGE, "how far a.bin has come", ASIDE),
-    (both_slots_torn_after_acceptance, "slots-damaged", DAMAGE, "Neither slot", GONE),
+    (creation_of_nothing, "creation-torn", DAMAGE, "crashed before any data arrived", GONE),
+    (creation_cut_short, "creation-torn", DAMAGE, "crashed before any data arrived", GONE),
+    (creation_of_zeros, "creation-torn", DAMAGE, "crashed before any data arrived", GONE),
+    (creation_without_data, "creation-torn", DAMAGE, "crashed before any data arrived", GONE),
+    (sidecar_cut_short, "sidecar-damaged", DAMAGE, "5 bytes stored", ASIDE),
+    (sidecar_zeroed, "sidecar-damaged", DAMAGE, "The whole side-car is damaged", ASIDE),
+    (both_slots_torn, "slots-damaged", DAMAGE, "the offset of a.bin is lost", ASIDE),
+    (both_slots_torn_after_acceptance, "slots-damaged", DAMAGE, "Both slots", GONE),
     (record_torn, "record-damaged", DAMAGE, "5 of 10 bytes counted", ASIDE),
     (record_of_another_version, "record-damaged", DAMAGE, "creation record", ASIDE),
     (record_torn_after_acceptance, "record-damaged", DAMAGE, "accepted", GONE),
     (copied_by_hand, "id-differs", DAMAGE, "copied or renamed by hand", ASIDE),
-    (more_than_the_length, "numbers-impossible", DAMAGE, "More bytes are counted", ASIDE),
-    (complete_too_early, "numbers-impossible", DAMAGE, "called complete", ASIDE),
+    (more_than_the_length, "numbers-impossible", DAMAGE, "counts more bytes", ASIDE),
+    (complete_too_early, "numbers-impossible", DAMAGE, "marked as complete", ASIDE),
     (data_removed, "data-missing", DAMAGE, "removed the data", GONE),
-    (data_taken_for_good, "data-missing", DAMAGE, "without saying that it accepts", GONE),
+    (data_taken_for_good, "data-missing", DAMAGE, "moved it away without accepting it", GONE),
     (data_of_a_part_removed, "data-missing", DAMAGE, "removed the data", GONE),
-    (data_cut, "data-short", DAMAGE, "5 of 10 bytes counted, 3 bytes of data there", MENDED),
-    (complete_data_cut, "data-short", DAMAGE, "machine died", MENDED),
-    (final_data_cut, "data-short", DAMAGE, "after the parts were joined", ASIDE),
+    (data_cut, "data-short", DAMAGE, "5 of 10 bytes counted, 3 bytes stored", MENDED),
+    (complete_data_cut, "data-short", DAMAGE, "machine crashed", MENDED),
+    (final_data_cut, "data-short", DAMAGE, "After the parts were concatenated", ASIDE),
     (data_written_by_another, "data-long", DAMAGE, "longer than the upload", LEFT),
-    (removal_that_died, "removal-unfinished", NOTICE, "a sweep ends that", GONE),
-    (removal_that_died_of_a_torn_record, "removal-unfinished", NOTICE, "a sweep ends that", GONE),
+    (removal_that_died, "removal-unfinished", NOTICE, "A sweep also removes them", GONE),
+    (removal_that_died_of_a_torn_record, "removal-unfinished", NOTICE, "A sweep also removes them", GONE),
     (accepted_data_after_its_time, "accepted-data", NOTICE, "is over", GONE),
     (sidecar_is_a_link, "not-regular", DAMAGE, "a symbolic link", LEFT),
-    (sidecar_is_a_directory, "not-regular", DAMAGE, "no regular file", LEFT),
-    (sidecar_is_a_pipe, "not-regular", DAMAGE, "no regular file", LEFT),
-    (data_is_a_link, "not-regular", DAMAGE, "place of the data is a symbolic link", LEFT),
-    (data_is_a_directory, "not-regular", DAMAGE, "place of the data is no regular file", LEFT),
+    (sidecar_is_a_directory, "not-regular", DAMAGE, "not a regular file", LEFT),
+    (sidecar_is_a_pipe, "not-regular", DAMAGE, "not a regular file", LEFT),
+    (data_is_a_link, "not-regular", DAMAGE, "The data is a symbolic link", LEFT),
+    (data_is_a_directory, "not-regular", DAMAGE, "The data is not a regular file", LEFT),
     (sidecar_for_all, "mode", DAMAGE, "permissions", MENDED),
     (data_for_nobody, "mode", DAMAGE, "permissions", MENDED),
     (another_programs_sidecar, "not-ours", NOTICE, "nothing in it shows that tus wrote it", LEFT),
     (enormous_sidecar, "not-ours", NOTICE, "larger than any", LEFT),
-    (data_alone, "orphan-data", NOTICE, "10 bytes, and there is no side-car", LEFT),
-    (garbled_watchers, "watchers-garbled", DAMAGE, "are none", MENDED),
-    (too_many_watchers, "watchers-garbled", DAMAGE, "are none", MENDED),
+    (data_alone, "orphan-data", NOTICE, "10 bytes, but no side-car", LEFT),
+    (garbled_watchers, "watchers-garbled", DAMAGE, "invalid ids", MENDED),
+    (too_many_watchers, "watchers-garbled", DAMAGE, "invalid ids", MENDED),
     (a_part_removed, "parts-missing", NOTICE, "1 of 1 parts", LEFT),
-    (probe_left, "probe-left", NOTICE, "tried the locks", GONE),
+    (probe_left, "probe-left", NOTICE, "checked the locks", GONE),
     (draft_left, "draft-left", NOTICE, "tus import", LEFT),
     (hand_over_left, "hand-over-left", NOTICE, "5 bytes by this name", GONE),
     (hand_over_left_alone, "hand-over-left", NOTICE, "5 bytes by this name", LEFT),
-    (unknown_file, "unknown-file", NOTICE, "this version knows none", LEFT),
+    (unknown_file, "unknown-file", NOTICE, "this version does not know the name", LEFT),
     (sweeper_is_a_directory, "not-regular", DAMAGE, "cannot open it", LEFT),
 ]
 
@@ -585,7 +585,7 @@ def test_what_is_being_handed_over_or_joined_is_left(state, store, check):
         fcntl.flock(held, fcntl.LOCK_EX)
         told = check("--repair")
         assert (told.status, told.findings[0]["repaired"]) == (1, False)
-        assert "somebody is at work on it" in told.findings[0]["reason"]
+        assert "another process is using it" in told.findings[0]["reason"]
         assert car_of(upload).exists()
     assert check("--repair").status == 0
 
@@ -803,7 +803,7 @@ def test_a_repair_that_the_system_refuses():
         os.chmod(directory, 0o755)
         with as_nobody():
             ((finding, outcome),) = fsck.check(directory, repair=True)
-        assert (finding.kind, outcome) == ("record-damaged", "the system refuses: Permission denied")
+        assert (finding.kind, outcome) == ("record-damaged", "the system refused: Permission denied")
         assert car_of(upload).exists()
 
 
@@ -867,13 +867,13 @@ def test_what_it_prints(store, directory, capsys):
     flip(broken, 160)
     Path(long.path).write_bytes(b"1234567")
     out = said(1)
-    asides = f"rename its files to {broken.id}.damaged and {broken.id}.tus.damaged, for"
+    asides = f"to {broken.id}.damaged and {broken.id}.tus.damaged.\n"
     assert f"damage: {broken.id}: record-damaged The creation record" in out
-    assert f" --repair would {asides}" in out
-    assert " Left alone: whether the bytes at its end belong to it is for you to say.\n" in out + "\n"
+    assert f" --repair would set it aside and rename its files {asides}" in out
+    assert " No repair: decide whether the bytes at its end belong to it, and cut them off if not.\n" in out + "\n"
     assert out.endswith("2 damaged\n1 can be repaired, by tus fsck --repair")
     out = said(1, "--repair")
-    assert f" Repaired: {asides}" in out
+    assert f" Repaired: it was set aside and its files were renamed {asides}" in out
     assert out.endswith("2 damaged, 1 of them repaired")
     os.truncate(long.path, 5)
     assert said(0).endswith("no damage, 2 notices")

@@ -119,15 +119,14 @@ def _matters(finding: Finding) -> bool:
 def _lines(finding: Finding, outcome: str | None) -> Iterator[str]:
     yield f"{finding.severity}: {text.printable(finding.id)}: {finding.kind}"
     yield from _wrap(finding.explanation)
-    words = finding.repair.words if finding.repair else ""
-    if outcome == "":
-        yield from _wrap(f"Repaired: {words}.")
-    elif outcome is not None:
+    if finding.repair and outcome == "":
+        yield from _wrap(f"Repaired: {finding.repair.done}.")
+    elif finding.repair and outcome is not None:
         yield from _wrap(f"Not repaired: {outcome}.")
-    elif words:
-        yield from _wrap(f"--repair would {words}.")
+    elif finding.repair:
+        yield from _wrap(f"--repair would {finding.repair.words}.")
     elif finding.reason:
-        yield from _wrap(f"Left alone: {finding.reason}.")
+        yield from _wrap(f"No repair: {finding.reason}.")
 
 
 def _wrap(sentence: str) -> list[str]:

@@ -1,10 +1,10 @@
-"""Looks through a directory of uploads for whatever is not as a server leaves it, and mends what is safe to mend.
+"""The check of a directory of uploads: it reports states that no server leaves, and repairs damage if that is safe.
 
 Laws of this room:
 
-1. It may run beside servers. Nothing is reported as damage on a look without the lock, nor what may be a creation that
-   is under way; and a repair looks again, under the locks that a server takes, before it touches anything.
-2. It destroys no received bytes (see :mod:`tus.stores.directory.fsck.diagnosis`), and removes only what this package
+1. It may run while servers run. It reports damage only after a check under the lock, and never for a creation that may
+   be in progress. A repair checks again, under the same locks as a server, before it changes anything.
+2. It removes no received bytes (see :mod:`tus.stores.directory.fsck.diagnosis`), and only files that this package
    wrote.
 """
 
@@ -24,6 +24,7 @@ from tus.stores.directory.data_lock import LONGEST_HAND_OVER, lock_data, unlock_
 from tus.stores.directory.expiry import is_lost
 from tus.stores.directory.fsck import strays
 from tus.stores.directory.fsck.diagnosis import (
+    DONE,
     LARGEST_SIDECAR,
     Cure,
     Diagnosis,
@@ -40,13 +41,13 @@ from tus.stores.slots import Slot
 
 __all__ = ["Finding", "Repair", "Severity", "check", "examine", "expired", "names"]
 
-_MORE_TIME = 86400.0  # seconds that an upload gets at least whose count was put right
+_MORE_TIME = 86400.0  # seconds that an upload is kept at least after its count was corrected
 
 
 def names(directory: str) -> list[str]:
-    """The names in a directory that :func:`examine` has something to say about, in order.
+    """Return the names of the files in a directory that :func:`examine` checks, sorted.
 
-    Side-cars stand for their uploads; data is among them only where it has none.
+    A side-car represents its upload. Data is only included if it has no side-car.
     """
     there = set(os.listdir(directory))
     return sorted(
@@ -58,19 +59,19 @@ def names(directory: str) -> list[str]:
 
 
 def examine(directory: str, name: str, clock: Callable[[], float] = time.time) -> Iterator[Finding]:
-    """What there is to say about one of :func:`names`; nothing about what was removed meanwhile.
+    """Yield the findings about one of :func:`names`; none if it was removed meanwhile.
 
     Args:
-        directory: where it lies.
-        name: of a side-car, or of a file that belongs to no upload.
-        clock: seconds since 1970.
+        directory: the directory of the file.
+        name: the name of a side-car, or of a file that belongs to no upload.
+        clock: returns the time in seconds since 1970.
     """
     path = os.path.join(directory, name)
     if strays.is_stray(name) or not name.endswith(".tus"):
         yield from strays.examine(path, name, clock)
         return
-    upload = _Examined(directory, name.removesuffix(".tus"), clock)
-    for diagnosis in upload.diagnoses():
+    upload = _ExaminedUpload(directory, name.removesuffix(".tus"), clock)
+    for diagnosis in upload.diagnose():
         yield Finding(
             upload.id,
             diagnosis.kind,
@@ -85,41 +86,42 @@ def check(directory: str, repair: bool = False, probes_only: bool = False) -> It
     """Examine everything in a directory.
 
     Args:
-        directory: of the uploads.
-        repair: whether to repair what can be.
-        probes_only: look only for what a server that was starting has left; the directory is no place of uploads.
+        directory: the directory of the uploads.
+        repair: whether to repair damage if that is safe.
+        probes_only: only check for probe files of crashed servers, in a directory that contains no uploads.
 
     Yields:
-        A finding and, where a repair was tried, what came of it: an empty text if it is repaired, else why not.
+        A finding and the outcome of its repair: None without a repair, an empty text after success, or else the reason
+        for the failure.
     """
     for name in filter(strays.is_probe, names(directory)) if probes_only else names(directory):
-        told: set[str] = set()
+        reported: set[str] = set()
         changed = True
-        while changed:  # a repair may let one see what it had hidden
+        while changed:  # a repair may reveal another finding
             changed = False
             for finding in examine(directory, name):
-                if finding.kind in told:
+                if finding.kind in reported:
                     continue
-                told.add(finding.kind)
-                outcome = _tried(finding.repair) if repair and finding.repair else None
+                reported.add(finding.kind)
+                outcome = _try(finding.repair) if repair and finding.repair else None
                 changed = changed or outcome == ""
                 yield finding, outcome
                 if changed:
                     break
 
 
-def _tried(repair: Repair) -> str:
+def _try(repair: Repair) -> str:
     try:
         repair.perform()
     except UploadLocked:
-        return "somebody is at work on it just now"
+        return "another process is using it; try again later"
     except OSError as error:
-        return f"the system refuses: {error.strerror}"
+        return f"the system refused: {error.strerror}"
     return ""
 
 
 def expired(directory: str, clock: Callable[[], float] = time.time) -> Iterator[Upload]:
-    """The uploads that a sweep would remove now, as their records have them."""
+    """Yield the uploads that a sweep would remove now."""
     for name in names(directory):
         path = os.path.join(directory, name.removesuffix(".tus"))
         with contextlib.suppress(UploadNotFound, UploadGone, OSError):
@@ -135,8 +137,8 @@ def expired(directory: str, clock: Callable[[], float] = time.time) -> Iterator[
 # -- Uploads ------------------------------------------------------------------------------------------------------
 
 
-class _Examined:
-    """An upload that is looked at, and perhaps repaired."""
+class _ExaminedUpload:
+    """An upload to check, and to repair if necessary."""
 
     def __init__(self, directory: str, upload_id: str, clock: Callable[[], float]) -> None:
         self.id = upload_id
@@ -144,14 +146,14 @@ class _Examined:
         self._path = os.path.join(directory, upload_id)
         self._clock = clock
 
-    def diagnoses(self) -> list[Diagnosis]:
-        """What is to be said, from a look under the lock wherever one without it is not at rest."""
+    def diagnose(self) -> list[Diagnosis]:
+        """Return the diagnoses. If a check without the lock finds anything, check again under the lock."""
         try:
-            found = self._look()
+            found = self._diagnose()
             if all(diagnosis.kind in ("expired", "not-regular") for diagnosis in found):
                 return found
-            with self._locked() as fd:
-                return self._look(fd)
+            with self._open_locked() as fd:
+                return self._diagnose(fd)
         except FileNotFoundError:
             return []
         except UploadLocked:
@@ -159,35 +161,35 @@ class _Examined:
                 Diagnosis(
                     "held",
                     Severity.NOTICE,
-                    "Somebody has held the lock of its side-car for seconds; locks are held for microseconds, so that "
-                    "is a process that was stopped.",
-                    reason="it cannot be looked at meanwhile",
+                    "A process has held the lock of its side-car for seconds. Locks are normally held for "
+                    "microseconds, so that process is probably stopped.",
+                    reason="it cannot be checked while it is locked; resume or end the stopped process",
                 )
             ]
         except PermissionError:
-            return [self._forbidden()]
+            return [self._diagnose_forbidden()]
         except OSError as error:
             return [
                 Diagnosis(
                     "unreadable",
                     Severity.DAMAGE,
                     f"The system cannot read it: {error.strerror}.",
-                    reason="this is for whoever looks after the disk",
+                    reason="check the disk and its file system",
                 )
             ]
 
-    def _forbidden(self) -> Diagnosis:
+    def _diagnose_forbidden(self) -> Diagnosis:
         status = os.stat(self._directory)
         shared = bool(status.st_mode & stat.S_ISVTX)
         return Diagnosis(
             "unreadable",
             Severity.NOTICE if shared else Severity.DAMAGE,
-            f"User {os.geteuid()} may not open the side-car, and neither may a server of this user."
-            + (" Several users share this directory, so it may be another one's upload." if shared else ""),
-            reason="its owner, or root, can look at it",
+            f"User {os.geteuid()} cannot open the side-car. A server of this user cannot open it either."
+            + (" Several users share this directory, so the upload may belong to another user." if shared else ""),
+            reason="run tus fsck as its owner or as root",
         )
 
-    def _look(self, fd: int = -1) -> list[Diagnosis]:
+    def _diagnose(self, fd: int = -1) -> list[Diagnosis]:
         evidence = self._evidence(fd)
         return list(diagnose(evidence, self._is_there))
 
@@ -195,8 +197,8 @@ class _Examined:
         return is_upload_id(upload_id) and os.path.lexists(os.path.join(self._directory, f"{upload_id}.tus"))
 
     def _evidence(self, fd: int) -> Evidence:
-        # What the locks do not cover, a removal by somebody who dies meanwhile, takes the data first: so it is looked
-        # at last, and the side-car is there for sure.
+        # A removal that crashes is not covered by the locks. It removes the data first, so the side-car is read first:
+        # data without a side-car is never seen.
         car = os.lstat(f"{self._path}.tus")
         content = b""
         if stat.S_ISREG(car.st_mode):
@@ -217,12 +219,12 @@ class _Examined:
             os.close(fd)
 
     @contextlib.contextmanager
-    def _locked(self) -> Iterator[int]:
-        """The side-car, open and locked.
+    def _open_locked(self) -> Iterator[int]:
+        """Open and lock the side-car.
 
         Raises:
-            UploadLocked: somebody holds it.
-            FileNotFoundError: it was removed.
+            UploadLocked: another process holds the lock.
+            FileNotFoundError: the side-car was removed.
         """
         path = f"{self._path}.tus"
         try:
@@ -241,14 +243,14 @@ class _Examined:
             os.close(fd)
 
     def repair(self, diagnosis: Diagnosis) -> Repair | None:
-        """What can be done about one of the diagnoses."""
+        """Return the repair for a diagnosis; None if there is none."""
         cure = diagnosis.cure
         if cure is None:
             return None
-        words = cure.value.replace("<id>", self.id)
+        words, done = (text.replace("<id>", self.id) for text in (cure.value, DONE[cure]))
         if cure is Cure.PROTECT:
-            return Repair(words, self._protect)
-        return Repair(words, lambda: self._cure(diagnosis.kind, cure))
+            return Repair(words, done, self._protect)
+        return Repair(words, done, lambda: self._cure(diagnosis.kind, cure))
 
     def _protect(self) -> bool:
         for path, mode, at_least in ((f"{self._path}.tus", 0, 0o600), (self._path, 0o777, 0o600)):
@@ -261,11 +263,11 @@ class _Examined:
     def _cure(self, kind: str, cure: Cure) -> bool:
         with contextlib.ExitStack() as held:
             if cure is not Cure.TRIM_WATCHERS:
-                # As when an upload is removed: the data first, which a hand-over and a concatenation hold.
+                # As in a removal, lock the data first. A hand-over or a concatenation holds this lock.
                 with contextlib.suppress(UploadGone):
                     held.callback(unlock_data, lock_data(self._path))
             try:
-                fd = held.enter_context(self._locked())
+                fd = held.enter_context(self._open_locked())
                 evidence = self._evidence(fd)
             except FileNotFoundError:
                 return False
@@ -280,7 +282,7 @@ class _Examined:
             else:
                 watchers = good_watchers(evidence.content)
                 end = record_end(evidence.content)
-                write_at(fd, end, watchers)  # first, so that who reads without the lock misses none
+                write_at(fd, end, watchers)  # before the truncation, so that a reader without the lock misses no id
                 os.ftruncate(fd, end + len(watchers))
         return True
 
@@ -292,7 +294,7 @@ class _Examined:
 
     def _set_aside(self, fd: int, evidence: Evidence) -> None:
         if evidence.slot is not None:
-            self._change(fd, evidence.slot)  # whoever is appending writes no more
+            self._change(fd, evidence.slot)  # ends an open session
         number = ""
         while any(os.path.lexists(f"{self._path}{end}.damaged{number}") for end in ("", ".tus")):
             number = str(int(number or 1) + 1)
@@ -304,12 +306,12 @@ class _Examined:
         slot = evidence.slot
         assert slot is not None
         with open(self._path, "rb") as data:
-            os.fsync(data.fileno())  # before it is counted, whatever the server's policy
+            os.fsync(data.fileno())  # before the data is counted, because the server's policy is not known here
         expires_at = slot.expires_at and max(slot.expires_at, self._clock() + _MORE_TIME)
         self._change(fd, slot._replace(offset=evidence.size, state=State.RECEIVING, expires_at=expires_at))
 
     @staticmethod
     def _change(fd: int, slot: Slot) -> None:
-        """Write the next slot, which ends the session that is open."""
+        """Write the next slot, which ends an open session."""
         slot = slot._replace(sequence=slot.sequence + 1, generation=slot.generation + 1, writing=False)
         os.pwrite(fd, pack_slot(slot), position_of(slot))

@@ -1,6 +1,6 @@
 """Files of a directory that belong to no upload, by their names.
 
-Law of this room: ``tmp_file_dir`` may be /tmp, so only what nobody but this package can have made is removed.
+Law of this room: ``tmp_file_dir`` may be /tmp, so a repair only removes files that this package must have created.
 """
 
 from __future__ import annotations
@@ -20,32 +20,32 @@ _PROBE = re.compile(r"\.tus-probe-[a-z0-9_]{8}(\.link)?")
 _DRAFT = re.compile(r"\.tus-adopting-[a-z0-9_]{8}")
 _HAND_OVER = re.compile(r"\.tus-handover-[0-9a-f]{32}-[0-9a-f]{8}")
 _SET_ASIDE = re.compile(r"[0-9a-f]{32}(\.tus)?\.damaged[0-9]*")
-#: The files of our own beside the uploads. What begins like one of them and is not here is told as unknown.
+#: The other files of this package. A name that begins with ``.tus-`` but matches no pattern here is unknown.
 _OWN = re.compile(r"\.tus-(sweeper|counts)-[0-9]+")
 
 _OUTBOX = re.compile(r"\.tus-outbox-[0-9]+")
 
 
 def is_stray(name: str) -> bool:
-    """Whether a name is one of ours that no upload has."""
+    """Return whether a name is one of this package's, but not of an upload."""
     return name.startswith(".tus-") or _SET_ASIDE.fullmatch(name) is not None
 
 
 def is_probe(name: str) -> bool:
-    """Whether a name is that of a file by which a server tries a directory."""
+    """Return whether a name is that of a probe file, with which a server checks a directory."""
     return _PROBE.fullmatch(name) is not None
 
 
 def examine(path: str, name: str, clock: Callable[[], float]) -> Iterator[Finding]:
-    """What there is to say about a file that is no upload's, or is the data of one that has no side-car.
+    """Yield the findings about a file that belongs to no upload, or about data without a side-car.
 
     Args:
-        path: of the file.
-        name: the last segment of that.
-        clock: seconds since 1970.
+        path: the path of the file.
+        name: the last segment of the path.
+        clock: returns the time in seconds since 1970.
     """
     try:
-        # In this order: a server makes the side-car before the data, and removes it after that.
+        # Checked before and after, because a server creates the side-car before the data, and removes it after.
         alone = not os.path.lexists(f"{path}.tus")
         status = os.lstat(path)
         alone = alone and not os.path.lexists(f"{path}.tus")
@@ -58,7 +58,7 @@ def examine(path: str, name: str, clock: Callable[[], float]) -> Iterator[Findin
                 name,
                 "orphan-data",
                 Severity.NOTICE,
-                f"It has the name of an upload's data, {status.st_size} bytes, and there is no side-car.",
+                f"It has the name of an upload's data and {status.st_size} bytes, but no side-car.",
                 reason="it may belong to another program",
             )
     elif _SET_ASIDE.fullmatch(name):
@@ -69,7 +69,7 @@ def examine(path: str, name: str, clock: Callable[[], float]) -> Iterator[Findin
             "An earlier repair has set this side-car aside."
             if ".tus." in name
             else f"An earlier repair has set this data aside, {status.st_size} bytes.",
-            reason="it is for you to look at, and to remove",
+            reason="remove it once you have checked it",
         )
     elif _PROBE.fullmatch(name) and regular:
         if clock() - status.st_mtime >= GRACE:
@@ -77,8 +77,8 @@ def examine(path: str, name: str, clock: Callable[[], float]) -> Iterator[Findin
                 name,
                 "probe-left",
                 Severity.NOTICE,
-                "A server that was starting tried the locks of the directory by this file, and died over it.",
-                Repair("remove it", lambda: _remove_probe(path)),
+                "A starting server crashed while it checked the locks of the directory with this file.",
+                Repair("remove it", "it was removed", lambda: _remove_probe(path)),
             )
     elif _DRAFT.fullmatch(name) and regular:
         if clock() - status.st_mtime >= GRACE:
@@ -86,11 +86,11 @@ def examine(path: str, name: str, clock: Callable[[], float]) -> Iterator[Findin
                 name,
                 "draft-left",
                 Severity.NOTICE,
-                f"tus import was copying {status.st_size} bytes to here, and died; what it copied from is untouched.",
-                reason="it may be running still; the next one removes this",
+                f"tus import crashed while it copied {status.st_size} bytes to this file. The original is unchanged.",
+                reason="tus import may still be running; the next tus import removes this file",
             )
     elif _HAND_OVER.fullmatch(name) and regular:
-        yield from _hand_over(path, name)
+        yield from _examine_hand_over(path, name)
     elif _OUTBOX.fullmatch(name) and stat.S_ISDIR(status.st_mode):
         return
     elif not _OWN.fullmatch(name) and not _OUTBOX.fullmatch(name):
@@ -98,7 +98,7 @@ def examine(path: str, name: str, clock: Callable[[], float]) -> Iterator[Findin
             name,
             "unknown-file",
             Severity.NOTICE,
-            "It is called like a file of tus, but this version knows none of that name.",
+            "It has a name like a file of tus, but this version does not know the name.",
             reason="another version may use it",
         )
     elif not regular:
@@ -106,29 +106,34 @@ def examine(path: str, name: str, clock: Callable[[], float]) -> Iterator[Findin
             name,
             "not-regular",
             Severity.DAMAGE,
-            "Servers keep something of their own by this name, which is of another kind; they cannot open it.",
-            reason="whoever put it there knows what it is",
+            "Servers need a file of this name, but it is not a regular file, so they cannot open it.",
+            reason="tus did not create it; remove it",
         )
 
 
-def _hand_over(path: str, name: str) -> Iterator[Finding]:
-    """A second name of an upload's data, which an application has been given; they share the lock of the hand-over."""
+def _examine_hand_over(path: str, name: str) -> Iterator[Finding]:
+    """Yield the findings about the second name of an upload's data, which shares the lock of the hand-over."""
     try:
         fd = lock_data(path)
     except (UploadLocked, UploadGone, PermissionError):
-        return  # that is going on
+        return  # the hand-over is in progress
     try:
         status = os.fstat(fd)
     finally:
         unlock_data(fd)
     others = status.st_nlink > 1
+    repair = Repair(
+        "remove this name; the data has another name",
+        "this name was removed; the data has another name",
+        lambda: _remove_second_name(path),
+    )
     yield Finding(
         name,
         "hand-over-left",
         Severity.NOTICE,
-        f"An application was handed {status.st_size} bytes by this name, and the process died over it.",
-        Repair("remove it; its data has another name", lambda: _remove_second_name(path)) if others else None,
-        reason="" if others else "these bytes have no other name; see whether the application has them",
+        f"An application got {status.st_size} bytes by this name, and the process crashed during the hand-over.",
+        repair if others else None,
+        reason="" if others else "the data has no other name; check whether the application has it, then remove it",
     )
 
 
