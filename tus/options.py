@@ -1,8 +1,8 @@
 """Typed options: the table of their types, converters, defaults and descriptions.
 
 Only this module turns the strings of an ini file into types. An unknown option, a bad value or a conflict raises
-:class:`~tus.errors.OptionError` when the options are built, which is at start-up; nothing after this module looks at a
-string to learn what an operator meant.
+:class:`~tus.errors.OptionError` when the options are built, which is at start-up. Code after this module never parses a
+string of the operator.
 """
 
 from __future__ import annotations
@@ -46,8 +46,8 @@ from tus.models import Fsync, HookType, Intent, Request, Upload
 #: Decides whether a request may do what it intends, and names its principal: ``authorize(request, intent, upload)``.
 Authorize = Callable[[Request, Intent, Upload], object]
 
-#: Takes a finished upload. What it returns does not matter; it rejects by raising :class:`~tus.errors.Rejected`, and
-#: after any other exception it is asked again.
+#: Gets a finished upload. Its return value is ignored. It rejects the upload by raising :class:`~tus.errors.Rejected`;
+#: after any other exception it is called again later.
 OnFinished = Callable[[Upload], object]
 
 _T = TypeVar("_T")
@@ -62,7 +62,7 @@ def _option(convert: Callable[[object], Any], default: str | None, *, group: str
 
     Args:
         convert: the function of :mod:`tus.converters` for its values.
-        default: the default as one writes it in an ini file, or None for a default of None.
+        default: the default as text, as in an ini file, or None for a default of None.
         group: the heading in docs/options.rst; the options of a group stand together.
     """
     value = None if default is None else convert(default)
@@ -71,7 +71,7 @@ def _option(convert: Callable[[object], Any], default: str | None, *, group: str
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """The decisions of an operator. Build them by :meth:`build`, once, and share them.
+    """The options of a service. Build them once by :meth:`build`, and share them.
 
     This class is the only place that declares an option: its type, converter, default and description. Run
     ``python -m tests.options_document`` after a change; it makes docs/options.rst from the descriptions.
@@ -342,12 +342,12 @@ class Options:
 
     @cached_property
     def asks(self) -> bool:
-        """Whether it must be asked what a request may do."""
+        """Whether requests need permission from ``authorize`` or from the application."""
         return self.authorize is not None or bool(self.ask_app)
 
     @classmethod
     def build(cls, **values: object) -> Options:
-        """Options from typed values or from the strings of an ini file.
+        """Build options from typed values or from the strings of an ini file.
 
         Raises:
             OptionError: an option is unknown or missing, has a bad value, or conflicts with another.
@@ -355,19 +355,19 @@ class Options:
         options = cls.build_async(**values)
         for name in ("authorize", "on_finished"):
             if is_async(getattr(options, name)):
-                raise OptionError(name, "must be an ordinary function; nobody would await an async one")
+                raise OptionError(name, "must be an ordinary function; async functions work only under ASGI")
         return options
 
     @classmethod
     def build_async(cls, **values: object) -> Options:
-        """The same for an ASGI application, where ``authorize``, ``on_finished`` and hooks may be ``async``."""
-        if any(name in values for name in _CALLED):  # a closure of a request must not outlive it in a cache
+        """Build options for ASGI, where ``authorize``, ``on_finished`` and hooks may be ``async``."""
+        if any(name in values for name in _CALLED):  # the cache must not keep a closure of a request alive
             return _build.__wrapped__(tuple((name, object, values[name]) for name in values))
-        # With the type, because True is equal to 1 and yet another value.
+        # With the type, because True equals 1 but is another value.
         items = tuple((name, type(values[name]), _hashable(values[name])) for name in sorted(values))
         try:
             return _build(items)
-        except TypeError:  # a value that cannot be hashed is a bad one: let its converter say so
+        except TypeError:  # a value that cannot be hashed is invalid; its converter raises the right error
             return _build.__wrapped__(items)
 
 
@@ -381,7 +381,7 @@ def _hashable(value: object) -> object:
 _CONVERTERS: dict[str, Callable[[object], object]] = {each.name: each.metadata["convert"] for each in fields(Options)}
 
 
-# A ``Tus`` is made for each request, usually from the same few keywords: they are looked at once.
+# A ``Tus`` is made for each request, usually from the same keywords, so the result is cached.
 @lru_cache(maxsize=64)
 def _build(items: tuple[tuple[str, type, object], ...]) -> Options:
     converted: dict[str, Any] = {}
@@ -398,15 +398,15 @@ def _build(items: tuple[tuple[str, type, object], ...]) -> Options:
     if not options.tmp_file_dir and not options.store:
         raise OptionError("tmp_file_dir", "is required")
     if options.keep_finished and not options.completed_keep:
-        raise OptionError("keep_finished", "cannot be true while completed_keep is 0; say how long to keep it there")
+        raise OptionError("keep_finished", "cannot be true while completed_keep is 0; set completed_keep")
     if options.on_finished is not None and options.spool:
-        raise OptionError("on_finished", "cannot be given beside spool; one of them takes the files")
+        raise OptionError("on_finished", "cannot be combined with spool; only one of them can get the files")
     if options.webhook_secret and not options.webhook:
         raise OptionError("webhook_secret", "needs webhook")
     if options.min_append_size > options.max_append_size > 0:
         raise OptionError("min_append_size", "cannot be more than max_append_size")
     if options.min_rate and not options.stall_timeout:
-        raise OptionError("min_rate", "is measured over stall_timeout, which cannot be 0 then")
+        raise OptionError("min_rate", "is measured over stall_timeout; set stall_timeout to more than 0")
     if options.cors_allow_credentials and "*" in options.cors_allow_origin:
         raise OptionError("cors_allow_credentials", "cannot be true while cors_allow_origin is *; list the origins")
     return options

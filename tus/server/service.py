@@ -77,7 +77,7 @@ class Service:
         if options is None:
             options = Options.build(**with_store(others, store))
         elif others:
-            raise OptionError(next(iter(others)), "cannot be given beside options=")
+            raise OptionError(next(iter(others)), "cannot be given beside options=; pass it to Options.build()")
         self._set_up(options, store)
         self.receiver = receiver_of(options)
         self.hooks = hooks_of(options, self.store)
