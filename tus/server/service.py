@@ -129,7 +129,7 @@ class Service:
         """Refuse an option that cannot work with a store that keeps no files.
 
         Raises:
-            OptionError: the store keeps none.
+            OptionError: the store keeps no files.
         """
         if not isinstance(self.store, HasFiles):
             raise OptionError(option, problem)
@@ -168,7 +168,7 @@ class Service:
         mine, theirs = self.options, other.options
         return (mine.on_finished, mine.spool) != (theirs.on_finished, theirs.spool)
 
-    # -- Beside the requests --
+    # -- Between requests --
 
     def hand_over_to(self, receiver: Receiver) -> Backlog:
         """Have finished uploads of which no client asks given to a receiver; the first one that is given counts.
