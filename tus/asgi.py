@@ -39,6 +39,12 @@ from tus.stores.interface import Claim, Store
 __all__ = ["TusApp", "TusMiddleware"]
 
 
+class _LoopService(Service):
+    """A service whose functions and hooks may be async."""
+
+    has_loop = True
+
+
 class _Uploads:
     """The common part of both: a service, the event loop, and the receiver of finished uploads.
 
@@ -61,7 +67,8 @@ class _Uploads:
         reuse_memory()
         self._loop = Loop()
         if service is None:
-            service = Service(options=replace(options, hooks=self._loop.hooks(options.hooks)), store=store)
+            options = replace(options, hooks=self._loop.hooks(options.hooks))
+            service = _LoopService(options=options, store=store)
         self.service = service
         self.options = options = service.options
         self._app = app

@@ -87,8 +87,9 @@ class Filter:
         return self._options.tmp_file_dir
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
-        if environ.get("wsgi.multithread") or self._options.handover == "background":
-            self.service.start()  # on any request: uploads may be pending since the last restart
+        hands_over = environ.get("wsgi.multithread") or self._options.handover == "background"
+        if hands_over or self._options.has_hooks:
+            self.service.start(bool(hands_over))  # on any request: uploads may be pending since the last restart
         if not is_under(full_path(environ), self._upload_path):
             return self._app(environ, start_response)
         adapter = WsgiAdapter(environ)

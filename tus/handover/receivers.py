@@ -38,6 +38,11 @@ class SpoolReceiver:
         return Response(204, "No Content")
 
 
+#: The spools and directories of uploads between which links were proven to work.
+_linked: set[tuple[str, str]] = set()
+_MOST_LINKED = 1024
+
+
 def receiver_of(options: Options) -> Receiver | None:
     """Return the receiver that the options select; None if the application or an async function is the receiver.
 
@@ -51,5 +56,10 @@ def receiver_of(options: Options) -> Receiver | None:
     if not options.spool:
         return None
     spool = Spool(options.spool)
-    spool.check_links_from(options.tmp_file_dir)
+    pair = (options.spool, options.tmp_file_dir)
+    if pair not in _linked:  # a view may make a receiver in each request
+        spool.check_links_from(options.tmp_file_dir)
+        if len(_linked) >= _MOST_LINKED:
+            _linked.clear()
+        _linked.add(pair)
     return SpoolReceiver(spool.put)

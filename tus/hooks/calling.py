@@ -30,6 +30,9 @@ class Durable(Protocol):
     def start(self) -> None:
         """Deliver in background threads from now on, first the events that an earlier process left."""
 
+    def stop(self) -> None:
+        """End the background threads; the events stay."""
+
     def flush(self, retry_aside: bool = False) -> int:
         """Deliver the events that are due now, and return the number of events that are left."""
 
@@ -63,6 +66,8 @@ class Hooks:
                 continue
             try:
                 reply: HookReply | None = method(event)
+                if reply is not None and not isinstance(reply, HookReply):
+                    raise TypeError(f"a hook must return a HookReply or None, not {type(reply).__name__}")
             except RequestError:
                 raise
             except Exception:
@@ -92,6 +97,12 @@ class Hooks:
         for hooks in self._objects:
             if isinstance(hooks, Durable):
                 hooks.start()
+
+    def stop(self) -> None:
+        """End the background delivery of the durable hooks in this process."""
+        for hooks in self._objects:
+            if isinstance(hooks, Durable):
+                hooks.stop()
 
     def flush(self, retry_aside: bool = False) -> int:
         """Deliver the events that are due in the durable hooks, and return the number of events that are left.

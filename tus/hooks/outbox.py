@@ -106,6 +106,7 @@ class Outbox:
         self._changed = threading.Condition()
         self._process = 0
         self._wakings = 0
+        self.is_stopped = False
 
     # -- Putting --
 
@@ -324,6 +325,11 @@ class Outbox:
         for number in range(_WORKERS):
             threading.Thread(target=_work, args=(ref(self),), name=f"tus-outbox-{number}", daemon=True).start()
 
+    def stop(self) -> None:
+        """End the threads of this process; the events stay."""
+        self.is_stopped = True
+        self.wake()
+
     def _remove_drafts(self) -> None:
         """Remove the drafts of crashed processes."""
         with suppress(OSError), os.scandir(os.path.join(self._directory, _DRAFTS)) as drafts:
@@ -349,7 +355,7 @@ class Outbox:
 
 def _work(reference: ref[Outbox]) -> None:
     wakings = 0
-    while (outbox := reference()) is not None:
+    while (outbox := reference()) is not None and not outbox.is_stopped:
         try:
             pause = outbox.flush()
         except Exception:

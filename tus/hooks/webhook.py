@@ -143,6 +143,10 @@ class Webhook:
         """Start the delivery in threads of this process, unless it has begun."""
         self.outbox.start()
 
+    def stop(self) -> None:
+        """End the delivery in threads of this process; the events stay."""
+        self.outbox.stop()
+
     def flush(self, retry_aside: bool = False) -> int:
         """Deliver the events that are due now, and return the number of events that are left."""
         if retry_aside:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from typing import Any, Final
 
-from tus.errors import BadRequest, NotTaken, RequestError, UploadLocked, UploadReplaced
+from tus.errors import BadRequest, NotTaken, RequestError, StorageUnavailable, UploadLocked, UploadReplaced
 from tus.http.digests import Digests
 from tus.models import HookReply, HookType, Outcome, Request, Response, State, Upload, is_upload_id
 from tus.options import Options
@@ -108,6 +108,8 @@ def hand_over(
         yield Settle(outcome, _kept(answer, outcome, upload), None)
     except UploadReplaced:
         return (yield from _settled_by_another(upload))
+    except UploadLocked:  # not by another hand-over: the client must not take this for one, and join it
+        raise StorageUnavailable() from None
     if options.has_hooks and outcome == Outcome.ACCEPTED:
         yield Tell(HookType.POST_FINISH, upload)
     return Handed(outcome, answer, upload.digests)

@@ -26,7 +26,7 @@ from tus.handover.attempt import Receiver
 from tus.models import Response
 from tus.protocols.effects import Ask, Authorize, Effect, Offer, Offered, Peek, Peeked, Receive, Received, Tell, Wait
 from tus.server.body_async import AsyncBody
-from tus.server.reception import Sink
+from tus.server.reception import Reception, Sink
 from tus.server.runner import Asker, Runner
 from tus.server.service import Service
 from tus.stores.interface import Claim
@@ -290,6 +290,8 @@ class _Pouring:
             return
         self.add(self.body.take_now())
         self.body.give_up()
+        if isinstance(self._sink, Reception):
+            self._sink.begins = False  # the application will not be asked
         try:
             self.end()
         except Exception as error:

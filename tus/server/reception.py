@@ -78,6 +78,7 @@ class Reception:
     ) -> None:
         self._small = SMALL if small is None else small
         self._begin = begin
+        self.begins = True  # whether the hand-over may begin with the last bytes
         self._completes = completes
         self._take_claim = take_claim
         self._store = store
@@ -177,7 +178,7 @@ class Reception:
             settled = intake.length
             if intake.ends and settled is None and self._upload.length is None:
                 settled = intake.offset + len(block)
-            if self._begin is not None and self._completes is not None:
+            if self.begins and self._begin is not None and self._completes is not None:
                 length = self._upload.length if settled is None else settled
                 if intake.offset + len(block) == length and self._completes.can_complete(self._upload):
                     return self._complete(self._completes, self._begin, block, settled)

@@ -3,10 +3,14 @@
 The documented form, ``with Tus(...)``, needs none of this. A view without it may raise. Its framework may then keep the
 exception alive, and the claim with it. So a claim that a view holds also ends:
 
+- when nothing else refers to its holder, because the view has returned;
 - when the framework reports the end of the request, if the adapter can be notified (Pyramid);
 - when the thread has left the call of the application in which the claim was made. PEP 3333 passes the environ to that
-  call, so the environ gets a mark, and the check searches the thread's stack for a call with a marked argument. Without
-  an environ, the claim ends when the thread begins another request. The check runs when a request begins.
+  call, so the environ gets a mark, and the check searches the thread's stack for a call with a marked argument. It
+  tells nothing about a generator, which leaves the stack between its blocks, or about an adapter without an environ.
+
+The check runs when a request begins, never in the garbage collector. Without evidence of the end, the claim stays: the
+file must not be offered again while the application works on it.
 
 An application may accept or reject the file after that, from a response that is produced later. That still counts if no
 other request has claimed the file.
@@ -70,16 +74,14 @@ class _Stay:
             for name in code.co_varnames[: code.co_argcount]:
                 # Only usual names, because in Python 3.12 reading a variable keeps it alive as long as the frame.
                 if name.startswith("env") and frame.f_locals.get(name) is environ:
-                    self._call = (code, name)
+                    self._call = None if code.co_flags & _SUSPENDABLE else (code, name)
             frame = frame.f_back
 
     def has_ended(self) -> bool:
         """Return whether the application has returned from its call, or the thread or greenlet has ended."""
         if not self._thread.is_alive() or (self._greenlet is not None and self._greenlet.dead):
             return True
-        if self._call is None:
-            return self._ident == threading.get_ident() and self._greenlet is _current_greenlet()
-        return not any(map(self._may_be_on, self._stacks()))
+        return self._call is not None and not any(map(self._may_be_on, self._stacks()))
 
     def _stacks(self) -> Sequence[FrameType | None]:
         """Return the innermost frames that the request may have now; an item may be None."""
@@ -116,6 +118,7 @@ def _current_greenlet() -> Any:
 
 _stays: dict[int, tuple[Holder, _Stay]] = {}  # by id(holder), which is unique because the dictionary keeps the holder
 _lock = threading.Lock()
+_OURS = 3  # references to a holder that nothing else refers to: the dictionary's, a variable's, and an argument's
 
 
 def hold(holder: Holder, adapter: object) -> None:
@@ -126,10 +129,10 @@ def hold(holder: Holder, adapter: object) -> None:
         adapter.at_request_end(partial(give_up, holder))
 
 
-def let_go(holder: Holder) -> None:
-    """Forget a holder that has settled its claim."""
+def let_go(holder: Holder) -> bool:
+    """Forget a holder that settles its claim; return False if another thread has released the claim before."""
     with _lock:
-        _stays.pop(id(holder), None)
+        return _stays.pop(id(holder), None) is not None
 
 
 def end_abandoned() -> None:
@@ -137,10 +140,10 @@ def end_abandoned() -> None:
     if not _stays:
         return
     with _lock:
-        ended = [holder for holder, stay in _stays.values() if stay.has_ended()]
-        for holder in ended:
-            del _stays[id(holder)]  # under the lock, because several requests may do this at the same time
-    for holder in ended:
+        ended = [key for key, (holder, stay) in _stays.items() if sys.getrefcount(holder) <= _OURS or stay.has_ended()]
+        # Under the lock, because several requests may do this at the same time.
+        holders = [_stays.pop(key)[0] for key in ended]
+    for holder in holders:
         give_up(holder)
 
 

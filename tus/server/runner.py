@@ -127,6 +127,7 @@ class Runner:
         self._steps: Steps
         self._began = 0.0
         self._response: Response | None = None
+        self._is_answered = False
 
     @property
     def is_ours(self) -> bool:
@@ -199,6 +200,9 @@ class Runner:
         self._emit_answered(500, "Internal Server Error")
 
     def _emit_answered(self, status: int, reason: str) -> None:
+        if self._is_answered:
+            return  # a view may settle after its request has ended
+        self._is_answered = True
         body = self.body
         cut = body is not None and body.cut
         emit(
@@ -227,6 +231,9 @@ class Runner:
     def _create(self, effect: Create) -> Upload:
         draft, began = effect.draft, time.time()
         upload = self._store.create(draft)
+        is_ours = upload.service in (None, draft.service) and upload.principal == draft.principal
+        if draft.id and not is_ours:
+            raise StorageUnavailable()  # another service or principal has an upload with the id that a hook has given
         self.upload = upload
         self._service.keep_swept()  # after the creation, so that the first sweep sees this upload
         has_listeners = listeners[Created] or listeners[Finished]

@@ -13,9 +13,11 @@ import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from urllib.parse import unquote, urlsplit
+from typing import ClassVar
+from urllib.parse import quote, unquote, urlsplit
 from weakref import WeakSet
 
+from tus.converters import is_async
 from tus.errors import OptionError, RequestError, StorageUnavailable, UploadGone, UploadNotFound
 from tus.events import Answered, Created, Ended, Finished, emit, listen
 from tus.handover.attempt import Receiver
@@ -73,11 +75,16 @@ class Service:
             process has the same directory and name.
     """
 
+    #: Whether an event loop calls the functions and hooks of the options, so that they may be async.
+    has_loop: ClassVar[bool] = False
+
     def __init__(self, *, options: Options | None = None, store: Store | str | None = None, **others: object) -> None:
         if options is None:
             options = Options.build(**with_store(others, store))
         elif others:
             raise OptionError(next(iter(others)), "cannot be given beside options=; pass it to Options.build()")
+        if not self.has_loop:
+            _refuse_async(options)
         self._set_up(options, store)
         self.receiver = receiver_of(options)
         self.hooks = hooks_of(options, self.store)
@@ -118,6 +125,8 @@ class Service:
             raise OptionError("webhook", "needs a tus.Service that is built once; pass it as service=")
         if options.handover == "background":
             raise OptionError("handover", "cannot be background without a tus.Service that is built once")
+        if (store is None and options.store.startswith("memory:")) or store == "memory:":
+            raise OptionError("store", "cannot be memory: without a tus.Service that is built once; it would be empty")
         service = cls.__new__(cls)
         service._set_up(options, store)
         service.receiver = receiver_of(options)
@@ -182,12 +191,17 @@ class Service:
             self.backlog = Backlog(self.store, self.options, receiver, self.hooks)
         return self.backlog
 
-    def start(self) -> None:
-        """Start the threads that hand over and deliver events, unless they run in this process."""
+    def start(self, hands_over: bool = True) -> None:
+        """Start the threads that hand over and deliver events, unless they run in this process.
+
+        Args:
+            hands_over: False delivers events only.
+        """
         if self._is_of_request or not self.options.threads:
             return
-        self.hooks.start()
-        if self.backlog is not None:
+        if self.options.has_hooks:
+            self.hooks.start()
+        if hands_over and self.backlog is not None:
             self.backlog.start()
 
     def keep_swept(self) -> None:
@@ -212,6 +226,7 @@ class Service:
         """End the threads. The service must not be used after that."""
         if self.backlog is not None:
             self.backlog.stop()
+        self.hooks.stop()
         if not self._is_of_request:
             self._sweeper.stop()
             with _living_lock:
@@ -259,7 +274,12 @@ class Service:
         self.keep_swept()
         emit(Created(upload))
         if self.hooks:
-            self.hooks.queue(HookType.POST_CREATE, upload, None)
+            try:
+                with _store_failures():
+                    self.hooks.queue(HookType.POST_CREATE, upload, None)
+            except RequestError:
+                self.store.remove(upload.id)
+                raise
             self.hooks.notify(HookType.POST_CREATE, upload, None)
         if upload.is_complete:
             emit(Finished(upload))
@@ -274,7 +294,7 @@ class Service:
         """
         if self.options.upload_path is None:
             raise OptionError("upload_path", "is required for URLs; in a view, build URLs with the framework")
-        return f"{self.options.base_url}{self.options.upload_path}/{upload.id}"
+        return f"{self.options.base_url}{quote(self.options.upload_path)}/{upload.id}"
 
     def find(self, url_or_id: str, *, principal: object = None) -> Upload | None:
         """Return an upload of this service by its URL or id; None if it does not exist.
@@ -364,6 +384,15 @@ def _store_failures() -> Iterator[None]:
     except Exception as error:
         log.exception("the store failed")
         raise StorageUnavailable() from error
+
+
+def _refuse_async(options: Options) -> None:
+    for name in ("authorize", "on_finished"):
+        if is_async(getattr(options, name)):
+            raise OptionError(name, "must be an ordinary function here; give an async one to TusMiddleware or TusApp")
+    for hook in HookType:
+        if is_async(getattr(options.hooks, hook.method, None)):
+            raise OptionError("hooks", "must have ordinary methods here; give async ones to TusMiddleware or TusApp")
 
 
 def with_store(values: dict[str, object], store: Store | str | None) -> dict[str, object]:

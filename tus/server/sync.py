@@ -96,7 +96,7 @@ class Tus:
         self.adapter = adapter
         self.options = service.options
         self._service = service
-        self._starts_service = receiver is None and _allows_threads(adapter, service.options)
+        self._is_of_view = receiver is None  # a Filter starts its service itself
         receiver = receiver or service.receiver
         if receiver is None and self.options.handover == "background":
             raise OptionError("handover", "cannot be background in a view; set on_finished or spool, or use request")
@@ -183,9 +183,8 @@ class Tus:
         """Go on with the exchange that rests; a second call does nothing."""
         if self._file is not None:
             self._file.close()
-        if not self._rests and not self._claim_again():
+        if not self._stop_resting() and not self._claim_again():
             return
-        self._stop_resting()
         try:
             self._drive(self._runner.go_on(lambda effect: offered, None))
         finally:
@@ -208,9 +207,12 @@ class Tus:
             return False
         return True
 
-    def _stop_resting(self) -> None:
+    def _stop_resting(self) -> bool:
+        """Return whether the claim is this caller's to settle."""
+        if not self._rests or not (isinstance(self.adapter, Transactional) or let_go(self)):
+            return False
         self._rests = False
-        let_go(self)
+        return True
 
     def cleanup(self) -> int:
         """Remove the expired uploads, and return their number.
@@ -223,8 +225,8 @@ class Tus:
     def handle(self) -> None:
         """Handle the request, and give the adapter the response; a refusal is a response too."""
         end_abandoned()
-        if self._starts_service:
-            self._service.start()
+        if self._is_of_view:
+            self._service.start(_allows_threads(self.adapter, self.options))
         try:
             self._drive(self._runner.begin())
         except BaseException:
@@ -251,8 +253,9 @@ class Tus:
 
     def abandon(self) -> None:
         """Release the claim after a request whose caller has not settled the finished file."""
+        let_go(self)
         if self._rests:
-            self._stop_resting()
+            self._rests = False
             self._is_abandoned = True
             self._runner.break_off(_SILENT)
 
@@ -304,10 +307,12 @@ class Tus:
         """Record the outcome after a commit, or release the claim."""
         if self._file is not None:
             self._file.close()
-        if committed:
-            for effect in self._at_commit:
-                self._runner.perform(effect)
-        self._runner.attempt.leave(_SILENT if committed else "the transaction was aborted")
+        try:
+            if committed:
+                for effect in self._at_commit:
+                    self._runner.perform(effect)
+        finally:
+            self._runner.attempt.leave(_SILENT if committed else "the transaction was aborted")
 
 
 def _allows_threads(adapter: Adapter, options: Options) -> bool:

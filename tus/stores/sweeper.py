@@ -118,6 +118,4 @@ _directories = Sweeper(_MOST_DIRECTORIES)
 
 def keep_directory_swept(store: Expires, lifetime: float) -> None:
     """Sweep the directory of a store from now on, although the store itself ends with its request."""
-    key = getattr(store, "directory", None)
-    if key is not None:
-        _directories.add(store, lifetime, key)
+    _directories.add(store, lifetime, getattr(store, "directory", None) or store)

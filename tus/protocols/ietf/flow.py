@@ -267,7 +267,8 @@ class Conversation(conversation.Conversation):
         waited, pause = 0.0, _FIRST_PAUSE
         while True:
             try:
-                return (yield from hand_over(upload, self.options, pending, is_begun=self._is_begun))
+                is_begun, self._is_begun = self._is_begun, False
+                return (yield from hand_over(upload, self.options, pending, is_begun=is_begun))
             except UploadLocked:
                 if waited >= LONGEST_JOIN:
                     raise

@@ -209,3 +209,4 @@ class DirectoryClaim:
         if self._data_fd is not None:
             text = f"the claim on upload {self._record.id} was never released"
             warnings.warn(text, ResourceWarning, stacklevel=2, source=self)
+            self._close()  # its slot stays: the upload is read as complete, because no process has the lock

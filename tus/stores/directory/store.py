@@ -80,8 +80,19 @@ def prepare_directory(path: str) -> str:
         pass
     except OSError as error:
         raise OptionError("tmp_file_dir", f"{path!r} cannot be created: {error.strerror}") from None
-    check_locks_work(path)
+    status = os.stat(path)
+    identity = (status.st_dev, status.st_ino)
+    if identity not in _proven:
+        check_locks_work(path)
+        if len(_proven) >= _MOST_PROVEN:
+            _proven.clear()
+        _proven.add(identity)
     return path
+
+
+#: The directories whose locks were proven to work, by device and inode: a view may open a store in each request.
+_proven: set[tuple[int, int]] = set()
+_MOST_PROVEN = 4096
 
 
 class DirectoryStore(Concatenation):
@@ -389,8 +400,12 @@ class DirectoryStore(Concatenation):
         if not claim.upload.is_pending:  # another process has decided it meanwhile
             claim.release()
             raise UploadLocked()
-        claim.digest()
-        claim.begin(is_last)
+        try:
+            claim.digest()
+            claim.begin(is_last)
+        except BaseException:
+            claim.release()
+            raise
         return claim
 
     def create_whole(self, draft: Upload, block: Block, is_last: bool = False) -> DirectoryClaim:
