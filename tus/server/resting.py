@@ -5,7 +5,7 @@ exception alive, and the claim with it. So a claim that a view holds also ends:
 
 - when the framework reports the end of the request, if the adapter can be notified (Pyramid);
 - when the thread has left the call of the application in which the claim was made. PEP 3333 passes the environ to that
-  call, so the environ gets a mark, and the check searches the thread's stack for a call with a marked argument. Without
+  call. So the environ gets a mark, and the check searches the thread's stack for a call with a marked argument. Without
   an environ, the claim ends when the thread begins another request. The check runs when a request begins.
 
 An application may accept or reject the file after that, from a response that is produced later. That still counts if no
