@@ -180,10 +180,10 @@ class Service:
     # -- Between requests --
 
     def hand_over_to(self, receiver: Receiver) -> Backlog:
-        """Have finished uploads of which no client asks given to a receiver; the first one that is given counts.
+        """Set the receiver for hand-overs without a client, and return the backlog; only the first call sets it.
 
         Raises:
-            OptionError: the receiver would get the path of a file, and the store keeps none.
+            OptionError: the receiver would get the path of a file, and the store keeps no files.
         """
         if self.options.on_finished is None and not self.options.spool:
             self.need_files_or_body()

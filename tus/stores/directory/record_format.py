@@ -231,7 +231,7 @@ def _upload(
             upload = with_digests(upload, data)
     except (ValueError, KeyError, TypeError):
         raise Damaged("the creation record is not one of this version") from None
-    is_decided = attempts or upload.state == State.REJECTED  # perhaps before the application was asked
+    is_decided = attempts or upload.state == State.REJECTED  # a hook may reject an upload before its first attempt
     return with_outcome(upload, data) if is_decided else upload
 
 
