@@ -47,7 +47,7 @@ class Attempt:
 
     Args:
         store: the store of the upload.
-        receiver: gives the upload to the application; None if the driver performs :class:`Offer` itself.
+        receiver: gives the upload to the application; None if the caller performs :class:`Offer` itself.
         hooks: the hooks to call.
         request: the head of the client's request; None without a client.
 
@@ -92,7 +92,7 @@ class Attempt:
         return self._claimed().begin(effect.is_last)
 
     def _offer(self, effect: Offer) -> Offered:
-        assert self._receiver is not None, "the driver performs it itself"
+        assert self._receiver is not None, "the caller performs it itself"
         try:
             return self.take_answer(self._receiver(self._claimed()))
         except BaseException as error:

@@ -1,4 +1,4 @@
-"""The commands of an exchange to its driver. Law: values only. The docstring of each names the reply."""
+"""The effects that an exchange yields to its runner. Law: values only. The docstring of each names the result."""
 
 from __future__ import annotations
 
@@ -216,10 +216,10 @@ class Begin:
 class Offer:
     """Offer the claimed upload to the application. Sends back :class:`Offered`.
 
-    In a view the caller of the driver takes the file, and the exchange rests until the caller has named the outcome.
+    In a view the view takes the file, and the exchange pauses until the view has named the outcome.
 
     Attributes:
-        pending: returns the reply for a caller that names no outcome.
+        pending: returns the reply for a view that names no outcome.
     """
 
     pending: Callable[[], Response]

@@ -1,8 +1,8 @@
 """One request from its head to its reply: the choice of the protocol, that protocol's flow, and then CORS.
 
-:func:`exchange` is a generator of :mod:`tus.protocols.effects`. It decides, and yields commands. A driver performs
-them, synchronously or not, and sends the result back or throws the error in. Law of this room and of its subrooms: no
-I/O and no clock. A driver, in turn, decides nothing.
+:func:`exchange` is a generator of :mod:`tus.protocols.effects`. It decides, and yields effects. The runner
+performs them (:mod:`tus.server.runner`), and sends the result back or throws the error in. Law of this room and of its
+subrooms: no I/O and no clock. The runner, in turn, decides nothing.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""One request on an event loop: the asynchronous driver of an exchange.
+"""``AsyncTus``: one request, on an event loop.
 
 Law of this room: the loop never touches the disk, and no thread waits for a client. A worker thread performs all
 effects up to the next one that waits, so a small request needs one to three calls of a thread. It runs on asyncio and

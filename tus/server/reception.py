@@ -1,6 +1,6 @@
-"""The sinks that receive a request's body block by block, for synchronous and asynchronous drivers.
+"""The sinks that receive a request's body block by block, for ``Tus`` and ``AsyncTus``.
 
-A driver does ``with sink: while ...: if not sink.write(block): break`` and then ``sink.end(cut)``.
+Both do ``with sink: while ...: if not sink.write(block): break`` and then ``sink.end(cut)``.
 """
 
 from __future__ import annotations

@@ -1,10 +1,11 @@
 """The runner of one exchange: it performs the effects that wait only for the disk.
 
-Law of this room: it decides nothing, and nothing here waits for a client. A driver performs the other effects::
+Law of this room: it decides nothing, and nothing here waits for a client. The caller, ``Tus`` or ``AsyncTus``, performs
+the other effects::
 
     effect = runner.begin()
     while effect is not None:
-        effect = runner.go_on(perform, effect)  # performs it, and goes on to the next one that the driver performs
+        effect = runner.go_on(perform, effect)  # performs it, and goes on to the next one that the caller performs
     runner.conclude()
 """
 
@@ -63,8 +64,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-#: Asks the application for permission. Returns the principal, or the response that refuses the request. An asynchronous
-#: driver awaits the result.
+#: Asks the application for permission. Returns the principal, or the response that refuses the request.
+#: ``AsyncTus`` awaits the result.
 Asker = Callable[[Intent, Upload], Any]
 
 
@@ -90,12 +91,12 @@ class Runner:
     Args:
         adapter: the request.
         service: the options, the store and the hooks.
-        receiver: gives finished uploads to the application; None if the driver does that.
+        receiver: gives finished uploads to the application; None if the caller does that.
         asker: asks the application for permission for the intents of ``ask_app``.
         principal: the principal that sends the request, if the caller knows it.
 
     Attributes:
-        left: the types of the effects that the driver performs; the driver may add others.
+        left: the types of the effects that the caller performs; the caller may add others.
         attempt: the attempt of the hand-over.
         upload: the upload of the request, as it is now; None if there is none.
         body: the request's body; None before it is read.
@@ -137,7 +138,7 @@ class Runner:
     # -- From effect to effect --
 
     def begin(self) -> Effect | None:
-        """Start the exchange, and return the first effect that the driver performs; None at the end."""
+        """Start the exchange, and return the first effect that the caller performs; None at the end."""
         self._began = time.monotonic()
         if listeners[Begun]:
             emit(Begun(self._request.effective_method))
@@ -145,7 +146,7 @@ class Runner:
         return self.go_on(_start, None)
 
     def go_on(self, perform: Callable[[Any], Any], effect: Effect | None) -> Effect | None:
-        """Perform an effect, and return the next one that the driver performs; None at the end.
+        """Perform an effect, and return the next one that the caller performs; None at the end.
 
         Args:
             perform: performs the effect, and returns its result or raises.
@@ -298,10 +299,10 @@ class Runner:
                 self._service.schedule(result)
         return result
 
-    # -- The body, which the driver reads --
+    # -- The body, which the caller reads --
 
     def sink(self, effect: Receive | Peek) -> Sink:
-        """Return the sink into which the driver writes the body."""
+        """Return the sink into which the caller writes the body."""
         if isinstance(effect, Peek):
             return PeekSink(effect.intake.limit or 0)
         watcher = self._watcher(effect.upload, effect.progress)

@@ -180,7 +180,7 @@ class Tus:
         self._settle(Offered(answer, message, Outcome.POSTPONED))
 
     def _settle(self, offered: Offered) -> None:
-        """Go on with the exchange that rests; a second call does nothing."""
+        """Go on with the paused exchange; a second call does nothing."""
         if self._file is not None:
             self._file.close()
         if not self._stop_resting() and not self._claim_again():
@@ -234,7 +234,7 @@ class Tus:
             raise
 
     def _drive(self, effect: Effect | None) -> None:
-        """Run the exchange until it has a response, or rests."""
+        """Run the exchange until it has a response, or pauses."""
         while effect is not None:
             if isinstance(effect, Offer):
                 self._offer_to_caller()
@@ -268,7 +268,7 @@ class Tus:
         self.close()
 
     def _perform(self, effect: Effect) -> Any:
-        """Perform an effect that the runner leaves to this driver."""
+        """Perform an effect that the runner leaves to this class."""
         if isinstance(effect, Receive | Peek):
             return self._pour(effect)
         if isinstance(effect, Claim):

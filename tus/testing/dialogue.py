@@ -1,6 +1,6 @@
 """Tests of a protocol's rules as dialogues, without a store, a server or a clock.
 
-An exchange (:func:`tus.protocols.exchange.exchange`) is a generator of effects. :func:`dialogue` acts as its driver. It
+An exchange (:func:`tus.protocols.exchange.exchange`) is a generator of effects. :func:`dialogue` acts as its runner. It
 starts the exchange with a request, compares each effect with the next line, and sends the reply of that line back. It
 compares the response with the last line. The test of a rule has about five lines::
 
