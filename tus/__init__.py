@@ -1,4 +1,4 @@
-"""Resumable uploads for Python web applications: tus 1.0.0 with every extension."""
+"""Resumable uploads for Python web applications: tus 1.0.0, and Resumable Uploads for HTTP of the IETF."""
 
 from tus.adapters.webob import WebobAdapter
 from tus.adapters.zope import Zope2RequestAdapter

@@ -46,7 +46,7 @@ class _LoopService(Service):
 
 
 class _Uploads:
-    """The common part of both: a service, the event loop, and the receiver of finished uploads.
+    """The common part of :class:`TusMiddleware` and :class:`TusApp`: the service, the event loop, and the receiver.
 
     Args:
         service: the service to use; if None it is made from the options and the store.
@@ -247,7 +247,7 @@ class TusApp:
         if scope["type"] in ("http", "lifespan"):
             await self._uploads.wake()
         if scope["type"] == "lifespan":
-            await _live(receive, send)
+            await _serve_lifespan(receive, send)
         elif scope["type"] == "websocket":
             await send({"type": "websocket.close"})
         elif not await self._uploads.handle(scope, receive, send):
@@ -271,7 +271,7 @@ def _options_of(
     return options
 
 
-async def _live(receive: Receive, send: Send) -> None:
+async def _serve_lifespan(receive: Receive, send: Send) -> None:
     while (await receive())["type"] == "lifespan.startup":
         await send({"type": "lifespan.startup.complete"})
     await send({"type": "lifespan.shutdown.complete"})

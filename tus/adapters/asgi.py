@@ -327,8 +327,8 @@ class Call:
     async def run(self, app: App, longest_kept: int) -> Response:
         """Call the application, and return its response after it has returned.
 
-        An exception after the start of a 2xx is no success. The body of a 2xx is dropped, unless the upload's protocol
-        is that of the IETF.
+        An exception after the start of a 2xx response is not a success. The body of a 2xx is dropped, unless the
+        upload's protocol is that of the IETF.
 
         Args:
             app: the application.

@@ -89,17 +89,18 @@ UPLOAD_KEY = "tus.upload"
 HANDOVER_KEY = "tus.handover"
 
 
-#: The keys of a request's intent, a word, and of its upload, for an application that authorizes it (``ask_app``).
+#: The key of a request's :class:`~tus.models.Intent` as text, for an application that is asked (``ask_app``).
 INTENT_KEY = "tus.intent"
 
 
+#: The key of the :class:`~tus.models.Upload` of that request.
 ABOUT_KEY = "tus.about"
 
 
 LONGEST_ANSWER = 64 << 10  # bytes; a longer body of an application's response is not kept
 
 
-#: The field of its 2xx response that names the principal; the client does not get it.
+#: The field of the 2xx response to ``ask_app`` that names the principal; the client does not get it.
 PRINCIPAL_FIELD = "tus-principal"
 
 

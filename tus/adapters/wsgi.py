@@ -263,8 +263,9 @@ class ApplicationResponse:
     def settle(self, keep: bool = False) -> Iterable[bytes]:
         """Iterate the response as far as its outcome must be known, and return its body.
 
-        A 2xx is iterated to its end, because an exception there is no success. Another response of more than
-        :data:`~tus.adapters.interface.LONGEST_ANSWER` bytes is produced as it is read; a shorter one is a tuple.
+        A 2xx is iterated to its end, because a 2xx that raises before its end is not a success. Another response of
+        more than :data:`~tus.adapters.interface.LONGEST_ANSWER` bytes is produced as it is read; a shorter one is a
+        tuple.
 
         Args:
             keep: whether the body of a 2xx is kept.

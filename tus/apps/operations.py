@@ -28,6 +28,7 @@ class Operations:
         metrics_path: the path of the metrics, without authentication. None for no metrics.
 
     Raises:
+        OptionError: the store cannot be opened.
         TusException: the library for metrics is not installed.
     """
 

@@ -100,9 +100,8 @@ def _fsck(options: argparse.Namespace) -> int:
 
 def _check(given: str, directory: str, repair: bool) -> Iterator[tuple[Finding, str | None]]:
     yield from fsck.check(directory, repair)
-    if not os.path.samefile(
-        given, directory
-    ):  # tus serve checks there, with probe files, that it can link finished files
+    # In its --dir, tus serve checks with probe files that it can link finished files.
+    if not os.path.samefile(given, directory):
         yield from fsck.check(given, repair, probes_only=True)
 
 

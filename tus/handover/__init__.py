@@ -1,1 +1,1 @@
-"""The way of a finished file into the application: attempts, the backlog, the spool."""
+"""Hand-over of finished files to the application: attempts, the backlog, receivers, the spool."""

@@ -86,7 +86,7 @@ class Backlog:
             attempt.leave("the hand-over was interrupted")
 
     def run(self, everything: bool = False) -> Iterator[tuple[Upload, Outcome | None]]:
-        """Offer each upload that is due once, and yield it with its outcome; None if another process has claimed it.
+        """Offer every due upload once, and yield it with its outcome; None if another process has claimed it.
 
         Args:
             everything: whether to offer uploads that are not due or were set aside, too.

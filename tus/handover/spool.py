@@ -123,9 +123,8 @@ class Spool:
         sync_directory(self._path("put"))
         source, data = str(upload.path), os.path.join(draft, "data")
         fd = os.open(os.path.join(draft, "lock"), os.O_CREAT | os.O_CLOEXEC, 0o666)
-        os.chmod(
-            source, os.fstat(fd).st_mode & 0o777
-        )  # the mode that the umask allows, which cannot be read without setting it
+        # The mode of a new file shows the umask, which cannot be read without setting it.
+        os.chmod(source, os.fstat(fd).st_mode & 0o777)
         os.close(fd)
         with suppress(FileExistsError):
             os.link(source, data)
@@ -213,9 +212,8 @@ class Spool:
         entry = None
         try:
             lock(fd, limit=0)
-            if os.path.samestat(
-                os.fstat(fd), os.stat(path)
-            ):  # another process may have moved it before we got the lock
+            # Another process may have moved the entry before this one got the lock.
+            if os.path.samestat(os.fstat(fd), os.stat(path)):
                 entry = Entry(self.directory, state, key, fd, self._attempts, self._delay)
         except (UploadLocked, FileNotFoundError):
             pass

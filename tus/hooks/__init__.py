@@ -1,1 +1,1 @@
-"""Hooks: code that is called at each step of an upload's life, with the names and powers of tusd's hooks."""
+"""Hooks at each step of an upload's life, named as in tusd: Python methods, webhooks, and the outbox of events."""

@@ -7,7 +7,7 @@ from tus.models import Response, Upload
 
 
 class Refused(Exception):
-    """The application or a hook has refused a request with its own response.
+    """A refusal of a request by the application or a hook, with a response of their own.
 
     Attributes:
         answer: the response.

@@ -112,7 +112,7 @@ _MARKS = ("Tus-Resumable", "Upload-Length", "Upload-Offset", "Upload-Defer-Lengt
 def is_ours(request: Request, options: Options) -> bool:
     """Return whether the request is about uploads, and not for a page or a form at the same URL.
 
-    These requests are not ours: GET and HEAD of a URL that is no upload's, and a posted form without any header field
+    These requests are not ours: GET and HEAD of a URL that names no upload, and a posted form without any header field
     of a protocol.
     """
     method = request.effective_method

@@ -108,7 +108,7 @@ def hand_over(
         yield Settle(outcome, _kept(answer, outcome, upload), None)
     except UploadReplaced:
         return (yield from _settled_by_another(upload))
-    except UploadLocked:  # not by another hand-over: the client must not take this for one, and join it
+    except UploadLocked:  # no other hand-over holds the lock, so the client must not wait for one
         raise StorageUnavailable() from None
     if options.has_hooks and outcome == Outcome.ACCEPTED:
         yield Tell(HookType.POST_FINISH, upload)
@@ -160,7 +160,7 @@ def _kept(answer: Response, outcome: Outcome, upload: Upload) -> Response:
     if isinstance(answer.body, tuple):
         return Response(answer.status, answer.reason, headers, answer.body)
     kept = [(name, value) for name, value in headers if name.lower() != "content-length"]
-    return Response(answer.status, answer.reason, kept)  # a body that is no tuple is too long to keep
+    return Response(answer.status, answer.reason, kept)  # a body that is not a tuple is too long to keep
 
 
 def decided(upload: Upload) -> Handed:

@@ -1,1 +1,1 @@
-"""Serve requests: the service, the runner, and reading request bodies."""
+"""One request from its adapter to its response: the service, the runner, request bodies, downloads."""

@@ -6,8 +6,8 @@ exception alive, and the claim with it. So a claim that a view holds also ends:
 - when nothing else refers to its holder, because the view has returned;
 - when the framework reports the end of the request, if the adapter can be notified (Pyramid);
 - when the thread has left the call of the application in which the claim was made. PEP 3333 passes the environ to that
-  call, so the environ gets a mark, and the check searches the thread's stack for a call with a marked argument. It
-  tells nothing about a generator, which leaves the stack between its blocks, or about an adapter without an environ.
+  call, so the environ gets a mark, and the check searches the thread's stack for a call with a marked argument. The
+  check does not work for a generator, which leaves the stack between its blocks, or an adapter without an environ.
 
 The check runs when a request begins, never in the garbage collector. Without evidence of the end, the claim stays: the
 file must not be offered again while the application works on it.

@@ -46,11 +46,11 @@ class Service:
 
     In a view::
 
-        service = tus.Service(tmp_file_dir="/var/lib/uploads", on_finished=take)
+        service = Service(tmp_file_dir="/var/lib/uploads", on_finished=take)
 
         def upload_view(request):
-            adapter = tus.WebobAdapter(request)
-            with tus.Tus(adapter, service=service) as upload:
+            adapter = WebobAdapter(request)
+            with Tus(adapter, service=service) as tus:
                 ...
 
     Args:
@@ -244,14 +244,14 @@ class Service:
     ) -> Upload:
         """Create an upload for a client that only appends; give the client the URL from :meth:`url_of`.
 
+        The hook ``post_create`` is called. ``pre_create`` and ``authorize`` are only for requests of clients.
+
         Args:
             length: in bytes; None if the client must send it.
             metadata: values by key, as a client would send them.
             principal: the owner of the upload; None for any client that knows the URL.
             expires: seconds until the upload is removed if no byte arrives; ``upload_valid_duration`` by default.
                 After the first byte only ``upload_valid_duration`` counts.
-
-        The hook ``post_create`` is called. ``pre_create`` and ``authorize`` are only for requests of clients.
 
         Raises:
             ValueError: the metadata cannot be sent as ``Upload-Metadata``, or a number is negative.

@@ -29,15 +29,15 @@ class Tus:
 
     In a view::
 
-        service = tus.Service(tmp_file_dir="/var/lib/uploads")  # once
+        service = Service(tmp_file_dir="/var/lib/uploads")  # once
 
-        with tus.Tus(tus.WebobAdapter(request), service=service) as upload:
-            if upload.valid:
-                upload.handle()
-                if upload.upload_finished:
-                    store(upload.get_filepath(), upload.upload.filename)
-                    upload.cleanup_file()  # without this call the client must retry
-                return upload.adapter.resp
+        with Tus(WebobAdapter(request), service=service) as tus:
+            if tus.valid:
+                tus.handle()
+                if tus.upload_finished:
+                    store(tus.get_filepath(), tus.upload.filename)
+                    tus.cleanup_file()  # without this call the client must retry
+                return tus.adapter.resp
 
     Options can replace a service. Then there is no hand-over without a client.
 

@@ -1,6 +1,7 @@
-"""The test suite that every store must pass, for authors of stores (needs pytest).
+"""Tests for authors of stores and protocols (they need pytest): the suite of stores, and the dialogue tester.
 
-Subclass :class:`StoreSuite`, implement ``make_store()``, and let pytest collect the class::
+:mod:`tus.testing.dialogue` tests the rules of a protocol without a store. For a store, subclass :class:`StoreSuite`,
+implement ``make_store()``, and let pytest collect the class::
 
     class TestMyStore(StoreSuite):
         def make_store(self, **options):

@@ -76,8 +76,8 @@ def inspected(upload: Upload, options: Options) -> Response:
 
 def downloaded(upload: Upload, response: Response, options: Options) -> Response:
     """Return the reply to GET, with the fields that clients expect in the reply to HEAD."""
-    field = ("Upload-Offset", str(reported_offset(upload, options))), ("Upload-Length", str(upload.offset))
-    headers = [("Tus-Resumable", VERSION), *response.headers, *field]
+    fields = ("Upload-Offset", str(reported_offset(upload, options))), ("Upload-Length", str(upload.offset))
+    headers = [("Tus-Resumable", VERSION), *response.headers, *fields]
     reply = Response(response.status, response.reason, headers, response.body)
     return described(reply, upload.digests) if response.status < 300 else reply  # an error has no bytes of the file
 
@@ -131,7 +131,7 @@ def answered(ours: Response, theirs: Response) -> Response:
 
 
 def relayed(answer: Response, method: str) -> Response:
-    """Return the reply with the response of an application or a hook that is no success."""
+    """Return the reply with a response of an application or a hook that is not a success."""
     left_out = {"upload-offset", "tus-resumable"}
     if method == "POST" and answer.status >= 400:
         left_out.add("location")  # tuspy takes any response with a Location for success

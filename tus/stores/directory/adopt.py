@@ -4,8 +4,9 @@ Laws of this room:
 
 1. No bytes are lost and no file is replaced. New names are hard links, which fail if the name exists. The other
    program's name for the data is removed last.
-2. The data comes first. The side-car comes last and appears complete, in one step. Data without a side-car is no upload
-   yet, and the same call, repeated after a crash, continues from there. A side-car without data would be a lost upload.
+2. The data comes first. The side-car comes last and appears complete, in one step. Data without a side-car is not an
+   upload yet, and the same call, repeated after a crash, continues from there. A side-car without data would be a lost
+   upload.
 """
 
 from __future__ import annotations
