@@ -64,7 +64,7 @@ def verify(data: bytes, checksums: Iterable[tuple[str, bytes]]) -> None:
 DIGEST_SIZES = {name: len(new().digest()) for name, new in ALGORITHMS.items()}
 
 #: The algorithms for digests of a whole file.
-RUNNING = frozenset({"sha256", "sha512"})
+FILE_ALGORITHMS = frozenset({"sha256", "sha512"})
 
 
 @dataclass(frozen=True, slots=True)

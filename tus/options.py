@@ -341,7 +341,7 @@ class Options:
         return bool(self.webhook) or self.hooks is not None
 
     @cached_property
-    def asks(self) -> bool:
+    def needs_authorization(self) -> bool:
         """Whether requests need permission from ``authorize`` or from the application."""
         return self.authorize is not None or bool(self.ask_app)
 

@@ -11,7 +11,7 @@ from tus.http import structured
 NAMES: Final = {"sha-256": "sha256", "sha-512": "sha512"}
 
 
-_FIELD: Final = "Repr-Digest"
+REPR_DIGEST: Final = "Repr-Digest"
 
 
 _NAMES_OF: Final = {algorithm: name for name, algorithm in NAMES.items()}

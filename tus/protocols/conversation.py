@@ -66,7 +66,7 @@ class Conversation:
             UploadNotFound: the upload belongs to another principal.
         """
         principal = self.principal
-        if self.options.asks:
+        if self.options.needs_authorization:
             verdict: str | Response | None = yield Authorize(intent, upload)
             if isinstance(verdict, Response):
                 raise Refused(verdict)

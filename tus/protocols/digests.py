@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from tus.http import structured
-from tus.http.digests import _FIELD, NAMES, Digests, format_digest, parse_digest
+from tus.http.digests import NAMES, REPR_DIGEST, Digests, format_digest, parse_digest
 from tus.models import Response, Upload
 
 
@@ -18,7 +18,7 @@ def requested(draft: Upload, fields: Mapping[str, str], hashes: tuple[str, ...])
         fields: the header fields; ``Repr-Digest`` announces digests, and ``Want-Repr-Digest`` asks for them.
         hashes: the algorithms of the option ``digest``.
     """
-    announcing, wanting = fields.get(_FIELD), fields.get("Want-Repr-Digest")
+    announcing, wanting = fields.get(REPR_DIGEST), fields.get("Want-Repr-Digest")
     if draft.is_partial or not (hashes or announcing or wanting):
         return draft
     announced = parse_digest(announcing)
@@ -42,4 +42,4 @@ def described(response: Response, digests: Digests) -> Response:
     """Return the response with the digests of its file."""
     if not digests:
         return response
-    return replace(response, headers=[*response.headers, (_FIELD, format_digest(digests))])
+    return replace(response, headers=[*response.headers, (REPR_DIGEST, format_digest(digests))])

@@ -22,30 +22,30 @@ def changed(draft: Upload, reply: HookReply) -> Upload:
 
 def refusal(reply: HookReply, message: str) -> Response:
     """Return the response if a hook refuses: the hook's own if it is an error, else 400."""
-    said = reply.response
-    if said is None:
+    response = reply.response
+    if response is None:
         return Response.of_text(400, message)
-    if said.status < 400:
-        return _whole(Response(400, "Bad Request", said.headers, said.body or (f"{message}\n".encode(),)))
-    return _whole(said)
+    if response.status < 400:
+        return _whole(Response(400, "Bad Request", response.headers, response.body or (f"{message}\n".encode(),)))
+    return _whole(response)
 
 
 def rejection(reply: HookReply) -> Response:
     """Return the response if pre-finish rejects: a 4xx after which clients do not retry."""
-    said = reply.response
+    response = reply.response
     default = Rejected()
-    if said is None:
+    if response is None:
         return Response.of_text(default.status, str(default))
-    if not 400 <= said.status < 500 or said.status in (409, 423):
-        body = said.body or (f"{default}\n".encode(),)
-        return _whole(Response(default.status, default.reason, said.headers, body))
-    return _whole(said)
+    if not 400 <= response.status < 500 or response.status in (409, 423):
+        body = response.body or (f"{default}\n".encode(),)
+        return _whole(Response(default.status, default.reason, response.headers, body))
+    return _whole(response)
 
 
 def objection(reply: HookReply) -> Response | None:
     """Return the error response of pre-finish, if any. It replaces the application's, and decides the outcome."""
-    said = reply.response
-    return _whole(said) if said is not None and said.status >= 400 else None
+    response = reply.response
+    return _whole(response) if response is not None and response.status >= 400 else None
 
 
 def merged(response: Response, reply: HookReply | None) -> Response:
@@ -57,11 +57,11 @@ def merged(response: Response, reply: HookReply | None) -> Response:
     return replace(response, headers=response.headers + added)
 
 
-def _whole(said: Response) -> Response:
+def _whole(response: Response) -> Response:
     """Return the response of a hook with the header fields that servers need."""
-    body = b"".join(said.body)
-    headers = [(name, value) for name, value in said.headers if name.lower() != "content-length"]
+    body = b"".join(response.body)
+    headers = [(name, value) for name, value in response.headers if name.lower() != "content-length"]
     if not any(name.lower() == "content-type" for name, _ in headers):
         headers.append(("Content-Type", "text/plain; charset=utf-8"))
     headers.append(("Content-Length", str(len(body))))
-    return Response(said.status, said.reason or "Refused", headers, (body,) if body else ())
+    return Response(response.status, response.reason or "Refused", headers, (body,) if body else ())

@@ -91,7 +91,7 @@ class AsyncTus:
             self._runner.left += (Authorize,)
         # A task can be cancelled while its thread runs. The lock keeps the clean-up from running at the same time.
         self._lock = threading.Lock()
-        self._pouring: _Pouring | None = None
+        self._transfer: _BodyTransfer | None = None
         self._is_concluded = False
 
     @property
@@ -114,15 +114,15 @@ class AsyncTus:
     def _run_to_next_wait(self, step: Callable[[], Effect | None]) -> Effect | None:
         effect = step()
         while isinstance(effect, Receive | Peek) and effect.intake.body.length == 0:
-            effect = self._runner.go_on(self._begin_pouring(effect).end, effect)
+            effect = self._runner.go_on(self._begin_transfer(effect).end, effect)
         if effect is None:
             self._runner.conclude()
             self._is_concluded = True
         return effect
 
     def _break_off(self) -> None:
-        if self._pouring is not None:
-            self._pouring.rescue()
+        if self._transfer is not None:
+            self._transfer.rescue()
         if not self._is_concluded:
             self._runner.break_off()
 
@@ -148,7 +148,7 @@ class AsyncTus:
         """Do the part of an effect that waits, and return a function that does the rest."""
         match effect:
             case Receive() | Peek():
-                return await self._pour(effect)
+                return await self._transfer_body(effect)
             case Wait(seconds):
                 await anyio.sleep(seconds)
                 return lambda effect: None
@@ -189,40 +189,40 @@ class AsyncTus:
 
     # -- The body --
 
-    def _begin_pouring(self, effect: Receive | Peek) -> _Pouring:
+    def _begin_transfer(self, effect: Receive | Peek) -> _BodyTransfer:
         runner = self._runner
         runner.body = body = AsyncBody(self._adapter.receive, effect.intake.body.length)
-        self._pouring = _Pouring(runner, effect, body)
-        return self._pouring
+        self._transfer = _BodyTransfer(runner, effect, body)
+        return self._transfer
 
-    async def _pour(self, effect: Receive | Peek) -> Callable[[Any], Any]:
+    async def _transfer_body(self, effect: Receive | Peek) -> Callable[[Any], Any]:
         """Move the body up to its last batch, and return a function that takes the last batch.
 
         The thread that takes it performs the next effects too.
         """
-        pouring = self._begin_pouring(effect)
+        transfer = self._begin_transfer(effect)
         async with anyio.create_task_group() as group:
-            group.start_soon(pouring.body.read)
-            await self._move(pouring)
+            group.start_soon(transfer.body.read)
+            await self._move(transfer)
             group.cancel_scope.cancel()
-        return pouring.end
+        return transfer.end
 
-    async def _move(self, pouring: _Pouring) -> None:
-        body = pouring.body
+    async def _move(self, transfer: _BodyTransfer) -> None:
+        body = transfer.body
         patience = self._runner.patience()
         pace = patience.pace()
         silent, look = 0.0, LOOK
         while True:
-            pouring.add(await body.take(look))
+            transfer.add(await body.take(look))
             if body.is_over:
                 return
-            if pouring.has_blocks:
+            if transfer.has_blocks:
                 silent, look = 0.0, LOOK
-                if not await self._run_in_thread(pouring.write, _writers):
+                if not await self._run_in_thread(transfer.write, _writers):
                     return
             else:
                 silent += look
-                if silent >= patience.silence > 0 or not await self._run_in_thread(pouring.is_wanted):
+                if silent >= patience.silence > 0 or not await self._run_in_thread(transfer.is_wanted):
                     body.give_up()
                     return
                 look = min(2 * look, _LONGEST_LOOK, patience.silence - silent if patience.silence else math.inf)
@@ -231,7 +231,7 @@ class AsyncTus:
                 return
 
 
-class _Pouring:
+class _BodyTransfer:
     """A body between the loop, which adds blocks, and a thread, which writes them into a sink.
 
     Blocks stay here until a thread has taken them, because the task can be cancelled at any time.
@@ -281,8 +281,8 @@ class _Pouring:
             self.write()
             if self._failure is not None:
                 raise self._failure
-            came = self._sink.end(self.body.cut)
-        return self._runner.record_body(self._effect, came)
+            result = self._sink.end(self.body.cut)
+        return self._runner.record_body(self._effect, result)
 
     def rescue(self) -> None:
         """Keep the received bytes of a request that gets no response."""

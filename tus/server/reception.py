@@ -18,7 +18,7 @@ from tus.protocols.effects import Begin, Peeked, Received
 from tus.stores.interface import SMALL, AppendSession, Claim, Completes, Store
 
 #: Gets the offset of an upload. Its reply may stop the upload.
-Watcher = Callable[[int], HookReply | None]
+OffsetListener = Callable[[int], HookReply | None]
 
 _TELL_EVERY = 1.0  # seconds
 _KEEP_AFTER = 5.0  # seconds of silence after which a store counts the written blocks
@@ -54,7 +54,7 @@ class Reception:
         store: the store of the upload.
         upload: as it was loaded.
         intake: the rules for receiving the body.
-        watcher: called about once a second.
+        listener: called about once a second.
         begin: how the hand-over begins in the same step, if the body completes the upload.
         completes: the store, if it can do both in one step.
         take_claim: called with the claim after that step.
@@ -70,7 +70,7 @@ class Reception:
         store: Store,
         upload: Upload,
         intake: Intake,
-        watcher: Watcher | None = None,
+        listener: OffsetListener | None = None,
         begin: Begin | None = None,
         completes: Completes | None = None,
         take_claim: Callable[[Claim], object] = lambda claim: None,
@@ -84,40 +84,40 @@ class Reception:
         self._store = store
         self._upload = upload
         self._intake = intake
-        self._watcher = watcher
-        self._reported_at = time.monotonic() if watcher is not None else 0.0
+        self._listener = listener
+        self._reported_at = time.monotonic() if listener is not None else 0.0
         self._wrote_at = 0.0  # the time when blocks were last given to the session
         checksums = intake.body.checksums
         self._hashers = [(ALGORITHMS[algorithm](), digest) for algorithm, digest in checksums] if checksums else []
         self._session: AppendSession | None = None
         self._received = 0
         self._held = b""
-        self._came: Received | None = None  # the result, if it is known before the end
+        self._result: Received | None = None  # the result, if it is known before the end
 
     def write(self, *blocks: Block) -> bool:
         size = len(blocks[0])
         if size <= self._small and self._is_whole(size):
             self._received = size
-            self._came = self._append(blocks[0])
+            self._result = self._append(blocks[0])
             return True
         fitting = self._fitting_blocks(blocks)
         if fitting and not self._take(fitting):
             return False
         if len(fitting) < len(blocks):
-            self._came = Received(self._commit_unless_staged(), overran=True)
+            self._result = Received(self._commit_unless_staged(), overran=True)
             return False
         return True
 
     def _is_whole(self, size: int) -> bool:
         """Return whether a first block of so many bytes is the whole body, and within the limit."""
         limit = self._intake.limit
-        is_first = not self._received and self._session is None and self._came is None and not self._hashers
+        is_first = not self._received and self._session is None and self._result is None and not self._hashers
         return is_first and self._intake.body.length == size and (limit is None or size <= limit)
 
     def _fitting_blocks(self, blocks: tuple[Block, ...]) -> tuple[Block, ...]:
         """Return the blocks before the one that exceeds the limit."""
         limit = self._intake.limit
-        if self._came is not None:
+        if self._result is not None:
             return ()
         if limit is None:
             return blocks
@@ -136,7 +136,7 @@ class Reception:
                 hasher.update(block)
         if self._session is None and self._intake.body.length == size <= self._small:
             self._verify()
-            self._came = self._append(blocks[0] if len(blocks) == 1 else b"".join(blocks))
+            self._result = self._append(blocks[0] if len(blocks) == 1 else b"".join(blocks))
             return True
         return self._write(blocks)
 
@@ -152,7 +152,7 @@ class Reception:
         except StorageFull as error:
             if self._hashers:
                 raise
-            self._came = Received(session.commit(), failure=error)
+            self._result = Received(session.commit(), failure=error)
             return False
         return self._report()
 
@@ -175,41 +175,41 @@ class Reception:
         if not block and intake.length is None and not intake.ends:
             return Received(self._upload)
         try:
-            settled = intake.length
-            if intake.ends and settled is None and self._upload.length is None:
-                settled = intake.offset + len(block)
+            new_length = intake.length
+            if intake.ends and new_length is None and self._upload.length is None:
+                new_length = intake.offset + len(block)
             if self.begins and self._begin is not None and self._completes is not None:
-                length = self._upload.length if settled is None else settled
+                length = self._upload.length if new_length is None else new_length
                 if intake.offset + len(block) == length and self._completes.can_complete(self._upload):
-                    return self._complete(self._completes, self._begin, block, settled)
-            return Received(self._store.append(self._upload, intake.offset, block, settled, intake.completes))
+                    return self._complete(self._completes, self._begin, block, new_length)
+            return Received(self._store.append(self._upload, intake.offset, block, new_length, intake.completes))
         except StorageFull as error:
             return Received(self._store.load(self._upload.id), failure=error)
 
-    def _complete(self, store: Completes, begin: Begin, block: Block, settled: int | None) -> Received:
+    def _complete(self, store: Completes, begin: Begin, block: Block, new_length: int | None) -> Received:
         """Append the last block and begin the hand-over in one step."""
         try:
-            claim = store.complete(self._upload, self._intake.offset, block, settled, begin.is_last)
+            claim = store.complete(self._upload, self._intake.offset, block, new_length, begin.is_last)
         except UploadLocked:
-            standing = self._store.load(self._upload.id)
-            if not standing.is_complete:
+            current = self._store.load(self._upload.id)
+            if not current.is_complete:
                 raise
-            return Received(standing)  # another request hands it over
+            return Received(current)  # another request hands it over
         self._take_claim(claim)
         return Received(claim.upload, is_begun=True)
 
     def _report(self) -> bool:
-        """Call the watcher if a second has passed, and return whether more blocks are wanted."""
-        if self._watcher is None or time.monotonic() - self._reported_at < _TELL_EVERY:
+        """Call the listener if a second has passed, and return whether more blocks are wanted."""
+        if self._listener is None or time.monotonic() - self._reported_at < _TELL_EVERY:
             return True
         try:
-            reply = self._watcher(self._offset())
+            reply = self._listener(self._offset())
         except RequestError:
             reply = None  # it is logged; a failing hook does not stop an upload
         self._reported_at = time.monotonic()
         if reply is None or not reply.stop:
             return True
-        self._came = Received(self._commit_unless_staged(), stopped=reply)
+        self._result = Received(self._commit_unless_staged(), stopped=reply)
         return False
 
     def _offset(self) -> int:
@@ -236,8 +236,8 @@ class Reception:
         return session.is_current()
 
     def end(self, cut: bool) -> Received:
-        if self._came is not None:
-            return self._came
+        if self._result is not None:
+            return self._result
         if cut and self._hashers:
             return Received(self._commit_unless_staged(), cut=True)
         if self._session is None:  # the body is empty

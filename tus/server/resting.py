@@ -46,10 +46,10 @@ class Finishes(Protocol):
 
 
 _SUSPENDABLE = inspect.CO_GENERATOR | inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR
-_KEY = "tus.stay"
+_KEY = "tus.call_site"
 
 
-class _Stay:
+class _CallSite:
     """The place where a holder's request runs: its thread, greenlet and call.
 
     It has no reference to a frame, because a frame keeps its variables alive, and the holder may be one of them.
@@ -116,7 +116,8 @@ def _current_greenlet() -> Any:
     return None if greenlet is None else greenlet.getcurrent()
 
 
-_stays: dict[int, tuple[Holder, _Stay]] = {}  # by id(holder), which is unique because the dictionary keeps the holder
+#: By ``id(holder)``, which is unique because the dictionary keeps the holder.
+_held: dict[int, tuple[Holder, _CallSite]] = {}
 _lock = threading.Lock()
 _OURS = 3  # references to a holder that nothing else refers to: the dictionary's, a variable's, and an argument's
 
@@ -124,7 +125,7 @@ _OURS = 3  # references to a holder that nothing else refers to: the dictionary'
 def hold(holder: Holder, adapter: object) -> None:
     """Remember a holder, to release its claim at the end of its request."""
     with _lock:
-        _stays[id(holder)] = (holder, _Stay(adapter))
+        _held[id(holder)] = (holder, _CallSite(adapter))
     if isinstance(adapter, Finishes):
         adapter.at_request_end(partial(give_up, holder))
 
@@ -132,17 +133,17 @@ def hold(holder: Holder, adapter: object) -> None:
 def let_go(holder: Holder) -> bool:
     """Forget a holder that settles its claim; return False if another thread has released the claim before."""
     with _lock:
-        return _stays.pop(id(holder), None) is not None
+        return _held.pop(id(holder), None) is not None
 
 
 def end_abandoned() -> None:
     """Release the claims in this process whose requests have ended."""
-    if not _stays:
+    if not _held:
         return
     with _lock:
-        ended = [key for key, (holder, stay) in _stays.items() if sys.getrefcount(holder) <= _OURS or stay.has_ended()]
+        ended = [key for key, (holder, site) in _held.items() if sys.getrefcount(holder) <= _OURS or site.has_ended()]
         # Under the lock, because several requests may do this at the same time.
-        holders = [_stays.pop(key)[0] for key in ended]
+        holders = [_held.pop(key)[0] for key in ended]
     for holder in holders:
         give_up(holder)
 

@@ -55,8 +55,8 @@ from tus.protocols.effects import (
 from tus.protocols.exchange import exchange, is_ours
 from tus.server.downloads import download
 from tus.server.pace import Patience
+from tus.server.reception import OffsetListener, Reception, Sink
 from tus.server.reception import Peek as PeekSink
-from tus.server.reception import Reception, Sink, Watcher
 from tus.stores.interface import Concatenates, Reads
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def _start(effect: None) -> None:
     """Return None, which starts a generator if it is sent first."""
 
 
-class Taken(Protocol):
+class RequestBody(Protocol):
     """A body that is being read, or was.
 
     Attributes:
@@ -115,7 +115,7 @@ class Runner:
         self.left: tuple[type[Effect], ...] = (Receive, Peek)
         self.attempt = Attempt(service.store, receiver, service.hooks, adapter.request)
         self.upload: Upload | None = None
-        self.body: Taken | None = None
+        self.body: RequestBody | None = None
         self.kept = 0
         self.is_in_application = False
         self._adapter = adapter
@@ -305,43 +305,43 @@ class Runner:
         """Return the sink into which the caller writes the body."""
         if isinstance(effect, Peek):
             return PeekSink(effect.intake.limit or 0)
-        watcher = self._watcher(effect.upload, effect.progress)
+        listener = self._offset_listener(effect.upload, effect.progress)
         return Reception(
             self._store,
             effect.upload,
             effect.intake,
-            watcher,
+            listener,
             effect.begin,
             self._service.completes,
             self.attempt.adopt_claim,
             self._service.small,
         )
 
-    def record_body(self, effect: Receive | Peek, came: Received | Peeked) -> Received | Peeked:
+    def record_body(self, effect: Receive | Peek, result: Received | Peeked) -> Received | Peeked:
         """Record the result of a body for events, and return it as the effect's result."""
-        if isinstance(came, Received):
-            self.upload = came.upload
-            self.kept = came.upload.offset - effect.intake.offset
-            if listeners[Finished] and came.upload.is_complete:
-                emit(Finished(came.upload))
-        return came
+        if isinstance(result, Received):
+            self.upload = result.upload
+            self.kept = result.upload.offset - effect.intake.offset
+            if listeners[Finished] and result.upload.is_complete:
+                emit(Finished(result.upload))
+        return result
 
     def patience(self) -> Patience:
         """Return the limits for slow clients."""
         return self._service.patience
 
-    def _watcher(self, upload: Upload, progress: Callable[[int], Response] | None) -> Watcher | None:
-        """Return the watcher of an upload, which reports progress and may stop it; None if nothing needs one."""
+    def _offset_listener(self, upload: Upload, progress: Callable[[int], Response] | None) -> OffsetListener | None:
+        """Return the listener that reports progress and may stop the upload; None if nothing needs one."""
         if progress is None and not self._options.has_hooks:
             return None
         hooks = self._service.hooks
 
-        def watch(offset: int) -> HookReply | None:
+        def report(offset: int) -> HookReply | None:
             if progress is not None:
                 self._inform(Inform(progress(offset)))
             return hooks.ask(HookType.POST_RECEIVE, replace(upload, offset=offset), self._request)
 
-        return watch
+        return report
 
     # -- The application --
 

@@ -104,7 +104,7 @@ class Tus:
         if receiver is None:
             service.need_files_or_body()
             self._runner.left += (Offer,)
-        self._rests = False
+        self._is_paused = False
         self._is_abandoned = False
         self._offered: Upload | None = None
         self._at_commit: list[Settle | Tell] = []
@@ -183,7 +183,7 @@ class Tus:
         """Go on with the paused exchange; a second call does nothing."""
         if self._file is not None:
             self._file.close()
-        if not self._stop_resting() and not self._claim_again():
+        if not self._resume() and not self._claim_again():
             return
         try:
             self._drive(self._runner.go_on(lambda effect: offered, None))
@@ -207,11 +207,11 @@ class Tus:
             return False
         return True
 
-    def _stop_resting(self) -> bool:
-        """Return whether the claim is this caller's to settle."""
-        if not self._rests or not (isinstance(self.adapter, Transactional) or let_go(self)):
+    def _resume(self) -> bool:
+        """End the pause; return False if there is none, or another thread has released the claim."""
+        if not self._is_paused or not (isinstance(self.adapter, Transactional) or let_go(self)):
             return False
-        self._rests = False
+        self._is_paused = False
         return True
 
     def cleanup(self) -> int:
@@ -238,7 +238,7 @@ class Tus:
         while effect is not None:
             if isinstance(effect, Offer):
                 self._offer_to_caller()
-                self._rests = True
+                self._is_paused = True
                 if not isinstance(self.adapter, Transactional):
                     hold(self, self.adapter)
                 self.adapter.respond(effect.pending())
@@ -248,14 +248,14 @@ class Tus:
 
     def close(self) -> None:
         """Postpone a finished file that the caller has not settled. The end of the ``with`` block calls it."""
-        if self._rests:
+        if self._is_paused:
             self._settle(Offered(Response.of_error(NotTaken()), _SILENT, Outcome.POSTPONED))
 
     def abandon(self) -> None:
         """Release the claim after a request whose caller has not settled the finished file."""
         let_go(self)
-        if self._rests:
-            self._rests = False
+        if self._is_paused:
+            self._is_paused = False
             self._is_abandoned = True
             self._runner.break_off(_SILENT)
 
@@ -270,7 +270,7 @@ class Tus:
     def _perform(self, effect: Effect) -> Any:
         """Perform an effect that the runner leaves to this class."""
         if isinstance(effect, Receive | Peek):
-            return self._pour(effect)
+            return self._receive_body(effect)
         if isinstance(effect, Claim):
             # One part can complete several final uploads. The caller takes one; the others are offered later.
             raise UploadLocked()
@@ -279,7 +279,7 @@ class Tus:
             return None
         return self._runner.perform(effect)
 
-    def _pour(self, effect: Receive | Peek) -> Received | Peeked:
+    def _receive_body(self, effect: Receive | Peek) -> Received | Peeked:
         runner = self._runner
         runner.body = body = Body(self.adapter.stream, effect.intake.body.length, runner.patience())
         with runner.sink(effect) as sink:
@@ -287,8 +287,8 @@ class Tus:
             for block in body.blocks():
                 if not sink.write(block):
                     break
-            came = sink.end(body.cut)
-        return runner.record_body(effect, came)
+            result = sink.end(body.cut)
+        return runner.record_body(effect, result)
 
     def _waits_for_commit(self, effect: Settle | Tell) -> bool:
         postpones = isinstance(effect, Settle) and effect.outcome == Outcome.POSTPONED

@@ -8,7 +8,7 @@ from typing import Final
 
 from tus.errors import OptionError
 from tus.options import Options
-from tus.stores.interface import Store
+from tus.stores.interface import Limits, Store
 
 __all__ = ["Store", "open_store", "register_store"]
 
@@ -64,7 +64,6 @@ def open_store(url: str, options: Options | None = None) -> Store:
 
 
 def _open_directory(path: str, options: Options) -> Store:
-    from tus.stores.directory.quota import Limits
     from tus.stores.directory.store import DirectoryStore, prepare_directory
 
     return DirectoryStore(

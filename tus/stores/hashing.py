@@ -14,7 +14,7 @@ class Hashing:
     """The running hashes of a file, from its first byte on.
 
     Args:
-        algorithms: names from :data:`~tus.checksums.RUNNING`.
+        algorithms: names from :data:`~tus.checksums.FILE_ALGORITHMS`.
 
     Attributes:
         offset: the number of bytes hashed so far.

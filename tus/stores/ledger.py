@@ -84,7 +84,7 @@ def open(  # noqa: A001, the verb of the interface
         InconsistentLength: another length is set already.
     """
     check_offset(slot, offset)
-    length = _settle(slot, None if staged else length)
+    length = _length_after(slot, None if staged else length)
     return _count_to(slot, slot.generation + 1, offset, length, now, lifetimes, is_known, completes, True)
 
 
@@ -110,12 +110,12 @@ def count(
     check_generation(slot, generation)
     if slot.state != State.RECEIVING and offset == slot.offset:
         return slot
-    settled = _settle(slot, length)
-    if settled is not None and offset > settled:
+    new_length = _length_after(slot, length)
+    if new_length is not None and offset > new_length:
         raise TooLarge(_TOO_MANY_BYTES)
     if slot.state != State.RECEIVING or offset < slot.offset:
         raise OffsetMismatch(slot.offset)
-    return _count_to(slot, generation, offset, settled, now, lifetimes, False, completes, writing)
+    return _count_to(slot, generation, offset, new_length, now, lifetimes, False, completes, writing)
 
 
 def append(
@@ -135,10 +135,10 @@ def append(
         RequestError: the same as :func:`open` and :func:`count`.
     """
     check_offset(slot, offset)
-    settled = _settle(slot, length)
-    if settled is not None and end > settled:
+    new_length = _length_after(slot, length)
+    if new_length is not None and end > new_length:
         raise TooLarge(_TOO_MANY_BYTES)
-    return _count_to(slot, slot.generation + 1, end, settled, now, lifetimes, is_known, completes, False)
+    return _count_to(slot, slot.generation + 1, end, new_length, now, lifetimes, is_known, completes, False)
 
 
 def complete(
@@ -163,10 +163,10 @@ def complete(
     if slot.state != State.RECEIVING or slot.offset != offset:
         check_offset(slot, offset)
     if end != slot.length or (length is not None and length != end):
-        settled = _settle(slot, length)
-        if settled is None or end < settled:
+        new_length = _length_after(slot, length)
+        if new_length is None or end < new_length:
             raise InconsistentLength("These bytes do not reach the length of the upload.")
-        if end > settled:
+        if end > new_length:
             raise TooLarge(_TOO_MANY_BYTES)
     return Slot(  # written out for speed, because every small upload needs it
         sequence=slot.sequence + 1,
@@ -232,7 +232,7 @@ def _next(slot: Slot, **changes: Any) -> Slot:
     return slot._replace(sequence=slot.sequence + 1, generation=slot.generation + 1, writing=False, **changes)
 
 
-def _settle(slot: Slot, length: int | None) -> int | None:
+def _length_after(slot: Slot, length: int | None) -> int | None:
     """Return the length of the upload after an event that may set it."""
     if slot.length is None:
         if length is not None and length < slot.offset:

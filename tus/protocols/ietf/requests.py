@@ -244,9 +244,9 @@ def decide_first_bytes(command: Create, profile: Profile, options: Options) -> I
     if command.body.length == 0 and (completes or command.length != 0):
         return None
     _check_append_size(command.body, command.complete, options)
-    settles = 0 if command.length == 0 else None  # an empty upload that is not complete yet
+    new_length = 0 if command.length == 0 else None  # an empty upload that is not complete yet
     limit = _limit(0, command.length, command.body, options)
-    return Intake(0, settles, limit, command.body, completes, command.complete)
+    return Intake(0, new_length, limit, command.body, completes, command.complete)
 
 
 def draft_length(command: Create, profile: Profile) -> int | None:
@@ -275,9 +275,9 @@ def decide_append(command: Append, upload: Upload, profile: Profile, options: Op
     length = _decide_length(command, upload)
     check_size(length, options)
     completes = command.complete is not False or profile.completes_at_length
-    settles = length if upload.length is None or (completes and length == upload.offset) else None
+    new_length = length if upload.length is None or (completes and length == upload.offset) else None
     limit = _limit(upload.offset, length, command.body, options)
-    return Intake(upload.offset, settles, limit, command.body, completes, bool(command.complete))
+    return Intake(upload.offset, new_length, limit, command.body, completes, bool(command.complete))
 
 
 def _decide_length(command: Append, upload: Upload) -> int | None:

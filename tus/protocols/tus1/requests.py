@@ -243,7 +243,7 @@ def decide_append(command: Append, upload: Upload, options: Options) -> Intake:
         raise Forbidden("A final upload gets its bytes from its parts; append to a part.")
     if command.offset != upload.offset:
         raise OffsetMismatch(upload.offset)
-    settles = None
+    new_length = None
     length = upload.length
     if command.length is not None:
         if length is not None and command.length != length:
@@ -251,9 +251,9 @@ def decide_append(command: Append, upload: Upload, options: Options) -> Intake:
         if command.length < upload.offset:
             raise BadRequest(f"The upload has {upload.offset} bytes already; its length cannot be less.")
         check_size(command.length, options)
-        settles = command.length if length is None else None
+        new_length = command.length if length is None else None
         length = command.length
-    return _intake(upload.offset, settles, length, command.body, options)
+    return _intake(upload.offset, new_length, length, command.body, options)
 
 
 def decide_first_bytes(command: Create, body: Body, options: Options) -> Intake:
@@ -261,7 +261,7 @@ def decide_first_bytes(command: Create, body: Body, options: Options) -> Intake:
     return _intake(0, None, command.length, body, options)
 
 
-def _intake(offset: int, settles: int | None, length: int | None, body: Body, options: Options) -> Intake:
+def _intake(offset: int, new_length: int | None, length: int | None, body: Body, options: Options) -> Intake:
     limit = None
     if length is not None:
         limit = length - offset
@@ -269,7 +269,7 @@ def _intake(offset: int, settles: int | None, length: int | None, body: Body, op
         limit = options.max_size - offset
     if limit is not None and body.length is not None and body.length > limit:
         raise TooLarge(overrun_message(limit))
-    return Intake(offset, settles, limit, body)
+    return Intake(offset, new_length, limit, body)
 
 
 def decide_concatenation(parts: list[Upload], options: Options, extensions: frozenset[str]) -> None:

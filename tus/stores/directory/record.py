@@ -118,12 +118,12 @@ class SideCar:
         try:
             slots = os.pread(self.fd, SLOTS_SIZE, 0)
             if slots != self._slots or self.slot.state == State.TERMINATED:
-                self._take_in(slots)
+                self._update_slot(slots)
         except BaseException:
             self.unlock()
             raise
 
-    def _take_in(self, slots: bytes) -> None:
+    def _update_slot(self, slots: bytes) -> None:
         """Update the slot, if another process has written since the last read."""
         if slots != self._slots:
             try:
@@ -140,7 +140,7 @@ class SideCar:
 
     def look(self, record: Upload) -> Upload:
         """Return the current upload, read without the lock."""
-        self._take_in(os.pread(self.fd, SLOTS_SIZE, 0))
+        self._update_slot(os.pread(self.fd, SLOTS_SIZE, 0))
         return self.upload(record)
 
     def upload(self, record: Upload) -> Upload:

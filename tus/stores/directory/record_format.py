@@ -21,7 +21,7 @@ from struct import Struct
 from typing import Any
 from zlib import crc32
 
-from tus.checksums import RUNNING, Hashed
+from tus.checksums import FILE_ALGORITHMS, Hashed
 from tus.models import Response, State, Upload
 from tus.stores.slots import Slot
 
@@ -120,14 +120,14 @@ def _fields(data: bytes) -> tuple[Any, ...]:
 
 def pack(upload: Upload, slot: Slot) -> bytes:
     """Return a whole new side-car."""
-    concat, principal, upload_path = upload.concat, upload.principal, upload.service
+    concat, principal, service = upload.concat, upload.principal, upload.service
     parts = ", ".join([_quoted(part) for part in upload.parts]) if upload.parts else ""
     # The same text as from json.dumps(), in a fifth of its time.
     text = (
         f'{{"id": "{upload.id}", "created_at": {upload.created_at!r}, "metadata": {_quoted(upload.raw_metadata)}, '
         f'"concat": {"null" if concat is None else _quoted(concat)}, "parts": [{parts}], '
         f'"principal": {"null" if principal is None else _quoted(principal)}, '
-        f'"upload_path": {"null" if upload_path is None else _quoted(upload_path)}, "protocol": "{upload.protocol}"'
+        f'"upload_path": {"null" if service is None else _quoted(service)}, "protocol": "{upload.protocol}"'
     )
     magic, room = _RECORD_MAGIC, b""
     if upload.hashes:
@@ -195,7 +195,7 @@ def _record_fields(data: bytes) -> tuple[dict[str, Any], tuple[str, ...]]:
         hashes = tuple(fields["hashes"]) if magic == _ROOMY_MAGIC else ()
     except (ValueError, KeyError, TypeError, StopIteration):
         raise Damaged("the creation record is not one of this version") from None
-    if hashes and not RUNNING.issuperset(hashes):
+    if hashes and not FILE_ALGORITHMS.issuperset(hashes):
         raise Damaged("the creation record has digests that this version does not know")
     return fields, hashes
 
@@ -277,16 +277,16 @@ def pack_outcome(error: str | None, answer: Response | None) -> bytes:
         error: the error text.
         answer: the application's response, with its body as a sequence. A body that is too long is left out.
     """
-    said = None
+    kept = None
     if answer is not None:
         body = b"".join(answer.body)
-        said = [
+        kept = [
             answer.status,
             answer.reason,
             answer.headers,
             body.decode("latin-1") if len(body) <= LARGEST_ANSWER else "",
         ]
-    outcome = json.dumps({"error": error, "answer": said}).encode()
+    outcome = json.dumps({"error": error, "answer": kept}).encode()
     return _RECORD_HEAD.pack(_OUTCOME_MAGIC, len(outcome), crc32(outcome)) + outcome
 
 

@@ -367,10 +367,10 @@ class DirectoryStore(Concatenation):
             try:
                 return self.claim(upload)
             except UploadLocked:
-                standing = self.load(upload.id)
-                if standing.state == State.HANDING_OVER and standing.is_known:
-                    return standing
-                if not standing.is_known or time.monotonic() > deadline:
+                current = self.load(upload.id)
+                if current.state == State.HANDING_OVER and current.is_known:
+                    return current
+                if not current.is_known or time.monotonic() > deadline:
                     raise
 
     def claim(self, upload: Upload) -> DirectoryClaim:

@@ -100,7 +100,7 @@ class Evidence:
         return self.data.st_size if self.data else 0
 
     @property
-    def standing(self) -> str:
+    def summary(self) -> str:
         """The state of the upload as a text for the operator."""
         if self.slot is None:
             return f"{self.size} bytes stored"
@@ -155,11 +155,11 @@ def diagnose(evidence: Evidence, is_there: Callable[[str], bool]) -> Iterator[Di
             "id-differs",
             Severity.DAMAGE,
             f"The side-car belongs to upload {_text(record.id)}; it was copied or renamed by hand. Appending would "
-            f"change that upload ({evidence.standing}).",
+            f"change that upload ({evidence.summary}).",
             Cure.SET_ASIDE,
         )
     elif (contradiction := _contradiction_in(slot)) is not None:
-        text = f"{contradiction} ({evidence.standing})."
+        text = f"{contradiction} ({evidence.summary})."
         yield Diagnosis("numbers-impossible", Severity.DAMAGE, text, Cure.SET_ASIDE)
     else:
         yield from _diagnose_data(evidence, slot, record)
@@ -231,7 +231,7 @@ def _diagnose_damaged(evidence: Evidence) -> Diagnosis:
     return Diagnosis(
         kind,
         Severity.DAMAGE,
-        f"{what}. Clients must start again ({evidence.standing}).",
+        f"{what}. Clients must start again ({evidence.summary}).",
         Cure.REMOVE if nothing_lost else Cure.SET_ASIDE,
     )
 
@@ -271,11 +271,11 @@ def _diagnose_data(evidence: Evidence, slot: Slot, record: Upload) -> Iterator[D
         yield from _diagnose_accepted(evidence, upload)
         return
     if upload.has_expired(evidence.now):
-        yield Diagnosis("expired", Severity.NORMAL, f"The next sweep, or tus clean, removes it ({evidence.standing}).")
+        yield Diagnosis("expired", Severity.NORMAL, f"The next sweep, or tus clean, removes it ({evidence.summary}).")
     if evidence.data is None:
         yield _diagnose_missing_data(evidence, upload, slot)
     elif evidence.size < slot.offset and slot.state == State.REJECTED:
-        yield Diagnosis("data-short", Severity.NOTICE, f"A rejected file is no longer whole ({evidence.standing}).")
+        yield Diagnosis("data-short", Severity.NOTICE, f"A rejected file is no longer whole ({evidence.summary}).")
     elif evidence.size < slot.offset:
         yield _diagnose_short_data(evidence, upload)
     elif evidence.size > slot.offset and slot.state == State.RECEIVING:
@@ -289,7 +289,7 @@ def _diagnose_data(evidence: Evidence, slot: Slot, record: Upload) -> Iterator[D
         yield Diagnosis(
             "data-long",
             Severity.DAMAGE,
-            f"Another program has written to the data: it is longer than the upload ({evidence.standing}).",
+            f"Another program has written to the data: it is longer than the upload ({evidence.summary}).",
             reason="decide whether the bytes at its end belong to it, and cut them off if not",
         )
 
@@ -336,7 +336,7 @@ def _diagnose_missing_data(evidence: Evidence, upload: Upload, slot: Slot) -> Di
             if taken
             else "Another program has removed the data"
         )
-        + f". Clients must start again ({evidence.standing}, {_text(upload.filename)}).",
+        + f". Clients must start again ({evidence.summary}, {_text(upload.filename)}).",
         Cure.REMOVE,
     )
 
@@ -347,14 +347,14 @@ def _diagnose_short_data(evidence: Evidence, upload: Upload) -> Diagnosis:
             "data-short",
             Severity.DAMAGE,
             "After the parts were concatenated the machine crashed, or another program truncated the data "
-            f"({evidence.standing}). Clients must start again.",
+            f"({evidence.summary}). Clients must start again.",
             Cure.SET_ASIDE,
         )
     return Diagnosis(
         "data-short",
         Severity.DAMAGE,
         "The machine crashed before the data was on the disk, or another program truncated the data "
-        f"({evidence.standing}). Clients resume from the stored bytes; with fsync = always they must start again.",
+        f"({evidence.summary}). Clients resume from the stored bytes; with fsync = always they must start again.",
         Cure.COUNT_BACK,
     )
 
