@@ -11,7 +11,7 @@ from tus.errors import OptionError, TusException
 def run_import(*arguments):
     """Gives the exit status, and what was printed to stdout and stderr."""
     parser = argparse.ArgumentParser(prog="tus")
-    importing.add_command(parser.add_subparsers())
+    importing.add_commands(parser.add_subparsers())
     output, errors = io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(output), contextlib.redirect_stderr(errors):
         options = parser.parse_args(["import", *map(str, arguments)])

@@ -1,1 +1,1 @@
-"""The command line, with a module for each group of commands. Each has ``add_commands()``, which the parser calls."""
+"""The command ``tus``: :mod:`tus.cli.main` parses ``tus serve``, and each other group of commands has a module."""

@@ -18,17 +18,17 @@ _PREFIX = re.compile(r"[0-9a-f]{1,31}")
 _SHOWN = 5  # ids in the error about an ambiguous prefix
 
 
-def add_positional(parser: argparse.ArgumentParser) -> None:
+def add_directory(parser: argparse.ArgumentParser) -> None:
     """Add the directory as the only argument."""
     parser.add_argument("dir", metavar="DIR", nargs="?", default=DEFAULT, help=_HELP)
 
 
-def add_option(parser: argparse.ArgumentParser) -> None:
+def add_directory_option(parser: argparse.ArgumentParser) -> None:
     """Add the directory as an option, for commands whose arguments are ids."""
     parser.add_argument("--dir", metavar="DIR", default=DEFAULT, help=_HELP)
 
 
-def find(directory: str) -> str:
+def find_directory(directory: str) -> str:
     """Return the directory of the uploads: the given one, or ``.tus`` in it.
 
     Raises:
@@ -48,7 +48,7 @@ def open_directory(directory: str) -> Store:
     Raises:
         OptionError: the directory does not exist, or cannot be used.
     """
-    return open_store(find(directory))
+    return open_store(find_directory(directory))
 
 
 def uploads_in(store: Store) -> Iterable[Upload]:

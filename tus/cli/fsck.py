@@ -10,8 +10,7 @@ from dataclasses import dataclass
 from textwrap import wrap
 from typing import Any
 
-from tus.cli import arguments as directories
-from tus.cli import text
+from tus.cli import arguments, text
 from tus.filesystem.locks import check_locks_work
 from tus.stores.directory.fsck import check as fsck
 from tus.stores.directory.fsck.check import Finding, Severity
@@ -27,7 +26,7 @@ def add_commands(commands: Any) -> None:
         description="Check the uploads of a directory for damage; servers may run meanwhile. The exit status is 0 "
         "if there is no damage or all of it was repaired, and otherwise 1.",
     )
-    directories.add_positional(check)
+    arguments.add_directory(check)
     check.add_argument(
         "--repair",
         action="store_true",
@@ -76,7 +75,7 @@ class _Totals:
 
 
 def _fsck(options: argparse.Namespace) -> int:
-    directory = directories.find(options.dir)
+    directory = arguments.find_directory(options.dir)
     if options.repair:
         check_locks_work(directory)
     totals = _Totals()

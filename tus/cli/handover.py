@@ -9,8 +9,7 @@ from typing import Any
 
 from tus.adapters.wsgi import WsgiApp
 from tus.apps.files import Files
-from tus.cli import arguments as directories
-from tus.cli import text
+from tus.cli import arguments, text
 from tus.cli.arguments import add_named_options, read_named_options
 from tus.errors import OptionError, TusException
 from tus.filter import Filter
@@ -29,7 +28,7 @@ def add_commands(commands: Any) -> None:
         "dir",
         metavar="DIR",
         nargs="?",
-        help=f"a tmp_file_dir, or the --dir of tus serve (default: {directories.DEFAULT}, or all of CONFIG.ini)",
+        help=f"a tmp_file_dir, or the --dir of tus serve (default: {arguments.DEFAULT}, or all of CONFIG.ini)",
     )
     receiver = parser.add_mutually_exclusive_group()
     receiver.add_argument("--config", metavar="CONFIG.ini", help="the paste.deploy pipeline that receives the files")
@@ -73,8 +72,8 @@ def _line(upload: Upload, outcome: Outcome | None, backlog: Backlog) -> str:
 def _backlogs(options: argparse.Namespace) -> Sequence[Backlog]:
     if options.config is not None:
         return _backlogs_of_config(options)
-    directory = options.dir or directories.DEFAULT
-    inner = directories.find(directory)
+    directory = options.dir or arguments.DEFAULT
+    inner = arguments.find_directory(directory)
     others = read_named_options(options.option)
     app: WsgiApp
     if options.on_finished is not None:
@@ -96,7 +95,7 @@ def _backlogs_of_config(options: argparse.Namespace) -> Sequence[Backlog]:
 
     if options.option:
         raise OptionError("--option", "cannot be given with --config; set it in the file")
-    directory = None if options.dir is None else directories.find(options.dir)
+    directory = None if options.dir is None else arguments.find_directory(options.dir)
     _pipeline = serve.load_pipeline(options.config)  # keeps its services alive until here
     found = [service.backlog for service in services_over(directory) if service.backlog is not None]
     if not found:

@@ -22,13 +22,13 @@ from tus.converters import as_duration
 from tus.errors import OptionError, TusException, UploadLocked
 from tus.filesystem.locks import lock, unlock
 from tus.models import State, Upload, is_upload_id
-from tus.stores.directory.adopt import CannotAdopt, How, adopt, check, clear, is_known
+from tus.stores.directory.adopt import CannotAdopt, How, adopt, check, has_upload, remove_drafts
 from tus.stores.directory.store import prepare_directory
 
 _IMPORTED = ".imported"  # the suffix of a record whose upload was imported
 
 
-def add_command(commands: Any) -> None:
+def add_commands(commands: Any) -> None:
     """Add ``import`` to the subparsers of the command line."""
     parser: argparse.ArgumentParser = commands.add_parser(
         "import",
@@ -62,7 +62,7 @@ def run(arguments: argparse.Namespace) -> None:
 
     Raises:
         OptionError: an argument has a bad value.
-        TusException: an upload could not be imported; the others were.
+        TusException: some uploads could not be imported; or another program, or another import, uses the directory.
     """
     source = os.path.abspath(arguments.dir)
     if not os.path.isdir(source):
@@ -83,7 +83,7 @@ def run(arguments: argparse.Namespace) -> None:
         for path in {source, directory} if not arguments.dry_run else {source}:
             locks.enter_context(_lock(path))
         if not arguments.dry_run:
-            clear(directory)
+            remove_drafts(directory)
         for found in READERS[arguments.format](source):
             word, text = _import(found, source, directory, valid, arguments.dry_run)
             counts[word] += 1
@@ -140,7 +140,7 @@ def _check_stopped(directory: str, program: str) -> None:
 
 def _import(found: Found, source: str, directory: str, valid: int, is_dry_run: bool) -> tuple[str, str]:
     """Import an upload, and return the outcome as one or more words, and the rest of the line."""
-    if is_upload_id(found.id) and is_known(directory, found.id):
+    if is_upload_id(found.id) and has_upload(directory, found.id):
         found_again = found.problem is None and not is_dry_run
         return _adopt(found, source, directory, valid) if found_again else ("left", "it was imported before")
     if found.problem is not None:
@@ -164,7 +164,7 @@ def _adopt(found: Found, source: str, directory: str, valid: int) -> tuple[str, 
         return "FAILED", str(error)
     except OSError as error:
         return "FAILED", str(error.strerror)
-    if how is How.KNOWN:
+    if how is How.EXISTING:
         return "left", "it was imported before"
     copied = f", copied; {_printable(found.data or '')} can be removed"
     where = {How.MOVED: ", moved", How.COPIED: copied}.get(how, "")

@@ -10,8 +10,7 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
-from tus.cli import arguments as directories
-from tus.cli import text
+from tus.cli import arguments, text
 from tus.errors import TusException, UploadGone, UploadLocked, UploadNotFound
 from tus.models import TUS, State, Upload
 from tus.stores import Store
@@ -25,7 +24,7 @@ def add_commands(commands: Any) -> None:
     ls: argparse.ArgumentParser = commands.add_parser(
         "ls", help="list the uploads of a directory", description=_ls.__doc__
     )
-    directories.add_positional(ls)
+    arguments.add_directory(ls)
     which = ls.add_mutually_exclusive_group()
     which.add_argument("--unfinished", action="store_true", help="only uploads that wait for bytes")
     which.add_argument("--finished", action="store_true", help="only uploads whose every byte has arrived")
@@ -38,20 +37,20 @@ def add_commands(commands: Any) -> None:
         "show", help="print everything about one upload", description=_show.__doc__
     )
     show.add_argument("id", metavar="ID", help="the upload's id, or its beginning")
-    directories.add_option(show)
+    arguments.add_directory_option(show)
     show.add_argument("--json", action="store_true", help="print the same JSON object as tus ls --json")
     show.set_defaults(run=_show)
 
 
 def _ls(options: argparse.Namespace) -> None:
     """List the uploads of a directory, the oldest first."""
-    store = directories.open_directory(options.dir)
+    store = arguments.open_directory(options.dir)
     now = time.time()
     order: list[tuple[float, bytes]] = []  # not the uploads themselves, whose metadata can be long
     widths = [len(heading) for heading in _HEADING]
     finished = held = 0
     waiting: Counter[str] = Counter()
-    for upload in directories.uploads_in(store):
+    for upload in arguments.uploads_in(store):
         if not _is_wanted(upload, options):
             continue
         order.append((upload.created_at, bytes.fromhex(upload.id)))
@@ -126,9 +125,9 @@ def _print_row(row: tuple[str, ...], widths: list[int]) -> None:
 
 def _show(options: argparse.Namespace) -> None:
     """Print everything about one upload."""
-    store = directories.open_directory(options.dir)
+    store = arguments.open_directory(options.dir)
     try:
-        upload = store.load(directories.complete_id(store, options.id))
+        upload = store.load(arguments.complete_id(store, options.id))
     except UploadNotFound:
         raise TusException(f"{text.printable(options.id)}: there is no upload with this id") from None
     except UploadLocked:

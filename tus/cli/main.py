@@ -91,9 +91,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     serve.set_defaults(run=_serve)
 
-    for module in (ls, rm, handover, fsck):
+    for module in (ls, rm, handover, fsck, import_):
         module.add_commands(commands)
-    import_.add_command(commands)
     return parser
 
 

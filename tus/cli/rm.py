@@ -6,8 +6,7 @@ import argparse
 import sys
 from typing import Any
 
-from tus.cli import arguments as directories
-from tus.cli import text
+from tus.cli import arguments, text
 from tus.errors import TusException, UploadGone, UploadLocked, UploadNotFound
 from tus.stores import Store
 from tus.stores.directory.fsck import check as fsck
@@ -18,13 +17,13 @@ def add_commands(commands: Any) -> None:
     """Add ``rm`` and ``clean`` to the subparsers of the command line."""
     remove: argparse.ArgumentParser = commands.add_parser("rm", help="remove uploads", description=_remove.__doc__)
     remove.add_argument("ids", metavar="ID", nargs="+", help="an upload's id, or its beginning")
-    directories.add_option(remove)
+    arguments.add_directory_option(remove)
     remove.set_defaults(run=_remove)
 
     clean: argparse.ArgumentParser = commands.add_parser(
         "clean", help="remove expired uploads", description=_clean.__doc__
     )
-    directories.add_positional(clean)
+    arguments.add_directory(clean)
     clean.add_argument(
         "--dry-run", action="store_true", help="print the uploads that would be removed, and remove nothing"
     )
@@ -33,7 +32,7 @@ def add_commands(commands: Any) -> None:
 
 def _remove(options: argparse.Namespace) -> int:
     """Remove uploads and all their data, finished ones too. Their clients must start again."""
-    store = directories.open_directory(options.dir)
+    store = arguments.open_directory(options.dir)
     failed = 0
     for given in options.ids:
         problem = _remove_one(store, given)
@@ -46,7 +45,7 @@ def _remove(options: argparse.Namespace) -> int:
 def _remove_one(store: Store, given: str) -> str:
     """Remove an upload; return the problem if it fails, and otherwise an empty text."""
     try:
-        upload_id = directories.complete_id(store, given)
+        upload_id = arguments.complete_id(store, given)
         store.remove(upload_id)
     except UploadNotFound:
         return "there is no upload with this id"
@@ -62,13 +61,13 @@ def _remove_one(store: Store, given: str) -> str:
 
 def _clean(options: argparse.Namespace) -> None:
     """Remove the expired uploads of a directory, and the records whose time is over."""
-    store = directories.open_directory(options.dir)
+    store = arguments.open_directory(options.dir)
     if not options.dry_run:
         assert isinstance(store, Expires)
         print(f"{store.sweep()} removed")
         return
     count = size = 0
-    for upload in fsck.expired(directories.find(options.dir)):
+    for upload in fsck.expired(arguments.find_directory(options.dir)):
         name = text.printable(text.name_of(upload))
         print(f"{upload.id}  {text.state_text(upload)}, {text.size_text(upload.offset)}{name and '  ' + name}")
         count += 1

@@ -41,15 +41,15 @@ class How(StrEnum):
     MOVED = "moved"
     COPIED = "copied"  # the original is kept
     CREATED = "created"  # there was no data, because no byte had arrived
-    KNOWN = "known"  # it was an upload already
+    EXISTING = "existing"  # it was an upload already
 
 
-def is_known(directory: str, upload_id: str) -> bool:
+def has_upload(directory: str, upload_id: str) -> bool:
     """Return whether a directory has an upload of this id, in any state."""
     return os.path.lexists(os.path.join(directory, upload_id + ".tus"))
 
 
-def clear(directory: str) -> None:
+def remove_drafts(directory: str) -> None:
     """Remove the drafts of crashed calls; the caller must ensure that no other call runs in this directory."""
     with os.scandir(directory) as entries:
         drafts = [entry.path for entry in entries if entry.name.startswith(_PREFIX)]
@@ -85,9 +85,9 @@ def adopt(directory: str, upload: Upload, data: str | None, owner: tuple[int, in
         OSError: the file system failed; nothing was lost, and the call can be repeated.
     """
     target = os.path.join(directory, upload.id)
-    if is_known(directory, upload.id):
+    if has_upload(directory, upload.id):
         _forget(data, target)
-        return How.KNOWN
+        return How.EXISTING
     check(directory, upload, data)
     how = _place(directory, target, data)
     with _open_data(target, upload.offset) as fd:
@@ -95,7 +95,7 @@ def adopt(directory: str, upload: Upload, data: str | None, owner: tuple[int, in
         os.fsync(fd)
     sync_directory(directory)
     if not _write_sidecar(directory, target, upload, owner):
-        how = How.KNOWN  # another process was faster
+        how = How.EXISTING  # another process was faster
     _forget(data, target)
     return how
 
