@@ -310,7 +310,7 @@ class HookEvent:
 
     Attributes:
         type: the step.
-        id: the same for every delivery of the event, so that a receiver can recognise repeats.
+        id: the same for every delivery of the event, so that a receiver can recognize repeats.
         upload: as it is at this step; a draft without an id before its creation.
         request: the head of the request that caused the event, or None.
     """

@@ -17,6 +17,7 @@ from tests.support.waiting import GUARD
 from tests.support.wsgi import OCTETS, TUS, call
 from tus import Service, Tus, WebobAdapter, open_store
 from tus.adapters.wsgi import WsgiAdapter
+from tus.events import Answered, ignore, listen
 from tus.models import State
 
 URL = "/up"
@@ -322,3 +323,168 @@ def test_a_response_that_is_too_late_changes_nothing(view, streaming):
     assert patch(app, url, len(DATA) - 1, DATA[-1:]).status == 422
     assert list(blocks) == [b"stored\n"]
     assert view.service.find(url).state == State.REJECTED
+
+
+# -- Applications without a framework ----------------------------------------------------------------------------
+
+
+class Plain:
+    """An adapter with only the four members that every adapter must have."""
+
+    def __init__(self, environ):
+        self._adapter = WsgiAdapter(environ)
+
+    @property
+    def request(self):
+        return self._adapter.request
+
+    @property
+    def stream(self):
+        return self._adapter.stream
+
+    @property
+    def response(self):
+        return self._adapter.response
+
+    def respond(self, response):
+        self._adapter.respond(response)
+
+    def replace_body(self, *arguments):
+        self._adapter.replace_body(*arguments)
+
+
+def plain(view, adapter=Plain):
+    """Return a WSGI application that handles each request with this adapter, and calls ``view.take``."""
+
+    def application(environ, start_response):
+        made = adapter(environ)
+        view(made)
+        answer = made.response
+        start_response(f"{answer.status} {answer.reason}", [*answer.headers])
+        return answer.body
+
+    return application
+
+
+def environ_of_patch(url):
+    return Request.blank(url, method="PATCH", headers=TUS | OCTETS | {"Upload-Offset": "0"}, body=DATA).environ
+
+
+def from_another_thread(app, url):
+    """Return how the upload stands for another request at the same time."""
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(head, app, url).result(GUARD)
+
+
+@pytest.mark.parametrize("adapter", [Plain, WsgiAdapter])
+def test_a_view_keeps_the_file_during_a_request_of_its_own(view, adapter):
+    """The view asks its own site for something, in the same thread."""
+    app = plain(view, adapter)
+    url = create(app)
+    seen = []
+
+    def take(tus):
+        seen.extend([head(app, url), from_another_thread(app, url)])
+        tus.cleanup_file()
+
+    view.take = take
+    assert patch(app, url).status == 204
+    assert seen == [BUSY, BUSY]
+    assert head(app, url) == ACCEPTED
+
+
+@pytest.mark.parametrize("adapter", [Plain, WsgiAdapter])
+def test_a_file_is_kept_while_another_thread_works_on_it(view, adapter):
+    """As in an async framework: a thread of a pool handles the request, and the event loop does the work."""
+    app = plain(view)
+    url = create(app)
+    tus = Tus(adapter(environ_of_patch(url)), service=view.service)
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(tus.handle).result(GUARD)
+        assert tus.upload_finished
+        assert pool.submit(head, app, url).result(GUARD) == BUSY
+        assert head(app, url) == BUSY
+        tus.cleanup_file()
+    assert head(app, url) == ACCEPTED
+
+
+def test_an_application_may_give_its_environ_another_name(view):
+    other = plain(view)
+    url = create(other)
+    seen = []
+
+    def application(request, start_response):
+        with Tus(WsgiAdapter(request), service=view.service) as tus:
+            tus.handle()
+            seen.extend([head(other, url), from_another_thread(other, url)])
+            tus.cleanup_file()
+        start_response("204 No Content", [])
+        return []
+
+    assert patch(application, url).status == 204
+    assert seen == [BUSY, BUSY]
+    assert head(other, url) == ACCEPTED
+
+
+def test_a_generator_keeps_the_file_between_its_blocks(view):
+    other = plain(view)
+    url = create(other)
+
+    def application(environ, start_response):
+        tus = Tus(WsgiAdapter(environ), service=view.service)
+        tus.handle()
+        start_response("200 OK", [])
+        yield b"storing it\n"
+        tus.cleanup_file()
+        yield b"stored\n"
+
+    blocks = start(application, url)
+    assert head(other, url) == BUSY
+    assert from_another_thread(other, url) == BUSY
+    assert list(blocks) == [b"stored\n"]
+    assert head(other, url) == ACCEPTED
+
+
+def test_a_generator_that_is_dropped_lets_go_by_the_next_request(view):
+    other = plain(view)
+    url = create(other)
+
+    def application(environ, start_response):
+        tus = Tus(WsgiAdapter(environ), service=view.service)
+        tus.handle()
+        start_response("200 OK", [])
+        yield b"storing it\n"
+        tus.cleanup_file()
+
+    blocks = start(application, url)
+    assert head(other, url) == BUSY
+    del blocks
+    assert head(other, url) == FREE
+
+
+def test_a_view_without_an_environ_that_forgets_the_file_lets_go_by_the_next_request(view, tmp_path):
+    app = plain(view)
+    url = create(app)
+    view.take = lambda tus: None
+    assert patch(app, url).status == 503
+    create(app)
+    other = open_store(str(tmp_path))
+    other.claim(other.load(url.rpartition("/")[2])).release()
+    assert other.load(url.rpartition("/")[2]).error == "the application did not say whether it takes the file"
+    view.take = Tus.cleanup_file
+    assert patch(app, url, len(DATA) - 1, DATA[-1:]).status == 204
+
+
+def test_a_view_that_settles_late_reports_one_answer(view, streaming):
+    app = view.flask()
+    url = create(app)
+    reported = []
+    listen(reported.append, Answered)
+    try:
+        blocks = start(streaming, url)
+        assert head(app, url) == FREE
+        assert list(blocks) == [b"stored\n"]
+    finally:
+        ignore(reported.append)
+    assert [event.method for event in reported] == ["PATCH", "HEAD"]
+    assert head(app, url) == ACCEPTED

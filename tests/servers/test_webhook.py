@@ -1,6 +1,7 @@
 """Webhooks, with real endpoints on sockets."""
 
 import base64
+import errno
 import hashlib
 import hmac
 import itertools
@@ -23,7 +24,7 @@ from tests.support.endpoint import Endpoint
 from tests.support.serving import ROOT, free_port
 from tests.support.subjects import PATH, FilterSubject
 from tests.support.waiting import GUARD, wait_until
-from tus.errors import OptionError
+from tus.errors import OptionError, StorageUnavailable
 from tus.hooks import outbox, webhook
 from tus.hooks.outbox import Event, Outbox
 from tus.hooks.webhook import LONGEST_REPLY, Webhook, WebhookError, verify
@@ -346,6 +347,23 @@ def test_where_the_outbox_does_not_serve_the_application_is_not_asked(site, tmp_
     assert subject.landed == []
     (tmp_path / f".tus-outbox-{os.geteuid()}").unlink()
     assert subject.patch(url, 4, b"o").status == 204
+
+
+def test_an_upload_made_by_the_site_needs_its_event(site, endpoint, tmp_path, monkeypatch):
+    """An event that cannot be queued must not be missing later."""
+    service = site("post-create").app.service
+
+    def fail(*arguments):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as full, pytest.raises(StorageUnavailable):
+        full.setattr(Outbox, "put", fail)
+        service.create_upload(length=5)
+    assert list(service.list()) == []
+    assert list(tmp_path.glob("*.tus")) == []
+    upload = service.create_upload(length=5)
+    service.hooks.flush()
+    assert [post.upload["ID"] for post in endpoint.wait(1)] == [upload.id]
 
 
 @pytest.mark.parametrize("completed_keep", [86400, 0])

@@ -1,5 +1,6 @@
 """Every store under the one suite, and what only the directory store promises."""
 
+import contextlib
 import errno
 import multiprocessing
 import os
@@ -34,6 +35,8 @@ from tus.stores import ledger
 from tus.stores.directory import expiry
 from tus.stores.directory import record as files
 from tus.stores.directory import record_format as sidecar
+from tus.stores.directory import store as room
+from tus.stores.directory.claims import DirectoryClaim
 from tus.stores.directory.quota import Limits
 from tus.stores.directory.store import DirectoryStore, prepare_directory
 from tus.stores.memory import MemoryStore
@@ -612,6 +615,50 @@ def test_nothing_is_left_open(store):
     assert count() == before
 
 
+def open_files(directory):
+    """Return the names of the files below a directory that this process has open."""
+    names = []
+    for fd in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(FileNotFoundError):  # the descriptor of the listing itself
+            names.append(Path(os.readlink(f"/proc/self/fd/{fd}")))
+    return [name.name for name in names if directory in name.parents]
+
+
+@pytest.mark.parametrize("failing", ["digest", "begin"])
+@pytest.mark.parametrize("way", ["complete", "create_whole", "create_whole with an id"])
+def test_a_completion_that_fails_leaves_no_lock_and_no_file_open(store, tmp_path, monkeypatch, failing, way):
+    def fail(claim, *arguments):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(DirectoryClaim, failing, fail)
+    draft = Upload(length=3, hashes=("sha256",), id="0" * 32 if way.endswith("id") else "")
+    upload = store.create(draft) if way == "complete" else draft
+    with pytest.raises(OSError, match="Input/output") as caught:
+        if way == "complete":
+            store.complete(upload, 0, b"abc")
+        else:
+            store.create_whole(draft, b"abc")
+    assert caught.value.__traceback__ is not None, "it keeps the claim alive, as a logged exception may"
+    assert open_files(tmp_path) == []
+    monkeypatch.undo()
+    (left,) = store.list()
+    assert (left.state, left.attempts) == (State.COMPLETE, 0)
+    DirectoryStore(str(tmp_path)).claim(left).accept()
+
+
+def test_a_claim_that_is_never_released_warns_and_closes(store, tmp_path):
+    upload = receive(store, b"abc", 3)
+    claim = store.claim(upload)
+    claim.begin()
+    assert len(open_files(tmp_path)) == 2
+    with pytest.warns(ResourceWarning, match=f"upload {upload.id} was never released"):
+        del claim
+    assert open_files(tmp_path) == []
+    left = DirectoryStore(str(tmp_path)).load(upload.id)
+    assert (left.state, left.attempts) == (State.COMPLETE, 1)
+    store.claim(left).accept()
+
+
 def _claim_and_hang(directory, upload_id, ready):
     claim = DirectoryStore(directory).claim(Upload(id=upload_id))
     claim.begin()
@@ -709,6 +756,29 @@ def test_locks_that_guard_nothing_are_an_error(tmp_path, monkeypatch):
     monkeypatch.setattr(locks.fcntl, "flock", lambda *args: None)
     with pytest.raises(OptionError, match="same lock twice"):
         prepare_directory(str(tmp_path))
+
+
+def test_locks_are_proven_once_for_each_directory(tmp_path, monkeypatch):
+    """A view may open a store in each request."""
+    proven = []
+    monkeypatch.setattr(room, "check_locks_work", proven.append)
+    for _ in range(3):
+        for name in ("one", "two", "two/../one"):
+            prepare_directory(str(tmp_path / name))
+    assert proven == [str(tmp_path / "one"), str(tmp_path / "two")]
+    (tmp_path / "one").rename(tmp_path / "three")
+    prepare_directory(str(tmp_path / "one"))
+    assert proven[2:] == [str(tmp_path / "one")], "another directory has the name now"
+
+
+def test_locks_that_guard_nothing_are_an_error_each_time(tmp_path, monkeypatch):
+    def fail(path):
+        raise OptionError("tmp_file_dir", "its locks do not work")
+
+    monkeypatch.setattr(room, "check_locks_work", fail)
+    for _ in range(2):
+        with pytest.raises(OptionError):
+            prepare_directory(str(tmp_path))
 
 
 def test_what_fsync_promises_is_what_is_synced(tmp_path, monkeypatch):

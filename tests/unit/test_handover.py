@@ -5,6 +5,7 @@ import threading
 import time
 
 import pytest
+from webob import Request
 
 from tests.support.documents import blocks
 from tests.support.subjects import PATH, AsgiSubject, FilterSubject, ViewSubject
@@ -14,6 +15,7 @@ from tus import Filter, Options, Rejected, Tus, Upload, WebobAdapter
 from tus.errors import OptionError, UploadGone, UploadLocked, UploadNotFound
 from tus.models import Outcome, Response, State
 from tus.protocols.handover import delay, due_at, goes_aside, outcome_of
+from tus.stores.directory.claims import DirectoryClaim
 from tus.stores.directory.quota import Limits
 from tus.stores.directory.store import DirectoryStore
 from tus.stores.memory import MemoryStore
@@ -516,8 +518,6 @@ def view(tmp_path):
     class View(ViewSubject):
         def make(self):
             def view(environ, start_response):
-                from webob import Request
-
                 adapter = WebobAdapter(Request(environ))
                 tus = Tus(adapter, **self.options)
                 tus.handle()
@@ -844,6 +844,46 @@ def test_a_view_lets_go_at_the_end_of_its_block(view):
     url, reply = filled(view)
     assert (reply.status, view.offset(url)) == (503, LENGTH - 1)
     assert record(view, url).error == "the application did not say whether it takes the file"
+
+
+@pytest.mark.parametrize("failure", [OSError("the disk is away"), UploadLocked(), Died()], ids=str)
+def test_a_commit_that_cannot_be_recorded_releases_the_claim(tmp_path, monkeypatch, failure):
+    """The framework calls back at the end of the transaction, when the response is decided."""
+    ends = []
+
+    class Adapter(WebobAdapter):
+        def at_transaction_end(self, callback):
+            ends.append(callback)
+
+    class View(ViewSubject):
+        def make(self):
+            def view(environ, start_response):
+                adapter = Adapter(Request(environ))
+                tus = Tus(adapter, **self.options)
+                tus.handle()
+                if tus.upload_finished:
+                    tus.cleanup_file()
+                return adapter.resp(environ, start_response)
+
+            return view
+
+    def fail(*arguments):
+        raise failure
+
+    view = View(tmp_file_dir=str(tmp_path))
+    url, reply = filled(view)
+    assert reply.status == 204
+    assert view.head(url).status == 423, "the transaction is under way"
+    with monkeypatch.context() as broken, pytest.raises(type(failure)):
+        broken.setattr(DirectoryClaim, "accept", fail)
+        ends.pop()(True)
+    links = [os.path.realpath(f"/proc/self/fd/{fd}") for fd in os.listdir("/proc/self/fd")]
+    assert not [link for link in links if os.path.dirname(link) == str(tmp_path)], "no file is left open"
+    kept = record(view, url)
+    assert (kept.state, kept.attempts) == (State.COMPLETE, 1)
+    assert view.patch(url, LENGTH - 1, DATA[-1:]).status == 204
+    ends.pop()(True)
+    assert record(view, url).state == State.ACCEPTED
 
 
 # -- A lease that was lost ----------------------------------------------------------------------------------------

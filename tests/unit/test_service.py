@@ -1,10 +1,14 @@
 """A service: what it keeps alive, whose files it takes, which stores it opens, and uploads made by code of the site."""
 
+import errno
 import gc
 import importlib.metadata
 import logging
+import os
+import tempfile
 import threading
 import weakref
+from urllib.parse import quote
 
 import pytest
 from paste.deploy import loadapp
@@ -18,11 +22,14 @@ from tus import Filter, HookReply, Options, Service, Tus, WebobAdapter, open_sto
 from tus.apps.operations import Operations
 from tus.asgi import TusApp, TusMiddleware
 from tus.errors import OptionError, StorageUnavailable, TooLarge, TooManyUploads, UploadNotFound
-from tus.models import Outcome, State
+from tus.handover.spool import Spool
+from tus.models import HookType, Outcome, State
 from tus.server.service import services_over
 from tus.stores import memory
+from tus.stores.directory import store as rooms
 from tus.stores.directory.store import DirectoryStore
 from tus.stores.memory import MemoryStore
+from tus.stores.sweeper import Sweeper
 
 PHOTO = {"Upload-Metadata": "filename YS5qcGc="}
 
@@ -114,6 +121,82 @@ def test_many_directories_have_one_thread(options, tmp_path):
     assert before.new_stores <= 80, "the sweeper needs one for each directory"
 
 
+@pytest.mark.parametrize("with_spool", [False, True])
+def test_options_of_requests_prove_locks_and_links_once(tmp_path, monkeypatch, with_spool):
+    proven = []
+    locks, links = rooms.check_locks_work, Spool.check_links_from
+    monkeypatch.setattr(rooms, "check_locks_work", lambda path: proven.append("locks") or locks(path))
+    monkeypatch.setattr(Spool, "check_links_from", lambda spool, path: proven.append("links") or links(spool, path))
+    options = {"tmp_file_dir": str(tmp_path / "uploads")} | ({"spool": str(tmp_path / "spool")} if with_spool else {})
+    app = site(up=lambda: options)
+    for _ in range(5):
+        assert head(app, create(app, "/up")["Location"]).status == 200
+    assert proven == (["locks", "links"] if with_spool else ["locks"])
+
+
+@pytest.mark.parametrize("with_spool", [False, True])
+def test_requests_with_options_work_in_a_directory_that_is_full(tmp_path, monkeypatch, with_spool):
+    """A probe file would need an inode."""
+
+    def fail(*arguments, **others):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    options = {"tmp_file_dir": str(tmp_path / "uploads")} | ({"spool": str(tmp_path / "spool")} if with_spool else {})
+    app = site(up=lambda: options)
+    url = create(app, "/up")["Location"]
+    monkeypatch.setattr(tempfile, "mkstemp", fail)
+    monkeypatch.setattr(os, "link", fail)
+    assert head(app, url)["Upload-Offset"] == "0"
+    assert call(app, "DELETE", url, TUS).status == 204
+
+
+def test_links_that_do_not_work_are_an_error_each_time(tmp_path, monkeypatch):
+    def fail(*arguments):
+        raise OptionError("spool", "must be on the same file system")
+
+    monkeypatch.setattr(Spool, "check_links_from", fail)
+    app = site(up=lambda: {"tmp_file_dir": str(tmp_path / "uploads"), "spool": str(tmp_path / "spool")})
+    for _ in range(2):
+        with pytest.raises(OptionError, match="same file system"):
+            create(app, "/up")
+
+
+@pytest.mark.parametrize("store", [{"store": "memory:"}, {"options": "memory:"}])
+def test_a_store_in_memory_needs_a_service(store):
+    """Each request would find another one, which is empty."""
+    if "options" in store:
+        store = {"options": Options.build(store="memory:")}
+    app = site(up=lambda: store | ({} if "options" in store else {"send_file": True}))
+    with pytest.raises(OptionError, match="without a") as caught:
+        create(app, "/up")
+    assert caught.value.option == "store"
+    service = Service(store="memory:", send_file=True, threads=False)
+    app = site(up=lambda: {"service": service})
+    assert head(app, create(app, "/up")["Location"]).status == 200
+    kept = MemoryStore()
+    app = site(up=lambda: {"store": kept, "send_file": True, "threads": False})
+    assert head(app, create(app, "/up")["Location"]).status == 200
+
+
+def test_a_store_that_is_given_with_each_request_is_swept(monkeypatch):
+    class Counted(MemoryStore):
+        sweeps = 0
+
+        def sweep(self, at_most_every=0):
+            self.sweeps += 1
+            return super().sweep(at_most_every)
+
+    monkeypatch.setattr("tus.stores.sweeper.SHORTEST_INTERVAL", 0.01)
+    monkeypatch.setattr("tus.stores.sweeper._directories", sweepers := Sweeper())
+    store, before = Counted(), Alive()
+    app = site(up=lambda: {"store": store, "send_file": True, "upload_valid_duration": 1})
+    for _ in range(3):
+        assert create(app, "/up").status == 201
+    assert before.new_threads <= 1
+    wait_until(lambda: store.sweeps >= 2)
+    sweepers.stop()
+
+
 def test_options_that_were_built_keep_no_function(tmp_path):
     def closure(*arguments):
         pass
@@ -134,6 +217,42 @@ def test_a_service_that_nobody_holds_is_gone(tmp_path):
     del service
     assert gone() is None
     Service(tmp_file_dir=str(tmp_path), on_finished=print).close()
+
+
+def threads_of_ours():
+    return {thread for thread in threading.enumerate() if thread.name.startswith("tus-")}
+
+
+def test_closing_a_service_ends_its_threads(tmp_path):
+    before = threads_of_ours()
+    webhook = {"webhook": "http://localhost:9/", "webhook_events": "post-terminate"}
+    service = Service(tmp_file_dir=str(tmp_path), on_finished=named_function, **webhook)
+    service.start()
+    service.keep_swept()
+    ours = threads_of_ours() - before
+    kinds = {thread.name.rstrip("-0123456789") for thread in ours}
+    assert kinds == {"tus-backlog", "tus-outbox", "tus-sweeper"}
+    service.close()
+    for thread in ours:
+        thread.join(GUARD)
+        assert not thread.is_alive(), thread.name
+
+
+@pytest.mark.parametrize("kind", ["filter", "view"])
+def test_events_are_delivered_where_one_request_runs_at_a_time(kind, tmp_path):
+    """Nothing else delivers them, and the delivery needs no application."""
+    before = threads_of_ours()
+    webhook = {"webhook": "http://localhost:9/", "webhook_events": "post-terminate"}
+    service = Service(tmp_file_dir=str(tmp_path), upload_path="/up", on_finished=named_function, **webhook)
+    app = Filter(named_function, service=service) if kind == "filter" else site(up=lambda: {"service": service})
+    assert head(app, f"/up/{'0' * 32}", environ={"wsgi.multithread": False}).status == 404
+    names = {thread.name.rstrip("-0123456789") for thread in threads_of_ours() - before}
+    assert names == {"tus-outbox"}
+    assert head(app, f"/up/{'0' * 32}").status == 404
+    names = {thread.name.rstrip("-0123456789") for thread in threads_of_ours() - before}
+    assert names == {"tus-outbox", "tus-backlog"}
+    service.close()
+    wait_until(lambda: threads_of_ours() <= before)
 
 
 # -- Several services over one directory --------------------------------------------------------------------------
@@ -751,6 +870,57 @@ def test_urls_need_a_path(tmp_path):
     assert service.find(f"/anywhere/{upload.id}").id == upload.id
     absolute = Service(tmp_file_dir=str(tmp_path), upload_path="/up", base_url="https://example.org", threads=False)
     assert absolute.url_of(upload) == f"https://example.org/up/{upload.id}"
+
+
+@pytest.mark.parametrize("path", ["/hoch laden/ä", "/a%20b", "/a/b"])
+def test_urls_are_encoded(path, store_options):
+    service = Service(threads=False, upload_path=path, send_file=True, **store_options)
+    app = Filter(named_function, service=service)
+    upload = service.create_upload(length=5)
+    url = service.url_of(upload)
+    assert url.isascii()
+    assert not set(url) & set(" ?#")
+    assert head(app, url).status == 200
+    assert service.find(url).id == upload.id
+    assert service.find(create(app, quote(path))["Location"]) is not None
+
+
+# -- Functions that are async ------------------------------------------------------------------------------------
+
+
+async def later(*arguments):
+    pass
+
+
+ASYNC = [{"authorize": later}, {"on_finished": later}, *({"hooks": hook.method} for hook in HookType)]
+
+
+def async_options(option, path):
+    """Return the options with a function or a hook method that is async."""
+    (name, value), kind = *option.items(), staticmethod(later)
+    return {name: type("Hooks", (), {value: kind})() if name == "hooks" else value} | {"tmp_file_dir": str(path)}
+
+
+@pytest.mark.parametrize("option", ASYNC, ids=str)
+def test_a_service_refuses_what_is_async(option, tmp_path):
+    """A synchronous face would take a coroutine for an answer, and never run it."""
+    values = async_options(option, tmp_path)
+    with pytest.raises(OptionError, match="TusMiddleware or TusApp") as caught:
+        Service(options=Options.build_async(**values))
+    assert caught.value.option == next(iter(option))
+    with pytest.raises(OptionError) as caught:
+        Service(**values)
+    assert caught.value.option == next(iter(option))
+
+
+@pytest.mark.parametrize("option", ASYNC, ids=str)
+def test_asgi_takes_what_is_async(option, tmp_path):
+    values = async_options(option, tmp_path)
+    TusMiddleware(asgi_application, upload_path="/up", **values).service.close()
+    if "on_finished" in option:
+        TusApp(**values).service.close()
+    else:
+        TusApp(**values, on_finished=later).service.close()
 
 
 def test_a_store_that_fails_is_no_missing_upload():

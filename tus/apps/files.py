@@ -2,7 +2,7 @@
 
 It is wrapped by :class:`tus.filter.Filter`, in ``tus serve`` and in other pipelines. A hard link makes a file appear,
 so it is always whole, and never replaces another file. Accepting is this one step, and happens exactly once: after a
-crash, the next attempt recognises the file by its inode.
+crash, the next attempt recognizes the file by its inode.
 """
 
 from __future__ import annotations

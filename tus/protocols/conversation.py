@@ -25,7 +25,7 @@ Start = Callable[[Request, Options, frozenset[str], float, "str | None"], "Conve
 class Flow(Protocol):
     """A protocol, as :mod:`tus.protocols.exchange` uses it: the module ``flow`` of its folder."""
 
-    def recognise(self, request: Request) -> Start | None:
+    def recognize(self, request: Request) -> Start | None:
         """Return the start of a conversation if the head alone shows that the request is of this protocol."""
 
     def start(

@@ -25,7 +25,7 @@ from tus.protocols.tus1 import flow as tus1
 from tus.protocols.tus1 import replies as tus1_replies
 from tus.protocols.tus1.requests import VERSION
 
-#: The protocols, in the order in which they recognise a request. The IETF protocol comes first, because clients of the
+#: The protocols, in the order in which they recognize a request. The IETF protocol comes first, because clients of the
 #: drafts that were made from tus clients send fields of both.
 _FLOWS: Final[dict[str, Flow]] = {IETF: ietf, TUS: tus1}
 
@@ -52,7 +52,7 @@ def exchange(
         response = _discover(request, options, extensions)
         cors.apply(request, response, options)
         return response
-    start = recognise(request, options)
+    start = recognize(request, options)
     is_named = start is not None
     if start is None:
         start = yield from _start_by_upload(request, options)
@@ -65,11 +65,11 @@ def exchange(
     return response
 
 
-def recognise(request: Request, options: Options) -> Start | None:
+def recognize(request: Request, options: Options) -> Start | None:
     """Return the start of a conversation in the protocol of a request; None if only the stored upload shows it."""
     spoken = options.protocols
     for name, flow in _FLOWS.items():
-        if name in spoken and (start := flow.recognise(request)) is not None:
+        if name in spoken and (start := flow.recognize(request)) is not None:
             return start
     if len(spoken) > 1 or (TUS not in spoken and request.method == "GET" and options.download):
         return None

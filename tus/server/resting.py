@@ -22,7 +22,7 @@ import inspect
 import logging
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from types import CodeType, FrameType
 from typing import Any, Protocol, runtime_checkable
@@ -119,7 +119,16 @@ def _current_greenlet() -> Any:
 #: By ``id(holder)``, which is unique because the dictionary keeps the holder.
 _held: dict[int, tuple[Holder, _CallSite]] = {}
 _lock = threading.Lock()
-_OURS = 3  # references to a holder that nothing else refers to: the dictionary's, a variable's, and an argument's
+
+
+def _references(held: Mapping[int, tuple[object, object]], key: int) -> int:
+    """Return the number of references to a holder, as this interpreter counts them in this function."""
+    holder = held[key][0]
+    return sys.getrefcount(holder)
+
+
+#: References to a holder that nothing else refers to. Measured, because not every Python counts those of the function.
+_OURS = _references({0: (object(), None)}, 0)
 
 
 def hold(holder: Holder, adapter: object) -> None:
@@ -141,7 +150,7 @@ def end_abandoned() -> None:
     if not _held:
         return
     with _lock:
-        ended = [key for key, (holder, site) in _held.items() if sys.getrefcount(holder) <= _OURS or site.has_ended()]
+        ended = [key for key in _held if _references(_held, key) <= _OURS or _held[key][1].has_ended()]
         # Under the lock, because several requests may do this at the same time.
         holders = [_held.pop(key)[0] for key in ended]
     for holder in holders:

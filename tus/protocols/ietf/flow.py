@@ -49,7 +49,7 @@ LONGEST_JOIN: Final = 10.0  # seconds that a request waits for a hand-over that 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 1.0
 
 
-def recognise(request: Request) -> Start | None:
+def recognize(request: Request) -> Start | None:
     """Return the start of a conversation if the head alone shows that the request is of this protocol."""
     fields = request.headers
     if fields.get("Tus-Resumable") is not None and fields.get(VERSION_FIELD) is None:

@@ -210,7 +210,7 @@ class Conversation(Concatenation):
 start = Conversation
 
 
-def recognise(request: Request) -> Start | None:
+def recognize(request: Request) -> Start | None:
     """Return the start of a conversation if the head alone shows that the request is of this protocol."""
     if request.method in _BARE and request.headers.get("Tus-Resumable") is None:
         return None
