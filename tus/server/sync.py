@@ -13,9 +13,9 @@ from tus.models import Outcome, Response, Upload
 from tus.options import Options
 from tus.protocols.effects import Claim, Effect, Offer, Offered, Peek, Peeked, Receive, Received, Settle, Tell
 from tus.server.body import Body
-from tus.server.view_claims import end_abandoned, hold, let_go
 from tus.server.runner import Asker, Runner
 from tus.server.service import Service, with_store
+from tus.server.view_claims import end_abandoned, hold, let_go
 from tus.stores.interface import Expires, Store
 
 log = logging.getLogger(__name__)
