@@ -178,6 +178,45 @@ def test_a_cancelled_hand_over_is_done_again(subject):
     assert [data for _, data in subject.landed] == [DATA]
 
 
+def test_a_request_that_is_cancelled_with_its_last_byte_counts_no_attempt(backend, tmp_path):
+    """The application was not asked, so the only attempt is still there."""
+    subject = {"asyncio": AsgiSubject, "trio": TrioSubject}[backend](tmp_file_dir=str(tmp_path), handover_attempts=1)
+    url = subject.url(LENGTH)
+
+    class Cancelled(Exchange):
+        async def receive(self):
+            message = await super().receive()
+            scope.cancel()
+            return message
+
+    async def run():
+        nonlocal scope
+        scope = anyio.CancelScope()
+        with scope:
+            await Cancelled(a_scope("PATCH", url, {"Upload-Offset": "0"}, LENGTH), DATA).run(subject.app)
+        assert scope.cancelled_caught
+
+    scope = None
+    portal(backend).call(run)
+    kept = record(subject.options, url)
+    assert (kept.state, kept.offset, kept.attempts, kept.is_aside) == (State.COMPLETE, LENGTH, 0, False)
+    assert subject.landed == []
+    assert subject.patch(url, LENGTH - 1, DATA[-1:]).status == 204
+    assert [(upload.attempts, data) for upload, data in subject.landed] == [(1, DATA)]
+
+
+@pytest.mark.parametrize("hook", ["pre_create", "pre_finish"])
+def test_an_async_hook_that_returns_something_else(backend, tmp_path, caplog, hook):
+    async def refuse(event):
+        return {"reject": True}
+
+    hooks = type("Hooks", (), {hook: staticmethod(refuse)})()
+    subject = {"asyncio": AsgiSubject, "trio": TrioSubject}[backend](tmp_file_dir=str(tmp_path), hooks=hooks)
+    assert subject.create(LENGTH, body=DATA).status == (503 if hook == "pre_create" else 201)
+    assert subject.landed == []
+    assert "must return a HookReply or None, not dict" in caplog.text
+
+
 # -- A client that is silent --------------------------------------------------------------------------------------
 
 

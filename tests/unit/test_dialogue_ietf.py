@@ -3,6 +3,7 @@
 import pytest
 
 from tests.support.dialogues import (
+    ACCEPTED,
     BUSY,
     REJECTED,
     a_file,
@@ -15,7 +16,7 @@ from tests.support.dialogues import (
     rejects,
 )
 from tests.support.ietf import PROBLEM, VERSIONS, digest
-from tus.errors import ChecksumMismatch, UploadGone, UploadLocked, UploadNotFound
+from tus.errors import ChecksumMismatch, UploadGone, UploadLocked, UploadNotFound, UploadReplaced
 from tus.models import IETF, TUS, HookReply, HookType, Intent, Outcome, Response, State
 from tus.protocols.effects import (
     Ask,
@@ -26,6 +27,8 @@ from tus.protocols.effects import (
     Fence,
     Inform,
     Load,
+    Offer,
+    Offered,
     Promise,
     Receive,
     Remove,
@@ -450,6 +453,37 @@ def test_a_client_that_comes_back_joins_the_running_hand_over():
         asks(Wait),
         asks(Claim, {"id": ID}).gets(a_stored_file(State.REJECTED, answer=REJECTED)),
         responds(422, {"Upload-Complete": "?1"}, b"no cats\n"),
+    )
+
+
+def test_a_client_joins_the_hand_over_of_another_holder():
+    """Upload Append: the lease was lost while the application had the file, so this request has no claim any more."""
+    dialogue(
+        ietf.patch(ID, offset=2, body=3),
+        asks(Load(ID)).gets(stored(offset=2)),
+        asks(Authorize),
+        *completes(a_stored_file()),
+        asks(Offer).gets(Offered(ACCEPTED)),
+        asks(Settle, Outcome.ACCEPTED).fails(UploadReplaced()),
+        asks(Claim, {"id": ID}).fails(UploadLocked()),
+        asks(Wait),
+        asks(Claim, {"id": ID}).gets(a_stored_file(State.REJECTED, answer=REJECTED)),
+        responds(422, {"Upload-Complete": "?1"}, b"no cats\n"),
+    )
+
+
+@pytest.mark.parametrize("said", [ACCEPTED, REJECTED])
+def test_an_answer_that_a_busy_record_does_not_take_is_asked_for_once(said):
+    """Upload Append: the client may ask again, and this request does not."""
+    outcome = Outcome.ACCEPTED if said == ACCEPTED else Outcome.REJECTED
+    dialogue(
+        ietf.patch(ID, offset=2, body=3),
+        asks(Load(ID)).gets(stored(offset=2)),
+        asks(Authorize),
+        *completes(a_stored_file()),
+        asks(Offer).gets(Offered(said)),
+        asks(Settle, outcome).fails(UploadLocked()),
+        responds(503, {"Upload-Complete": "?0", "Retry-After": ...}),
     )
 
 

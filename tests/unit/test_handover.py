@@ -886,6 +886,32 @@ def test_a_commit_that_cannot_be_recorded_releases_the_claim(tmp_path, monkeypat
     assert record(view, url).state == State.ACCEPTED
 
 
+@pytest.mark.parametrize("spoken", [{"Upload-Draft-Interop-Version": "8", "Upload-Complete": "?1"}, None])
+def test_an_answer_that_a_busy_record_does_not_take(subject, monkeypatch, spoken):
+    """Another process was stopped while it held the lock of the record."""
+    accept, failures = DirectoryClaim.accept, [UploadLocked()] * 3
+
+    def fail(claim, *arguments):
+        if failures:
+            raise failures.pop()
+        return accept(claim, *arguments)
+
+    monkeypatch.setattr(DirectoryClaim, "accept", fail)
+    url = subject.url(LENGTH)
+    if spoken is None:
+        reply = subject.patch(url, 0, DATA)
+    else:
+        headers = spoken | {"Upload-Offset": "0", "Content-Type": "application/partial-upload"}
+        reply = call(subject.app, "PATCH", url, headers, DATA)
+    assert reply.status == 503
+    assert (len(failures), [upload.attempts for upload, _ in subject.landed]) == (2, [1]), "it is asked once"
+    kept = record(subject, url)
+    assert (kept.state, kept.attempts) == (State.COMPLETE, 1)
+    failures.clear()
+    assert subject.patch(url, LENGTH - 1, DATA[-1:]).status == 204
+    assert [upload.attempts for upload, _ in subject.landed] == [1, 2]
+
+
 # -- A lease that was lost ----------------------------------------------------------------------------------------
 
 

@@ -4,7 +4,7 @@ import pytest
 
 from tests.support.hooks import Recorder
 from tests.support.subjects import PATH, SUBJECTS, FilterSubject
-from tests.support.wsgi import OCTETS
+from tests.support.wsgi import OCTETS, TUS, call
 from tus import HookReply
 from tus.errors import Forbidden, OptionError
 from tus.models import Response
@@ -110,6 +110,56 @@ def test_an_id_that_is_there_is_not_taken_twice(hooked):
     url = subject.url(3)
     assert subject.create(3).status == 503
     assert subject.patch(url, 0, b"abc").status == 204
+
+
+def spoken_requests(protocol):
+    """Return the header fields of a creation with five bytes, in each protocol."""
+    if protocol == "tus":
+        return TUS | OCTETS | {"Upload-Length": "5"}
+    return {"Upload-Draft-Interop-Version": protocol.removeprefix("ietf "), "Upload-Complete": "?1"}
+
+
+@pytest.mark.parametrize("protocol", ["tus", "ietf 4", "ietf 9"])
+@pytest.mark.parametrize("owner", ["service", "principal"])
+@pytest.mark.parametrize("subject", SUBJECTS)
+def test_an_id_of_another_owner_is_not_taken(tmp_path, caplog, subject, owner, protocol):
+    """The hook has given an id twice, and the other client must not notice."""
+    made = {"tmp_file_dir": str(tmp_path), "hooks": Recorder(pre_create=HookReply(id="0" * 32))}
+    first = subject(**made, name="photos", authorize=lambda request, intent, upload: "ann")
+    others = {
+        "service": {"name": "videos", "authorize": lambda request, intent, upload: "ann"},
+        "principal": {"name": "photos", "authorize": lambda request, intent, upload: "bob"},
+    }
+    second = subject(**made, **others[owner])
+    url = first.url(5, NAMED)
+    assert first.patch(url, 0, b"he").status == 204
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()}
+    reply = call(second.app, "POST", PATH, spoken_requests(protocol), b"HELLO")
+    assert (reply.status, reply.get("Location")) == (503, None)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()} == before
+    assert second.landed == []
+    assert first.patch(url, 2, b"llo").status == 204
+    assert [data for _, data in first.landed] == [b"hello"]
+
+
+@pytest.mark.parametrize("reply", [{"reject": True}, True, "no", Response(403, "Forbidden")], ids=repr)
+@pytest.mark.parametrize("hook", ["pre_create", "pre_finish", "pre_terminate"])
+def test_a_hook_that_returns_something_else(hooked, caplog, hook, reply):
+    """What the hook meant is not known, so nothing happens."""
+    subject = hooked(**{hook: reply})
+    if hook == "pre_create":
+        answer = subject.create(3)
+    else:
+        url = subject.url(len(DATA))
+        answer = subject.send("DELETE", url) if hook == "pre_terminate" else subject.patch(url, 0, DATA)
+    assert answer.status == 503
+    assert f"must return a HookReply or None, not {type(reply).__name__}" in caplog.text
+    assert subject.landed == []
+    subject.hooks.replies.clear()
+    if hook == "pre_create":
+        assert list(subject.stored().list()) == []
+    else:
+        assert subject.offset(url) == (len(DATA) - 1 if hook == "pre_finish" else 0)
 
 
 def test_post_receive_stops(hooked, monkeypatch):

@@ -233,9 +233,7 @@ def test_closing_a_service_ends_its_threads(tmp_path):
     kinds = {thread.name.rstrip("-0123456789") for thread in ours}
     assert kinds == {"tus-backlog", "tus-outbox", "tus-sweeper"}
     service.close()
-    for thread in ours:
-        thread.join(GUARD)
-        assert not thread.is_alive(), thread.name
+    wait_until(lambda: not any(thread.is_alive() for thread in ours), lambda: f"these do not end: {ours}")
 
 
 @pytest.mark.parametrize("kind", ["filter", "view"])
