@@ -8,6 +8,7 @@ from tests.support.wsgi import OCTETS, TUS, call
 from tus import HookReply
 from tus.errors import Forbidden, OptionError
 from tus.models import Response
+from tus.stores.directory.store import DirectoryStore
 
 DATA = b"hello world"
 NAMED = {"Upload-Metadata": "filename YS50eHQ=,note eA=="}
@@ -140,6 +141,26 @@ def test_an_id_of_another_owner_is_not_taken(tmp_path, caplog, subject, owner, p
     assert second.landed == []
     assert first.patch(url, 2, b"llo").status == 204
     assert [data for _, data in first.landed] == [b"hello"]
+
+
+@pytest.mark.parametrize("protocol", ["tus", "ietf 9"])
+def test_an_id_that_two_owners_get_at_the_same_time_is_for_one(tmp_path, monkeypatch, protocol):
+    made = {"tmp_file_dir": str(tmp_path), "hooks": Recorder(pre_create=HookReply(id="0" * 32))}
+    first = FilterSubject(**made, authorize=lambda request, intent, upload: "ann")
+    second = FilterSubject(**made, authorize=lambda request, intent, upload: "bob")
+    create, urls = DirectoryStore.create, []
+
+    def be_late(store, draft):
+        if not urls:
+            urls.append("")
+            urls[0] = first.url(5)
+        return create(store, draft)
+
+    monkeypatch.setattr(DirectoryStore, "create", be_late)
+    assert call(second.app, "POST", PATH, spoken_requests(protocol), b"HELLO").status == 503
+    assert (first.offset(urls[0]), second.landed) == (0, [])
+    assert first.patch(urls[0], 0, b"hello").status == 204
+    assert [upload.principal for upload, _ in first.landed] == ["ann"]
 
 
 @pytest.mark.parametrize("reply", [{"reject": True}, True, "no", Response(403, "Forbidden")], ids=repr)
