@@ -118,4 +118,4 @@ _directories = Sweeper(_MOST_DIRECTORIES)
 
 def keep_directory_swept(store: Expires, lifetime: float) -> None:
     """Sweep the directory of a store from now on, although the store itself ends with its request."""
-    _directories.add(store, lifetime, getattr(store, "directory", None) or store)
+    _directories.add(store, lifetime, getattr(store, "directory", None) or id(store))
