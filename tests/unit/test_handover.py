@@ -846,7 +846,7 @@ def test_a_view_lets_go_at_the_end_of_its_block(view):
     assert record(view, url).error == "the application did not say whether it takes the file"
 
 
-@pytest.mark.parametrize("failure", [OSError("the disk is away"), UploadLocked(), Died()], ids=str)
+@pytest.mark.parametrize("failure", [OSError("the disk is away"), UploadLocked(), Died()], ids=repr)
 def test_a_commit_that_cannot_be_recorded_releases_the_claim(tmp_path, monkeypatch, failure):
     """The framework calls back at the end of the transaction, when the response is decided."""
     ends = []
