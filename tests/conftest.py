@@ -1,4 +1,5 @@
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -36,7 +37,8 @@ def pytest_ignore_collect(collection_path, config):
 
 
 def refuse_outside(event, arguments):
-    if _stays_inside and event in OUTSIDE:
+    # The threads of services that tests of other rooms have left go on, and may deliver events.
+    if _stays_inside and event in OUTSIDE and not threading.current_thread().name.startswith("tus-"):
         raise AssertionError(f"{event}: tests in the rooms {INSIDE} stay in their process, see CONTRIBUTING.rst")
 
 
