@@ -408,6 +408,20 @@ def test_a_file_is_kept_while_another_thread_works_on_it(view, adapter):
     assert head(app, url) == ACCEPTED
 
 
+@pytest.mark.parametrize("adapter", [Plain, WsgiAdapter])
+def test_a_file_is_kept_after_the_thread_that_received_it_has_ended(view, adapter):
+    """A pool may end its idle threads while the event loop works on the file."""
+    app = plain(view)
+    url = create(app)
+    tus = Tus(adapter(environ_of_patch(url)), service=view.service)
+    thread = threading.Thread(target=tus.handle)
+    thread.start()
+    thread.join(GUARD)
+    assert head(app, url) == BUSY
+    tus.cleanup_file()
+    assert head(app, url) == ACCEPTED
+
+
 def test_an_application_may_give_its_environ_another_name(view):
     other = plain(view)
     url = create(other)

@@ -78,10 +78,12 @@ class _CallSite:
             frame = frame.f_back
 
     def has_ended(self) -> bool:
-        """Return whether the application has returned from its call, or the thread or greenlet has ended."""
+        """Return whether the application has returned from its call, as far as that is known."""
+        if self._call is None:
+            return False  # even after the thread has ended: another thread may work on the file
         if not self._thread.is_alive() or (self._greenlet is not None and self._greenlet.dead):
             return True
-        return self._call is not None and not any(map(self._may_be_on, self._stacks()))
+        return not any(map(self._may_be_on, self._stacks()))
 
     def _stacks(self) -> Sequence[FrameType | None]:
         """Return the innermost frames that the request may have now; an item may be None."""
