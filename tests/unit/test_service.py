@@ -161,7 +161,7 @@ def test_links_that_do_not_work_are_an_error_each_time(tmp_path, monkeypatch):
             create(app, "/up")
 
 
-@pytest.mark.parametrize("store", [{"store": "memory:"}, {"options": "memory:"}])
+@pytest.mark.parametrize("store", [{"store": "memory:"}, {"store": "memory:x"}, {"options": "memory:"}])
 def test_a_store_in_memory_needs_a_service(store):
     """Each request would find another one, which is empty."""
     if "options" in store:

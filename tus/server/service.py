@@ -125,7 +125,8 @@ class Service:
             raise OptionError("webhook", "needs a tus.Service that is built once; pass it as service=")
         if options.handover == "background":
             raise OptionError("handover", "cannot be background without a tus.Service that is built once")
-        if (store is None and options.store.startswith("memory:")) or store == "memory:":
+        url = options.store if store is None else store
+        if isinstance(url, str) and url.startswith("memory:"):
             raise OptionError("store", "cannot be memory: without a tus.Service that is built once; it would be empty")
         service = cls.__new__(cls)
         service._set_up(options, store)
