@@ -18,12 +18,13 @@ import tus
 from tests.support.commands import TUS_COMMAND, assert_refused, filled, run, store_in
 from tests.support.serving import ROOT
 from tests.support.waiting import GUARD
-from tus import Upload
+from tus import Upload, register_store
 from tus.cli import main as cli
 from tus.cli import text
 from tus.errors import UploadNotFound
 from tus.models import State
 from tus.stores.directory.store import DirectoryStore
+from tus.stores.memory import MemoryStore
 
 HEADING = ["ID", "STATE", "OFFSET", "LENGTH", "%", "AGE", "EXPIRES", "NAME"]
 EVIL = "naïve\n\x1b[31m\u202e file.bin"
@@ -721,3 +722,31 @@ def test_the_commands_of_the_document(tmp_path):
         assert done.stderr == ""
         said = "".join(f"{line}\n" for line in done.stdout.replace(str(tmp_path), "/srv").splitlines())
         assert VARIES.sub("ANY", said) == VARIES.sub("ANY", printed.rstrip("\n") + "\n"), command
+
+
+# -- Stores that are no directories -------------------------------------------------------------------------------
+
+
+received = []
+
+
+def receive(upload):
+    received.append(upload.id)
+
+
+def test_commands_take_the_url_of_a_store(command):
+    store = MemoryStore()
+    register_store("kept", lambda url, options: store)
+    half = store.append(store.create(Upload(length=9)), 0, b"abc")
+    done = store.append(store.create(Upload(length=3, raw_metadata="filename YQ==")), 0, b"abc")
+    status, printed, _ = command("ls", "kept:uploads")
+    assert (status, half.id in printed, done.id in printed) == (0, True, True)
+    status, printed, _ = command("show", half.id[:8], "--dir", "kept:uploads")
+    assert (status, half.id in printed) == (0, True)
+    status, printed, _ = command("handover", "kept:uploads", "--all", "--on-finished", f"{__name__}:receive")
+    assert (status, printed.splitlines()[-1], received) == (0, "1 accepted", [done.id])
+    assert command("rm", half.id, "--dir", "kept:uploads")[0] == 0
+    assert command("clean", "kept:uploads") == (0, "0 removed\n", "")
+    assert command("clean", "--dry-run", "kept:uploads")[0] == 2
+    status, _, complaint = command("ls", "nowhere:uploads")
+    assert (status, "no store has 'nowhere'" in complaint) == (2, True)

@@ -13,7 +13,8 @@ from tus.stores import Store, open_store
 from tus.stores.interface import Lists
 
 DEFAULT = "./uploads"
-_HELP = f"a tmp_file_dir, or the --dir of tus serve (default: {DEFAULT})"
+_HELP = f"a tmp_file_dir, the --dir of tus serve, or the URL of a store (default: {DEFAULT})"
+_URL = re.compile(r"[a-z][a-z0-9+.-]*:")
 _PREFIX = re.compile(r"[0-9a-f]{1,31}")
 _SHOWN = 5  # ids in the error about an ambiguous prefix
 
@@ -42,18 +43,28 @@ def find_directory(directory: str) -> str:
     return directory
 
 
-def open_directory(directory: str) -> Store:
-    """Open the store in an existing directory.
+def is_store_url(directory: str) -> bool:
+    """Return whether the argument is the URL of a store, and not a directory."""
+    return _URL.match(directory) is not None and not os.path.isdir(directory)
+
+
+def open_uploads(directory: str) -> Store:
+    """Open the store in an existing directory, or the one of a URL.
 
     Raises:
-        OptionError: the directory does not exist, or cannot be used.
+        OptionError: the directory does not exist, or the store cannot be used.
     """
-    return open_store(find_directory(directory))
+    return open_store(directory if is_store_url(directory) else find_directory(directory))
 
 
 def uploads_in(store: Store) -> Iterable[Upload]:
-    """Return every upload that can be read."""
-    assert isinstance(store, Lists)
+    """Return every upload that can be read.
+
+    Raises:
+        TusException: the store cannot list its uploads.
+    """
+    if not isinstance(store, Lists):
+        raise TusException("this store cannot list its uploads; give a whole id")
     return store.list()
 
 

@@ -73,8 +73,10 @@ def _backlogs(options: argparse.Namespace) -> Sequence[Backlog]:
     if options.config is not None:
         return _backlogs_of_config(options)
     directory = options.dir or arguments.DEFAULT
-    inner = arguments.find_directory(directory)
+    is_url = arguments.is_store_url(directory)
+    inner = directory if is_url else arguments.find_directory(directory)
     others = read_named_options(options.option)
+    others["store" if is_url else "tmp_file_dir"] = inner
     app: WsgiApp
     if options.on_finished is not None:
         app, others["on_finished"] = _unused_app, options.on_finished
@@ -84,7 +86,7 @@ def _backlogs(options: argparse.Namespace) -> Sequence[Backlog]:
         app = _unused_app
     else:
         raise OptionError("DIR", "is not a --dir of tus serve; name the receiver by --config or --on-finished")
-    built = Options.build(upload_path="/files", tmp_file_dir=inner, **others)
+    built = Options.build(upload_path="/files", **others)
     backlog = Filter(app, options=built).backlog
     backlog.service = None
     return [backlog]

@@ -44,7 +44,7 @@ def add_commands(commands: Any) -> None:
 
 def _ls(options: argparse.Namespace) -> None:
     """List the uploads of a directory, the oldest first."""
-    store = arguments.open_directory(options.dir)
+    store = arguments.open_uploads(options.dir)
     now = time.time()
     order: list[tuple[float, bytes]] = []  # not the uploads themselves, whose metadata can be long
     widths = [len(heading) for heading in _HEADING]
@@ -125,7 +125,7 @@ def _print_row(row: tuple[str, ...], widths: list[int]) -> None:
 
 def _show(options: argparse.Namespace) -> None:
     """Print everything about one upload."""
-    store = arguments.open_directory(options.dir)
+    store = arguments.open_uploads(options.dir)
     try:
         upload = store.load(arguments.complete_id(store, options.id))
     except UploadNotFound:

@@ -7,7 +7,7 @@ import sys
 from typing import Any
 
 from tus.cli import arguments, text
-from tus.errors import TusException, UploadGone, UploadLocked, UploadNotFound
+from tus.errors import OptionError, TusException, UploadGone, UploadLocked, UploadNotFound
 from tus.stores import Store
 from tus.stores.directory.fsck import check as fsck
 from tus.stores.interface import Expires
@@ -32,7 +32,7 @@ def add_commands(commands: Any) -> None:
 
 def _remove(options: argparse.Namespace) -> int:
     """Remove uploads and all their data, finished ones too. Their clients must start again."""
-    store = arguments.open_directory(options.dir)
+    store = arguments.open_uploads(options.dir)
     failed = 0
     for given in options.ids:
         problem = _remove_one(store, given)
@@ -61,11 +61,14 @@ def _remove_one(store: Store, given: str) -> str:
 
 def _clean(options: argparse.Namespace) -> None:
     """Remove the expired uploads of a directory, and the records whose time is over."""
-    store = arguments.open_directory(options.dir)
+    store = arguments.open_uploads(options.dir)
     if not options.dry_run:
-        assert isinstance(store, Expires)
+        if not isinstance(store, Expires):
+            raise TusException("the uploads of this store do not expire")
         print(f"{store.sweep()} removed")
         return
+    if arguments.is_store_url(options.dir):
+        raise OptionError("--dry-run", "works only with a directory")
     count = size = 0
     for upload in fsck.expired(arguments.find_directory(options.dir)):
         name = text.printable(text.name_of(upload))
