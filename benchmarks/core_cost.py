@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import fcntl
+import gc
 import io
 import json
 import os
@@ -143,11 +144,13 @@ def calls_of(function, *arguments):
         nonlocal count
         count += event in ("call", "c_call")
 
+    gc.disable()  # the callbacks of weak references to what others have left are no work of this function
     sys.setprofile(profile)
     try:
         result = function(*arguments)
     finally:
         sys.setprofile(None)
+        gc.enable()
     return count - 2, result  # without this call and sys.setprofile()
 
 
@@ -168,17 +171,23 @@ def best(run, prepare, rounds, batch=20):
     return found
 
 
-def count_calls(site):
-    """Return the calls of functions that each kind of request makes, once the process is warm."""
+def count_calls(site, rounds=3):
+    """Return the calls of functions that each kind of request makes, once the process is warm.
+
+    The fewest of a few rounds: a request that meets a thread of the background waits for its lock, by further calls.
+    """
     for _ in range(50):
         site.call(site.patch(path_of(site.call(site.create()))))
     counts = {}
-    counts["create"], answer = calls_of(site.call, site.create())
-    assert answer[0].startswith("201"), answer
-    counts["HEAD"], head = calls_of(site.call, site.head(path_of(answer)))
-    assert head[0].startswith("200"), head
-    counts["last PATCH"], last = calls_of(site.call, site.patch(path_of(answer)))
-    assert last[0].startswith("204"), last
+    for _ in range(rounds):
+        created, answer = calls_of(site.call, site.create())
+        assert answer[0].startswith("201"), answer
+        inspected, head = calls_of(site.call, site.head(path_of(answer)))
+        assert head[0].startswith("200"), head
+        patched, last = calls_of(site.call, site.patch(path_of(answer)))
+        assert last[0].startswith("204"), last
+        for kind, count in (("create", created), ("HEAD", inspected), ("last PATCH", patched)):
+            counts[kind] = min(count, counts.get(kind, count))
     return counts
 
 

@@ -39,8 +39,8 @@ from tests.support.sockets import (
     assert_landed,
     chunk,
     content,
-    until,
 )
+from tests.support.waiting import wait_until
 
 # -- A client that can misbehave ----------------------------------------------------------------------------------
 
@@ -75,7 +75,7 @@ def offset_of(served: Serving, path: str) -> int:
 
 def settled(served: Serving, path: str, expected: int) -> int:
     """The offset, once it has come to what is expected and then stayed for a while where it is."""
-    until(lambda: offset_of(served, path) >= expected)
+    wait_until(lambda: offset_of(served, path) >= expected)
     calm_since, offset = time.monotonic(), offset_of(served, path)
     while time.monotonic() < calm_since + CALM:
         now = offset_of(served, path)
@@ -372,7 +372,7 @@ def test_a_stream_that_is_reset_keeps_its_bytes(served):
 
         def broken():
             yield data[:100_000]
-            until(lambda: offset_of(served, path) >= 65_535)  # what a stream may send before it is allowed more
+            wait_until(lambda: offset_of(served, path) >= 65_535)  # what a stream may send before it is allowed more
             raise ConnectionError("the client gives up")
 
         with pytest.raises(ConnectionError):
@@ -409,7 +409,7 @@ def test_killed_worker_in_full_flow(server, tmp_path):
         with Connection(served) as connection:
             sender = threading.Thread(target=pour, args=(connection, patch_head(path, 0, len(data)) + data[:-1]))
             sender.start()
-            until(lambda: offset_of(served, path) > 0)
+            wait_until(lambda: offset_of(served, path) > 0)
             worker = served.worker_of(connection.socket)
             counted = offset_of(served, path)
             os.kill(worker, signal.SIGKILL)

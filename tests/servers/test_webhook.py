@@ -306,6 +306,24 @@ def test_what_was_queued_and_then_did_not_happen_is_not_told(site, endpoint, mon
     assert (subject.store.load(id_of(left)).is_pending, subject.head(kept).status) == (True, 200)
 
 
+@pytest.mark.parametrize("accepted", [False, True])
+def test_a_termination_that_nobody_could_tell_voids_an_acceptance_that_was_none(site, endpoint, accepted):
+    """As after a death behind the removal, or where another process tells events at that moment."""
+    subject = site("post-finish", "post-terminate", handover_attempts=0, completed_keep=60)
+    url = subject.url(5)
+    if not accepted:
+        subject.fail = "503 Busy"
+    assert subject.patch(url, 0, b"hello").status == (204 if accepted else 503)
+    if accepted:
+        endpoint.wait(1)
+        wait_until(lambda: subject.hooks.flush() == 0)
+    subject.hooks.queue(HookType.POST_FINISH, subject.store.load(id_of(url)), None)
+    subject.hooks.queue(HookType.POST_TERMINATE, subject.store.load(id_of(url)), None)
+    subject.store.remove(id_of(url))
+    wait_until(lambda: subject.hooks.flush() == 0)
+    assert [post.type for post in endpoint.heard] == ["post-finish"] * 2 * accepted + ["post-terminate"]
+
+
 SERVING = """
 import sys
 from tests.support.subjects import FilterSubject

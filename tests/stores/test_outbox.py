@@ -61,6 +61,26 @@ def test_events_keep_their_order(tmp_path):
     assert os.listdir(tmp_path / "outbox" / "tmp") == []
 
 
+def test_an_event_is_void_once_the_change_of_a_later_one_has_happened(tmp_path):
+    box = Box(tmp_path, has_happened=lambda event: event.id in happened)
+    happened = {"id-0", "id-1"}
+    box.fill(2)
+    box.put(STREAM, Event("end", "post-terminate", "ab" * 16, '{"n": 2}', voids="id-1"))
+    box.down = {'{"n": 0}'}
+    box.flush()
+    happened.add("end")  # while the first event still waits for its endpoint
+    box.down, box.now = set(), box.now + room.FIRST_DELAY
+    assert (box.flush(), numbers(box.told)) == (None, [0, 2])
+
+
+def test_an_event_is_not_void_while_the_change_of_the_later_one_has_not_happened(tmp_path):
+    box = Box(tmp_path, has_happened=lambda event: not event.voids)
+    box.fill(1)
+    box.put(STREAM, Event("end", "post-terminate", "ab" * 16, '{"n": 2}', voids="id-0"))
+    box.flush()
+    assert numbers(box.told) == [0]
+
+
 def test_one_that_is_told_before_it_is_put_is_not_put_again(tmp_path, monkeypatch):
     box, sync = Box(tmp_path), room.sync_directory
 

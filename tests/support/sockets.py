@@ -11,13 +11,11 @@ import socket
 import struct
 import sys
 import termios
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import tus
 from tests.support.serving import SERVERS, WSGI_SERVERS, Serving
-from tests.support.waiting import GUARD
+from tests.support.waiting import GUARD, wait_until
 
 
 @dataclass(frozen=True)
@@ -111,7 +109,7 @@ class Connection:
 
     def reset(self) -> None:
         """Send RST, once everything sent before has reached the other side: a RST drops what is still to be sent."""
-        until(lambda: self._unacknowledged() == 0)
+        wait_until(lambda: self._unacknowledged() == 0)
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.close()
 
@@ -165,13 +163,6 @@ class Connection:
             return False
         assert data == b""
         return True
-
-
-def until(met: Callable[[], bool]) -> None:
-    """Wait for a condition. What then is wrong, an assertion says."""
-    deadline = time.monotonic() + PATIENCE
-    while not met() and time.monotonic() < deadline:
-        time.sleep(0.005)
 
 
 def chunk(data: bytes) -> bytes:

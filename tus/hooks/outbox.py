@@ -53,12 +53,15 @@ class Event:
         type: such as ``post-finish``.
         upload: the id of the upload.
         payload: the JSON to post.
+        voids: the id of an earlier event in the stream that is dropped once the change of this event has happened,
+            because it can no longer be known from the upload that the change of the earlier event did not happen.
     """
 
     id: str
     type: str
     upload: str
     payload: str
+    voids: str = ""
 
 
 @dataclass(slots=True)
@@ -223,9 +226,10 @@ class Outbox:
                 except FileNotFoundError:  # dropped
                     continue
                 happened = self._has_happened(event)
+                is_void = bool(happened) and self._is_void(event, path)
                 if not happened and (happened is None or self._clock() - age < PATIENCE):
                     return _BUSY
-                if happened:
+                if happened and not is_void:
                     try:
                         self._send(event)
                     except Exception as error:
@@ -243,6 +247,15 @@ class Outbox:
             except OSError:  # another event has arrived
                 return 0.0
             return None
+
+    def _is_void(self, event: Event, path: str) -> bool:
+        """Return whether another event of the stream voids an event. That one was put before its change happened."""
+        for name in _event_names(path):
+            with suppress(FileNotFoundError):
+                other, _ = _read_event(os.path.join(path, name))
+                if other.voids == event.id and self._has_happened(other):
+                    return True
+        return False
 
     def _record_failure(self, path: str, event: Event, state: _State, error: Exception) -> float:
         state.attempts += 1

@@ -122,8 +122,13 @@ class Webhook:
     def queue(self, event: HookEvent) -> None:
         """Record an event before its change happens."""
         if event.type in self._events & _DURABLE:
+            upload, voids = event.upload, ""
+            if event.type == HookType.POST_TERMINATE and upload.state != State.ACCEPTED:
+                # A process that crashed while the application had the file may have left this event. Once the upload
+                # is gone, nothing else shows that the file was not accepted.
+                voids = f"{upload.key}-{HookType.POST_FINISH}"
             payload = self._payload(event).decode()
-            self.outbox.put(event.upload.key, Event(event.id, str(event.type), event.upload.id, payload))
+            self.outbox.put(upload.key, Event(event.id, str(event.type), upload.id, payload, voids))
 
     def unqueue(self, event: HookEvent) -> None:
         """Remove a recorded event, because its change does not happen."""
@@ -132,10 +137,6 @@ class Webhook:
 
     def deliver(self, event: HookEvent) -> None:
         """Deliver a recorded event, whose change has happened, in threads of this process."""
-        if event.type == HookType.POST_TERMINATE and event.upload.state != State.ACCEPTED:
-            # A process that crashed while the application had the file has left this event. Once the upload is gone,
-            # nothing would show that the file was not accepted.
-            self.outbox.drop(event.upload.key, f"{event.upload.key}-{HookType.POST_FINISH}")
         self.outbox.start()
         self.outbox.wake()
 

@@ -156,5 +156,6 @@ class Conversation:
             reply = yield Ask(HookType.PRE_TERMINATE, upload)
             if reply is not None and reply.reject:
                 raise Refused(hook_replies.refusal(reply, "The server does not terminate this upload."))
+            upload = yield Load(upload_id)  # the hook may have taken long, and the file may be accepted by now
         yield from self.remove(upload)
         return reply

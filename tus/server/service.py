@@ -362,6 +362,8 @@ class Service:
             StorageUnavailable: the store failed.
         """
         if self.hooks:
+            with _store_failures():
+                upload = self.store.load(upload.id)  # the given one may be old, and the file accepted by now
             self.hooks.queue(HookType.POST_TERMINATE, upload, None)
         try:
             with _store_failures():
