@@ -20,9 +20,19 @@ from tus.adapters.asgi import (
     Scope,
     Send,
     full_path,
+    restore_original,
     scope_without_client,
 )
-from tus.adapters.interface import ABOUT_KEY, HANDOVER_KEY, INTENT_KEY, LONGEST_ANSWER, UPLOAD_KEY, offer, verdict_of
+from tus.adapters.interface import (
+    ABOUT_KEY,
+    HANDOVER_KEY,
+    INTENT_KEY,
+    LONGEST_ANSWER,
+    PATH_VALUES_KEY,
+    UPLOAD_KEY,
+    offer,
+    verdict_of,
+)
 from tus.converters import is_async
 from tus.errors import OptionError
 from tus.handover.attempt import Receiver
@@ -30,7 +40,7 @@ from tus.handover.backlog import Backlog
 from tus.models import Intent, Response, Upload
 from tus.options import Options
 from tus.protocols.handover import offered_method
-from tus.protocols.routing import is_under
+from tus.protocols.routing import is_under, path_of, route
 from tus.server.aio import AsyncTus, Loop, in_thread
 from tus.server.body_async import reuse_memory
 from tus.server.service import Service, with_store
@@ -124,13 +134,21 @@ class _Uploads:
     async def _call_application(self, adapter: AsgiAdapter | None, claim: Claim) -> Response:
         assert self._app is not None, "__init__() has found no other receiver"
         more: Scope = {UPLOAD_KEY: claim.upload, HANDOVER_KEY: "background" if adapter is None else "request"}
+        upload, options = claim.upload, self.options
+        if upload.origin is not None and upload.origin.path_values:
+            more[PATH_VALUES_KEY] = dict(upload.origin.path_values)
         if adapter is None:
-            path = f"{self.options.upload_path}/{claim.upload.id}"
-            scope = scope_without_client(path, self.options.base_url, self._surroundings)
-            call = Call(scope, more, "PATCH")
+            scope, method = (
+                scope_without_client(upload, options.upload_path or "", options.base_url, self._surroundings),
+                "PATCH",
+            )
         else:
-            call = Call(adapter.scope, more, offered_method(adapter.request))
-        file = await in_thread(partial(offer, call, claim, self.options.send_file))
+            scope, method = adapter.scope, offered_method(adapter.request)
+        if (original := upload.original) is not None:
+            call = Call(restore_original(scope, original), more, original.method, media_type=None)
+        else:
+            call = Call(scope, more, method)
+        file = await in_thread(partial(offer, call, claim, options.send_file or original is not None))
         try:
             return await call.run(self._app, LONGEST_ANSWER)
         finally:
@@ -139,7 +157,11 @@ class _Uploads:
     async def _ask(self, adapter: AsgiAdapter, intent: Intent, upload: Upload) -> str | Response | None:
         assert self._app is not None, "only TusMiddleware allows ask_app"
         more: Scope = {INTENT_KEY: str(intent), ABOUT_KEY: upload}
-        answer = await Call(adapter.scope, more, "POST", self.options.upload_path).run(self._app, LONGEST_ANSWER)
+        request = adapter.request
+        if request.path_values:
+            more[PATH_VALUES_KEY] = dict(request.path_values)
+        path = path_of(route(request.url, request.method, self.options.upload_path).creation_url)
+        answer = await Call(adapter.scope, more, "POST", path).run(self._app, LONGEST_ANSWER)
         return verdict_of(replace(answer, body=()) if adapter.method == "HEAD" else answer)
 
 

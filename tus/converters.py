@@ -30,6 +30,7 @@ _SIZE_UNITS = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
 _DURATION_UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 _BASE_URL = re.compile(r"https?://[^\s/?#@\\]+(/[^\s?#\\]*)?", re.IGNORECASE)
 _WEBHOOK = re.compile(r"https?://[^\s/?#@\\]+(/[^\s#]*)?", re.IGNORECASE)
+_NAMED_SEGMENT = re.compile(r"\{[A-Za-z_][A-Za-z0-9_]*\}")
 _ORIGIN = re.compile(r"\*|null|[a-z][a-z0-9+.-]*://[^/\s,*]+", re.IGNORECASE)
 
 
@@ -73,11 +74,15 @@ def as_path(value: object) -> str:
 
 
 def as_url_path(value: object) -> str:
-    """Convert the decoded path of a URL; a slash at its end is dropped."""
+    """Convert the decoded path of a URL; a slash at its end is dropped. A segment may be a name in braces."""
     text = str(value).strip()
     if not text.startswith("/") or "?" in text or "#" in text or "//" in text or not text.strip("/"):
         raise ValueError("must be the path of a URL, such as /files")
-    return text.rstrip("/")
+    text = text.rstrip("/")
+    named = [segment for segment in text.split("/") if "{" in segment or "}" in segment]
+    if not all(map(_NAMED_SEGMENT.fullmatch, named)) or len(set(named)) < len(named):
+        raise ValueError("must have different names in braces as whole segments, such as /users/{user}/photos")
+    return text
 
 
 def as_fsync(value: object) -> Fsync:
@@ -232,8 +237,13 @@ def _resolve(name: str, problem: str) -> object:
 
 
 def as_intents(value: object) -> frozenset[Intent]:
-    """Convert a list of intents."""
-    return _members(Intent, value)
+    """Convert a list of intents, or the word ``all``."""
+    if _words(value) == ("all",):
+        return frozenset(Intent)
+    try:
+        return _members(Intent, value)
+    except ValueError as error:
+        raise ValueError(f"{error}, or all") from None
 
 
 def as_peers(value: object) -> tuple[str, ...]:

@@ -5,7 +5,15 @@ from __future__ import annotations
 import io
 from collections.abc import Iterable
 
-from tus.adapters.interface import ABOUT_KEY, HANDOVER_KEY, INTENT_KEY, UPLOAD_KEY, offer, verdict_of
+from tus.adapters.interface import (
+    ABOUT_KEY,
+    HANDOVER_KEY,
+    INTENT_KEY,
+    PATH_VALUES_KEY,
+    UPLOAD_KEY,
+    offer,
+    verdict_of,
+)
 from tus.adapters.wsgi import (
     SURROUNDINGS,
     ApplicationResponse,
@@ -16,13 +24,15 @@ from tus.adapters.wsgi import (
     WsgiApp,
     environ_without_client,
     full_path,
+    restore_original,
+    set_path,
 )
 from tus.errors import OptionError
 from tus.models import Intent, Response, Upload
 from tus.options import Options
 from tus.protocols.exchange import is_ours
 from tus.protocols.handover import offered_method
-from tus.protocols.routing import is_under
+from tus.protocols.routing import is_under, path_of, route
 from tus.server.service import Service
 from tus.server.sync import Tus
 from tus.stores.interface import Claim, Store
@@ -36,7 +46,10 @@ class Filter:
 
     - A 2xx response accepts the file: the client gets 204 (201 on a POST) with the application's headers, and the data
       is removed.
-    - A response with one of ``reject_statuses``, or :class:`~tus.errors.Rejected`, rejects the file.
+    - :class:`~tus.errors.Rejected`, the response header ``Tus-Outcome: rejected``, or one of ``reject_statuses``
+      rejects the file.
+    - An upload of the IETF protocol is offered as the request that created it: with its method, URL and type, and the
+      whole file as the body. The client gets the application's own response, and a 303 accepts the file too.
     - After any other response or exception the file is kept, and the client is asked to retry. The application is
       offered the file again by a request of that client, or without one, with an environ from
       :func:`tus.adapters.wsgi.environ_without_client`.
@@ -95,7 +108,7 @@ class Filter:
         adapter = WsgiAdapter(environ)
         if not is_ours(adapter.request, self._options):
             return self._app(environ, start_response)
-        receiver = self.service.receiver or _Receiver(self._app, adapter, self._options)
+        receiver = self.service.receiver or _Receiver(self._app, adapter, self._options.send_file)
         asker = _Asker(self._app, adapter, self._upload_path) if self._options.ask_app else None
         for key in SURROUNDINGS:
             if key in environ:
@@ -110,19 +123,18 @@ class Filter:
 class _Receiver:
     """A receiver that calls the wrapped application with a finished upload."""
 
-    def __init__(self, app: WsgiApp, adapter: WsgiAdapter, options: Options) -> None:
+    def __init__(self, app: WsgiApp, adapter: WsgiAdapter, send_file: bool) -> None:
         self._app = app
         self._adapter = adapter
-        self._options = options
+        self._send_file = send_file
 
     def __call__(self, claim: Claim) -> Response:
         # A copy, because one request can complete several uploads, and applications change the environ.
         environ = dict(self._adapter.environ)
         environ["REQUEST_METHOD"] = offered_method(self._adapter.request)
         environ.pop("HTTP_X_HTTP_METHOD_OVERRIDE", None)
-        environ["HTTP_UPLOAD_METADATA"] = claim.upload.raw_metadata
         environ[HANDOVER_KEY] = "request"
-        return _call(self._app, environ, claim, self._options.send_file)
+        return _call(self._app, environ, claim, self._send_file)
 
 
 class _BackgroundReceiver:
@@ -134,16 +146,22 @@ class _BackgroundReceiver:
         self._surroundings = surroundings
 
     def __call__(self, claim: Claim) -> Response:
-        path = f"{self._options.upload_path}/{claim.upload.id}"
-        environ = environ_without_client(path, self._options.base_url, self._surroundings)
-        environ["HTTP_UPLOAD_METADATA"] = claim.upload.raw_metadata
+        options = self._options
+        environ = environ_without_client(claim.upload, options.upload_path or "", options.base_url, self._surroundings)
         environ[HANDOVER_KEY] = "background"
-        return _call(self._app, environ, claim, self._options.send_file)
+        return _call(self._app, environ, claim, options.send_file)
 
 
 def _call(app: WsgiApp, environ: Environ, claim: Claim, send_file: bool) -> Response:
     environ[UPLOAD_KEY] = upload = claim.upload
-    file = offer(EnvironBody(environ), claim, send_file)
+    if (original := upload.original) is not None:
+        restore_original(environ, original)
+        file = offer(EnvironBody(environ, media_type=None), claim, True)
+    else:
+        environ["HTTP_UPLOAD_METADATA"] = upload.raw_metadata
+        file = offer(EnvironBody(environ), claim, send_file)
+    if upload.origin is not None and upload.origin.path_values:
+        environ[PATH_VALUES_KEY] = dict(upload.origin.path_values)
     try:
         answer = ApplicationResponse(app, environ, file)
         body = answer.settle(keep=upload.keeps_answer)  # this may change the status and the headers
@@ -164,13 +182,15 @@ class _Asker:
     def __call__(self, intent: Intent, upload: Upload) -> str | Response | None:
         environ = dict(self._adapter.environ)
         environ["REQUEST_METHOD"] = "POST"
-        mount = str(environ.get("SCRIPT_NAME", ""))
-        environ["PATH_INFO"] = self._upload_path.encode().decode("latin-1").removeprefix(mount)
+        request = self._adapter.request
+        set_path(environ, path_of(route(request.url, request.method, self._upload_path).creation_url))
         EnvironBody(environ).remove_body()
         for key in ("CONTENT_TYPE", "HTTP_EXPECT", "HTTP_X_HTTP_METHOD_OVERRIDE"):
             environ.pop(key, None)
         environ[INTENT_KEY] = str(intent)
         environ[ABOUT_KEY] = upload
+        if request.path_values:
+            environ[PATH_VALUES_KEY] = dict(request.path_values)
         answer = ApplicationResponse(self._app, environ, io.BytesIO())
         body = answer.settle()
         if self._adapter.method == "HEAD":

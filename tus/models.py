@@ -25,15 +25,17 @@ class Traits(NamedTuple):
     Attributes:
         offset_is_final: whether the offset must never decrease.
         keeps_answer: whether its clients get the application's own response to the finished file, with the body.
+        offers_original: whether the application gets the request that created the upload, with the file as its body.
     """
 
     offset_is_final: bool
     keeps_answer: bool
+    offers_original: bool
 
 
 PROTOCOLS: Final = {
-    TUS: Traits(offset_is_final=False, keeps_answer=False),
-    IETF: Traits(offset_is_final=True, keeps_answer=True),
+    TUS: Traits(offset_is_final=False, keeps_answer=False, offers_original=False),
+    IETF: Traits(offset_is_final=True, keeps_answer=True, offers_original=True),
 }
 
 #: When a store forces data to the disk, see :mod:`tus.stores.directory.store`.
@@ -72,6 +74,9 @@ class Request:
         input_terminated: whether the server's stream ends at the end of a body without Content-Length.
         peer: the address at the other end of the connection, possibly a proxy; empty if there is none.
         native: the framework's own request, for code that knows it: an environ under WSGI, Zope's request.
+        query: the query string, percent-encoded, without the question mark.
+        mount: the decoded path where the application is mounted: ``SCRIPT_NAME`` under WSGI, ``root_path`` under ASGI.
+        path_values: the values of the names in ``upload_path``, such as ``{"user": "7"}`` for ``/users/{user}/photos``.
         is_rerun: whether the framework runs the request again, so that no client has sent it.
         effective_method: the method, or the one in ``X-HTTP-Method-Override`` (tus 1.0.0, Core, Headers). Only a POST
             can be overridden: a GET that deletes would invite cross-site requests.
@@ -84,6 +89,9 @@ class Request:
     peer: str = ""
     native: object = None
     is_rerun: bool = False
+    query: str = ""
+    mount: str = ""
+    path_values: Mapping[str, str] = field(default_factory=dict)
     effective_method: str = field(init=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -132,6 +140,27 @@ class State(IntEnum):
     REJECTED = 5  # the application never accepts the file, and is not asked again
 
 
+class Origin(NamedTuple):
+    """The request that created an upload, as the application would have seen it.
+
+    A hand-over without a client uses it, because applications check the host and scheme of each request.
+
+    Attributes:
+        url: absolute, percent-encoded. It has the query only where the application gets the original request.
+        method: such as ``POST``.
+        mount: see :class:`Request`.
+        headers: pairs of name and value: the fields that proxies have set, and for an original request the fields that
+            describe its body.
+        path_values: see :class:`Request`.
+    """
+
+    url: str
+    method: str = "POST"
+    mount: str = ""
+    headers: tuple[tuple[str, str], ...] = ()
+    path_values: Mapping[str, str] = {}
+
+
 @dataclass(slots=True, kw_only=True)
 class Upload:
     """An upload as it was when it was read.
@@ -160,6 +189,7 @@ class Upload:
         error: the problem of the last attempt, for the operator.
         answer: the response by which the application accepted or rejected it.
         service: the name of the service that created it, see the option ``name``; None if it is not known.
+        origin: the request that created it; None if it is not known, or code of the site created it.
         protocol: of its creation, ``tus`` or ``ietf``.
         hashes: the algorithms, by the names of :mod:`tus.checksums`, to compute over the whole file.
         announced: digests of the whole file that the client has announced, by algorithm.
@@ -185,6 +215,7 @@ class Upload:
     error: str | None = None
     answer: Response | None = None
     service: str | None = None
+    origin: Origin | None = None
     protocol: str = TUS
     hashes: tuple[str, ...] = ()
     announced: tuple[tuple[str, bytes], ...] = ()
@@ -260,6 +291,11 @@ class Upload:
     def offset_is_final(self) -> bool:
         """Whether its protocol forbids that the offset decreases, even after a crash of the machine has lost data."""
         return PROTOCOLS[self.protocol].offset_is_final
+
+    @property
+    def original(self) -> Origin | None:
+        """The request that the application gets with the file as its body; None if it gets a PATCH or POST of tus."""
+        return self.origin if PROTOCOLS[self.protocol].offers_original else None
 
     @property
     def keeps_answer(self) -> bool:

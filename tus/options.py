@@ -100,7 +100,9 @@ class Options:
 
     upload_path: str | None = _option(as_url_path, None, group="URLs and proxies")
     """The URL path that creates uploads, counted from the root of the site (including ``SCRIPT_NAME``). Leave unset in
-    a view; the framework has already routed the request.
+    a view; the framework has already routed the request. A segment may be a name in braces, as in
+    ``/users/{user}/photos``, which matches any one segment. ``authorize`` finds the values in
+    ``request.path_values``, and the application in ``environ["tus.path_values"]`` and ``upload.origin.path_values``.
     """
 
     trusted_proxies: tuple[str, ...] = _option(as_peers, "", group="URLs and proxies")
@@ -231,7 +233,9 @@ class Options:
     """
 
     ask_app: frozenset[Intent] = _option(as_intents, "", group="Authorization")
-    r"""Intents for which the filter asks the wrapped application before acting.
+    r"""Intents for which the filter asks the wrapped application before acting; ``all`` for every intent. If the
+    application has named the principal of an upload, it is asked for the other intents too, because an upload exists
+    only for its principal.
 
     With ``ask_app = create``, each creation first sends a POST without a body to the application. It goes to the
     upload path, with the client's headers and cookies. ``environ["tus.intent"]`` is the intent,
@@ -264,9 +268,10 @@ class Options:
     returns can still offer the file again. With 0, a file is never offered without a client.
     """
 
-    reject_statuses: frozenset[int] = _option(as_statuses, "400, 403, 410, 413, 415, 422", group="Hand-over")
-    """The 4xx by which an application rejects a file for good. 409 and 423 are not possible, because clients retry
-    after these.
+    reject_statuses: frozenset[int] = _option(as_statuses, "", group="Hand-over")
+    """The 4xx by which your application rejects a file for good, such as ``422``. By default there are none, because
+    frameworks send 400, 403, 413, 415 and 422 on their own. 409 and 423 are not possible, because clients retry after
+    these. An application can always reject a file by ``tus.Rejected`` or the response header ``Tus-Outcome: rejected``.
     """
 
     on_finished: OnFinished | None = _option(as_callable, "", group="Hand-over")

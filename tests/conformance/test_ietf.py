@@ -13,9 +13,10 @@ import pytest
 
 from tests.support.hooks import Recorder
 from tests.support.ietf import ALL, PARTIAL, UNKNOWN, VERSIONS, Blocks, Client, digest
-from tests.support.subjects import PATH, SUBJECTS, FilterSubject, ViewSubject
+from tests.support.subjects import PATH, REJECTS, SUBJECTS, FilterSubject, ViewSubject
 from tests.support.wsgi import TUS, call
 from tus import HookReply
+from tus.adapters.wsgi import EnvironHeaders
 from tus.errors import Forbidden, Unauthorized
 from tus.models import Request, Response
 from tus.options import Options
@@ -293,7 +294,7 @@ def no_limits_are_reported_too(c):
 
 @row("RUFH-VER-06", protocols="tus")
 def a_site_may_speak_tus_alone(c):
-    assert c.create(b"ab").status == 412
+    assert c.create(b"ab").body == b"the application's own page", "as on a server without resumption"
     assert c.append(c.s.url(4), 0, b"ab").status == 412
     reply = c.send("OPTIONS")
     assert (reply["Tus-Version"], reply.get("Upload-Limit"), reply.get("Accept-Patch")) == ("1.0.0", None, None)
@@ -403,15 +404,41 @@ def an_upload_of_another_principal_is_refused_like_an_unknown_one(c):
 
 
 @row("RUFH-CREATE-01", subjects=APPLICATIONS)
-def the_application_gets_a_post_or_a_patch(c):
-    def seen():
-        return c.s.scope["method"] if hasattr(c.s, "scope") else c.s.environ["REQUEST_METHOD"]
-
+def the_application_gets_the_request_that_created_the_upload(c):
+    """As a server without this protocol sees it: the same method, URL and description of the file."""
+    described = {
+        "Content-Type": "image/jpeg",
+        "Content-Disposition": 'attachment; filename="a.jpg"',
+        "Content-Encoding": "gzip",
+        "Content-Language": "de",
+        "Content-Location": "/a",
+        "Accept": "text/html",
+    }
+    query = {"environ": {"QUERY_STRING": "album=7&x=%20"}}
     for method in ("POST", "PUT", "PATCH"):
-        accepted(c, c.create(b"ab", True, method=method))
-        assert seen() == "POST"
-    accepted(c, c.append(c.url(b"ab"), 2, b"cd", True))
-    assert seen() == "PATCH"
+        accepted(c, c.create(b"abcd", True, described, method=method, **query))
+        at_once = seen(c)
+        created = c.create(b"ab", False, described, method=method, **query)
+        accepted(c, c.append(created["Location"], 2, b"cd", True, {"Accept": "text/html"}))
+        assert at_once == seen(c) == (method, PATH, "album=7&x=%20", described | {"Content-Length": "4"})
+        assert [data for _, data in c.s.landed] == [b"abcd"] * 2
+        c.s.landed.clear()
+
+
+def seen(c):
+    """Method, path, query and fields of what the application was called with, without those of the connection."""
+    if not hasattr(c.s, "scope"):
+        environ = c.s.environ
+        fields = dict(EnvironHeaders(environ))
+        target = environ["SCRIPT_NAME"] + environ["PATH_INFO"], environ["QUERY_STRING"]
+        return environ["REQUEST_METHOD"], *target, without_host(fields)
+    scope = c.s.scope
+    fields = {name.decode().title(): value.decode() for name, value in scope["headers"]}
+    return scope["method"], scope["path"], scope["query_string"].decode(), without_host(fields)
+
+
+def without_host(fields):
+    return {name: value for name, value in fields.items() if name != "Host"}
 
 
 @row("RUFH-CREATE-01", subjects=APPLICATIONS)
@@ -998,8 +1025,10 @@ def a_response_to_an_upload_of_tus_has_no_body_and_no_length(c):
 @row("RUFH-CREATE-10", "RUFH-CREATE-12", "TRAP-13", subjects=APPLICATIONS)
 def a_rejection_is_final(c):
     c.s.fail = "422 Unprocessable Content"
+    c.s.fields.append(REJECTS)
     reply = c.create(b"abcd", True)
     assert (reply.status, c.told(reply), reply.body) == (422, True, b"the application's answer")
+    assert reply.get("Tus-Outcome") is None
     url = c.url(b"ab")
     for _ in range(1 if c.like in (6, 7, 8) else 3):
         reply = c.append(url, c.offset(url), b"cd" if c.offset(url) == 2 else b"", True)
@@ -1050,7 +1079,7 @@ def a_creation_whose_file_is_postponed_reports_the_url_for_the_retry(c):
 def a_redirection_is_not_passed_on(c):
     """A client that follows one to a page for logging in would take its 200 for success."""
     c.s.fields.append(("Location", "/login"))
-    for failure in ("302 Found", "303 See Other", "307 Temporary Redirect"):
+    for failure in ("302 Found", "301 Moved Permanently", "307 Temporary Redirect"):
         c.s.fail = failure
         replies = [c.create(b"abcd", True), c.append(c.url(b"ab"), 2, b"cd", True)]
         assert [(reply.status, c.told(reply)) for reply in replies] == [(503, False)] * 2
@@ -1059,6 +1088,19 @@ def a_redirection_is_not_passed_on(c):
         c.s.fail = None
         accepted(c, c.append(replies[0]["Location"], 4, b"", True))
         c.s.landed.clear()
+
+
+@row("RUFH-CREATE-09", "RUFH-APPEND-07", subjects=APPLICATIONS)
+def see_other_is_acceptance(c):
+    """After a form an application often sends its client on; a 303 says that the form was taken."""
+    c.s.fields.append(("Location", "/photos/17"))
+    c.s.fail = "303 See Other"
+    created, appended = c.create(b"abcd", True), c.append(c.url(b"ab"), 2, b"cd", True)
+    for reply in (created, appended):
+        assert (reply.status, c.told(reply)) == (303, True)
+    assert appended["Location"] == "/photos/17"
+    if c.like not in (3, 4, 5, 6):  # whose Location is the upload's
+        assert created["Location"] == "/photos/17"
 
 
 @row("RUFH-APPEND-03", subjects=(ViewSubject,))

@@ -1039,7 +1039,13 @@ def pages_and_forms_at_the_same_url_go_to_the_application(s):
     assert call(s.app, "GET", PATH).body == b"the application's own page"
     assert call(s.app, "POST", PATH, form, b"--x--").body == b"the application's own page"
     assert call(s.app, "POST", PATH, form | {"Upload-Length": "4"}, b"--x--").status == 412
-    assert call(s.app, "POST", PATH).status == 412
+    for kind in ("image/jpeg", "application/json", None):
+        plain = call(s.app, "POST", PATH, {} if kind is None else {"Content-Type": kind}, b"{}")
+        assert plain.body == b"the application's own page"
+    assert call(s.app, "PUT", PATH, {"Content-Type": "image/jpeg"}, b"...").body == b"the application's own page"
+    assert call(s.app, "DELETE", PATH).body == b"the application's own page"
+    assert call(s.app, "GET", f"{PATH}/17").body == b"the application's own page"
+    assert call(s.app, "POST", PATH, {"Content-Type": "application/offset+octet-stream"}).status == 412
     assert call(s.app, "HEAD", PATH).get("Tus-Resumable") is None
     assert s.head(PATH).status in (404, 405)
 

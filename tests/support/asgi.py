@@ -42,7 +42,7 @@ def scope_of(environ):
         "scheme": environ["wsgi.url_scheme"],
         "path": path.decode("utf-8", "replace"),
         "raw_path": path,
-        "root_path": environ["SCRIPT_NAME"],
+        "root_path": environ["SCRIPT_NAME"].encode("latin-1").decode("utf-8", "replace"),
         "query_string": environ["QUERY_STRING"].encode(),
         "headers": headers,
         "server": (environ["SERVER_NAME"], int(environ["SERVER_PORT"])),

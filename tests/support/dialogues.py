@@ -57,8 +57,12 @@ def accepts():
     return offers(ACCEPTED, Outcome.ACCEPTED)
 
 
+#: The same as an application says it.
+REJECTING = replace(REJECTED, headers=[*REJECTED.headers, ("Tus-Outcome", "rejected")])
+
+
 def rejects():
-    return offers(REJECTED, Outcome.REJECTED, answer={"status": 422})
+    return offers(REJECTING, Outcome.REJECTED, answer={"status": 422})
 
 
 def postpones(said=BUSY):

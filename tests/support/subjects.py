@@ -11,6 +11,9 @@ from tus.asgi import TusMiddleware
 
 PATH = "/files"
 
+#: The field by which an application rejects a file for good.
+REJECTS = ("Tus-Outcome", "rejected")
+
 
 class Subject:
     """An application and what it was handed.

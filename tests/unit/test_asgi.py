@@ -11,7 +11,7 @@ import anyio.lowlevel
 import pytest
 
 from tests.support.asgi import Exchange, portal, scope_of
-from tests.support.subjects import PATH, AsgiSubject, OnLoop, TrioSubject
+from tests.support.subjects import PATH, REJECTS, AsgiSubject, OnLoop, TrioSubject
 from tests.support.waiting import GUARD, wait_until
 from tests.support.wsgi import OCTETS, TUS, call
 from tus import HookReply, Options, Rejected
@@ -557,6 +557,7 @@ def test_no_success_without_an_end(tmp_path, app):
 def test_a_long_refusal(tmp_path, size):
     async def application(scope, receive, send):
         headers = [(b"content-length", b"%d" % size), (b"content-type", b"text/plain")]
+        headers.append((b"tus-outcome", b"rejected"))
         await send({"type": "http.response.start", "status": 422, "headers": headers})
         for _ in range(0, size, 100):
             await send({"type": "http.response.body", "body": b"x" * 100, "more_body": True})
@@ -690,7 +691,7 @@ def test_an_override_does_not_change_how_a_response_ends(tmp_path):
 
 def test_what_an_answer_says_of_its_connection_stays_there(tmp_path):
     subject = AsgiSubject(tmp_file_dir=str(tmp_path))
-    subject.fields += [("Transfer-Encoding", "chunked"), ("Connection", "close")]
+    subject.fields += [("Transfer-Encoding", "chunked"), ("Connection", "close"), REJECTS]
     subject.fail = "422 Unprocessable Content"
     reply = subject.create(LENGTH, body=DATA)
     assert (reply.status, reply["X-App"]) == (422, "was here")

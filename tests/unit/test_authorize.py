@@ -304,6 +304,27 @@ def test_the_application_names_the_principal(tmp_path):
     assert subject.head(url).status == 404
 
 
+@pytest.mark.parametrize("intents", ["create", "all", "create append head terminate"])
+def test_where_an_answer_has_named_a_principal_the_application_is_asked_for_all_intents(tmp_path, intents):
+    subject = asked(tmp_path, intents)
+    subject.principal = "ann"
+    url = subject.create(4)["Location"]
+    assert subject.head(url).status == 200
+    assert subject.patch(url, 0, b"ab").status == 204
+    subject.principal = "bob"
+    for reply in (subject.head(url), subject.patch(url, 2, b"cd"), subject.send("DELETE", url)):
+        assert reply.status == 404
+    subject.principal = "ann"
+    assert subject.patch(url, 2, b"cd").status == 204
+    assert [data for _, data in subject.landed] == [b"abcd"]
+
+
+def test_all_asks_for_every_intent():
+    assert Options.build(tmp_file_dir="x", upload_path="/f", ask_app="all").ask_app == frozenset(Intent)
+    with pytest.raises(OptionError, match="or all"):
+        Options.build(tmp_file_dir="x", upload_path="/f", ask_app="all create")
+
+
 def test_the_question_reaches_the_upload_path_below_a_mount(tmp_path):
     subject = Asked(tmp_file_dir=str(tmp_path), ask_app="append", upload_path="/mnt/ü")
     url = subject.send("POST", "/mnt/%C3%BC/", {"Upload-Length": "4"}, environ={"SCRIPT_NAME": "/mnt"})["Location"]

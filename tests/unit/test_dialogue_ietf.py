@@ -6,6 +6,7 @@ from tests.support.dialogues import (
     ACCEPTED,
     BUSY,
     REJECTED,
+    REJECTING,
     a_file,
     accepts,
     claims,
@@ -472,7 +473,7 @@ def test_a_client_joins_the_hand_over_of_another_holder():
     )
 
 
-@pytest.mark.parametrize("said", [ACCEPTED, REJECTED])
+@pytest.mark.parametrize("said", [ACCEPTED, REJECTING])
 def test_an_answer_that_a_busy_record_does_not_take_is_asked_for_once(said):
     """Upload Append: the client may ask again, and this request does not."""
     outcome = Outcome.ACCEPTED if said == ACCEPTED else Outcome.REJECTED

@@ -232,10 +232,11 @@ def test_pre_finish_answers_as_an_application(hooked):
     subject.hooks.replies.clear()
     assert subject.patch(url, 10, b"d").status == 204
     assert subject.hooks.types.count("post-finish") == 1
-    subject = hooked(pre_finish=HookReply(response=Response(415, "Unsupported Media Type", [], (b"a virus",))))
+    virus = Response(415, "Unsupported Media Type", [("Tus-Outcome", "rejected")], (b"a virus",))
+    subject = hooked(pre_finish=HookReply(response=virus))
     url = subject.url(len(DATA))
     assert [subject.patch(url, offset, DATA[offset:]).body for offset in (0, 10)] == [b"a virus"] * 2
-    assert subject.hooks.types.count("pre-finish") == 1, "this status is a rejection, as an application's is"
+    assert subject.hooks.types.count("pre-finish") == 1, "this is a rejection, as an application's is"
 
 
 def test_pre_finish_adds_to_the_success(hooked):

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from tus.errors import RequestError
-from tus.models import Intent, Outcome, Request, Response, State, Upload
+from tus.models import Intent, Origin, Outcome, Request, Response, State, Upload
 from tus.options import Options
 from tus.protocols.bodies import Body, Intake, body_length
 from tus.protocols.effects import (
@@ -337,8 +337,9 @@ def test_the_last_bytes_and_the_beginning_of_the_hand_over_are_one_step():
 def test_a_creation_whose_bytes_are_refused_leaves_nothing():
     asking = options(authorize=lambda request, intent, upload: None)
     steps = exchange(Request("POST", f"{SITE}/files", PATCH | {"Upload-Defer-Length": "1"}), asking, ALL, now=0)
-    assert next(steps) == Authorize(Intent.CREATE, Upload(is_known=False, service="/files"))
-    assert steps.send("ann") == Create(Upload(principal="ann", is_known=False, service="/files"))
+    draft = Upload(is_known=False, service="/files", origin=Origin(f"{SITE}/files"))
+    assert next(steps) == Authorize(Intent.CREATE, draft)
+    assert steps.send("ann") == Create(replace(draft, principal="ann"))
     assert isinstance(steps.send(Upload(id=ID)), Receive)
     assert steps.throw(RequestError("no")) == Remove(ID)
     with pytest.raises(StopIteration) as end:

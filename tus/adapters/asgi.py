@@ -16,7 +16,8 @@ except ImportError as missing:
     raise ImportError("ASGI needs anyio; install it with: pip install 'tus[asgi]'") from missing
 
 from tus.adapters.filebody import BLOCK, FileBody
-from tus.models import MEDIA_TYPE, Request, Response, Upload
+from tus.models import MEDIA_TYPE, Origin, Request, Response, Upload
+from tus.protocols.origins import PROTOCOL_FIELDS, REPRESENTATION, place_of, split_url
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -118,6 +119,8 @@ class AsgiAdapter:
             input_terminated=not scope["http_version"].startswith("1") or headers.get("Transfer-Encoding") is not None,
             peer=(scope.get("client") or ("",))[0] or "",
             native=scope,
+            query=scope.get("query_string", b"").decode("latin-1"),
+            mount=str(scope.get("root_path") or ""),
         )
 
     @property
@@ -234,6 +237,10 @@ def _undelivered_bytes(receive: Receive) -> bytes:
     return b""
 
 
+def _fields_of(scope: Scope, name: bytes) -> RawHeaders:
+    return [field for field in scope["headers"] if field[0].lower() == name]
+
+
 def _raw(headers: list[tuple[str, str]]) -> RawHeaders:
     return [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers]
 
@@ -244,35 +251,48 @@ def _raw(headers: list[tuple[str, str]]) -> RawHeaders:
 SURROUNDINGS = ("root_path", "server", "scheme", "state", "app")
 
 
-def scope_without_client(path: str, base_url: str, surroundings: Scope) -> Scope:
-    """Return the scope of a PATCH for a hand-over without a client.
-
-    It has no cookies, no credentials and no address of a client. The upload knows its principal.
+def scope_without_client(upload: Upload, upload_path: str, base_url: str, surroundings: Scope) -> Scope:
+    """Return the scope for a hand-over without a client; see :func:`tus.adapters.wsgi.environ_without_client`.
 
     Args:
-        path: of the URL, from the root of the site, decoded.
+        upload: the finished upload.
+        upload_path: the option of that name.
         base_url: the option of that name; may be empty.
         surroundings: the values of :data:`SURROUNDINGS` in an earlier request, as far as they are known.
     """
-    scheme, _, rest = (base_url or "http://localhost").partition("://")
-    host = rest.partition("/")[0]
+    place = place_of(upload, upload_path, base_url)
     scope: Scope = {
         "type": "http",
         "asgi": {"version": "3.0", "spec_version": "2.3"},
         "http_version": "1.1",
         "method": "PATCH",
-        "scheme": scheme,
+        "scheme": "http",
         "root_path": "",
         "query_string": b"",
-        "server": (host, None),
+        "server": ("localhost", None),
         "client": None,
         **surroundings,
     }
-    if not base_url and scope["server"]:
-        name, port = scope["server"]
+    host = place.host
+    if host:
+        scope["scheme"] = place.scheme
+    else:
+        name, port = scope["server"] or ("localhost", None)
         host = name if port in (None, 443 if scope["scheme"] == "https" else 80) else f"{name}:{port}"
-    scope["headers"] = [(b"host", host.encode("latin-1"))]
-    return _set_path(scope, path)
+    if place.mount is not None:
+        scope["root_path"] = place.mount
+    scope["headers"] = [(b"host", host.encode("latin-1")), *_raw(list(place.forwarding))]
+    return _set_path(scope, f"{place.path.rstrip('/')}/{upload.id}")
+
+
+def restore_original(scope: Scope, origin: Origin) -> Scope:
+    """Return the scope of the request that created an upload, as if no protocol of uploads existed."""
+    _, _, path, query = split_url(origin.url)
+    dropped = {name.lower().encode() for name in (*PROTOCOL_FIELDS, *REPRESENTATION)}
+    headers = [field for field in scope["headers"] if field[0].lower() not in dropped]
+    headers += _raw([field for field in origin.headers if field[0] in REPRESENTATION])
+    restored = {**scope, "method": origin.method, "query_string": query.encode("latin-1"), "headers": headers}
+    return _set_path(restored, path)
 
 
 def _set_path(scope: Scope, path: str) -> Scope:
@@ -290,14 +310,20 @@ class Call:
         more: keys to add.
         method: the method of the request; frameworks do not know about ``X-HTTP-Method-Override``.
         path: of the request; by default that of the scope.
+        media_type: the type of a new body; None keeps that of the request. A framework would try to parse a form.
     """
 
-    def __init__(self, scope: Scope, more: Scope, method: str, path: str | None = None) -> None:
+    def __init__(
+        self, scope: Scope, more: Scope, method: str, path: str | None = None, media_type: str | None = MEDIA_TYPE
+    ) -> None:
         self.scope: Scope = {**scope, **more, "method": method, "extensions": {}}
         if "state" in scope:
             self.scope["state"] = dict(scope["state"])
         if path is not None:
             _set_path(self.scope, path)
+        self._type: RawHeaders = [] if media_type is not None else _fields_of(scope, b"content-type")
+        if media_type is not None:
+            self._type = [(b"content-type", media_type.encode())]
         self.scope["headers"] = [field for field in scope["headers"] if field[0].lower() not in _FRAMING]
         self.scope["headers"].append((b"content-length", b"0"))
         self._file: BinaryIO = io.BytesIO()
@@ -319,9 +345,9 @@ class Call:
         headers: RawHeaders = [
             field for field in self.scope["headers"] if field[0].lower() not in (b"content-length", b"upload-metadata")
         ]
-        headers.append((b"content-length", b"%d" % size))
-        headers.append((b"content-type", MEDIA_TYPE.encode()))  # a framework would try to parse the type of a form
-        headers.append((b"upload-metadata", upload.raw_metadata.encode("latin-1")))
+        headers += [(b"content-length", b"%d" % size), *self._type]
+        if upload.original is None:
+            headers.append((b"upload-metadata", upload.raw_metadata.encode("latin-1")))
         self.scope["headers"] = headers
 
     async def run(self, app: App, longest_kept: int) -> Response:

@@ -89,6 +89,10 @@ UPLOAD_KEY = "tus.upload"
 HANDOVER_KEY = "tus.handover"
 
 
+#: The key of the values of the names in ``upload_path``; missing if it has none.
+PATH_VALUES_KEY = "tus.path_values"
+
+
 #: The key of a request's :class:`~tus.models.Intent` as text, for an application that is asked (``ask_app``).
 INTENT_KEY = "tus.intent"
 

@@ -8,14 +8,14 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
-from functools import lru_cache
 from types import TracebackType
 from typing import Any, BinaryIO, cast
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 from tus.adapters.filebody import BLOCK, FileBody
 from tus.adapters.interface import LONGEST_ANSWER
-from tus.models import MEDIA_TYPE, Readable, Request, Response, Upload
+from tus.models import MEDIA_TYPE, Origin, Readable, Request, Response, Upload
+from tus.protocols.origins import PROTOCOL_FIELDS, REPRESENTATION, place_of, split_url
 
 Environ = dict[str, Any]
 
@@ -23,10 +23,19 @@ _SAFE = "/~:@!$&'()*+,;="
 _PLAIN = re.compile(r"[A-Za-z0-9/._-]*")  # unchanged by quote(), as nearly every path is
 
 
-@lru_cache(maxsize=256)
-def _environ_key(name: str) -> str:
-    key = name.upper().replace("-", "_")
-    return key if key in ("CONTENT_TYPE", "CONTENT_LENGTH") else "HTTP_" + key
+class _EnvironKeys(dict[str, str]):
+    """The keys of header fields in an environ, by name. A subscript calls no function once a name is known."""
+
+    def __missing__(self, name: str) -> str:
+        key = name.upper().replace("-", "_")
+        key = key if key in ("CONTENT_TYPE", "CONTENT_LENGTH") else "HTTP_" + key
+        if len(self) < _MOST_KEYS:
+            self[name] = key
+        return key
+
+
+_MOST_KEYS = 256
+_KEYS = _EnvironKeys()
 
 
 class EnvironHeaders(Mapping[str, str]):
@@ -36,10 +45,10 @@ class EnvironHeaders(Mapping[str, str]):
         self._environ = environ
 
     def __getitem__(self, name: str) -> str:
-        return cast(str, self._environ[_environ_key(name)])
+        return cast(str, self._environ[_KEYS[name]])
 
     def get(self, name: str, default: Any = None) -> Any:
-        return self._environ.get(_environ_key(name), default)
+        return self._environ.get(_KEYS[name], default)
 
     def __iter__(self) -> Iterator[str]:
         for key in self._environ:
@@ -58,6 +67,12 @@ def full_path(environ: Environ) -> str:
     return path if path.isascii() else path.encode("latin-1").decode("utf-8", "replace")
 
 
+def mount_of(environ: Environ) -> str:
+    """Return the decoded path where the application is mounted."""
+    mount = str(environ.get("SCRIPT_NAME", ""))
+    return mount if mount.isascii() else mount.encode("latin-1").decode("utf-8", "replace")
+
+
 def request_url(environ: Environ) -> str:
     """Return the URL as the client knows it, without its query (PEP 3333, URL Reconstruction)."""
     scheme = environ.get("wsgi.url_scheme", "http")
@@ -72,39 +87,71 @@ def request_url(environ: Environ) -> str:
     return f"{scheme}://{host}{path}"
 
 
-#: The keys whose values are the same for every request to an application at one mount point.
-SURROUNDINGS = ("SCRIPT_NAME", "SERVER_NAME", "SERVER_PORT", "wsgi.url_scheme")
+#: The keys whose values are the same for nearly every request to an application at one mount point.
+SURROUNDINGS = ("SCRIPT_NAME", "SERVER_NAME", "SERVER_PORT", "HTTP_HOST", "wsgi.url_scheme")
 
 
-def environ_without_client(path: str, base_url: str, surroundings: Environ) -> Environ:
-    """Return the environ of a PATCH for a hand-over without a client.
+def environ_without_client(upload: Upload, upload_path: str, base_url: str, surroundings: Environ) -> Environ:
+    """Return the environ for a hand-over without a client, without a body.
 
+    It has the scheme, host and mount point of the request that created the upload. If that is not known, they come from
+    the option ``base_url``, or else from an earlier request. The request is a PATCH of the upload, or the original one.
     It has no cookies, no credentials and no address of a client. The upload knows its principal.
 
     Args:
-        path: of the URL, from the root of the site, decoded.
+        upload: the finished upload.
+        upload_path: the option of that name.
         base_url: the option of that name; may be empty.
         surroundings: the values of :data:`SURROUNDINGS` in an earlier request, as far as they are known.
     """
-    url = urlsplit(base_url or "http://localhost")
+    place = place_of(upload, upload_path, base_url)
     environ: Environ = {
         "REQUEST_METHOD": "PATCH",
         "SCRIPT_NAME": "",
         "QUERY_STRING": "",
-        "SERVER_NAME": url.hostname or "localhost",
-        "SERVER_PORT": str(url.port or (443 if url.scheme == "https" else 80)),
         "SERVER_PROTOCOL": "HTTP/1.1",
+        "HTTP_HOST": "localhost",
         "wsgi.version": (1, 0),
-        "wsgi.url_scheme": url.scheme,
+        "wsgi.url_scheme": "http",
         "wsgi.errors": sys.stderr,
         "wsgi.multithread": True,
         "wsgi.multiprocess": True,
         "wsgi.run_once": False,
         **surroundings,
     }
-    environ["PATH_INFO"] = path.encode().decode("latin-1").removeprefix(environ["SCRIPT_NAME"])
-    environ["HTTP_HOST"] = url.netloc if base_url else f"{environ['SERVER_NAME']}:{environ['SERVER_PORT']}"
+    if place.host:
+        environ["wsgi.url_scheme"], environ["HTTP_HOST"] = place.scheme, place.host
+    if place.mount is not None:
+        environ["SCRIPT_NAME"] = place.mount.encode().decode("latin-1")
+    environ.update((_KEYS[name], value) for name, value in place.forwarding)
+    name, colon, port = environ["HTTP_HOST"].rpartition(":")
+    is_port = bool(colon) and port.isdecimal()
+    environ.setdefault("SERVER_NAME", name if is_port else environ["HTTP_HOST"])
+    environ.setdefault("SERVER_PORT", port if is_port else str(443 if environ["wsgi.url_scheme"] == "https" else 80))
+    set_path(environ, f"{place.path.rstrip('/')}/{upload.id}")
     return environ
+
+
+def set_path(environ: Environ, path: str) -> None:
+    """Set the decoded path from the root of the site."""
+    environ["PATH_INFO"] = path.encode().decode("latin-1").removeprefix(environ.get("SCRIPT_NAME", ""))
+
+
+def restore_original(environ: Environ, origin: Origin) -> None:
+    """Change an environ to that of the request that created an upload, as if no protocol of uploads existed."""
+    _, _, path, query = split_url(origin.url)
+    environ["REQUEST_METHOD"] = origin.method
+    environ["QUERY_STRING"] = query
+    set_path(environ, path)
+    for key in _TARGETS:
+        if key in environ:
+            environ[key] = quote(path, safe=_SAFE) + (f"?{query}" if query else "")
+    for name in (*PROTOCOL_FIELDS, *REPRESENTATION):
+        environ.pop(_KEYS[name], None)
+    environ.update((_KEYS[name], value) for name, value in origin.headers if name in REPRESENTATION)
+
+
+_TARGETS = ("RAW_URI", "REQUEST_URI")  # the undecoded target of the request, which some servers add
 
 
 class EnvironBody:
@@ -112,10 +159,12 @@ class EnvironBody:
 
     Args:
         environ: changed in place.
+        media_type: the type of a new body; None keeps that of the request. A framework would try to parse a form.
     """
 
-    def __init__(self, environ: Environ) -> None:
+    def __init__(self, environ: Environ, media_type: str | None = MEDIA_TYPE) -> None:
         self.environ = environ
+        self._media_type = media_type
 
     def remove_body(self) -> None:
         """Remove the body of the request, for an application that is only asked to authorize it."""
@@ -124,7 +173,8 @@ class EnvironBody:
     def replace_body(self, file: BinaryIO, size: int, upload: Upload) -> None:
         """Replace the body so that Flask, Django and WebOb read it; without a length two of them see an empty body."""
         self._set_input(file, size)
-        self.environ["CONTENT_TYPE"] = MEDIA_TYPE  # a framework would try to parse the type of a form
+        if self._media_type is not None:
+            self.environ["CONTENT_TYPE"] = self._media_type
 
     def _set_input(self, file: BinaryIO, size: int) -> None:
         environ = self.environ
@@ -164,6 +214,8 @@ class WsgiAdapter(EnvironBody):
             input_terminated=bool(environ.get("wsgi.input_terminated")),
             peer=environ.get("REMOTE_ADDR", ""),
             native=environ,
+            query=environ.get("QUERY_STRING", ""),
+            mount=mount_of(environ),
         )
 
     @property

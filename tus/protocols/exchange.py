@@ -12,14 +12,14 @@ from typing import Any, Final
 
 from tus.errors import RequestError, UploadNotFound
 from tus.http import headers
-from tus.models import IETF, TUS, Request, Response, State, Upload
+from tus.models import IETF, MEDIA_TYPE, TUS, Request, Response, State, Upload
 from tus.options import Options
 from tus.protocols import cors
 from tus.protocols.conversation import Flow, Start
 from tus.protocols.effects import Effect, Load, Steps
 from tus.protocols.ietf import flow as ietf
 from tus.protocols.ietf import replies as ietf_replies
-from tus.protocols.ietf.profiles import UNVERSIONED, marks_ietf, named_profile
+from tus.protocols.ietf.profiles import PARTIAL_UPLOAD, UNVERSIONED, marks_ietf, named_profile
 from tus.protocols.routing import target
 from tus.protocols.tus1 import flow as tus1
 from tus.protocols.tus1 import replies as tus1_replies
@@ -103,25 +103,30 @@ def _start_by_upload(request: Request, options: Options) -> Generator[Effect, An
     return _FLOWS[upload.protocol].start if upload.protocol in options.protocols else default
 
 
-_FORM_TYPES = ("multipart/form-data", "application/x-www-form-urlencoded")
-
-
-_MARKS = ("Tus-Resumable", "Upload-Length", "Upload-Offset", "Upload-Defer-Length", "Upload-Concat", "Upload-Metadata")
+_MARKS = (
+    *("Tus-Resumable", "Upload-Length", "Upload-Offset", "Upload-Defer-Length", "Upload-Concat", "Upload-Metadata"),
+    "X-HTTP-Method-Override",
+)
 
 
 def is_ours(request: Request, options: Options) -> bool:
-    """Return whether the request is about uploads, and not for a page or a form at the same URL.
+    """Return whether the request is about uploads, and not for a page, a form or an API at the same URL.
 
-    These requests are not ours: GET and HEAD of a URL that names no upload, and a posted form without any header field
-    of a protocol.
+    A request for an upload is ours, and so is OPTIONS. Any other request is ours only if it shows a protocol by a
+    header field or its media type. So an application can take ordinary requests at the URL that creates uploads.
     """
-    method = request.effective_method
-    if method in ("GET", "HEAD"):
-        upload_id = target(request, options).upload_id
-        # Every URL below an upload path is ours; in a view the framework may route pages here too.
-        names_upload = upload_id is not None if options.upload_path is not None else bool(upload_id)
-        return names_upload or (method == "HEAD" and request.headers.get("Tus-Resumable") is not None)
-    if method == "POST" and headers.media_type(request.headers.get("Content-Type") or "") in _FORM_TYPES:
-        is_upload = IETF in options.protocols and marks_ietf(request)
-        return is_upload or any(request.headers.get(name) is not None for name in _MARKS)
-    return True
+    if request.method == "OPTIONS":
+        return True
+    get = request.headers.get
+    if get("Tus-Resumable") is not None and (request.method != "GET" or options.upload_path is not None):
+        return request.effective_method != "GET" or target(request, options).upload_id is not None
+    if target(request, options).upload_id:
+        return True
+    if request.effective_method in ("GET", "HEAD"):
+        return False
+    if IETF in options.protocols and marks_ietf(request):
+        return True
+    return any(get(name) is not None for name in _MARKS) or headers.media_type(get("Content-Type") or "") in _TYPES
+
+
+_TYPES = (MEDIA_TYPE, PARTIAL_UPLOAD)

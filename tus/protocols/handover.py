@@ -95,8 +95,7 @@ def hand_over(
         offered, added = yield from _ask_and_offer(upload, pending)
     else:
         offered = yield Offer(pending)
-    outcome = offered.outcome or outcome_of(offered.answer.status, options)
-    answer = offered.answer
+    outcome, answer = outcome_of(offered, upload, options)
     if options.has_hooks and outcome != Outcome.ACCEPTED:
         yield Unqueue(HookType.POST_FINISH, upload)
     if outcome == Outcome.POSTPONED:
@@ -193,11 +192,34 @@ FIRST_DELAY: Final = 10.0  # seconds; a client that retries does so sooner
 LONGEST_DELAY: Final = 3600.0
 
 
-def outcome_of(status: int, options: Options) -> Outcome:
-    """Return the outcome that a status means. A status that neither accepts nor rejects postpones."""
-    if 200 <= status < 300:
-        return Outcome.ACCEPTED
-    return Outcome.REJECTED if status in options.reject_statuses else Outcome.POSTPONED
+#: The field of a response that names the outcome explicitly; the client does not get it.
+OUTCOME_FIELD: Final = "tus-outcome"
+
+
+def outcome_of(offered: Offered, upload: Upload, options: Options) -> tuple[Outcome, Response]:
+    """Return the outcome of an offer, and the response for the client.
+
+    Only an explicit statement rejects: ``tus.Rejected``, the response header ``Tus-Outcome: rejected``, or a status
+    that the site has listed. Frameworks send every 4xx on their own, for a Host or a cookie that they do not expect.
+    """
+    answer = offered.answer
+    if offered.outcome is not None:
+        return offered.outcome, answer
+    status = answer.status
+    for name, value in answer.headers:
+        if name.lower() == OUTCOME_FIELD and value.strip().lower() == Outcome.REJECTED:
+            return Outcome.REJECTED, _rejection(answer)
+    if 200 <= status < 300 or (status == 303 and upload.original is not None):
+        return Outcome.ACCEPTED, answer
+    return (Outcome.REJECTED if status in options.reject_statuses else Outcome.POSTPONED), answer
+
+
+def _rejection(answer: Response) -> Response:
+    """Return the response of an application that names a rejection in a field; it must be a 4xx that ends retries."""
+    if not 400 <= answer.status < 500 or answer.status in (409, 423):  # clients retry after these
+        return hook_replies.rejection(HookReply())
+    headers = [(name, value) for name, value in answer.headers if name.lower() != OUTCOME_FIELD]
+    return Response(answer.status, answer.reason, headers, answer.body)
 
 
 def offered_method(request: Request) -> str:

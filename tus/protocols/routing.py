@@ -6,6 +6,7 @@ it has the form of one, and a method that cannot create needs an upload.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple
 from urllib.parse import unquote, urljoin, urlsplit
 
@@ -53,19 +54,67 @@ def route(url: str, method: str, upload_path: str | None) -> Target:
     if upload_path is None:
         creates = not exists and method in ("POST", "PUT", "OPTIONS", "GET")
     else:
-        path = "/" + url.partition("://")[2].partition("/")[2]  # not urlsplit(), which fails on a malformed Host
-        if "%" in path:
-            path = unquote(path)
-        creates = path == upload_path
-        exists = exists and path == f"{upload_path}/{tail}"
+        path = path_of(url)
+        creates = is_creation_path(path, upload_path)
+        exists = exists and is_creation_path(path.rpartition("/")[0], upload_path)
     if creates:
         return Target(url, None)
     return Target(head, tail if exists else "")
 
 
+def path_of(url: str) -> str:
+    """Return the decoded path of an absolute URL without a query."""
+    path = "/" + url.partition("://")[2].partition("/")[2]  # not urlsplit(), which fails on a malformed Host
+    return unquote(path) if "%" in path else path
+
+
+def is_creation_path(path: str, upload_path: str) -> bool:
+    """Return whether a decoded path is the upload path."""
+    return path == upload_path if "{" not in upload_path else _values(path, upload_path) is not None
+
+
 def is_under(path: str, upload_path: str) -> bool:
     """Return whether a decoded path is the upload path or is below it."""
+    if "{" in upload_path:
+        return _values(_beginning(path, upload_path), upload_path) is not None
     return path == upload_path or path.startswith(upload_path + "/")
+
+
+def path_values(path: str, upload_path: str) -> dict[str, str]:
+    """Return the values of the names in the upload path, from a decoded path that is under it; empty without names."""
+    return _values(_beginning(path, upload_path), upload_path) or {}
+
+
+def fill_path(upload_path: str, values: Mapping[str, str]) -> str:
+    """Return the upload path with these values in the place of its names.
+
+    Raises:
+        ValueError: a value is missing, is not a whole segment, or has no name in the path.
+    """
+    segments = upload_path.split("/")
+    names = [segment[1:-1] for segment in segments if segment.startswith("{")]
+    if sorted(names) != sorted(values) or any(not value or "/" in value for value in values.values()):
+        raise ValueError(f"path_values must have a value for each name in {upload_path!r}, and no other")
+    return "/".join(values[segment[1:-1]] if segment.startswith("{") else segment for segment in segments)
+
+
+def _beginning(path: str, upload_path: str) -> str:
+    """Return as many segments of a path as the upload path has."""
+    return "/".join(path.split("/")[: upload_path.count("/") + 1])
+
+
+def _values(path: str, upload_path: str) -> dict[str, str] | None:
+    """Return the values of the names, or None if the path is not the upload path."""
+    expected, found = upload_path.split("/"), path.split("/")
+    if len(expected) != len(found):
+        return None
+    values = {}
+    for segment, value in zip(expected, found, strict=True):
+        if segment.startswith("{") and value:
+            values[segment[1:-1]] = value
+        elif segment != value:
+            return None
+    return values
 
 
 def upload_id_of(part_url: str, creation_url: str) -> str | None:

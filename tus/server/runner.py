@@ -53,6 +53,7 @@ from tus.protocols.effects import (
     Watch,
 )
 from tus.protocols.exchange import exchange, is_ours
+from tus.protocols.routing import path_of, path_values
 from tus.server.downloads import download
 from tus.server.pace import Patience
 from tus.server.reception import OffsetListener, Reception, Sink
@@ -119,9 +120,11 @@ class Runner:
         self.kept = 0
         self.is_in_application = False
         self._adapter = adapter
-        self._request = adapter.request
+        self._request = request = adapter.request
         self._service = service
         self._options = service.options
+        if service.has_path_values:
+            request.path_values = path_values(path_of(request.url), service.options.upload_path or "")
         self._store = service.store
         self._asker = asker
         self._principal = principal
@@ -225,6 +228,8 @@ class Runner:
         upload = self._store.load(effect.upload_id)
         if upload.service is not None and upload.service != self._service.name:
             raise UploadNotFound()  # its file must not go to the receiver of another service
+        if upload.origin is not None and upload.origin.path_values != self._request.path_values:
+            raise UploadNotFound()  # the permission to use another path says nothing about this one
         if self.upload is None:
             self.upload = upload
         return upload
@@ -371,10 +376,14 @@ class Runner:
         if self._options.authorize is not None:
             named = yield partial(self._options.authorize, self._request, effect.intent, effect.upload)
             principal = None if named is None else str(named)  # some frameworks identify users by numbers
-        if self._asker is not None and effect.intent in self._options.ask_app:
+        if self._asker is not None and (effect.intent in self._options.ask_app or self._needs_principal(effect)):
             principal = yield partial(self._asker, effect.intent, effect.upload)
         self.is_in_application = False
         return principal
+
+    def _needs_principal(self, effect: Authorize) -> bool:
+        """Return whether only the application can identify the principal for which the upload exists."""
+        return effect.upload.principal is not None and self._options.authorize is None and self._principal is None
 
     def _inform(self, effect: Inform) -> bool:
         return isinstance(self._adapter, Informs) and self._adapter.inform(effect.response)

@@ -25,10 +25,12 @@ from tus.handover.backlog import Backlog
 from tus.handover.receivers import receiver_of
 from tus.hooks.configured import hooks_of
 from tus.http.headers import format_metadata
-from tus.models import HookType, State, Upload, is_upload_id
+from tus.models import HookType, Origin, State, Upload, is_upload_id
 from tus.monitoring.logs import log_events
 from tus.options import Options
 from tus.protocols.bodies import check_size
+from tus.protocols.origins import split_url
+from tus.protocols.routing import fill_path, is_creation_path
 from tus.server.pace import Patience
 from tus.stores import open_store
 from tus.stores.interface import Completes, Expires, HasFiles, Lists, Reads, Store, extensions_of
@@ -61,6 +63,7 @@ class Service:
     Attributes:
         options: the options of the service.
         name: the name that uploads record: the option ``name``, or else ``upload_path``.
+        has_path_values: whether ``upload_path`` has names in braces.
         store: the store of the uploads.
         hooks: the hooks to call.
         receiver: gets finished uploads; None if the application is the receiver.
@@ -98,6 +101,7 @@ class Service:
         listen(log_events, Answered, Ended)
         self.options = options
         self.name = options.service_name
+        self.has_path_values = "{" in (options.upload_path or "")
         self.store = _store_of(options, store)
         self.backlog: Backlog | None = None
         self.small: int | None = getattr(self.store, "small", None)
@@ -242,6 +246,7 @@ class Service:
         metadata: Mapping[str, str | bytes] | None = None,
         principal: object = None,
         expires: float | None = None,
+        path_values: Mapping[str, object] | None = None,
     ) -> Upload:
         """Create an upload for a client that only appends; give the client the URL from :meth:`url_of`.
 
@@ -253,9 +258,11 @@ class Service:
             principal: the owner of the upload; None for any client that knows the URL.
             expires: seconds until the upload is removed if no byte arrives; ``upload_valid_duration`` by default.
                 After the first byte only ``upload_valid_duration`` counts.
+            path_values: the values of the names in ``upload_path``, such as ``{"user": 7}``.
 
         Raises:
-            ValueError: the metadata cannot be sent as ``Upload-Metadata``, or a number is negative.
+            ValueError: the metadata cannot be sent as ``Upload-Metadata``, a number is negative, or ``path_values`` do
+                not fit ``upload_path``.
             TooLarge: the length exceeds ``max_size``.
             RequestError: another limit is reached, or the store failed.
         """
@@ -267,6 +274,7 @@ class Service:
             raw_metadata=format_metadata(metadata or {}),
             principal=None if principal is None else str(principal),
             service=self.name,
+            origin=self._origin_of(path_values),
             hashes=self.options.digest,
             expires_at=None if expires is None else time.time() + expires,
         )
@@ -287,6 +295,16 @@ class Service:
             self.schedule(upload)
         return upload
 
+    def _origin_of(self, path_values: Mapping[str, object] | None) -> Origin | None:
+        """Return the origin of an upload that code of the site creates; None unless ``upload_path`` has names."""
+        path = self.options.upload_path or ""
+        values = {name: str(value) for name, value in (path_values or {}).items()}
+        filled = fill_path(path, values)
+        if not values:
+            return None
+        scheme, host, _, _ = split_url(self.options.base_url or "http://")
+        return Origin(f"{scheme}://{host}{quote(filled)}", path_values=values)
+
     def url_of(self, upload: Upload) -> str:
         """Return the URL of an upload: absolute if ``base_url`` is set, else from the root of the site.
 
@@ -295,7 +313,10 @@ class Service:
         """
         if self.options.upload_path is None:
             raise OptionError("upload_path", "is required for URLs; in a view, build URLs with the framework")
-        return f"{self.options.base_url}{quote(self.options.upload_path)}/{upload.id}"
+        path = self.options.upload_path
+        if self.has_path_values:
+            path = fill_path(path, {} if upload.origin is None else upload.origin.path_values)
+        return f"{self.options.base_url}{quote(path)}/{upload.id}"
 
     def find(self, url_or_id: str, *, principal: object = None) -> Upload | None:
         """Return an upload of this service by its URL or id; None if it does not exist.
@@ -330,7 +351,7 @@ class Service:
         except ValueError:
             return None
         path = self.options.upload_path
-        if not is_upload_id(tail) or (path is not None and head != path):
+        if not is_upload_id(tail) or (path is not None and not is_creation_path(head, path)):
             return None
         return tail
 

@@ -77,6 +77,7 @@ def upload_of(record: Upload, slot: Slot, path: str | None = None) -> Upload:
         error=record.error,
         answer=record.answer,
         service=record.service,
+        origin=record.origin,
         protocol=record.protocol,
         hashes=record.hashes,
         announced=record.announced,

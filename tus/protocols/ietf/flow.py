@@ -43,6 +43,7 @@ from tus.protocols.effects import (
 from tus.protocols.handover import Handed, attempt_of, decided, hand_over, lent_headers, promise
 from tus.protocols.ietf import replies, requests
 from tus.protocols.ietf.profiles import UNVERSIONED, VERSION_FIELD, Profile, profile_of, takes_interim
+from tus.protocols.origins import origin_of
 from tus.protocols.routing import target_of, upload_url
 
 LONGEST_JOIN: Final = 10.0  # seconds that a request waits for a hand-over that another request has begun
@@ -136,6 +137,7 @@ class Conversation(conversation.Conversation):
             length=requests.draft_length(command, profile),
             raw_metadata=command.raw_metadata,
             service=options.service_name,
+            origin=origin_of(self.request, is_original=True),
             protocol=IETF,
         )
         draft = digests.requested(draft, self.request.headers, options.digest)

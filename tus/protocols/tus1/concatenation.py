@@ -14,6 +14,7 @@ from tus.protocols import digests, hook_replies
 from tus.protocols.admission import check_alive, check_owner
 from tus.protocols.effects import Concatenate, Create, Effect, FinalsOf, Load, Promise, Remove, Steps, Touch, Watch
 from tus.protocols.handover import decided
+from tus.protocols.origins import origin_of
 from tus.protocols.tus1 import replies, requests
 from tus.protocols.tus1.completion import Completion, reply_to
 
@@ -31,6 +32,7 @@ class Concatenation(Completion):
             concat=command.concat,
             parts=command.parts,
             service=options.service_name,
+            origin=origin_of(self.request),
         )
         draft = digests.requested(draft, self.request.headers, options.digest)
         draft, reply = yield from self.admit(Intent.CONCATENATE, draft)

@@ -36,6 +36,7 @@ from tus.protocols.effects import (
     Steps,
 )
 from tus.protocols.handover import attempt_of, decided
+from tus.protocols.origins import origin_of
 from tus.protocols.tus1 import replies, requests, withholding
 from tus.protocols.tus1.completion import reply_to
 from tus.protocols.tus1.concatenation import Concatenation, load_all
@@ -110,6 +111,7 @@ class Conversation(Concatenation):
             raw_metadata=command.raw_metadata,
             concat=command.concat,
             service=options.service_name,
+            origin=origin_of(self.request),
             is_known=intake is None and command.length != 0,  # else it may be complete before its client gets the URL
         )
         draft = digests.requested(draft, self.request.headers, options.digest)

@@ -22,7 +22,7 @@ from typing import Any
 from zlib import crc32
 
 from tus.checksums import FILE_ALGORITHMS, Hashed
-from tus.models import Response, State, Upload
+from tus.models import Origin, Response, State, Upload
 from tus.stores.slots import Slot
 
 SLOT_SIZE = 64
@@ -129,6 +129,8 @@ def pack(upload: Upload, slot: Slot) -> bytes:
         f'"principal": {"null" if principal is None else _quoted(principal)}, '
         f'"upload_path": {"null" if service is None else _quoted(service)}, "protocol": "{upload.protocol}"'
     )
+    if upload.origin is not None:
+        text += f', "origin": {_pack_origin(upload.origin)}'
     magic, room = _RECORD_MAGIC, b""
     if upload.hashes:
         magic, room = _ROOMY_MAGIC, bytes(_ROOM)
@@ -138,6 +140,20 @@ def pack(upload: Upload, slot: Slot) -> bytes:
     packed = pack_slot(slot)
     slots = packed + _NO_SLOT if not slot.sequence & 1 else _NO_SLOT + packed
     return slots + _RECORD_HEAD.pack(magic, len(record), crc32(record)) + record + room
+
+
+def _pack_origin(origin: Origin) -> str:
+    """Return an origin as JSON: nearly always it is its URL, and everything else has its default."""
+    if origin.mount or origin.headers or origin.path_values or origin.method != "POST":
+        return json.dumps([*origin[:-1], dict(origin.path_values)])
+    return _quoted(origin.url)
+
+
+def _unpack_origin(packed: Any) -> Origin:
+    if isinstance(packed, str):
+        return Origin(packed)
+    url, method, mount, headers, path_values = packed
+    return Origin(url, method, mount, tuple([(name, value) for name, value in headers]), dict(path_values))
 
 
 def record_end(data: bytes) -> int:
@@ -225,6 +241,8 @@ def _upload(
         )
         if parts := fields["parts"]:
             upload.parts = tuple(parts)
+        if "origin" in fields:
+            upload.origin = _unpack_origin(fields["origin"])
         if hashes:
             upload.hashes = hashes
             upload.announced = tuple([(name, bytes.fromhex(digest)) for name, digest in fields["announced"]])
