@@ -61,27 +61,26 @@ class EnvironHeaders(Mapping[str, str]):
         return sum(1 for _ in self)
 
 
+# Subscripts instead of get(): every request comes through here, and a call costs more than a look at the key.
 def full_path(environ: Environ) -> str:
     """Return the decoded path from the root of the site: SCRIPT_NAME and PATH_INFO."""
-    path = str(environ.get("SCRIPT_NAME", "")) + str(environ.get("PATH_INFO", ""))
+    path: str = environ["PATH_INFO"] if "PATH_INFO" in environ else ""
+    if "SCRIPT_NAME" in environ:
+        path = environ["SCRIPT_NAME"] + path
     return path if path.isascii() else path.encode("latin-1").decode("utf-8", "replace")
-
-
-def mount_of(environ: Environ) -> str:
-    """Return the decoded path where the application is mounted."""
-    mount = str(environ.get("SCRIPT_NAME", ""))
-    return mount if mount.isascii() else mount.encode("latin-1").decode("utf-8", "replace")
 
 
 def request_url(environ: Environ) -> str:
     """Return the URL as the client knows it, without its query (PEP 3333, URL Reconstruction)."""
-    scheme = environ.get("wsgi.url_scheme", "http")
-    host = environ.get("HTTP_HOST")
+    scheme = environ["wsgi.url_scheme"] if "wsgi.url_scheme" in environ else "http"
+    host = environ["HTTP_HOST"] if "HTTP_HOST" in environ else ""
     if not host:
         host = environ["SERVER_NAME"]
         if str(environ["SERVER_PORT"]) != ("443" if scheme == "https" else "80"):
             host = f"{host}:{environ['SERVER_PORT']}"
-    path = str(environ.get("SCRIPT_NAME", "")) + str(environ.get("PATH_INFO", ""))
+    path: str = environ["PATH_INFO"] if "PATH_INFO" in environ else ""
+    if "SCRIPT_NAME" in environ:
+        path = environ["SCRIPT_NAME"] + path
     if _PLAIN.fullmatch(path) is None:
         path = quote(path.encode("latin-1"), safe=_SAFE)
     return f"{scheme}://{host}{path}"
@@ -154,6 +153,10 @@ def restore_original(environ: Environ, origin: Origin) -> None:
 _TARGETS = ("RAW_URI", "REQUEST_URI")  # the undecoded target of the request, which some servers add
 
 
+#: Keys that describe the body that is replaced.
+_OF_THE_BODY = ("HTTP_TRANSFER_ENCODING", "webob._body_file", "webob._parsed_post_vars", "webob.is_body_seekable")
+
+
 class EnvironBody:
     """The body in an environ, which can be replaced.
 
@@ -181,9 +184,9 @@ class EnvironBody:
         environ["wsgi.input"] = file
         environ["wsgi.input_terminated"] = True
         environ["CONTENT_LENGTH"] = str(size)
-        environ.pop("HTTP_TRANSFER_ENCODING", None)
-        for key in ("webob._body_file", "webob._parsed_post_vars", "webob.is_body_seekable"):
-            environ.pop(key, None)
+        for key in _OF_THE_BODY:
+            if key in environ:
+                del environ[key]
 
 
 ExcInfo = tuple[type[BaseException], BaseException, TracebackType]
@@ -207,15 +210,18 @@ class WsgiAdapter(EnvironBody):
     def __init__(self, environ: Environ) -> None:
         super().__init__(environ)
         self.response: Response | None = None
+        mount: str = environ["SCRIPT_NAME"] if "SCRIPT_NAME" in environ else ""
+        if mount and not mount.isascii():
+            mount = mount.encode("latin-1").decode("utf-8", "replace")
         self.request = Request(
             method=environ["REQUEST_METHOD"],
             url=request_url(environ),
             headers=EnvironHeaders(environ),
-            input_terminated=bool(environ.get("wsgi.input_terminated")),
-            peer=environ.get("REMOTE_ADDR", ""),
+            input_terminated=environ["wsgi.input_terminated"] if "wsgi.input_terminated" in environ else False,
+            peer=environ["REMOTE_ADDR"] if "REMOTE_ADDR" in environ else "",
             native=environ,
-            query=environ.get("QUERY_STRING", ""),
-            mount=mount_of(environ),
+            query=environ["QUERY_STRING"] if "QUERY_STRING" in environ else "",
+            mount=mount,
         )
 
     @property

@@ -55,8 +55,12 @@ def route(url: str, method: str, upload_path: str | None) -> Target:
         creates = not exists and method in ("POST", "PUT", "OPTIONS", "GET")
     else:
         path = path_of(url)
-        creates = is_creation_path(path, upload_path)
-        exists = exists and is_creation_path(path.rpartition("/")[0], upload_path)
+        if "{" in upload_path:
+            creates = _values(path, upload_path) is not None
+            exists = exists and _values(path.rpartition("/")[0], upload_path) is not None
+        else:
+            creates = path == upload_path
+            exists = exists and path == f"{upload_path}/{tail}"
     if creates:
         return Target(url, None)
     return Target(head, tail if exists else "")
