@@ -132,8 +132,7 @@ class _Receiver:
         # A copy, because one request can complete several uploads, and applications change the environ.
         environ = dict(self._adapter.environ)
         environ["REQUEST_METHOD"] = offered_method(self._adapter.request)
-        if "HTTP_X_HTTP_METHOD_OVERRIDE" in environ:
-            del environ["HTTP_X_HTTP_METHOD_OVERRIDE"]
+        environ.pop("HTTP_X_HTTP_METHOD_OVERRIDE", None)
         environ[HANDOVER_KEY] = "request"
         return _call(self._app, environ, claim, self._send_file)
 
