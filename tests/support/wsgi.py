@@ -45,6 +45,11 @@ class Stream(io.RawIOBase):
         self._error = error
         self.taken = 0
 
+    def readinto(self, buffer):
+        block = self.read(len(buffer))
+        buffer[: len(block)] = block
+        return len(block)
+
     def read(self, size=-1):
         assert size >= 0, "a body without a bound would be read into memory"
         block = self._data.read(size)
