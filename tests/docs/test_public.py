@@ -12,7 +12,7 @@ from tests.support.serving import ROOT
 
 DOCUMENT = (ROOT / "docs/public.rst").read_text()
 LOGGERS = {"tus.uploads", "tus.requests"}
-KEYS = {"tus.upload", "tus.handover", "tus.intent", "tus.about"}
+KEYS = {"tus.upload", "tus.handover", "tus.path_values", "tus.intent", "tus.about"}
 NAMES = sorted(set(re.findall(r"``(tus(?:\.\w+)+)``", DOCUMENT)) - LOGGERS - KEYS)
 
 
