@@ -22,7 +22,7 @@ from tus import Rejected
 from tus.events import HandedOver, listen
 
 PATH = "/files"
-STATUSES = ("401", "404", "405", "409", "302", "500", "503")
+STATUSES = ("400", "401", "403", "404", "405", "409", "302", "500", "503")
 #: Where something fails: before the receiver is told, within the response, after the receiver has accepted, and after
 #: the acceptance was taken down.
 FAULTS = (
@@ -218,7 +218,7 @@ def _accept_before_asking():
     from tus.models import Outcome
     from tus.protocols import handover
 
-    handover.outcome_of = lambda status, options: Outcome.ACCEPTED
+    handover.outcome_of = lambda offered, upload, options: (Outcome.ACCEPTED, offered.answer)
 
 
 def _forget_the_key():
@@ -281,7 +281,8 @@ def _application(environ, start_response):
         return _fail(fault.split()[1], start_response)
     if fault.startswith("taken"):
         (_directory() / "kill-when-taken-down").touch()
-    start_response(f"{status} Said", [("Content-Type", "text/plain"), ("X-App", upload.key)])
+    outcome = [("Tus-Outcome", "rejected")] if status == 415 else []
+    start_response(f"{status} Said", [("Content-Type", "text/plain"), ("X-App", upload.key), *outcome])
     return _body(fault) if fault.startswith("in") else [b"said"]
 
 

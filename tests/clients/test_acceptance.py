@@ -18,7 +18,7 @@ from tests.support.tusjs import Node
 
 OUTSIDE = ("receiver killed", "PATCH reply lost", "POST reply lost", "HEAD reply lost")
 #: After these tus-js-client gives up a PATCH, and a POST without a byte; its user has to log in, or whatever is wanted.
-ENDS_TUSJS = {"before 401", "before 404", "before 405"}
+ENDS_TUSJS = {"before 400", "before 401", "before 403", "before 404", "before 405"}
 
 
 @pytest.fixture(scope="module", params=["gthread", "asgi"])

@@ -39,7 +39,7 @@ class Framework(Subject):
     def make(self):
         self.seen = []
         self.status = 200
-        options = {"upload_path": PATH, "send_file": True} | self.options
+        options = {"upload_path": PATH, "send_file": True, "reject_statuses": "422"} | self.options
         return OnLoop(getattr(self, self.kind)(options), "asyncio")
 
     async def take(self, scope, method, blocks):
