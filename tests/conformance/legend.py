@@ -197,7 +197,7 @@ REQUIREMENTS = {
     "A-21": "201 to a POST with bytes always carries Upload-Offset.",
     "A-22": "A disconnected creation keeps the upload, and its response has Location.",
     "A-23": "404 means unknown, 410 known and removed, 403 not permitted.",
-    "A-25": "Only POST can be overridden, and never a safe method.",
+    "A-25": "Only POST and PUT can be overridden, and never a safe method.",
     "A-27": "OPTIONS responds 200 at every URL.",
     "A-28": "Without a limit there is no Tus-Max-Size.",
     "A-29": "409 carries Upload-Offset.",

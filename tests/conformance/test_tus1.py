@@ -123,16 +123,19 @@ def without_a_limit_no_limit_is_reported(s):
 
 
 @row("TUS-CORE-08", "TUS-CLI-09")
-def post_can_stand_for_another_method(s):
-    url = s.url(4)
-    headers = OCTETS | {"Upload-Offset": "0", "X-HTTP-Method-Override": "PATCH"}
-    reply = s.send("POST", url, headers, b"ab")
-    assert (reply.status, reply["Upload-Offset"]) == (204, "2")
-    assert s.send("POST", url, {"X-HTTP-Method-Override": "HEAD"})["Upload-Offset"] == "2"
-    assert s.send("POST", url, headers | {"Upload-Offset": "2"}, b"cd").status == 204
-    assert data_of(s) == b"abcd"
-    assert s.send("POST", url, {"X-HTTP-Method-Override": "DELETE"}).status == 204
-    assert s.head(url).status in (404, 410)
+def post_and_put_can_stand_for_another_method(s):
+    for number, method in enumerate(("POST", "PUT")):
+        url = s.url(4)
+        headers = OCTETS | {"Upload-Offset": "0", "X-HTTP-Method-Override": "PATCH"}
+        reply = s.send(method, url, headers, b"ab")
+        assert (reply.status, reply["Upload-Offset"]) == (204, "2")
+        assert s.send(method, url, {"X-HTTP-Method-Override": "HEAD"})["Upload-Offset"] == "2"
+        assert s.send(method, url, headers | {"Upload-Offset": "2"}, b"cd").status == 204
+        assert len(s.landed) == number + 1
+        assert s.landed[number][1] == b"abcd"
+        assert s.send(method, url, {"X-HTTP-Method-Override": "DELETE"}).status == 204
+        assert s.head(url).status in (404, 410)
+    assert s.send("PUT", headers={"Upload-Length": "4", "X-HTTP-Method-Override": "POST"}).status == 201
 
 
 @row("A-25")

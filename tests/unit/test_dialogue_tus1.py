@@ -111,10 +111,11 @@ def test_another_version_is_412(version):
     dialogue(request, responds(412, {"Tus-Version": "1.0.0"}))
 
 
-def test_a_method_can_be_overridden():
+@pytest.mark.parametrize("method", ["POST", "PUT"])
+def test_a_method_can_be_overridden(method):
     """Core, X-HTTP-Method-Override."""
     dialogue(
-        tus1.request("POST", ID, headers={"X-HTTP-Method-Override": "HEAD"}),
+        tus1.request(method, ID, headers={"X-HTTP-Method-Override": "HEAD"}),
         asks(Load(ID)).gets(an_upload(offset=2, length=9)),
         asks(Authorize, Intent.HEAD),
         responds(200, {"Upload-Offset": 2}),
