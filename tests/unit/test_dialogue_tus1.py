@@ -578,13 +578,24 @@ def test_another_last_byte_is_400():
     )
 
 
-@pytest.mark.parametrize(("offset", "body"), [(2, 3), (5, 0)])
-def test_the_last_patch_again_gets_the_same_answer(offset, body):
-    """Core, PATCH: the reply was lost. The application is not asked again."""
+@pytest.mark.parametrize(("offset", "body"), [(2, 3), (4, 1), (0, 5)])
+def test_the_last_patch_of_an_accepted_file_again_is_409(offset, body):
+    """Core, PATCH: its offset is not the upload's any more. A client that asks for the offset finds the length."""
+    dialogue(
+        tus1.patch(ID, offset=offset, body=body),
+        asks(Load(ID)).gets(a_file(State.ACCEPTED, answer=Response(200, "OK"), attempts=1)),
+        asks(Authorize, Intent.APPEND),
+        responds(409, {"Upload-Offset": 5}),
+    )
+
+
+@pytest.mark.parametrize(("offset", "body", "attempts"), [(5, 0, 1), (4, 1, 2)])
+def test_an_append_at_a_reported_offset_of_an_accepted_file_gets_the_same_answer(offset, body, attempts):
+    """Core, PATCH: after a failed attempt, HEAD has reported one byte less. The application is not asked again."""
     answer = Response(200, "OK", [("X-Result", "stored")])
     dialogue(
         tus1.patch(ID, offset=offset, body=body),
-        asks(Load(ID)).gets(a_file(State.ACCEPTED, answer=answer)),
+        asks(Load(ID)).gets(a_file(State.ACCEPTED, answer=answer, attempts=attempts)),
         asks(Authorize, Intent.APPEND),
         responds(204, {"Upload-Offset": 5, "X-Result": "stored"}),
     )
