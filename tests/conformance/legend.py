@@ -205,7 +205,7 @@ REQUIREMENTS = {
     "A-31": "Integers are digits only, up to 2**63 - 1, and 15 digits in structured fields.",
     "A-32": "DELETE of an unknown upload: 404.",
     "A-33": "DELETE of a finished upload: 204.",
-    "A-34": "GET of an unfinished upload is not a download.",
+    "A-34": "GET of an unfinished upload responds as HEAD.",
     "A-35": "The checksums are sha1, sha256, sha512, md5 and crc32; no byte is counted before they match.",
     "A-36": "An empty PATCH may set the length to the offset, which completes the upload.",
     "A-37": "Reaching the length completes an upload in the versions 3 to 6; in later ones it stays open until ?1.",

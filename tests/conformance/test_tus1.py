@@ -15,7 +15,7 @@ import pytest
 
 from tests.support.disk import full_disk
 from tests.support.subjects import ASYNC_SUBJECTS, PATH, SUBJECTS, TrioSubject, ViewSubject
-from tests.support.wsgi import OCTETS, call
+from tests.support.wsgi import OCTETS, TUS, call
 
 ROWS = []
 BIG = str(2**63)
@@ -433,11 +433,47 @@ def a_length_that_is_not_a_number_is_refused(s):
     assert s.patch(url, 0, b"", environ={"CONTENT_LENGTH": ""}, validate=False).status == 204
 
 
+@row("A-34", "TUS-CORE-13")
+def get_responds_as_head(s):
+    """Caches turn HEAD into GET, and give the client the header of the response."""
+    url = s.url(4, {"Upload-Metadata": "a YQ=="})
+    replies = []
+    for body in (b"ab", b"cd"):
+        replies += [[call(s.app, method, url, given) for method in ("HEAD", "GET")] for given in ({}, TUS)]
+        assert s.patch(url, s.offset(url), body).status == 204
+    replies.append([call(s.app, method, url) for method in ("HEAD", "GET")])
+    for head, reply in replies:
+        assert (reply.status, reply.body, reply["Cache-Control"]) == (200, b"", "no-store")
+        assert reply.headers == head.headers
+    assert [reply["Upload-Offset"] for _, reply in replies] == ["0", "0", "2", "2", "4"]
+
+
+@row("TUS-CORE-13", "A-23")
+def a_404_of_an_upload_is_never_stored(s):
+    gone = s.url(4)
+    assert s.send("DELETE", gone).status == 204
+    for url in (gone, f"{PATH}/{'0' * 32}"):
+        for version in ({}, TUS, {"Upload-Draft-Interop-Version": "10"}):
+            for method in ("HEAD", "GET", "DELETE", "PATCH"):
+                fields = OCTETS | {"Upload-Offset": "0"} if method == "PATCH" else {}
+                if method == "PATCH" and "Upload-Draft-Interop-Version" in version:
+                    fields = {
+                        "Content-Type": "application/partial-upload",
+                        "Upload-Offset": "0",
+                        "Upload-Complete": "?1",
+                    }
+                reply = call(s.app, method, url, version | fields)
+                if reply.status == 412:  # tus asks for a version first
+                    continue
+                assert reply.status in (404, 410), (method, version, reply)
+                assert reply["Cache-Control"] == "no-store"
+
+
 @row("TUS-CORE-19")
 def other_methods_are_not_allowed(s):
     url = s.url(4)
     reply = s.send("PUT", url, OCTETS, b"ab")
-    assert (reply.status, reply["Allow"]) == (405, "HEAD, PATCH, DELETE, OPTIONS")
+    assert (reply.status, reply["Allow"]) == (405, "GET, HEAD, PATCH, DELETE, OPTIONS")
     assert s.send("POST", url, {"Upload-Length": "4"}).status == 405
     assert s.offset(url) == 0
 

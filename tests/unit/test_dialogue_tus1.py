@@ -48,6 +48,7 @@ from tus.protocols.effects import (
     ReadBack,
     Receive,
     Remove,
+    Serve,
     Settle,
     Tell,
     Unqueue,
@@ -147,6 +148,30 @@ def test_head_of_an_upload_that_cannot_be_read_is_423():
         tus1.head(ID),
         asks(Load(ID)).fails(StorageUnavailable()),
         responds(423, {"Retry-After": ..., "Upload-Offset": None, "Cache-Control": "no-store"}, b""),
+    )
+
+
+@pytest.mark.parametrize("download", [False, True])
+def test_get_of_an_upload_that_cannot_be_read_is_423_too(download):
+    """Core, HEAD: a cache may have turned it into GET."""
+    dialogue(
+        tus1.request("GET", ID),
+        asks(Load(ID)).fails(StorageUnavailable()),
+        responds(423, {"Retry-After": ..., "Upload-Offset": None}),
+        download=download,
+    )
+
+
+def test_get_of_a_file_that_is_not_kept_reports_the_offset_to_a_client_of_the_protocol():
+    """Core, HEAD: a cache may have turned it into GET."""
+    dialogue(
+        tus1.request("GET", ID),
+        asks(Load(ID)).gets(a_file(State.ACCEPTED)),
+        asks(Authorize, Intent.DOWNLOAD),
+        asks(Serve).fails(UploadGone()),
+        asks(Authorize, Intent.HEAD),
+        responds(200, {"Upload-Offset": 5, "Upload-Length": 5, "Cache-Control": "no-store"}, b""),
+        download=True,
     )
 
 
