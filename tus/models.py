@@ -79,7 +79,7 @@ class Request:
         path_values: the values of the names in ``upload_path``, such as ``{"user": "7"}`` for ``/users/{user}/photos``.
         is_rerun: whether the framework runs the request again, so that no client has sent it.
         effective_method: the method, or the one in ``X-HTTP-Method-Override`` (tus 1.0.0, Core, Headers). Only a POST
-            can be overridden: a GET that deletes would invite cross-site requests.
+            and a PUT can be overridden: a GET that deletes would invite cross-site requests.
     """
 
     method: str
@@ -96,8 +96,8 @@ class Request:
 
     def __post_init__(self) -> None:
         self.effective_method = self.method
-        if self.method == "POST":
-            self.effective_method = self.headers.get("X-HTTP-Method-Override", "").strip() or "POST"
+        if self.method in ("POST", "PUT"):
+            self.effective_method = self.headers.get("X-HTTP-Method-Override", "").strip() or self.method
 
 
 @dataclass(slots=True)

@@ -155,7 +155,7 @@ def test_a_file_whose_connection_is_cut_twice(server, version, says_so):
     assert settled(server, version, url, 0) == (len(DATA), True)
 
 
-@pytest.mark.parametrize("version", [3, 5, 6, 9])
+@pytest.mark.parametrize("version", [3, 5, 6, 9, 10])
 def test_a_file_that_goes_through(server, version):
     """The announcement, and after a second how far it has come, stand before the application's answer."""
     with Wire(server) as wire:

@@ -25,9 +25,9 @@ from tus.protocols.ietf.profiles import PROFILES, UNVERSIONED, takes_interim
 ROWS = []
 KNOWN = VERSIONS
 OLD = (3, 4, 5, 6)  # the offset reaching the length completes an upload
-NEW = (7, 8, 9, UNKNOWN, None)
+NEW = (7, 8, 9, 10, UNKNOWN, None)
 WITH_LIMITS = (6, *NEW)
-REPLAYING = (3, 4, 5, 9, UNKNOWN, None)
+REPLAYING = (3, 4, 5, 9, 10, UNKNOWN, None)
 WSGI_SUBJECTS = (FilterSubject, ViewSubject)
 #: Those with an application behind them that answers by itself.
 APPLICATIONS = tuple(subject for subject in SUBJECTS if subject is not ViewSubject)
@@ -514,7 +514,7 @@ def the_type_and_the_name_become_metadata(c):
         assert metadata_of(c, {"Content-Type": nothing}) == {}
 
 
-@row("RUFH-CREATE-11", versions=(3, 9))
+@row("RUFH-CREATE-11", versions=(3, 10))
 def the_name_of_a_file_in_every_form(c):
     for disposition, name in (
         ("attachment; filename=plain.txt", "plain.txt"),
@@ -533,7 +533,7 @@ def the_name_of_a_file_in_every_form(c):
         assert metadata_of(c, {"Content-Disposition": disposition}) == {}, disposition
 
 
-@row("RUFH-CREATE-11", "TRAP-17", versions=(3, 9))
+@row("RUFH-CREATE-11", "TRAP-17", versions=(3, 10))
 def a_hostile_name_is_never_a_path(c):
     for disposition in (
         'inline; filename="../../etc/passwd"',
@@ -1313,7 +1313,7 @@ def no_progress_is_reported_for_bytes_under_a_digest(c):
     assert (socket.sent, c.offset(url)) == (b"", 0)
 
 
-@row("RUFH-STATE-03", "RUFH-APPEND-05", versions=(5, 6, 7, 8, 9), subjects=WSGI_SUBJECTS)
+@row("RUFH-STATE-03", "RUFH-APPEND-05", versions=(5, 6, 7, 8, 9, 10), subjects=WSGI_SUBJECTS)
 def no_progress_is_reported_for_a_byte_that_is_held_back(c):
     """A body without a length that has reached the upload's may have more; so its last byte is not counted yet."""
     socket, stood = Socket(), []
@@ -1446,7 +1446,7 @@ def get_is_a_download_after_the_upload_is_finished(c):
     assert c.head(url).status == 204
 
 
-@row("A-34", "A-40", versions=(9,), download=True, keep_finished=True, protocols="ietf")
+@row("A-34", "A-40", versions=(10,), download=True, keep_finished=True, protocols="ietf")
 def get_is_a_download_also_without_tus(c):
     url = c.url(b"ab")
     assert call(c.s.app, "GET", url).status == 204
@@ -1494,6 +1494,7 @@ def test_the_drafts_that_are_implemented():
         7: "-06 to -08",
         8: "-09 to -11",
         9: "-12",
+        10: "-13",
     }
     assert all(
         re.fullmatch(r"RUFH-[A-Z0-9]+-\d\d|A-\d\d|TRAP-\d+|TUSD-\w+-\d\d", i) for _, ids, *_ in ROWS for i in ids

@@ -258,7 +258,7 @@ def test_a_request_that_zope_runs_again(site, request, do, how):
 
 @pytest.mark.parametrize("do", ["", "conflict", "conflict at commit", "conflict for real"])
 @pytest.mark.parametrize("how", ["PATCH", "POST"])
-@pytest.mark.parametrize("version", [3, 6, 9, None])
+@pytest.mark.parametrize("version", [3, 6, 9, 10, None])
 def test_a_request_of_the_ietf_protocol_that_zope_runs_again(site, request, do, how, version):
     name = f"{abs(hash(request.node.name))}"
     told = metadata(filename=name, do=do) if do else metadata(filename=name)

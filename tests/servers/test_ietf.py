@@ -12,7 +12,7 @@ from tests.support.serving import SERVERS, UPLOAD_PATH, Serving
 from tests.support.sockets import GUNICORNS, PROMPT, Connection, ask, assert_landed, chunk, content
 from tests.support.waiting import wait_until
 
-NEWEST = 9
+NEWEST = 10
 
 
 def head_of(method: str, path: str, **headers: object) -> bytes:

@@ -13,7 +13,8 @@ from hashlib import new
 from tests.support.subjects import PATH
 from tests.support.wsgi import call
 
-VERSIONS = (3, 4, 5, 6, 7, 8, 9)
+VERSIONS = (3, 4, 5, 6, 7, 8, 9, 10)
+NEWEST = VERSIONS[-1]
 UNKNOWN = 99
 #: Every version, one that nobody knows, and none.
 ALL = (*VERSIONS, UNKNOWN, None)
@@ -53,7 +54,7 @@ class Client:
     def __init__(self, subject, version):
         self.s = subject
         self.version = version
-        self.like = version if version in VERSIONS else 9
+        self.like = version if version in VERSIONS else NEWEST
         self.field = "Upload-Incomplete" if self.like == 3 else "Upload-Complete"
 
     @property

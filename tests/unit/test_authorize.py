@@ -343,3 +343,21 @@ def test_the_gate_can_be_named_in_an_ini_file(tmp_path):
     assert options.authorize is Gate
     with pytest.raises(OptionError, match="no_such_module"):
         Options.build(tmp_file_dir=str(tmp_path), authorize="no_such_module:gate")
+
+
+@pytest.mark.parametrize("method", ["HEAD", "GET", "PATCH", "DELETE"])
+def test_a_404_by_which_the_application_refuses_is_not_stored(tmp_path, method):
+    """The user may log in later, and the client of a stored 404 would start again."""
+    allowed = True
+
+    def application(environ, start_response):
+        status = "204 No Content" if allowed else "404 Not Found"
+        start_response(status, [("Content-Type", "text/plain"), ("Cache-Control", "public, max-age=60")][allowed:])
+        return [b""]
+
+    options = {"upload_path": PATH, "tmp_file_dir": str(tmp_path), "ask_app": "head append terminate"}
+    app = Filter(application, **options)
+    url = call(app, "POST", PATH, TUS | {"Upload-Length": "4"})["Location"]
+    allowed = False
+    reply = call(app, method, url, TUS | OCTETS | {"Upload-Offset": "0"})
+    assert (reply.status, reply["Cache-Control"]) == (404, "no-store")

@@ -16,7 +16,7 @@ from tests.support.dialogues import (
     postpones,
     rejects,
 )
-from tests.support.ietf import PROBLEM, VERSIONS, digest
+from tests.support.ietf import NEWEST, PROBLEM, VERSIONS, digest
 from tus.errors import ChecksumMismatch, UploadGone, UploadLocked, UploadNotFound, UploadReplaced
 from tus.models import IETF, TUS, HookReply, HookType, Intent, Outcome, Response, State
 from tus.protocols.effects import (
@@ -38,7 +38,7 @@ from tus.protocols.effects import (
 )
 from tus.testing.dialogue import ID, URL, Ietf, Placeholder, an_upload, asks, created, received, responds
 
-ietf = Ietf(9)
+ietf = Ietf(NEWEST)
 HOOKS = {"webhook": "http://hooks.example.org/"}
 
 
@@ -61,15 +61,15 @@ def test_creation_is_announced_before_the_body_is_read():
         ietf.post(body=5, complete=False, length=9),
         asks(Authorize, Intent.CREATE, {"length": 9, "protocol": IETF}),
         asks(Create, {"length": 9, "is_known": False}).gets(created()),
-        asks(Inform, {"status": 104, "headers": {"Location": location, "Upload-Draft-Interop-Version": "9"}}).gets(
-            True
-        ),
+        asks(
+            Inform, {"status": 104, "headers": {"Location": location, "Upload-Draft-Interop-Version": str(NEWEST)}}
+        ).gets(True),
         asks(Receive, intake={"offset": 0, "limit": 9}).gets(received(offset=5)),
         responds(201, {"Location": location, "Upload-Complete": "?0", "Upload-Offset": 5}),
     )
 
 
-@pytest.mark.parametrize("client", [(None, {}), (9, {"Via": "1.1 proxy"})], ids=["no version", "a proxy"])
+@pytest.mark.parametrize("client", [(None, {}), (NEWEST, {"Via": "1.1 proxy"})], ids=["no version", "a proxy"])
 def test_no_interim_response_where_it_could_do_harm(client):
     """Status Code 104: not to a client that may not know it, nor through a proxy."""
     version, headers = client
@@ -181,7 +181,7 @@ def test_a_client_without_a_version_gets_the_protocol_of_its_upload():
     )
 
 
-@pytest.mark.parametrize(("version", "status"), [(3, 400), (6, 400), (7, 204), (9, 204)])
+@pytest.mark.parametrize(("version", "status"), [(3, 400), (6, 400), (7, 204), (9, 204), (10, 204)])
 def test_older_versions_forbid_the_state_in_a_head(version, status):
     """Offset Retrieval, interop versions 3 to 6."""
     asked = [asks(Load(ID)).gets(stored()), asks(Authorize), asks(Fence).gets(stored())]
@@ -219,7 +219,7 @@ def test_an_append_completes(version):
     )
 
 
-@pytest.mark.parametrize("version", [6, 7, 8, 9])
+@pytest.mark.parametrize("version", [6, 7, 8, 9, 10])
 def test_a_wrong_offset_is_409_before_a_byte_is_read(version):
     """Upload Append, Problem Types."""
     dialogue(
@@ -234,7 +234,7 @@ def test_a_wrong_offset_is_409_before_a_byte_is_read(version):
     )
 
 
-@pytest.mark.parametrize(("version", "is_refused"), [(5, False), (6, True), (9, True)])
+@pytest.mark.parametrize(("version", "is_refused"), [(5, False), (6, True), (9, True), (10, True)])
 def test_an_append_needs_its_media_type(version, is_refused):
     """Media Type application/partial-upload, from interop version 6 on."""
     asked = [asks(Load(ID)).gets(stored(offset=2, length=9)), asks(Authorize), asks(Receive).gets(received(offset=5))]
@@ -248,7 +248,7 @@ def test_an_append_must_say_whether_it_completes():
     dialogue(ietf.patch(ID, offset=2, body=3, complete=None), responds(400))
 
 
-@pytest.mark.parametrize("version", [7, 8, 9])
+@pytest.mark.parametrize("version", [7, 8, 9, 10])
 def test_an_announced_overrun_ends_the_upload(version):
     """Length, Problem Types: before a byte is read."""
     dialogue(
@@ -339,7 +339,7 @@ def test_progress_is_not_sent_for_bytes_that_a_digest_may_take_back():
     )
 
 
-@pytest.mark.parametrize(("version", "is_sent"), [(4, False), (5, True), (9, True)])
+@pytest.mark.parametrize(("version", "is_sent"), [(4, False), (5, True), (9, True), (10, True)])
 def test_progress_is_sent(version, is_sent):
     """Status Code 104, from interop version 5 on."""
 
@@ -352,7 +352,7 @@ def test_progress_is_sent(version, is_sent):
         asks(Load(ID)).gets(stored(offset=2, length=9)),
         asks(Authorize),
         asks(Receive, progress=tells).gets(received(offset=5)),
-        responds(204 if version == 9 else 201),
+        responds(204 if version >= 7 else 201),
     )
 
 
@@ -422,7 +422,7 @@ def test_a_file_that_is_not_taken_is_not_complete(is_moved):
     )
 
 
-@pytest.mark.parametrize("version", [3, 9])
+@pytest.mark.parametrize("version", [3, 9, 10])
 def test_an_empty_append_asks_for_the_answer_again(version):
     """Upload Append: the reply was lost."""
     dialogue(
@@ -537,7 +537,7 @@ def test_delete_while_the_application_has_the_file_is_503():
     )
 
 
-@pytest.mark.parametrize(("version", "status"), [(3, 404), (6, 404), (7, 410), (9, 410)])
+@pytest.mark.parametrize(("version", "status"), [(3, 404), (6, 404), (7, 410), (9, 410), (10, 410)])
 def test_an_upload_that_is_gone(version, status):
     """Offset Retrieval: 410 from interop version 7 on."""
     dialogue(Ietf(version).head(ID), asks(Load(ID)).fails(UploadGone()), responds(status, {"Upload-Offset": None}))

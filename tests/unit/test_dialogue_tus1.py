@@ -48,6 +48,7 @@ from tus.protocols.effects import (
     ReadBack,
     Receive,
     Remove,
+    Serve,
     Settle,
     Tell,
     Unqueue,
@@ -111,10 +112,11 @@ def test_another_version_is_412(version):
     dialogue(request, responds(412, {"Tus-Version": "1.0.0"}))
 
 
-def test_a_method_can_be_overridden():
+@pytest.mark.parametrize("method", ["POST", "PUT"])
+def test_a_method_can_be_overridden(method):
     """Core, X-HTTP-Method-Override."""
     dialogue(
-        tus1.request("POST", ID, headers={"X-HTTP-Method-Override": "HEAD"}),
+        tus1.request(method, ID, headers={"X-HTTP-Method-Override": "HEAD"}),
         asks(Load(ID)).gets(an_upload(offset=2, length=9)),
         asks(Authorize, Intent.HEAD),
         responds(200, {"Upload-Offset": 2}),
@@ -146,6 +148,30 @@ def test_head_of_an_upload_that_cannot_be_read_is_423():
         tus1.head(ID),
         asks(Load(ID)).fails(StorageUnavailable()),
         responds(423, {"Retry-After": ..., "Upload-Offset": None, "Cache-Control": "no-store"}, b""),
+    )
+
+
+@pytest.mark.parametrize("download", [False, True])
+def test_get_of_an_upload_that_cannot_be_read_is_423_too(download):
+    """Core, HEAD: a cache may have turned it into GET."""
+    dialogue(
+        tus1.request("GET", ID),
+        asks(Load(ID)).fails(StorageUnavailable()),
+        responds(423, {"Retry-After": ..., "Upload-Offset": None}),
+        download=download,
+    )
+
+
+def test_get_of_a_file_that_is_not_kept_reports_the_offset_to_a_client_of_the_protocol():
+    """Core, HEAD: a cache may have turned it into GET."""
+    dialogue(
+        tus1.request("GET", ID),
+        asks(Load(ID)).gets(a_file(State.ACCEPTED)),
+        asks(Authorize, Intent.DOWNLOAD),
+        asks(Serve).fails(UploadGone()),
+        asks(Authorize, Intent.HEAD),
+        responds(200, {"Upload-Offset": 5, "Upload-Length": 5, "Cache-Control": "no-store"}, b""),
+        download=True,
     )
 
 
@@ -577,13 +603,24 @@ def test_another_last_byte_is_400():
     )
 
 
-@pytest.mark.parametrize(("offset", "body"), [(2, 3), (5, 0)])
-def test_the_last_patch_again_gets_the_same_answer(offset, body):
-    """Core, PATCH: the reply was lost. The application is not asked again."""
+@pytest.mark.parametrize(("offset", "body"), [(2, 3), (4, 1), (0, 5)])
+def test_the_last_patch_of_an_accepted_file_again_is_409(offset, body):
+    """Core, PATCH: its offset is not the upload's any more. A client that asks for the offset finds the length."""
+    dialogue(
+        tus1.patch(ID, offset=offset, body=body),
+        asks(Load(ID)).gets(a_file(State.ACCEPTED, answer=Response(200, "OK"), attempts=1)),
+        asks(Authorize, Intent.APPEND),
+        responds(409, {"Upload-Offset": 5}),
+    )
+
+
+@pytest.mark.parametrize(("offset", "body", "attempts"), [(5, 0, 1), (4, 1, 2)])
+def test_an_append_at_a_reported_offset_of_an_accepted_file_gets_the_same_answer(offset, body, attempts):
+    """Core, PATCH: after a failed attempt, HEAD has reported one byte less. The application is not asked again."""
     answer = Response(200, "OK", [("X-Result", "stored")])
     dialogue(
         tus1.patch(ID, offset=offset, body=body),
-        asks(Load(ID)).gets(a_file(State.ACCEPTED, answer=answer)),
+        asks(Load(ID)).gets(a_file(State.ACCEPTED, answer=answer, attempts=attempts)),
         asks(Authorize, Intent.APPEND),
         responds(204, {"Upload-Offset": 5, "X-Result": "stored"}),
     )

@@ -154,28 +154,40 @@ def test_an_empty_file(subject):
 
 
 def test_only_finished_files_are_sent(subject):
+    """A GET of another upload reports the offset, because a cache may have made it of a client's HEAD."""
     url = subject.url(4)
     part = subject.url(1, {"Upload-Concat": "partial"}, b"x")
-    for missing in (url, part, PATH + "/" + "0" * 32):
-        reply = get(subject, missing)
-        assert reply.status == 404
-        assert reply.body != b"x"
-    assert int(get(subject, url, method="HEAD")["Upload-Offset"]) == 0  # not a download: a client without a version
+    for unfinished, offset in ((url, "0"), (part, "1")):
+        for method in ("GET", "HEAD"):
+            reply = get(subject, unfinished, method=method)
+            assert (reply.status, reply.body, reply["Upload-Offset"]) == (200, b"", offset)
+            assert reply["Cache-Control"] == "no-store"
+    missing = get(subject, PATH + "/" + "0" * 32)
+    assert (missing.status, missing["Cache-Control"]) == (404, "no-store")
+
+
+def test_a_get_of_a_rejected_file_reports_it_like_head(tmp_path):
+    subject = FilterSubject(tmp_file_dir=str(tmp_path), download=True)
+    subject.fail = "422 Unprocessable Content"
+    url = subject.url(4)
+    assert subject.patch(url, 0, b"abcd").status == 422
+    assert (get(subject, url).body, get(subject, url)["Upload-Offset"]) == (b"", "3")
 
 
 def test_a_file_that_was_not_accepted_can_be_sent(subject):
     subject.fail = "503 Later"
     url = subject.url(4)
     assert subject.patch(url, 0, b"abcd").status == 503
-    assert get(subject, url).body == b"abcd"
+    assert (get(subject, url).body, get(subject, url)["Upload-Offset"]) == (b"abcd", "3")
 
 
 def test_off_by_default(tmp_path):
     subject = FilterSubject(tmp_file_dir=str(tmp_path), keep_finished=True)
     url = subject.url(4)
     subject.patch(url, 0, b"abcd")
-    assert get(subject, url).status == 404
-    assert get(subject, url, method="HEAD").get("ETag") is None
+    for method in ("GET", "HEAD"):
+        reply = get(subject, url, method=method)
+        assert (reply.status, reply.body, reply["Upload-Offset"], reply.get("ETag")) == (200, b"", "4", None)
 
 
 def test_what_is_not_kept_is_gone_but_known(tmp_path):

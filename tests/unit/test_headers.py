@@ -66,7 +66,8 @@ def test_metadata(value, metadata):
 
 @pytest.mark.parametrize(
     "value",
-    [",", "a,", ",a", "a,,b", "a a,a b", "a,a", "a YQ", "a Y", "a Y===", "a YQ==x", "a YQ==YQ==", "a Y Q==", "a -_-_"],
+    [",", "a,", ",a", "a,,b", "a a,a b", "a,a", "a YQ", "a Y", "a Y===", "a YQ==x", "a YQ==YQ==", "a Y Q==", "a -_-_"]
+    + ["a YWJj=", "a YWJj==", "a =", "a ====", "a YR==", "a YWK=", "a YWJj\n", "a YQ=a", "a YQ.=="],
 )
 def test_bad_metadata(value):
     with pytest.raises(BadRequest, match="Upload-Metadata"):
@@ -92,11 +93,15 @@ def test_checksums():
         "md5 YQ==",
         "sha1 " + "A" * 28,
         "crc32 AAAAAA",
+        "crc32 AAAAAB==",
+        "crc32 AAAAAA===",
+        "crc32 AAAA AA==",
+        "crc96 AAAAAAAAAAAAAAAA=",
     ],
 )
 def test_bad_checksums(value):
     with pytest.raises(BadRequest, match="Upload-Checksum"):
-        parse_checksum(value, {"sha1": 20, "crc32": 4})
+        parse_checksum(value, {"sha1": 20, "crc32": 4, "crc96": 12})
 
 
 def test_concatenations():

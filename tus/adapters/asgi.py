@@ -125,7 +125,7 @@ class AsgiAdapter:
 
     @property
     def method(self) -> str:
-        """The method of the request, or the one in ``X-HTTP-Method-Override`` of a POST."""
+        """The method of the request, or the one in ``X-HTTP-Method-Override`` of a POST or PUT."""
         return self.request.effective_method
 
     async def receive(self) -> bytes | None:

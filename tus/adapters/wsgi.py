@@ -226,7 +226,7 @@ class WsgiAdapter(EnvironBody):
 
     @property
     def method(self) -> str:
-        """The method of the request, or the one in ``X-HTTP-Method-Override`` of a POST."""
+        """The method of the request, or the one in ``X-HTTP-Method-Override`` of a POST or PUT."""
         return self.request.effective_method
 
     @property

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from base64 import b64encode
 from binascii import Error as Base64Error
-from binascii import a2b_base64
+from binascii import a2b_base64, b2a_base64
 from collections.abc import Mapping
 from email.utils import formatdate
 from functools import lru_cache
@@ -32,6 +32,17 @@ def parse_integer(name: str, value: str) -> int:
     return number
 
 
+def parse_base64(text: str) -> bytes | None:
+    """Return the bytes of a text in Base64 (RFC 4648 section 4), or None if the text is not their only encoding."""
+    try:
+        encoded = text.encode("ascii")
+        decoded = a2b_base64(encoded, strict_mode=True)
+    except (Base64Error, UnicodeEncodeError):
+        return None
+    # The decoder accepts padding after complete groups (YWJj=), and bits that the padding makes meaningless (YR==).
+    return decoded if b2a_base64(decoded, newline=False) == encoded else None
+
+
 def parse_metadata(value: str) -> dict[str, bytes]:
     """Parse ``Upload-Metadata`` (tus 1.0.0, Creation): ``key base64, key base64``; the field may be empty.
 
@@ -55,10 +66,10 @@ def parse_metadata(value: str) -> dict[str, bytes]:
             raise BadRequest("Upload-Metadata must have a key in each pair.")
         if key in metadata:
             raise BadRequest("Upload-Metadata must not repeat a key.")
-        try:
-            metadata[key] = a2b_base64(encoded.encode("ascii"), strict_mode=True)
-        except (Base64Error, UnicodeEncodeError):
-            raise BadRequest("Upload-Metadata must have values in Base64 with padding.") from None
+        decoded = parse_base64(encoded)
+        if decoded is None:
+            raise BadRequest("Upload-Metadata must have values in Base64 with the right padding.")
+        metadata[key] = decoded
     return metadata
 
 
@@ -80,11 +91,8 @@ def parse_checksum(value: str, sizes: Mapping[str, int]) -> tuple[str, bytes]:
         raise BadRequest("Upload-Checksum must be an algorithm in lower case, a space, and the digest in Base64.")
     if algorithm not in sizes:
         raise BadRequest(f"Upload-Checksum must use a known algorithm: {', '.join(sizes)}.")
-    try:
-        digest = a2b_base64(encoded.encode("ascii"), strict_mode=True)
-    except (Base64Error, UnicodeEncodeError):
-        digest = b""
-    if len(digest) != sizes[algorithm]:
+    digest = parse_base64(encoded)
+    if digest is None or len(digest) != sizes[algorithm]:
         raise BadRequest(f"Upload-Checksum must have the {sizes[algorithm]} bytes of a {algorithm} digest in Base64.")
     return algorithm, digest
 

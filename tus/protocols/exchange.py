@@ -60,9 +60,21 @@ def exchange(
     if response.status == 404 and not is_named:  # it must not reveal an upload of another principal by its protocol
         response = ietf_replies.refused(UploadNotFound(), UNVERSIONED, options, request.method == "HEAD")
         response.headers.append(("Tus-Resumable", VERSION))
+    if response.status in (404, 410):
+        _forbid_storing(response)
     if options.cors_allow_origin:
         cors.apply(request, response, options)
     return response
+
+
+def _forbid_storing(response: Response) -> None:
+    """Forbid caches to store a response.
+
+    They may store a 404 and a 410 by default, and would give it to a client that may use the upload. Clients start
+    again from zero after it.
+    """
+    response.headers[:] = [pair for pair in response.headers if pair[0].lower() != "cache-control"]
+    response.headers.append(("Cache-Control", "no-store"))
 
 
 def recognize(request: Request, options: Options) -> Start | None:

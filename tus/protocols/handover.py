@@ -225,8 +225,8 @@ def _rejection(answer: Response) -> Response:
 def offered_method(request: Request) -> str:
     """Return the method that the application gets for the request that completes an upload.
 
-    It is POST if the request has created the upload, by any method, and else PATCH, even if the client sent a POST with
-    ``X-HTTP-Method-Override``.
+    It is POST if the request has created the upload, by any method, and else PATCH, even if the client sent a POST or
+    PUT with ``X-HTTP-Method-Override``.
     """
     return "PATCH" if is_upload_id(request.url.rstrip("/").rpartition("/")[2]) else "POST"
 

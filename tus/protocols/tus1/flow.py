@@ -55,11 +55,17 @@ class Conversation(Concatenation):
             command = requests.parse(self.request, self.options, self.extensions)
             return (yield from self._ANSWERS[type(command)](self, command))
         except RequestError as error:
-            if method == "HEAD" and isinstance(error, StorageUnavailable):
+            if isinstance(error, StorageUnavailable) and self._may_inspect(method):
                 error = UploadLocked()  # after a 5xx to HEAD clients abandon the upload and start again
             return replies.refused(error, method == "HEAD")
         except Refused as refusal:
             return replies.relayed(refusal.answer, method)
+
+    def _may_inspect(self, method: str) -> bool:
+        """Return whether the client may have sent HEAD: caches turn it into GET."""
+        if method == "GET":
+            return not self.options.download or self.request.headers.get("Tus-Resumable") is not None
+        return method == "HEAD"
 
     def _discover(self, command: requests.Discover) -> Steps:
         yield from ()
@@ -76,6 +82,10 @@ class Conversation(Concatenation):
                 return (yield from self._serve(upload))
             except UploadGone:
                 pass  # the file is not kept, but the reply to HEAD still shows that it was finished
+        return (yield from self._report(upload))
+
+    def _report(self, upload: Upload) -> Steps:
+        """Return the reply that reports the offset."""
         yield from self.authorize(Intent.HEAD, upload)
         check_alive(upload, self.now)
         if upload.is_final and upload.state == State.REJECTED:
@@ -90,12 +100,18 @@ class Conversation(Concatenation):
 
     def _download(self, command: requests.Download) -> Steps:
         upload: Upload = yield Load(command.upload_id)
-        return (yield from self._serve(upload))
+        if not requests.is_downloadable(upload):
+            return (yield from self._report(upload))
+        try:
+            return (yield from self._serve(upload))
+        except UploadGone:
+            if not command.may_inspect:
+                raise
+        return (yield from self._report(upload))
 
     def _serve(self, upload: Upload) -> Steps:
         yield from self.authorize(Intent.DOWNLOAD, upload)
         check_alive(upload, self.now)
-        requests.check_downloadable(upload)
         response: Response = yield Serve(upload)
         return replies.downloaded(upload, response, self.options)
 

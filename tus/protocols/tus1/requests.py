@@ -39,7 +39,7 @@ class Discover:
 
 @dataclass(slots=True)
 class Inspect:
-    """HEAD: the request for the upload's offset.
+    """HEAD: the request for the upload's offset; a cache may have turned it into GET.
 
     Attributes:
         upload_id: the upload.
@@ -52,9 +52,15 @@ class Inspect:
 
 @dataclass(slots=True)
 class Download:
-    """GET: the request for the data of a finished upload."""
+    """GET: the request for the data of a finished upload, or for the offset of any other one.
+
+    Attributes:
+        upload_id: the upload.
+        may_inspect: whether it could also be a HEAD that a cache has turned into GET, because it names the protocol.
+    """
 
     upload_id: str
+    may_inspect: bool
 
 
 @dataclass(slots=True)
@@ -124,21 +130,19 @@ def parse(request: Request, options: Options, extensions: frozenset[str]) -> Com
         if method != "POST":
             raise MethodNotAllowed(CREATION_METHODS)
         return _parse_create(request, options, extensions, where)
-    if not where.upload_id or (method == "GET" and not options.download):
+    if not where.upload_id:
         raise UploadNotFound()
-    if method == "GET":
-        return Download(where.upload_id)
-    if method == "HEAD":
+    if method == "GET" and options.download:
+        return Download(where.upload_id, may_inspect=version is not None)
+    if method in ("HEAD", "GET"):
         return Inspect(where.upload_id, may_download=options.download and version is None)
     if method == "PATCH":
         return _parse_append(request, where.upload_id)
     if method == "DELETE" and "termination" in extensions:
         return Terminate(where.upload_id)
-    allowed = ["HEAD", "PATCH", "OPTIONS"]
+    allowed = ["GET", "HEAD", "PATCH", "OPTIONS"]
     if "termination" in extensions:
-        allowed.insert(2, "DELETE")
-    if options.download:
-        allowed.insert(0, "GET")
+        allowed.insert(3, "DELETE")
     raise MethodNotAllowed(", ".join(allowed))
 
 
@@ -220,14 +224,9 @@ def _parse_body(request: Request) -> Body:
 # -- From a command and the stored upload to a decision -----------------------------------------------------------
 
 
-def check_downloadable(upload: Upload) -> None:
-    """Check that an upload is a finished file.
-
-    Raises:
-        UploadNotFound: it is unfinished, a part, or rejected.
-    """
-    if not upload.is_complete or upload.is_partial or upload.state == State.REJECTED:
-        raise UploadNotFound("Only finished files can be downloaded, and this upload is not finished.")
+def is_downloadable(upload: Upload) -> bool:
+    """Return whether an upload is a finished file: complete, no part, and not rejected."""
+    return upload.is_complete and not upload.is_partial and upload.state != State.REJECTED
 
 
 def decide_append(command: Append, upload: Upload, options: Options) -> Intake:

@@ -57,8 +57,16 @@ def check_not_busy(upload: Upload, options: Options) -> None:
 
 
 def is_last_again(command: Append, upload: Upload) -> bool:
-    """Return whether this repeats the request that completed the upload."""
+    """Return whether this repeats the request that completed the upload.
+
+    An accepted upload has one offset, the length, so another offset is wrong even if the bytes would end there. The
+    exception is the withheld byte after a failed attempt: HEAD may have reported its offset before acceptance.
+    """
     length = upload.offset
+    if upload.state == State.ACCEPTED:
+        least = length - 1 if upload.attempts > 1 else length
+        if command.offset < least:
+            return False
     if command.body.length is None:  # the length of a chunked body is unknown before it is read
         return length - 1 <= command.offset <= length
     return command.offset + command.body.length == length
