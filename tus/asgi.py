@@ -22,11 +22,12 @@ from tus.adapters.asgi import (
     full_path,
     scope_without_client,
 )
-from tus.adapters.interface import ABOUT_KEY, HANDOVER_KEY, INTENT_KEY, LONGEST_ANSWER, UPLOAD_KEY, offer, verdict_of
+from tus.adapters.interface import ABOUT_KEY, HANDOVER_KEY, INTENT_KEY, LONGEST_ANSWER, UPLOAD_KEY, verdict_of
 from tus.converters import is_async
 from tus.errors import OptionError
 from tus.handover.attempt import Receiver
 from tus.handover.backlog import Backlog
+from tus.handover.finished import FinishedUpload, keep_untaken, offer
 from tus.models import Intent, Response, Upload
 from tus.options import Options
 from tus.protocols.handover import offered_method
@@ -118,21 +119,28 @@ class _Uploads:
     async def _call_function(self, adapter: AsgiAdapter | None, claim: Claim) -> Response:
         function: Callable[[Upload], Any] | None = self.options.on_finished
         assert function is not None, "__init__() has checked it"
-        await function(claim.upload)
+        upload = FinishedUpload(claim)
+        await function(upload)
+        if not upload.is_taken:
+            await in_thread(partial(keep_untaken, upload))
         return Response(204, "No Content")
 
     async def _call_application(self, adapter: AsgiAdapter | None, claim: Claim) -> Response:
         assert self._app is not None, "__init__() has found no other receiver"
-        more: Scope = {UPLOAD_KEY: claim.upload, HANDOVER_KEY: "background" if adapter is None else "request"}
+        upload = FinishedUpload(claim)
+        more: Scope = {UPLOAD_KEY: upload, HANDOVER_KEY: "background" if adapter is None else "request"}
         if adapter is None:
             path = f"{self.options.upload_path}/{claim.upload.id}"
             scope = scope_without_client(path, self.options.base_url, self._surroundings)
             call = Call(scope, more, "PATCH")
         else:
             call = Call(adapter.scope, more, offered_method(adapter.request))
-        file = await in_thread(partial(offer, call, claim, self.options.send_file))
+        file = await in_thread(partial(offer, call, upload, self.options.send_file))
         try:
-            return await call.run(self._app, LONGEST_ANSWER)
+            answer = await call.run(self._app, LONGEST_ANSWER)
+            if not (self.options.send_file or upload.is_taken) and 200 <= answer.status < 300:
+                await in_thread(partial(keep_untaken, upload))
+            return answer
         finally:
             file.close()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Iterable
 
-from tus.adapters.interface import ABOUT_KEY, HANDOVER_KEY, INTENT_KEY, UPLOAD_KEY, offer, verdict_of
+from tus.adapters.interface import ABOUT_KEY, HANDOVER_KEY, INTENT_KEY, UPLOAD_KEY, verdict_of
 from tus.adapters.wsgi import (
     SURROUNDINGS,
     ApplicationResponse,
@@ -18,6 +18,7 @@ from tus.adapters.wsgi import (
     full_path,
 )
 from tus.errors import OptionError
+from tus.handover.finished import FinishedUpload, keep_untaken, offer
 from tus.models import Intent, Response, Upload
 from tus.options import Options
 from tus.protocols.exchange import is_ours
@@ -142,11 +143,13 @@ class _BackgroundReceiver:
 
 
 def _call(app: WsgiApp, environ: Environ, claim: Claim, send_file: bool) -> Response:
-    environ[UPLOAD_KEY] = upload = claim.upload
-    file = offer(EnvironBody(environ), claim, send_file)
+    environ[UPLOAD_KEY] = upload = FinishedUpload(claim)
+    file = offer(EnvironBody(environ), upload, send_file)
     try:
         answer = ApplicationResponse(app, environ, file)
-        body = answer.settle(keep=upload.keeps_answer)  # this may change the status and the headers
+        body = answer.settle(keep=claim.upload.keeps_answer)  # this may change the status and the headers
+        if not (send_file or upload.is_taken) and 200 <= answer.status < 300:
+            keep_untaken(upload)
         return Response(answer.status, answer.reason, answer.headers, body)
     except BaseException:
         file.close()

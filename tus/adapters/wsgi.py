@@ -133,7 +133,8 @@ class EnvironBody:
         environ["CONTENT_LENGTH"] = str(size)
         environ.pop("HTTP_TRANSFER_ENCODING", None)
         for key in ("webob._body_file", "webob._parsed_post_vars", "webob.is_body_seekable"):
-            environ.pop(key, None)
+            if key in environ:
+                del environ[key]
 
 
 ExcInfo = tuple[type[BaseException], BaseException, TracebackType]

@@ -69,6 +69,14 @@ def sync(*fds: int, names: Directory | None = None) -> None:
         names.sync()
 
 
+def sync_file(fd: int) -> None:
+    """Force a file with all its attributes to the disk."""
+    if listeners[Synced]:
+        _measure(partial(os.fsync, fd))
+    else:
+        os.fsync(fd)
+
+
 def _measure(sync: Callable[[], None]) -> None:
     began = time.monotonic()
     sync()
