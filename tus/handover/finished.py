@@ -12,6 +12,7 @@ import logging
 import os
 from collections.abc import Callable
 from contextlib import suppress
+from copy import copy
 from functools import partial
 from typing import Any, BinaryIO, cast
 
@@ -57,10 +58,10 @@ class FinishedUpload(Upload):
         # The slots of the base class stay empty. To fill all of them would cost more than the rest of the hand-over.
         return getattr(self._offered, name)
 
-    def __reduce__(self) -> str | tuple[Any, ...]:
+    def __reduce__(self) -> tuple[Any, ...]:
         """Copy and pickle it as a plain upload, because a claim belongs to its process."""
         self.is_taken = True
-        return self._offered.__reduce_ex__(4)
+        return copy, (self._offered,)
 
     def __repr__(self) -> str:
         return f"Finished{self._offered!r}"
