@@ -52,7 +52,18 @@ _fdatasync: Callable[[int], None] = getattr(os, "fdatasync", os.fsync)
 
 def open_reading(path: str) -> BinaryIO:
     """Open data for reading, as a file with its path as ``name``, which plone.namedfile needs."""
-    return open(path, "rb", opener=lambda name, flags: os.open(name, flags | FLAGS))
+    return open(path, "rb", opener=_open_untraced)
+
+
+_UNTRACED = FLAGS | getattr(os, "O_NOATIME", 0)
+
+
+def _open_untraced(path: str, flags: int) -> int:
+    """Open without renewing the access time, which is to show reads by the application, not those of this package."""
+    try:
+        return os.open(path, flags | _UNTRACED)
+    except PermissionError:  # only the owner may do so
+        return os.open(path, flags | FLAGS)
 
 
 def sync(*fds: int, names: Directory | None = None) -> None:
