@@ -38,7 +38,7 @@ def upload(request):
             return HttpResponse("Use a tus client.", status=404)
         tus.handle()
         if tus.upload_finished:
-            with open(tus.get_filepath(), "rb") as file:
+            with tus.upload.open() as file:
                 storage.save(tus.upload.filename, File(file))
             tus.cleanup_file()  # accepts the file; without this it is kept and offered again
     answer = adapter.response
