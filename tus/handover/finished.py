@@ -108,10 +108,7 @@ class FinishedUpload(Upload):
             OSError: another error of the file system.
         """
         self.is_taken = True
-        upload, claim = self._offered, self._claim
-        name = upload.filename if name is None else safe_filename(name, default=upload.filename)
-        source = Source(upload.key, upload.length or 0, upload.path, claim.open, claim.is_synced)
-        return save(source, os.fspath(directory), name, mode)
+        return save_upload(self._offered, self._claim.open, self._claim.is_synced, directory, name, mode)
 
     async def save_to_async(
         self, directory: str | os.PathLike[str], name: str | None = None, mode: int | None = None
@@ -120,6 +117,29 @@ class FinishedUpload(Upload):
         from anyio import to_thread
 
         return await to_thread.run_sync(partial(self.save_to, directory, name, mode))
+
+
+def save_upload(
+    upload: Upload,
+    open_data: Callable[[], BinaryIO],
+    is_synced: bool,
+    directory: str | os.PathLike[str],
+    name: str | None,
+    mode: int | None,
+) -> str:
+    """Save the data of a complete upload, see :meth:`FinishedUpload.save_to`.
+
+    Args:
+        upload: as it is in the store.
+        open_data: opens the data.
+        is_synced: whether the data is on the disk already.
+        directory: the directory.
+        name: the wanted name.
+        mode: the permissions.
+    """
+    name = upload.filename if name is None else safe_filename(name, default=upload.filename)
+    source = Source(upload.key, upload.length or 0, upload.path, open_data, is_synced)
+    return save(source, os.fspath(directory), name, mode)
 
 
 def offer(adapter: Replaces, upload: FinishedUpload, send_file: bool) -> BinaryIO:
