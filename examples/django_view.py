@@ -6,7 +6,6 @@ from pathlib import Path
 
 import django
 from django.conf import settings
-from django.core.files import File
 from django.core.files.storage import FileSystemStorage
 from django.core.wsgi import get_wsgi_application
 from django.http import HttpResponse, StreamingHttpResponse
@@ -21,7 +20,7 @@ ARRIVED = Path(os.environ.get("ARRIVED", "arrived"))
 if not settings.configured:
     settings.configure(ROOT_URLCONF=__name__, ALLOWED_HOSTS=["127.0.0.1"], SECRET_KEY="for this example alone")
     django.setup()
-storage = FileSystemStorage(ARRIVED)  # picks a file name that is not in use
+storage = FileSystemStorage(ARRIVED)
 service = Service(tmp_file_dir=ARRIVED.parent / "unfinished")
 
 
@@ -38,8 +37,7 @@ def upload(request):
             return HttpResponse("Use a tus client.", status=404)
         tus.handle()
         if tus.upload_finished:
-            with open(tus.get_filepath(), "rb") as file:
-                storage.save(tus.upload.filename, File(file))
+            tus.upload.save_to(storage.location)  # for a storage elsewhere, open the file by tus.upload.open()
             tus.cleanup_file()  # accepts the file; without this it is kept and offered again
     answer = adapter.response
     return StreamingHttpResponse(answer.body, status=answer.status, reason=answer.reason, headers=dict(answer.headers))

@@ -2,7 +2,6 @@
 
 import html
 import os
-import shutil
 import sys
 from pathlib import Path
 
@@ -28,29 +27,15 @@ def index():
 
 
 # The request that completes an upload arrives here: a PATCH of the upload's URL, or a POST of /files. The view uses the
-# disk, so it is not async; FastAPI calls it in a thread.
+# disk, so it is not async; FastAPI calls it in a thread. An async view awaits upload.save_to_async().
 @app.post("/files")
 @app.patch("/files/{upload_id}")
 def finished(request: Request):
     upload = request.scope.get("tus.upload")
     if upload is None:  # only the middleware can set this, never a client
         raise HTTPException(404, "Use a tus client.")
-    # The body is the path of the file. It is on the same file system here, so move it instead of copying.
-    shutil.move(upload.path, free_name(upload.filename))
+    upload.save_to(ARRIVED)  # under a free name, once, however often this view is called for the upload
     return Response(status_code=204)
-
-
-def free_name(name):
-    """Reserve a name that is not in use: two users may send files of the same name."""
-    stem, extension = os.path.splitext(name)
-    for number in range(1, 10_000):
-        target = ARRIVED / (name if number == 1 else f"{stem} ({number}){extension}")
-        try:
-            target.touch(exist_ok=False)
-        except FileExistsError:
-            continue
-        return target
-    raise FileExistsError(name)
 
 
 if __name__ == "__main__":

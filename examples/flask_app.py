@@ -1,7 +1,6 @@
 """Uploads in a Flask application: ``python examples/flask_app.py [PORT]``, then upload to http://127.0.0.1:PORT/files."""
 
 import os
-import shutil
 import sys
 from pathlib import Path
 
@@ -28,23 +27,8 @@ def finished(upload_id):
     upload = request.environ.get("tus.upload")
     if upload is None:  # only the filter below can set this, never a client
         return "Use a tus client.", 404
-    target = free_name(upload.filename)
-    # The body is the path of the file. It is on the same file system here, so move it instead of copying.
-    shutil.move(upload.path, target)
+    upload.save_to(ARRIVED)  # under a free name, once, however often this view is called for the upload
     return "", 204
-
-
-def free_name(name):
-    """Reserve a name that is not in use: two users may send files of the same name."""
-    stem, extension = os.path.splitext(name)
-    for number in range(1, 10_000):
-        target = ARRIVED / (name if number == 1 else f"{stem} ({number}){extension}")
-        try:
-            target.touch(exist_ok=False)
-        except FileExistsError:
-            continue
-        return target
-    raise FileExistsError(name)
 
 
 ARRIVED.mkdir(exist_ok=True)

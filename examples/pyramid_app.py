@@ -27,21 +27,9 @@ def upload(request):
             return Response("Use a tus client.", status=404)
         tus.handle()
         if tus.upload_finished:
-            link(tus.get_filepath(), tus.upload.filename)
+            tus.upload.save_to(ARRIVED)  # under a free name, once, however often the file is offered
             tus.cleanup_file()  # accepts the file; without this it is kept and offered again
     return adapter.resp
-
-
-def link(source, name):
-    """Link a file to a name that is not in use, in one step."""
-    stem, extension = os.path.splitext(name)
-    for number in range(1, 10_000):
-        try:
-            os.link(source, ARRIVED / (name if number == 1 else f"{stem} ({number}){extension}"))
-        except FileExistsError:
-            continue
-        return
-    raise FileExistsError(name)
 
 
 def main():

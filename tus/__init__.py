@@ -4,6 +4,7 @@ from tus.adapters.webob import WebobAdapter
 from tus.adapters.zope import Zope2RequestAdapter
 from tus.errors import Rejected, TusException
 from tus.filter import Filter
+from tus.handover.finished import FinishedUpload
 from tus.handover.spool import SpoolEmpty, spool
 from tus.models import HookEvent, HookReply, Upload
 from tus.options import Options
@@ -14,6 +15,7 @@ from tus.version import __version__
 
 __all__ = [
     "Filter",
+    "FinishedUpload",
     "HookEvent",
     "HookReply",
     "Options",

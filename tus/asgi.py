@@ -30,13 +30,13 @@ from tus.adapters.interface import (
     LONGEST_ANSWER,
     PATH_VALUES_KEY,
     UPLOAD_KEY,
-    offer,
     verdict_of,
 )
 from tus.converters import is_async
 from tus.errors import OptionError
 from tus.handover.attempt import Receiver
 from tus.handover.backlog import Backlog
+from tus.handover.finished import FinishedUpload, keep_untaken, offer
 from tus.models import Intent, Response, Upload
 from tus.options import Options
 from tus.protocols.handover import offered_method
@@ -128,29 +128,35 @@ class _Uploads:
     async def _call_function(self, adapter: AsgiAdapter | None, claim: Claim) -> Response:
         function: Callable[[Upload], Any] | None = self.options.on_finished
         assert function is not None, "__init__() has checked it"
-        await function(claim.upload)
+        upload = FinishedUpload(claim)
+        await function(upload)
+        if not upload.is_taken:
+            await in_thread(partial(keep_untaken, upload))
         return Response(204, "No Content")
 
     async def _call_application(self, adapter: AsgiAdapter | None, claim: Claim) -> Response:
         assert self._app is not None, "__init__() has found no other receiver"
-        more: Scope = {UPLOAD_KEY: claim.upload, HANDOVER_KEY: "background" if adapter is None else "request"}
-        upload, options = claim.upload, self.options
+        upload, options = FinishedUpload(claim), self.options
+        more: Scope = {UPLOAD_KEY: upload, HANDOVER_KEY: "background" if adapter is None else "request"}
         if upload.origin is not None and upload.origin.path_values:
             more[PATH_VALUES_KEY] = dict(upload.origin.path_values)
         if adapter is None:
-            scope, method = (
-                scope_without_client(upload, options.upload_path or "", options.base_url, self._surroundings),
-                "PATCH",
-            )
+            path = options.upload_path or ""
+            scope, method = scope_without_client(upload, path, options.base_url, self._surroundings), "PATCH"
         else:
             scope, method = adapter.scope, offered_method(adapter.request)
-        if (original := upload.original) is not None:
+        original = upload.original
+        if original is not None:
             call = Call(restore_original(scope, original), more, original.method, media_type=None)
         else:
             call = Call(scope, more, method)
-        file = await in_thread(partial(offer, call, claim, options.send_file or original is not None))
+        send_file = options.send_file or original is not None
+        file = await in_thread(partial(offer, call, upload, send_file))
         try:
-            return await call.run(self._app, LONGEST_ANSWER)
+            answer = await call.run(self._app, LONGEST_ANSWER)
+            if not (send_file or upload.is_taken) and 200 <= answer.status < 300:
+                await in_thread(partial(keep_untaken, upload))
+            return answer
         finally:
             file.close()
 

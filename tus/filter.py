@@ -11,7 +11,6 @@ from tus.adapters.interface import (
     INTENT_KEY,
     PATH_VALUES_KEY,
     UPLOAD_KEY,
-    offer,
     verdict_of,
 )
 from tus.adapters.wsgi import (
@@ -28,6 +27,7 @@ from tus.adapters.wsgi import (
     set_path,
 )
 from tus.errors import OptionError
+from tus.handover.finished import FinishedUpload, keep_untaken, offer
 from tus.models import Intent, Response, Upload
 from tus.options import Options
 from tus.protocols.exchange import is_ours
@@ -153,19 +153,23 @@ class _BackgroundReceiver:
 
 
 def _call(app: WsgiApp, environ: Environ, claim: Claim, send_file: bool) -> Response:
-    environ[UPLOAD_KEY] = upload = claim.upload
-    if (original := upload.original) is not None:
+    environ[UPLOAD_KEY] = upload = FinishedUpload(claim)
+    origin, original = claim.upload.origin, claim.upload.original
+    if original is not None:
         restore_original(environ, original)
-        file = offer(EnvironBody(environ, media_type=None), claim, True)
+        body, send_file = EnvironBody(environ, media_type=None), True
     else:
-        environ["HTTP_UPLOAD_METADATA"] = upload.raw_metadata
-        file = offer(EnvironBody(environ), claim, send_file)
-    if upload.origin is not None and upload.origin.path_values:
-        environ[PATH_VALUES_KEY] = dict(upload.origin.path_values)
+        environ["HTTP_UPLOAD_METADATA"] = claim.upload.raw_metadata
+        body = EnvironBody(environ)
+    if origin is not None and origin.path_values:
+        environ[PATH_VALUES_KEY] = dict(origin.path_values)
+    file = offer(body, upload, send_file)
     try:
         answer = ApplicationResponse(app, environ, file)
-        body = answer.settle(keep=upload.keeps_answer)  # this may change the status and the headers
-        return Response(answer.status, answer.reason, answer.headers, body)
+        blocks = answer.settle(keep=claim.upload.keeps_answer)  # this may change the status and the headers
+        if not (send_file or upload.is_taken) and 200 <= answer.status < 300:
+            keep_untaken(upload)
+        return Response(answer.status, answer.reason, answer.headers, blocks)
     except BaseException:
         file.close()
         raise

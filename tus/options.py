@@ -256,7 +256,9 @@ class Options:
     """
 
     send_file: bool = _option(as_bool, "false", group="Hand-over")
-    """Whether the application gets the file itself as the request body, or its path."""
+    """Whether the request body that the application gets is the file itself, or only its path. The application can
+    use ``upload.open()`` and ``upload.save_to()`` with both, see saving.rst.
+    """
 
     handover: Handover = _option(as_handover, "request", group="Hand-over")
     """When the client gets a success response: ``request``, once the application has accepted the file; or

@@ -375,6 +375,13 @@ def probe_left(store):
     return path.name
 
 
+def copy_left(store):
+    path = Path(store.directory, f".tus-{'ab' * 16}")
+    path.write_bytes(b"abc")
+    age(path)
+    return path.name
+
+
 def draft_left(store):
     path = Path(store.directory, ".tus-adopting-abcd_123")
     path.touch()
@@ -448,6 +455,7 @@ CASES = [
     (too_many_watchers, "watchers-garbled", DAMAGE, "invalid ids", MENDED),
     (a_part_removed, "parts-missing", NOTICE, "1 of 1 parts", LEFT),
     (probe_left, "probe-left", NOTICE, "checked the locks", GONE),
+    (copy_left, "copy-left", NOTICE, "after 3 bytes", GONE),
     (draft_left, "draft-left", NOTICE, "tus import", LEFT),
     (hand_over_left, "hand-over-left", NOTICE, "5 bytes by this name", GONE),
     (hand_over_left_alone, "hand-over-left", NOTICE, "5 bytes by this name", LEFT),
@@ -729,9 +737,11 @@ def test_a_watcher_that_is_gone(store, check):
 
 
 def test_a_probe_of_a_server_that_starts(directory, check):
-    (directory / ".tus-probe-abcdefgh").touch()
+    names = (".tus-probe-abcdefgh", f".tus-{'ab' * 16}")
+    for name in names:
+        (directory / name).touch()
     assert check("--repair", "--verbose").findings == []
-    assert (directory / ".tus-probe-abcdefgh").exists()
+    assert all((directory / name).exists() for name in names)
 
 
 def test_other_programs_files(directory, check):
@@ -905,10 +915,11 @@ def test_a_directory_of_tus_serve(directory, check):
     store = DirectoryStore(str(directory / ".tus"))
     upload = make(store)
     os.truncate(upload.path, 3)
-    for name in (".tus-probe-abcdefgh", ".tus-probe-abcdefgh.link", ".tus-whatever", "b" * 32, f"{'c' * 32}.tus"):
+    left = (".tus-probe-abcdefgh", f".tus-{'d' * 32}")
+    for name in (*left, ".tus-whatever", "b" * 32, f"{'c' * 32}.tus"):
         (directory / name).touch()
         age(directory / name)
-    assert check("--repair").kinds == ["data-short", "probe-left", "probe-left"]
+    assert check("--repair").kinds == ["data-short", "copy-left", "probe-left"]
     assert {path.name for path in directory.iterdir()} == {".tus", ".tus-whatever", "b" * 32, f"{'c' * 32}.tus"}
 
 

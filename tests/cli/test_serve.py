@@ -24,6 +24,7 @@ from tusclient.client import TusClient
 
 from tests.support.clients import head, offset_of, wait_for_offset
 from tests.support.commands import assert_refused, filled, named, run, store_in
+from tests.support.disk import another_disk, simple_disk
 from tests.support.serving import ROOT, command, free_port
 from tests.support.waiting import GUARD, wait_until
 from tests.support.wsgi import OCTETS, TUS, call
@@ -390,14 +391,18 @@ def test_nothing_is_overwritten(tmp_path):
         upload(served, "folder.txt", b"fifth")
     (uploads / "link.txt").unlink()
     (uploads / "folder.txt").rmdir()
-    assert files_in(uploads) == {
-        "report.txt": b"was here before",
-        "report (2).txt": b"first",
-        "report (3).txt": b"second",
-        "report": b"third",
-        "link (2).txt": b"fourth",
-        "folder (2).txt": b"fifth",
+    assert {re.sub("-[0-9a-f]{6}", "-key", name) for name in files_in(uploads)} == {
+        *("report.txt", "report-key.txt", "report", "link-key.txt", "folder-key.txt")
     }
+    assert sorted(files_in(uploads).values()) == [
+        b"fifth",
+        b"first",
+        b"fourth",
+        b"second",
+        b"third",
+        b"was here before",
+    ]
+    assert (uploads / "report.txt").read_text() == "was here before"
     assert not (tmp_path / "outside.txt").exists()
 
 
@@ -408,7 +413,8 @@ def test_one_name_many_times_at_once(tmp_path):
             list(pool.map(lambda content: upload(served, "same.txt", content), contents))
         landed = files_in(tmp_path / "uploads")
         assert sorted(landed.values()) == sorted(contents)
-        assert set(landed) == {"same.txt"} | {f"same ({number}).txt" for number in range(2, 17)}
+        assert "same.txt" in landed
+        assert all(re.fullmatch("same-[0-9a-f]{6}.txt", name) for name in set(landed) - {"same.txt"})
 
 
 def test_a_file_appears_when_it_is_whole(tmp_path):
@@ -727,75 +733,42 @@ def test_clean_beside_a_server(tmp_path):
 
 
 @pytest.fixture
-def finished(tmp_path):
-    """Make finished uploads."""
-
-    def finished(name="report.txt", content=b"content"):
-        (tmp_path / "store").mkdir(exist_ok=True)
-        upload = filled(store_in(tmp_path / "store"), len(content), content, name)
-        assert os.stat(upload.path).st_size == len(content)
-        return upload
-
-    return finished
-
-
-@pytest.fixture
 def landed(tmp_path):
     return tmp_path / "landed"
 
 
-def test_land_again_finds_what_was_landed(finished, landed):
-    files, upload = Files(str(landed)), finished()
-    for _ in range(3):
-        assert files.store(upload) == "report.txt"
-    assert Files(str(landed)).store(upload) == "report.txt", "also after the process was started again"
-    assert files_in(landed) == {"report.txt": b"content"}
+@pytest.fixture
+def land(tmp_path, landed):
+    """Upload a file into the directory, and return the names there."""
+    app = Filter(Files(str(landed)), upload_path="/files", tmp_file_dir=tmp_path / "store", threads=False)
+
+    def land(name="report.txt", content=b"content"):
+        url = call(app, "POST", "/files", TUS | named(name) | {"Upload-Length": str(len(content))})["Location"]
+        assert call(app, "PATCH", url, TUS | OCTETS | {"Upload-Offset": "0"}, content).status == 204
+        return sorted(os.listdir(landed))
+
+    return land
 
 
-def test_land_again_after_the_name_had_a_suffix(finished, landed):
-    files, first, second = Files(str(landed)), finished(content=b"one"), finished(content=b"two")
-    assert files.store(first) == "report.txt"
-    os.unlink(first.path)
-    assert files.store(second) == "report (2).txt"
-    (landed / "report.txt").unlink()  # the name that it first asked for is free now
-    for _ in range(2):
-        assert files.store(second) == "report (2).txt"
-    assert files_in(landed) == {"report (2).txt": b"two"}
+def test_files_land_under_their_names(land, landed):
+    assert land() == ["report.txt"]
+    names = land(content=b"another")
+    assert len(names) == 2
+    assert [re.sub("-[0-9a-f]{6}", "-key", name) for name in names] == ["report-key.txt", "report.txt"]
+    assert files_in(landed)[names[0]] == b"another"
 
 
-def test_land_again_after_somebody_renamed_it(finished, landed):
-    files, upload = Files(str(landed)), finished()
-    files.store(upload)
-    (landed / "report.txt").rename(landed / "final report.txt")
-    (landed / "report.txt").write_text("another")
-    assert files.store(upload) == "final report.txt"
-    assert files_in(landed) == {"final report.txt": b"content", "report.txt": b"another"}
+def test_files_may_be_on_another_disk(land, landed, tmp_path):
+    with another_disk(tmp_path / "store").installed():
+        assert land() == ["report.txt"]
+    assert (landed / "report.txt").stat().st_nlink == 1
+    assert os.listdir(landed) == ["report.txt"]
 
 
-def test_land_a_file_that_has_a_link_elsewhere(finished, landed, tmp_path):
-    """A backup made of hard links is not taken for an earlier attempt."""
-    files, upload = Files(str(landed)), finished()
-    os.link(upload.path, tmp_path / "backup")
-    (landed / "report.txt").write_text("another")
-    assert files.store(upload) == "report (2).txt"
-    assert files_in(landed) == {"report (2).txt": b"content", "report.txt": b"another"}
-
-
-def test_equal_content_is_not_the_same_file(finished, landed):
-    files = Files(str(landed))
-    assert [files.store(finished()) for _ in range(3)] == ["report.txt", "report (2).txt", "report (3).txt"]
-
-
-@pytest.mark.parametrize(("mask", "mode"), [(0o022, 0o644), (0o027, 0o640), (0o077, 0o600), (0o002, 0o664)])
-def test_permissions_follow_the_umask(mask, mode, finished, landed):
-    before = os.umask(mask)
-    try:
-        files = Files(str(landed))
-        assert os.umask(mask) == mask, "reading the umask leaves it as it was"
-    finally:
-        os.umask(before)
-    files.store(finished())
-    assert stat.S_IMODE((landed / "report.txt").stat().st_mode) == mode
+def test_files_may_be_on_a_disk_without_links(land, landed):
+    with simple_disk().installed():
+        (name,) = land()
+    assert re.fullmatch("report-[0-9a-f]{32}.txt", name)
 
 
 def test_the_directory_is_made_and_left_clean(landed, tmp_path):
@@ -809,16 +782,6 @@ def test_the_directory_is_made_and_left_clean(landed, tmp_path):
         assert wrong.value.option == "directory"
 
 
-def test_where_links_do_not_work_it_is_said_at_once(landed, monkeypatch):
-    def refuse(*arguments, **named):
-        raise PermissionError(1, "Operation not permitted")
-
-    monkeypatch.setattr(os, "link", refuse)
-    with pytest.raises(OptionError, match="hard links: Operation not permitted"):
-        Files(str(landed))
-    assert list(landed.iterdir()) == []
-
-
 CRASH = """
 import os, sys
 import tests.support.wsgi
@@ -829,8 +792,8 @@ store, landed, url = sys.argv[1:]
 link = os.link
 app = Filter(Files(landed), upload_path="/files", tmp_file_dir=store)
 
-def dying(*arguments):
-    link(*arguments)
+def dying(*arguments, **words):
+    link(*arguments, **words)
     os._exit(9)
 
 os.link = dying
@@ -852,8 +815,8 @@ def test_a_death_between_the_link_and_its_acceptance(suffixed, tmp_path, landed)
     script = [sys.executable, "-c", CRASH, str(tmp_path / "store"), str(landed), url]
     done = subprocess.run(script, cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert done.returncode == 9, done.stderr
-    name = "report (2).txt" if suffixed else "report.txt"
-    assert (landed / name).read_bytes() == b"hello"
+    (name,) = [path.name for path in landed.iterdir() if path.read_bytes() == b"hello"]
+    assert re.fullmatch("report-[0-9a-f]{6}.txt" if suffixed else "report.txt", name)
     assert (landed / name).stat().st_nlink == 2
     if suffixed:
         (landed / "report.txt").unlink()

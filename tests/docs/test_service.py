@@ -17,7 +17,6 @@ DATA = b"hello world" * 50_000
 @pytest.fixture
 def program(tmp_path):
     """Run a block of the document with its directories in ours; return its names."""
-    (tmp_path / "arrived").mkdir()
 
     def program(number):
         code = blocks("python", "docs/service.rst")[number]

@@ -21,7 +21,7 @@ from tests.support.wsgi import OCTETS, TUS, call
 from tus import Filter, HookReply, Options, Service, Tus, WebobAdapter, open_store, register_store
 from tus.apps.operations import Operations
 from tus.asgi import TusApp, TusMiddleware
-from tus.errors import OptionError, StorageUnavailable, TooLarge, TooManyUploads, UploadNotFound
+from tus.errors import OptionError, StorageUnavailable, TooLarge, TooManyUploads, UploadGone, UploadNotFound
 from tus.handover.spool import Spool
 from tus.models import HookType, Outcome, State
 from tus.server.service import services_over
@@ -930,3 +930,26 @@ def test_a_store_that_fails_is_no_missing_upload():
     store.failing = ("load",)
     with pytest.raises(StorageUnavailable):
         service.find(upload.id)
+
+
+def test_a_site_saves_a_kept_file(tmp_path):
+    (tmp_path / "arrived").mkdir()
+    for store in ({"tmp_file_dir": str(tmp_path / "uploads")}, {"store": MemoryStore(keep_finished=True)}):
+        service = Service(upload_path=PATH, on_finished=repr, keep_finished=True, threads=False, **store)
+        app = Filter(named_function, service=service)
+        unfinished = service.create_upload(length=5)
+        with pytest.raises(ValueError, match="not complete"):
+            service.save_to(unfinished, tmp_path / "arrived")
+        url = create(app, PATH, 5, PHOTO)["Location"]
+        assert patch(app, url).status == 204
+        upload = service.find(url)
+        paths = [service.save_to(upload, tmp_path / "arrived") for _ in range(2)]
+        assert paths[0] == paths[1]
+        service.cancel(upload)
+        with open(paths[0], "rb") as file:
+            assert file.read() == b"hello"
+        with pytest.raises((UploadGone, UploadNotFound)):
+            service.save_to(upload, tmp_path / "arrived", "other.jpg")
+        os.unlink(paths[0])
+        service.close()
+    assert os.listdir(tmp_path / "arrived") == []

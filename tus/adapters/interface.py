@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import io
-import os
 from collections.abc import Callable
 from typing import BinaryIO, Protocol, runtime_checkable
 
-from tus.errors import StorageUnavailable
 from tus.models import Readable, Request, Response, Upload
-from tus.stores.interface import Claim
 
 
 class Face(Protocol):
@@ -80,8 +76,8 @@ class Transactional(Protocol):
         """Register a function that is called once, with True after a commit and False after an abort."""
 
 
-#: The key of the :class:`~tus.models.Upload` that a request completed, for the wrapped application. A client cannot set
-#: it, so an application must trust this key, and never the path in a body alone.
+#: The key of the :class:`~tus.handover.finished.FinishedUpload` that a request completed, for the wrapped application.
+#: A client cannot set it, so an application must trust this key, and never the path in a body alone.
 UPLOAD_KEY = "tus.upload"
 
 
@@ -106,37 +102,6 @@ LONGEST_ANSWER = 64 << 10  # bytes; a longer body of an application's response i
 
 #: The field of the 2xx response to ``ask_app`` that names the principal; the client does not get it.
 PRINCIPAL_FIELD = "tus-principal"
-
-
-def offer(adapter: Replaces, claim: Claim, send_file: bool) -> BinaryIO:
-    """Replace the request's body by a finished upload.
-
-    Args:
-        adapter: the request that completed the upload.
-        claim: the right to hand it over.
-        send_file: whether the new body is the file itself, not its path.
-
-    Returns:
-        The new body; the caller closes it.
-
-    Raises:
-        StorageUnavailable: the path was asked for, and the store has none.
-    """
-    upload = claim.upload
-    if send_file:
-        file = claim.open()
-        size = upload.length or 0
-    else:
-        if upload.path is None:
-            raise StorageUnavailable()
-        path = os.fsencode(upload.path)
-        file, size = io.BytesIO(path), len(path)
-    try:
-        adapter.replace_body(file, size, upload)
-    except BaseException:
-        file.close()
-        raise
-    return file
 
 
 def verdict_of(answer: Response) -> str | Response | None:

@@ -99,7 +99,7 @@ def _fsck(options: argparse.Namespace) -> int:
 
 def _check(given: str, directory: str, repair: bool) -> Iterator[tuple[Finding, str | None]]:
     yield from fsck.check(directory, repair)
-    # In its --dir, tus serve checks with probe files that it can link finished files.
+    # In its --dir, tus serve checks with probe files that it can write, and copies finished files to hidden names.
     if not os.path.samefile(given, directory):
         yield from fsck.check(given, repair, probes_only=True)
 

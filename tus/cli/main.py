@@ -60,7 +60,8 @@ def _parser() -> argparse.ArgumentParser:
         "serve",
         help="receive uploads into a directory, or serve the pipeline of an ini file",
         description="Receive uploads into a directory: unfinished uploads are kept in DIR/.tus, each finished file "
-        "appears in DIR under its own name. With CONFIG.ini, serve that paste.deploy pipeline instead.",
+        "appears in DIR under its own name, with a suffix if that is taken. With CONFIG.ini, serve that paste.deploy "
+        "pipeline instead.",
     )
     serve.add_argument("config", nargs="?", metavar="CONFIG.ini", help="a paste.deploy configuration file")
     serve.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")

@@ -47,7 +47,7 @@ def build_pipeline(
         )
         service = Service(options=options)
         if options.on_finished is None and not options.spool:
-            service.need_files("store", "must keep files, which tus serve links into --dir; or set on_finished")
+            service.need_files("store", "must keep files, which tus serve saves in --dir; or set on_finished")
         uploads = Filter(files, service=service)
     except OptionError as error:
         if error.option in ("directory", "tmp_file_dir"):

@@ -52,7 +52,18 @@ _fdatasync: Callable[[int], None] = getattr(os, "fdatasync", os.fsync)
 
 def open_reading(path: str) -> BinaryIO:
     """Open data for reading, as a file with its path as ``name``, which plone.namedfile needs."""
-    return open(path, "rb", opener=lambda name, flags: os.open(name, flags | FLAGS))
+    return open(path, "rb", opener=_open_untraced)
+
+
+_UNTRACED = FLAGS | getattr(os, "O_NOATIME", 0)
+
+
+def _open_untraced(path: str, flags: int) -> int:
+    """Open without renewing the access time, which is to show reads by the application, not those of this package."""
+    try:
+        return os.open(path, flags | _UNTRACED)
+    except PermissionError:  # only the owner may do so
+        return os.open(path, flags | FLAGS)
 
 
 def sync(*fds: int, names: Directory | None = None) -> None:
@@ -67,6 +78,14 @@ def sync(*fds: int, names: Directory | None = None) -> None:
         _fdatasync(fd)
     if names is not None:
         names.sync()
+
+
+def sync_file(fd: int) -> None:
+    """Force a file with all its attributes to the disk."""
+    if listeners[Synced]:
+        _measure(partial(os.fsync, fd))
+    else:
+        os.fsync(fd)
 
 
 def _measure(sync: Callable[[], None]) -> None:

@@ -9,7 +9,6 @@ from collections.abc import Callable, Generator
 from contextlib import suppress
 from typing import Any, ClassVar, TypeVar
 
-from tus.adapters.interface import offer
 from tus.errors import NotTaken, Rejected, RequestError, UploadReplaced
 from tus.events import Ended, HandedOver, emit, listeners
 from tus.hooks.calling import Hooks
@@ -29,8 +28,6 @@ from tus.protocols.effects import (
     Unqueue,
 )
 from tus.stores.interface import Claim, Store
-
-__all__ = ["Attempt", "Receiver", "offer", "run"]
 
 log = logging.getLogger(__name__)
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from tus.converters import is_async
 from tus.handover.attempt import Receiver
+from tus.handover.finished import FinishedUpload, keep_untaken
 from tus.handover.spool import Spool
 from tus.models import Response, Upload
 from tus.options import OnFinished, Options
@@ -20,10 +21,12 @@ class FunctionReceiver:
         self._function = function
 
     def __call__(self, claim: Claim) -> Response:
-        returned = self._function(claim.upload)
+        upload = FinishedUpload(claim)
+        returned = self._function(upload)
         if inspect.isawaitable(returned):
             getattr(returned, "close", lambda: None)()
             raise TypeError("on_finished returned an awaitable; under WSGI it must be an ordinary function")
+        keep_untaken(upload)
         return Response(204, "No Content")
 
 

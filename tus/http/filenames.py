@@ -32,12 +32,22 @@ def safe_filename(name: str, default: str) -> str:
     name = _FORBIDDEN.sub("", name).strip(". \t\u00a0").lstrip("-~. ")
     if _DEVICES.fullmatch(name):
         name = "_" + name
+    return add_suffix(name, "", MAX_BYTES) or default
+
+
+def add_suffix(name: str, suffix: str, size: int) -> str:
+    """Return a name with a suffix before its extension, cut in its stem to a number of bytes.
+
+    Args:
+        name: a safe name, such as ``film.mp4``.
+        suffix: such as ``-3f2a9c``.
+        size: the largest number of bytes in UTF-8; at least 20 more than the suffix has.
+    """
     stem, dot, extension = name.rpartition(".")
     if not stem or len(extension.encode()) > 20:
         stem, dot, extension = name, "", ""
-    room = MAX_BYTES - len((dot + extension).encode())
-    name = _truncate(stem, room) + dot + extension
-    return name or default
+    end = suffix + dot + extension
+    return _truncate(stem, size - len(end.encode())) + end
 
 
 def _truncate(text: str, size: int) -> str:

@@ -22,6 +22,7 @@ from tus.errors import OptionError, RequestError, StorageUnavailable, UploadGone
 from tus.events import Answered, Created, Ended, Finished, emit, listen
 from tus.handover.attempt import Receiver
 from tus.handover.backlog import Backlog
+from tus.handover.finished import save_upload
 from tus.handover.receivers import receiver_of
 from tus.hooks.configured import hooks_of
 from tus.http.headers import format_metadata
@@ -372,6 +373,33 @@ class Service:
         for upload in uploads:
             if upload.service in (None, self.name) and (principal is None or upload.principal == principal):
                 yield upload
+
+    def save_to(
+        self, upload: Upload, directory: str | os.PathLike[str], name: str | None = None, mode: int | None = None
+    ) -> str:
+        """Save the file of a complete upload that :meth:`find` has returned, and return its path.
+
+        It does the same as :meth:`tus.FinishedUpload.save_to`, for files that ``keep_finished`` keeps. The upload stays
+        as it is; :meth:`cancel` removes it.
+
+        Args:
+            upload: a complete upload.
+            directory: an existing directory.
+            name: the wanted name, by default that of the upload.
+            mode: the permissions.
+
+        Raises:
+            ValueError: the upload is not complete.
+            UploadGone: the data is not there any more.
+            OptionError: the uploads of the store cannot be read.
+            OSError: an error of the file system, as for :meth:`tus.FinishedUpload.save_to`.
+        """
+        store = self.store
+        if not upload.is_complete:
+            raise ValueError("the upload is not complete")
+        if not isinstance(store, Reads):
+            raise OptionError("store", "cannot read its uploads")
+        return save_upload(upload, lambda: store.read(upload)[0], False, directory, name, mode)
 
     def cancel(self, upload: Upload) -> None:
         """Remove an upload, its data and its record; a client that continues it gets 404 or 410.

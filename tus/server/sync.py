@@ -6,9 +6,10 @@ import logging
 from types import TracebackType
 from typing import Any, BinaryIO, Self
 
-from tus.adapters.interface import Adapter, Transactional, offer
+from tus.adapters.interface import Adapter, Transactional
 from tus.errors import NotTaken, OptionError, Rejected, RequestError, UploadGone, UploadLocked
 from tus.handover.attempt import Receiver
+from tus.handover.finished import FinishedUpload, claim_again, keep_untaken, offer
 from tus.models import Outcome, Response, Upload
 from tus.options import Options
 from tus.protocols.effects import Claim, Effect, Offer, Offered, Peek, Peeked, Receive, Received, Settle, Tell
@@ -35,7 +36,7 @@ class Tus:
             if tus.valid:
                 tus.handle()
                 if tus.upload_finished:
-                    store(tus.get_filepath(), tus.upload.filename)
+                    tus.upload.save_to("/srv/files")
                     tus.cleanup_file()  # without this call the client must retry
                 return tus.adapter.resp
 
@@ -106,7 +107,7 @@ class Tus:
             self._runner.left += (Offer,)
         self._is_paused = False
         self._is_abandoned = False
-        self._offered: Upload | None = None
+        self._offered: FinishedUpload | None = None
         self._at_commit: list[Settle | Tell] = []
         self._file: BinaryIO | None = None
 
@@ -121,9 +122,12 @@ class Tus:
         return self.options.send_file
 
     @property
-    def upload(self) -> Upload | None:
-        """The upload of this request, as it is after the request; None if there is none."""
-        return self._runner.upload
+    def upload(self) -> FinishedUpload | Upload | None:
+        """The upload of this request, as it is after the request; None if there is none.
+
+        It is a :class:`~tus.FinishedUpload`, with its data, until the caller has settled the finished file.
+        """
+        return self._offered if self._is_paused or self._is_abandoned else self._runner.upload
 
     @property
     def upload_finished(self) -> bool:
@@ -143,9 +147,10 @@ class Tus:
         """
         if self._offered is None:
             raise UploadGone("This request completed no upload.")
-        if self._offered.path is None:
-            raise OptionError("store", "keeps no files; set send_file = true, and read the body of the request")
-        return self._offered.path
+        path = self._offered.path
+        if path is None:
+            raise OptionError("store", "keeps no files; use upload.open(), or set send_file = true and read the body")
+        return path
 
     def cleanup_file(self) -> None:
         """Accept the finished file: its data is removed, and the client gets a success response.
@@ -185,6 +190,8 @@ class Tus:
             self._file.close()
         if not self._resume() and not self._claim_again():
             return
+        if offered.outcome == Outcome.ACCEPTED and self._offered is not None and not self.send_file:
+            keep_untaken(self._offered)
         try:
             self._drive(self._runner.go_on(lambda effect: offered, None))
         finally:
@@ -202,6 +209,7 @@ class Tus:
             log.warning("upload %s: a late outcome was ignored, because the claim failed: %s", self._offered.id, error)
             return False
         self._runner.attempt.adopt_claim(claim)
+        claim_again(self._offered, claim)
         if not claim.upload.is_pending:
             self._runner.attempt.leave()
             return False
@@ -297,8 +305,8 @@ class Tus:
     def _offer_to_caller(self) -> None:
         claim = self._runner.attempt.claim
         assert claim is not None, "an Offer follows a Claim"
-        self._file = offer(self.adapter, claim, self.options.send_file)
-        self._offered = claim.upload
+        self._offered = FinishedUpload(claim)
+        self._file = offer(self.adapter, self._offered, self.options.send_file)
         self._runner.left += (Claim, Settle, Tell)  # the outcome may have to wait for the transaction
         if isinstance(self.adapter, Transactional):
             self.adapter.at_transaction_end(self._end_transaction)

@@ -73,6 +73,10 @@ class Claim(Protocol):
     def upload(self) -> Upload:
         """The current upload."""
 
+    @property
+    def is_synced(self) -> bool:
+        """Whether the data was forced to the disk before or when it was claimed."""
+
     def open(self) -> BinaryIO:
         """Open the data for reading."""
 
@@ -94,11 +98,17 @@ class Claim(Protocol):
             UploadReplaced: another caller has claimed the upload.
         """
 
+    def keep(self) -> bool:
+        """Let :meth:`accept` keep the data as long as the record; return whether it would have removed the data.
+
+        The record is then kept for a day if the store would not keep it at all. This writes nothing.
+        """
+
     def accept(self, answer: Response | None = None) -> None:
         """Record that the application has accepted the upload, with its response, and release the claim.
 
-        The data is removed, unless the store must keep it as long as the record. Once the decision is recorded, nothing
-        is raised; a failure to clean up is logged.
+        The data is removed, unless the store must keep it as long as the record, or :meth:`keep` was called. Once the
+        decision is recorded, nothing is raised; a failure to clean up is logged.
 
         Raises:
             UploadReplaced: another caller has claimed the upload.

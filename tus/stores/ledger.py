@@ -294,13 +294,17 @@ def begin(slot: Slot, *, generation: int, now: float, is_known: bool = False, is
     return _next(slot, state=State.HANDING_OVER, is_known=is_known, attempts=attempts, since=now, is_aside=is_last)
 
 
-def accept(slot: Slot, *, generation: int, now: float, lifetimes: Lifetimes) -> Slot:
-    """Record that the application has accepted the upload.
+UNTAKEN_KEEP: Final = 86400.0  # seconds that data is kept which the application has accepted and not taken
+
+
+def accept(slot: Slot, *, generation: int, now: float, lifetimes: Lifetimes, keeps: bool = False) -> Slot:
+    """Record that the application has accepted the upload; ``keeps`` is for data that it has not taken.
 
     Raises:
         UploadReplaced: the claim no longer holds.
     """
-    return _decide(slot, generation, State.ACCEPTED, now, now + lifetimes.completed_keep)
+    kept = lifetimes.completed_keep or (UNTAKEN_KEEP if keeps else 0)
+    return _decide(slot, generation, State.ACCEPTED, now, now + kept)
 
 
 def reject(slot: Slot, *, generation: int, now: float, lifetimes: Lifetimes) -> Slot:

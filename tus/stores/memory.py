@@ -13,6 +13,7 @@ import secrets
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from threading import RLock
 from types import TracebackType
 from typing import BinaryIO, Literal, Self
@@ -31,6 +32,7 @@ class _Entry:
     data: bytearray = field(default_factory=bytearray)
     holder: _Claim | None = None
     watchers: tuple[str, ...] = ()
+    is_kept: bool = False  # its data, after the acceptance
 
     @property
     def upload(self) -> Upload:
@@ -102,7 +104,7 @@ class MemoryStore:
 
     def read(self, upload: Upload) -> tuple[BinaryIO, float]:
         entry = self._entry(upload.id)
-        if entry.slot.state == State.ACCEPTED and not self._keep_finished:
+        if entry.slot.state == State.ACCEPTED and not entry.is_kept:
             raise UploadGone()
         return io.BytesIO(entry.data), entry.record.created_at
 
@@ -350,6 +352,7 @@ class _Claim:
         self._generation = entry.slot.generation
         self._is_held = False
         self._is_paused = False
+        self._keeps = store._keep_finished
         self._beat = 0.0
         self.upload = entry.upload
 
@@ -376,8 +379,12 @@ class _Claim:
         self._generation = slot.generation
         self.upload = self._entry.upload
 
+    @property
+    def is_synced(self) -> bool:
+        return False
+
     def open(self) -> BinaryIO:
-        return io.BytesIO(self._entry.data)
+        return self._store.read(self.upload)[0]
 
     def digest(self) -> Upload:
         with self._store._lock:
@@ -399,14 +406,19 @@ class _Claim:
             )
             return self.upload
 
+    def keep(self) -> bool:
+        changes, self._keeps = not self._keeps, True
+        return changes
+
     def accept(self, answer: Response | None = None) -> None:
         with self._store._lock:
             if not self._is_held:
                 return
-            self._decide(ledger.accept, answer)
-            if not self._store._keep_finished:
+            self._decide(partial(ledger.accept, keeps=self._keeps), answer)
+            self._entry.is_kept = self._keeps
+            if not self._keeps:
                 self._entry.data.clear()
-            if not self._store._lifetimes.completed_keep:
+            if not (self._keeps or self._store._lifetimes.completed_keep):
                 with contextlib.suppress(UploadNotFound):
                     self._store.remove(self.upload.id)
 

@@ -44,6 +44,54 @@ class Endings(Base):
         with pytest.raises(OffsetMismatch):
             store.open(upload, 3)
 
+    def test_accepted_data_can_be_kept_as_long_as_its_record(self, store: Store, clock: Clock) -> None:
+        upload = store.append(store.create(Upload(length=3)), 0, b"abc")
+        claim = store.claim(upload)
+        claim.begin()
+        assert claim.keep()
+        assert not claim.keep(), "it is kept already"
+        assert isinstance(claim.is_synced, bool)
+        claim.accept()
+        after = store.load(upload.id)
+        assert (after.state, after.offset) == (State.ACCEPTED, 3)
+        if isinstance(store, Reads):
+            assert self.read(store, after) == b"abc"
+        if isinstance(store, Expires):
+            clock.now += 51
+            assert store.sweep() == 1
+            with pytest.raises(UploadNotFound):
+                store.load(upload.id)
+
+    def test_kept_data_outlives_records_that_are_not_kept(self, clock: Clock) -> None:
+        store = self.make_store(completed_keep=0, clock=clock)
+        upload = store.append(store.create(Upload(length=3)), 0, b"abc")
+        claim = store.claim(upload)
+        claim.begin()
+        claim.keep()
+        claim.accept()
+        clock.now += 86000
+        if isinstance(store, Expires):
+            assert store.sweep() == 0
+        if isinstance(store, Reads):
+            assert self.read(store, upload) == b"abc"
+        clock.now += 1000
+        if isinstance(store, Expires):
+            assert store.sweep() == 1
+
+    def test_keeping_data_does_not_accept_it(self, store: Store) -> None:
+        upload = store.append(store.create(Upload(length=3)), 0, b"abc")
+        claim = store.claim(upload)
+        claim.begin()
+        claim.keep()
+        claim.release("the answer was 503")
+        assert store.load(upload.id).state == State.COMPLETE
+        again = store.claim(upload)
+        again.begin()
+        again.accept()
+        if isinstance(store, Reads):
+            with pytest.raises(UploadGone):
+                store.read(store.load(upload.id))
+
     def test_an_attempt_is_recorded_before_it_is_made(self, store: Store, clock: Clock) -> None:
         upload = store.append(store.create(Upload(length=3)), 0, b"abc")
         assert (upload.state, upload.attempts, upload.since) == (State.COMPLETE, 0, clock.now)

@@ -6,7 +6,7 @@ from typing import BinaryIO
 
 from zope.interface import Interface
 
-from tus.models import Upload
+from tus.handover.finished import FinishedUpload
 
 
 class IUploadReceiver(Interface):  # type: ignore[misc]
@@ -15,11 +15,11 @@ class IUploadReceiver(Interface):  # type: ignore[misc]
     It runs within the request's transaction, and may run again after a conflict.
     """
 
-    def receive(upload: Upload, file: BinaryIO) -> str | None:  # noqa: N805 - an interface
+    def receive(upload: FinishedUpload, file: BinaryIO) -> str | None:  # noqa: N805 - an interface
         """Handle a finished upload, for example by creating content from it.
 
         Args:
-            upload: with its name, metadata, length and principal.
+            upload: with its name, metadata, length and principal. It can also be opened and saved.
             file: its data, at position 0. It is closed afterwards.
 
         Returns:

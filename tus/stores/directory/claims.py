@@ -7,6 +7,7 @@ import os
 import warnings
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from typing import BinaryIO
 
 from tus.errors import RequestError, StorageFull, UploadGone, UploadReplaced
@@ -49,6 +50,7 @@ class DirectoryClaim:
         self._ended = ended
         self._data_fd = data_fd
         self._is_known = record.is_known
+        self._keeps = policy.keep_finished
         self._generation = -1
         self._process = os.getpid()
 
@@ -105,6 +107,10 @@ class DirectoryClaim:
         if self._policy.fsync != "none" and self._data_fd is not None:
             sync(self._data_fd, self._car.fd, names=self._policy.names)
 
+    @property
+    def is_synced(self) -> bool:
+        return self._policy.fsync != "none"
+
     def open(self) -> BinaryIO:
         return open_reading(self._car.path)
 
@@ -122,9 +128,14 @@ class DirectoryClaim:
         )
         return self.upload
 
+    def keep(self) -> bool:
+        changes, self._keeps = not self._keeps, True
+        return changes
+
     def accept(self, answer: Response | None = None) -> None:
         if self._data_fd is not None:
-            self._decide(ledger.accept, answer, answer is None or not (answer.headers or answer.body))
+            decide = partial(ledger.accept, keeps=True) if self._keeps else ledger.accept
+            self._decide(decide, answer, answer is None or not (answer.headers or answer.body))
 
     def reject(self, answer: Response | None = None) -> None:
         if self._data_fd is not None:
@@ -157,9 +168,9 @@ class DirectoryClaim:
             if self._policy.fsync != "none":
                 sync(self._car.fd)
             if slot.state == State.ACCEPTED:
-                if not self._policy.keep_finished:
+                if not self._keeps:
                     unlink(self._car.path)
-                if not self._policy.lifetimes.completed_keep:
+                if not (self._keeps or self._policy.lifetimes.completed_keep):
                     unlink(self._car.path + ".tus")
         finally:
             self._close()

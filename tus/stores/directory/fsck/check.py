@@ -88,13 +88,13 @@ def check(directory: str, repair: bool = False, probes_only: bool = False) -> It
     Args:
         directory: the directory of the uploads.
         repair: whether to repair damage if that is safe.
-        probes_only: only check for probe files of crashed servers, in a directory that contains no uploads.
+        probes_only: only check for probe files and copies of crashed servers, in a directory that contains no uploads.
 
     Yields:
         A finding and the outcome of its repair: None without a repair, an empty text after success, or else the reason
         for the failure.
     """
-    for name in filter(strays.is_probe, names(directory)) if probes_only else names(directory):
+    for name in filter(strays.is_transient, names(directory)) if probes_only else names(directory):
         reported: set[str] = set()
         changed = True
         while changed:  # a repair may reveal another finding

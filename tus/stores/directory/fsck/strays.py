@@ -17,6 +17,7 @@ from tus.stores.directory.data_lock import lock_data, unlock_data
 from tus.stores.directory.fsck.diagnosis import GRACE, Finding, Repair, Severity
 
 _PROBE = re.compile(r"\.tus-probe-[a-z0-9_]{8}(\.link)?")
+_COPY = re.compile(r"\.tus-[0-9a-f]{32}")
 _DRAFT = re.compile(r"\.tus-adopting-[a-z0-9_]{8}")
 _HAND_OVER = re.compile(r"\.tus-handover-[0-9a-f]{32}-[0-9a-f]{8}")
 _SET_ASIDE = re.compile(r"[0-9a-f]{32}(\.tus)?\.damaged[0-9]*")
@@ -31,9 +32,9 @@ def is_stray(name: str) -> bool:
     return name.startswith(".tus-") or _SET_ASIDE.fullmatch(name) is not None
 
 
-def is_probe(name: str) -> bool:
-    """Return whether a name is that of a probe file, with which a server checks a directory."""
-    return _PROBE.fullmatch(name) is not None
+def is_transient(name: str) -> bool:
+    """Return whether a name is that of a probe file or a copy, which a server makes in a directory of the site."""
+    return _PROBE.fullmatch(name) is not None or _COPY.fullmatch(name) is not None
 
 
 def examine(path: str, name: str, clock: Callable[[], float]) -> Iterator[Finding]:
@@ -78,7 +79,17 @@ def examine(path: str, name: str, clock: Callable[[], float]) -> Iterator[Findin
                 "probe-left",
                 Severity.NOTICE,
                 "A starting server crashed while it checked the locks of the directory with this file.",
-                Repair("remove it", "it was removed", lambda: _remove_probe(path)),
+                Repair("remove it", "it was removed", lambda: _remove(path)),
+            )
+    elif _COPY.fullmatch(name) and regular:
+        if clock() - status.st_mtime >= GRACE:
+            yield Finding(
+                name,
+                "copy-left",
+                Severity.NOTICE,
+                f"A process crashed while it saved a finished upload here, after {status.st_size} bytes. The upload is "
+                "kept, and its next attempt replaces this file.",
+                Repair("remove it", "it was removed", lambda: _remove(path)),
             )
     elif _DRAFT.fullmatch(name) and regular:
         if clock() - status.st_mtime >= GRACE:
@@ -151,6 +162,6 @@ def _remove_second_name(path: str) -> bool:
     return True
 
 
-def _remove_probe(path: str) -> bool:
+def _remove(path: str) -> bool:
     unlink(path)
     return True

@@ -1,0 +1,321 @@
+"""Saving a finished file into a directory of the application.
+
+Laws of this room:
+
+1. A name appears in one step, for a whole file, and replaces nothing: by ``link(2)``. If the file system has no hard
+   links, the name is one that no other file can have, because it contains the upload's key.
+2. A file that an earlier attempt has saved is found again. A link has the inode of the upload's data. A copy has the
+   key in an extended attribute, before its name appears. If that is impossible, it has the key in its name.
+3. At most four names are tried, however many files have the wanted name. No directory is read.
+4. There is one hidden name for each upload, ``.tus-<key>``. It is gone when a call ends. What a crash has left under
+   it, the next attempt replaces.
+5. A partial copy from a crash is written again from its first byte. The bytes of an upload never change, so two
+   processes that copy into the same file write the same bytes.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import BinaryIO, Final
+
+from tus.errors import StorageFull, StorageUnavailable, UploadGone
+from tus.filesystem.io import FLAGS, copy_file, sync, sync_directory, sync_file, translate_error, unlink, write_at
+from tus.http.filenames import add_suffix
+
+#: The extended attribute that holds the key of the upload in a copy.
+MARK: Final = "user.tus.key"
+
+GONE: Final = "The data of this upload is gone: the upload was accepted, or the application has moved the data away."
+
+_ACL: Final = "system.posix_acl_access"
+_BUFFER: Final = 1 << 20
+_ROOMS: Final = (255, 143, 100, 64)  # bytes; the longest names of usual file systems, encrypting ones too
+_SUFFIXES: Final = (0, 6, 12, 32)  # digits of the key behind the name
+
+#: A hard link is impossible: another file system, a limit, a policy of the system, or no hard links at all.
+_NO_LINK: Final = frozenset(
+    {errno.EXDEV, errno.EPERM, errno.EACCES, errno.EMLINK, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL}
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """The data of an upload.
+
+    Attributes:
+        key: the upload's key.
+        size: in bytes.
+        path: of the data, if it is a file.
+        open: opens the data for reading.
+        is_synced: whether the data is on the disk already.
+    """
+
+    key: str
+    size: int
+    path: str | None
+    open: Callable[[], BinaryIO]
+    is_synced: bool
+
+
+def save(source: Source, directory: str, name: str, mode: int | None = None) -> str:
+    """Save a file under a free name, durably, and return its path.
+
+    A repeated call returns the same path and makes no second file, also after a crash at any step.
+
+    Args:
+        source: the data.
+        directory: an existing directory.
+        name: one safe segment of a path.
+        mode: the permissions; by default those of any file that is created there.
+
+    Raises:
+        FileNotFoundError: there is no such directory.
+        UploadGone: the data is not there any more.
+        StorageFull: there is no room for a copy.
+        StorageUnavailable: the file system is read-only.
+        OSError: another error of the file system.
+    """
+    try:
+        return _Saving(source, directory, name, mode).run()
+    except OSError as error:
+        raise _translate(error) from error
+
+
+def _translate(error: OSError) -> BaseException:
+    return StorageUnavailable() if error.errno == errno.EROFS else translate_error(error)
+
+
+class _Saving:
+    """One call of :func:`save`."""
+
+    def __init__(self, source: Source, directory: str, name: str, mode: int | None) -> None:
+        self._source = source
+        self._directory = directory
+        self._name = name
+        self._mode = mode
+        self._hidden = os.path.join(directory, f".tus-{source.key}")
+        self._data: os.stat_result | None = None  # of the source, if it is a file
+
+    def run(self) -> str:
+        try:
+            device = os.stat(os.path.join(self._directory, "")).st_dev
+        except (FileNotFoundError, NotADirectoryError) as error:
+            raise type(error)(error.errno, "save_to() needs an existing directory", self._directory) from None
+        if self._source.path is not None:
+            try:
+                self._data = os.lstat(self._source.path)
+            except FileNotFoundError:
+                raise UploadGone(GONE) from None
+        try:
+            path = self._find()
+            if path is None and self._data is not None and self._data.st_dev == device:
+                path = self._link()
+            if path is None:
+                path = self._copy()
+        except BaseException:
+            with suppress(OSError):
+                unlink(self._hidden)
+            raise
+        unlink(self._hidden)
+        sync_directory(self._directory)
+        return path
+
+    # -- Names --
+
+    def _paths(self, room: int, suffixes: Sequence[int] = _SUFFIXES) -> list[str]:
+        """Return the paths to try, in this order, whose names have at most so many bytes."""
+        key = self._source.key
+        names = (add_suffix(self._name, f"-{key[:digits]}" if digits else "", room) for digits in suffixes)
+        return [os.path.join(self._directory, name) for name in names]
+
+    def _find(self) -> str | None:
+        """Return the path under which an earlier attempt has saved the file, or None."""
+        return self._first(self._is_ours)
+
+    def _publish(self, make: Callable[[str], None], suffixes: Sequence[int] = _SUFFIXES) -> str:
+        """Give the file the first free name, and return its path.
+
+        Args:
+            make: makes a path appear; raises FileExistsError if it exists.
+            suffixes: see :meth:`_paths`.
+
+        Raises:
+            FileExistsError: each of the names is taken.
+        """
+
+        def is_made(path: str) -> bool:
+            try:
+                make(path)
+            except FileExistsError:
+                return self._is_ours(path)  # another process may have the same upload, if its claim has lapsed
+            return True
+
+        path = self._first(is_made, suffixes)
+        if path is None:
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), os.path.join(self._directory, self._name))
+        return path
+
+    def _first(self, accepts: Callable[[str], bool], suffixes: Sequence[int] = _SUFFIXES) -> str | None:
+        """Return the first path that is accepted; the names are shortened if the file system needs that."""
+        for room in _ROOMS:
+            try:
+                return next(filter(accepts, self._paths(room, suffixes)), None)
+            except OSError as error:
+                if error.errno != errno.ENAMETOOLONG or room == _ROOMS[-1]:
+                    raise
+        raise AssertionError("the last room returns or raises")
+
+    def _is_ours(self, path: str) -> bool:
+        """Return whether a file is this upload's, saved by an earlier attempt."""
+        try:
+            status = os.lstat(path)
+        except FileNotFoundError:
+            return False
+        if not stat.S_ISREG(status.st_mode):
+            return False
+        if self._data is not None and os.path.samestat(status, self._data):
+            return True
+        return self._source.key in os.path.basename(path) or _attribute(path, MARK) == self._source.key.encode()
+
+    # -- A link --
+
+    def _link(self) -> str | None:
+        """Link the data into the directory, and return the path; None if it must be copied."""
+        source = self._source
+        assert source.path is not None, "the caller has looked at it"
+        fd = os.open(source.path, os.O_RDONLY | FLAGS)
+        try:
+            if not self._adapt(fd):
+                return None
+            if not source.is_synced:
+                sync(fd)
+        finally:
+            os.close(fd)
+        origin = source.path
+        try:
+            return self._publish(lambda path: os.link(origin, path, follow_symlinks=False))
+        except OSError as error:
+            if error.errno not in _NO_LINK:
+                raise
+            return None
+
+    def _adapt(self, fd: int) -> bool:
+        """Give the data the group, ACL and mode of a file that is created in the directory; return False if it cannot.
+
+        Only creating a file shows them: they depend on the umask, which must not be changed in a thread, on the
+        directory's default ACL, and on its set-group-ID bit.
+        """
+        probe = self._open_hidden(reuses=False)
+        try:
+            wanted, wanted_acl = os.fstat(probe), _attribute(probe, _ACL)
+        finally:
+            os.close(probe)
+            unlink(self._hidden)
+        mode = stat.S_IMODE(wanted.st_mode) if self._mode is None else self._mode
+        if not mode & stat.S_IRUSR:
+            return False  # the data must stay readable until the upload is accepted
+        try:
+            if os.fstat(fd).st_gid != wanted.st_gid:
+                os.fchown(fd, -1, wanted.st_gid)
+            acl = _attribute(fd, _ACL)
+            if wanted_acl is not None and wanted_acl != acl:
+                os.setxattr(fd, _ACL, wanted_acl)
+            elif wanted_acl is None and acl is not None:
+                os.removexattr(fd, _ACL)
+            if stat.S_IMODE(os.fstat(fd).st_mode) != mode:
+                os.fchmod(fd, mode)
+        except OSError as error:
+            if error.errno not in _NO_LINK:
+                raise
+            return False
+        return True
+
+    # -- A copy --
+
+    def _copy(self) -> str:
+        """Copy the data to the hidden name, make the copy durable, and then visible; return its path."""
+        source, hidden = self._source, self._hidden
+        fd = self._open_hidden(reuses=True)
+        try:
+            self._fill(fd)
+            os.ftruncate(fd, source.size)
+            is_marked = _mark(fd, source.key)
+            if self._mode is not None:
+                os.fchmod(fd, self._mode)
+            sync_file(fd)
+        finally:
+            os.close(fd)
+        if is_marked:
+            try:
+                return self._publish(lambda path: os.link(hidden, path, follow_symlinks=False))
+            except OSError as error:
+                if error.errno not in _NO_LINK:
+                    raise
+        return self._publish(lambda path: os.rename(hidden, path), _SUFFIXES[-1:])
+
+    def _fill(self, fd: int) -> None:
+        source = self._source
+        if source.path is not None:
+            copy_file(source.path, fd, 0, source.size)
+            return
+        done = 0
+        with source.open() as file:
+            while block := file.read(min(_BUFFER, source.size - done)):
+                if write_at(fd, done, block) < len(block):
+                    raise StorageFull()
+                done += len(block)
+        if done < source.size:
+            raise OSError(errno.EIO, f"the data of the upload ended after {done} of {source.size} bytes")
+
+    def _open_hidden(self, reuses: bool) -> int:
+        """Open the hidden name for writing, as a file of its own.
+
+        Args:
+            reuses: whether a file from an earlier attempt is opened again; else it is replaced.
+        """
+        while True:
+            try:
+                return os.open(self._hidden, os.O_RDWR | os.O_CREAT | os.O_EXCL | FLAGS, 0o666)
+            except FileExistsError:
+                fd = self._reopen_hidden() if reuses else None
+                if fd is not None:
+                    return fd
+                unlink(self._hidden)
+
+    def _reopen_hidden(self) -> int | None:
+        """Open what an earlier attempt has left; None if it is another's, or has a visible name."""
+        try:
+            fd = os.open(self._hidden, os.O_RDWR | FLAGS)
+        except OSError:
+            return None
+        status = os.fstat(fd)
+        if stat.S_ISREG(status.st_mode) and status.st_uid == os.geteuid() and status.st_nlink == 1:
+            return fd
+        os.close(fd)
+        return None
+
+
+def _attribute(file: int | str, name: str) -> bytes | None:
+    """Return an extended attribute; None if there is none, or the system has none."""
+    if not hasattr(os, "getxattr"):
+        return None
+    try:
+        return os.getxattr(file, name) if isinstance(file, int) else os.getxattr(file, name, follow_symlinks=False)
+    except OSError:
+        return None
+
+
+def _mark(fd: int, key: str) -> bool:
+    """Mark a copy with the key of its upload; return whether the file system keeps the mark."""
+    if not hasattr(os, "setxattr"):
+        return False
+    try:
+        os.setxattr(fd, MARK, key.encode())
+    except OSError:
+        return False
+    return True
