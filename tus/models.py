@@ -164,6 +164,7 @@ class Upload:
         hashes: the algorithms, by the names of :mod:`tus.checksums`, to compute over the whole file.
         announced: digests of the whole file that the client has announced, by algorithm.
         digests: the computed digests by algorithm; empty before the upload is complete.
+        fingerprint: of the request that created it, if that had an ``Idempotency-Key``; else empty.
     """
 
     id: str = ""
@@ -189,6 +190,7 @@ class Upload:
     hashes: tuple[str, ...] = ()
     announced: tuple[tuple[str, bytes], ...] = ()
     digests: tuple[tuple[str, bytes], ...] = ()
+    fingerprint: str = ""
 
     @property
     def key(self) -> str:

@@ -31,6 +31,7 @@ from tus.protocols.effects import (
     Claim,
     Concatenate,
     Create,
+    CreateOnce,
     Digest,
     Effect,
     End,
@@ -39,6 +40,7 @@ from tus.protocols.effects import (
     HandoverEffect,
     Inform,
     Load,
+    Name,
     Peek,
     Peeked,
     Promise,
@@ -57,7 +59,7 @@ from tus.server.downloads import download
 from tus.server.pace import Patience
 from tus.server.reception import OffsetListener, Reception, Sink
 from tus.server.reception import Peek as PeekSink
-from tus.stores.interface import Concatenates, Reads
+from tus.stores.interface import Concatenates, Names, Reads
 
 if TYPE_CHECKING:
     from tus.server.service import Service
@@ -244,6 +246,20 @@ class Runner:
                 emit(Finished(upload))
         return upload
 
+    def _name(self, effect: Name) -> str | None:
+        return self._store.id_for(effect.text) if isinstance(self._store, Names) else None
+
+    def _create_once(self, effect: CreateOnce) -> Upload | None:
+        assert isinstance(self._store, Names), "the id is from the store"
+        upload = self._store.create_once(effect.draft)
+        if upload is not None:
+            self.upload = upload
+            self._service.keep_swept()
+            emit(Created(upload))
+            if upload.is_complete:
+                emit(Finished(upload))
+        return upload
+
     def _end(self, effect: End) -> Upload:
         upload = effect.upload
         self.upload = self._store.append(upload, upload.offset, b"", upload.length)
@@ -383,9 +399,11 @@ class Runner:
         Load: _load,
         Authorize: _authorize,
         Create: _create,
+        CreateOnce: _create_once,
         End: _end,
         Fence: _fence,
         Inform: _inform,
+        Name: _name,
         Promise: _promise,
         Remove: _remove,
         Serve: _serve,

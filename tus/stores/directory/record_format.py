@@ -129,6 +129,8 @@ def pack(upload: Upload, slot: Slot) -> bytes:
         f'"principal": {"null" if principal is None else _quoted(principal)}, '
         f'"upload_path": {"null" if service is None else _quoted(service)}, "protocol": "{upload.protocol}"'
     )
+    if upload.fingerprint:
+        text += f', "fingerprint": {_quoted(upload.fingerprint)}'
     magic, room = _RECORD_MAGIC, b""
     if upload.hashes:
         magic, room = _ROOMY_MAGIC, bytes(_ROOM)
@@ -225,6 +227,8 @@ def _upload(
         )
         if parts := fields["parts"]:
             upload.parts = tuple(parts)
+        if "fingerprint" in fields:
+            upload.fingerprint = str(fields["fingerprint"])
         if hashes:
             upload.hashes = hashes
             upload.announced = tuple([(name, bytes.fromhex(digest)) for name, digest in fields["announced"]])
