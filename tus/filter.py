@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 from tus.adapters.interface import ABOUT_KEY, HANDOVER_KEY, INTENT_KEY, UPLOAD_KEY, offer, verdict_of
 from tus.adapters.wsgi import (
+    EMPTY,
     SURROUNDINGS,
     ApplicationResponse,
     Environ,
@@ -104,7 +105,7 @@ class Filter:
         response = adapter.response
         assert response is not None, "handle() has made a response"
         start_response(f"{response.status} {response.reason}", response.headers)
-        return response.body
+        return response.body or EMPTY
 
 
 class _Receiver:

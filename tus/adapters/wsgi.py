@@ -72,6 +72,9 @@ def request_url(environ: Environ) -> str:
     return f"{scheme}://{host}{path}"
 
 
+#: An empty body. hypercorn sends the head of a response with the first block, and no head without one.
+EMPTY = (b"",)
+
 #: The keys whose values are the same for every request to an application at one mount point.
 SURROUNDINGS = ("SCRIPT_NAME", "SERVER_NAME", "SERVER_PORT", "wsgi.url_scheme")
 

@@ -103,6 +103,7 @@ class Runner:
         upload: the upload of the request, as it is now; None if there is none.
         body: the request's body; None before it is read.
         kept: the number of its bytes that are counted.
+        response: the response; None before the end.
         is_in_application: whether code of the application runs. Its exceptions are raised again.
     """
 
@@ -129,7 +130,7 @@ class Runner:
         self._principal = principal
         self._steps: Steps
         self._began = 0.0
-        self._response: Response | None = None
+        self.response: Response | None = None
         self._is_answered = False
 
     @property
@@ -172,7 +173,7 @@ class Runner:
                     return effect
                 perform = self.perform
         except StopIteration as stop:
-            self._response = stop.value
+            self.response = stop.value
             return None
 
     def perform(self, effect: Effect) -> Any:
@@ -185,7 +186,7 @@ class Runner:
         Args:
             is_claim_kept: whether the outcome of a hand-over is recorded later.
         """
-        response = self._response
+        response = self.response
         assert response is not None, "there is no effect left"
         if not is_claim_kept:
             self.attempt.leave()
