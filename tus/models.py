@@ -70,6 +70,7 @@ class Request:
         url: absolute, percent-encoded, without the query string.
         headers: a mapping for ``get("Upload-Offset")``, with names in their usual spelling.
         input_terminated: whether the server's stream ends at the end of a body without Content-Length.
+        has_body: whether bytes may follow the head; False if the head shows that there are none.
         peer: the address at the other end of the connection, possibly a proxy; empty if there is none.
         native: the framework's own request, for code that knows it: an environ under WSGI, Zope's request.
         is_rerun: whether the framework runs the request again, so that no client has sent it.
@@ -81,6 +82,7 @@ class Request:
     url: str
     headers: Mapping[str, str]
     input_terminated: bool = False
+    has_body: bool = True
     peer: str = ""
     native: object = None
     is_rerun: bool = False

@@ -27,7 +27,7 @@ RawHeaders = list[tuple[bytes, bytes]]
 
 LONGEST_HELD = 1 << 20  # bytes of an application's response that are held in memory
 
-DRAINED = 8 << 20  # bytes of an unused body that are read, so that the client can read the response
+DRAINED = 64 << 20  # bytes of an unused body that are read, so that the client can read the response
 _DRAINING = 5.0  # seconds for reading them
 
 _SAFE = "/~:@!$&'()*+,;="
@@ -201,9 +201,10 @@ class AsgiAdapter:
                     headers.append((b"content-length", b"%d" % len(whole)))
                 await self._start(response.status, headers)
                 if self._is_body_left():
-                    await self._send({"type": "http.response.body", "body": whole, "more_body": True})
+                    # granian stops reading once all announced bytes of the response are there.
+                    await self._send({"type": "http.response.body", "body": whole[:-1], "more_body": True})
                     await self._drain()
-                    whole = b""
+                    whole = whole[-1:]
                 await self._send({"type": "http.response.body", "body": whole})
                 return
             await self._start(response.status, headers)

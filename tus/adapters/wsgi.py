@@ -165,6 +165,8 @@ class WsgiAdapter(EnvironBody):
             url=request_url(environ),
             headers=EnvironHeaders(environ),
             input_terminated=bool(environ.get("wsgi.input_terminated")),
+            has_body="HTTP_TRANSFER_ENCODING" in environ
+            or ("CONTENT_LENGTH" in environ and environ["CONTENT_LENGTH"] not in ("", "0")),
             peer=environ.get("REMOTE_ADDR", ""),
             native=environ,
         )

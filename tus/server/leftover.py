@@ -11,9 +11,7 @@ was called.
 
 from __future__ import annotations
 
-import io
 import logging
-import os
 import select
 import socket
 import time
@@ -31,18 +29,16 @@ LONGEST: Final = 5.0  # seconds
 _BLOCK: Final = 256 << 10
 
 
-def read_behind(response: Response, request: Request, stream: Callable[[], Readable], received: int) -> None:
+def read_behind(response: Response, request: Request, stream: Readable, received: int) -> None:
     """Let the server read the rest of a request's body behind the response, if there is a rest.
 
     Args:
         response: its body may be replaced.
         request: the head.
-        stream: returns the body.
+        stream: the body.
         received: the number of bytes of the body that were read.
     """
     length = request.headers.get("Content-Length")
-    if length == "0":
-        return
     left = None
     if length:
         left = int(length) - received if length.isdecimal() else 0
@@ -50,7 +46,7 @@ def read_behind(response: Response, request: Request, stream: Callable[[], Reada
             return
     elif request.headers.get("Transfer-Encoding") is None:
         return
-    reader = _reader_of(stream(), left, request)
+    reader = _reader_of(stream, left, request)
     if reader is not None:
         response.body = _Behind(response.body, reader)
 
@@ -83,10 +79,12 @@ def _reader_of(stream: Any, left: int | None, request: Request) -> Callable[[flo
     direct = GunicornInput.of(stream, left)
     if direct is not None:
         return lambda deadline: _read_gunicorn(direct, deadline)
-    is_socket = isinstance(stream, io.BufferedReader) and isinstance(stream.raw, socket.SocketIO)
-    if not is_socket or left is None or request.headers.get("Expect") is not None:
+    if left is None or request.headers.get("Expect") is not None:
         return None  # a client that expects 100 waits for the response, and sends no body after a refusal
-    return lambda deadline: _read_socket(stream, left, deadline)
+    if type(stream).__module__ == "cheroot.server" and isinstance(getattr(stream, "remaining", None), int):
+        # After most responses cheroot has read the rest itself; after a 413 it closes the connection.
+        return lambda deadline: _read_file(stream.rfile, stream.remaining, deadline)
+    return None if _socket_of(stream) is None else lambda deadline: _read_file(stream, left, deadline)
 
 
 def _read_gunicorn(direct: GunicornInput, deadline: float) -> None:
@@ -98,21 +96,29 @@ def _read_gunicorn(direct: GunicornInput, deadline: float) -> None:
             return
 
 
-def _read_socket(stream: io.BufferedReader, left: int, deadline: float) -> None:
+def _socket_of(stream: Any) -> socket.socket | None:
+    """Return the socket behind a buffered file; None for another stream, or if the socket decrypts."""
+    raw = getattr(stream, "raw", None)  # cheroot's file is not derived from io.BufferedReader
+    connection = getattr(raw, "_sock", None) if isinstance(raw, socket.SocketIO) else None
+    return connection if type(connection) is socket.socket else None
+
+
+def _read_file(stream: Any, left: int, deadline: float) -> None:
+    connection = _socket_of(stream)
+    if connection is None:
+        return
     poll = select.poll()
-    poll.register(stream, select.POLLIN)
+    poll.register(connection, select.POLLIN)
     left = min(left, LARGEST)
-    os.set_blocking(stream.fileno(), False)  # the stream may hold bytes that poll() does not see
+    timeout = connection.gettimeout()
+    connection.settimeout(0)  # the file may hold bytes that poll() does not see
     try:
+        is_readable = False
         while left > 0 and (wait := deadline - time.monotonic()) > 0:
             block = stream.read1(min(_BLOCK, left))
             left -= len(block or b"")
-            if not block and (not poll.poll(wait * 1000) or not _has_bytes(stream)):
-                return
+            if not block and (is_readable or not poll.poll(wait * 1000)):
+                return  # the connection has ended, or the time has
+            is_readable = not block
     finally:
-        os.set_blocking(stream.fileno(), True)
-
-
-def _has_bytes(stream: io.BufferedReader) -> bool:
-    """Return whether a readable socket has bytes, and not only the end of the connection."""
-    return bool(stream.peek(1))
+        connection.settimeout(timeout)

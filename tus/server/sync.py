@@ -246,15 +246,16 @@ class Tus:
                 self.adapter.respond(effect.pending())
                 return
             effect = self._runner.go_on(self._perform, effect)
-        if not self._is_body_read and self.adapter.request.method not in ("HEAD", "GET"):
+        if not self._is_body_read and self.adapter.request.has_body:
             self._leave_body()
         self._runner.conclude(is_claim_kept=bool(self._at_commit))
 
     def _leave_body(self) -> None:
+        """Let the rest of the body be read behind the response, so that the client sees the response."""
         runner = self._runner
-        if runner.response is not None:
-            received = 0 if runner.body is None else runner.body.received
-            read_behind(runner.response, self.adapter.request, lambda: self.adapter.stream, received)
+        assert runner.response is not None, "the exchange has ended"
+        received = 0 if runner.body is None else runner.body.received
+        read_behind(runner.response, self.adapter.request, self.adapter.stream, received)
 
     def close(self) -> None:
         """Postpone a finished file that the caller has not settled. The end of the ``with`` block calls it."""

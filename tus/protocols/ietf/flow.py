@@ -176,8 +176,8 @@ class Conversation(conversation.Conversation):
         try:
             return (yield from self._receive(upload, intake, complete, informs))
         except OffsetMismatch:
-            current: Upload = yield Load(upload.id)
-            return current
+            fenced: Upload = yield Fence(upload)
+            return fenced
 
     # -- Append --
 

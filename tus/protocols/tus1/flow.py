@@ -24,6 +24,7 @@ from tus.protocols.conversation import Start
 from tus.protocols.effects import (
     Effect,
     End,
+    Fence,
     Load,
     Peek,
     Peeked,
@@ -130,7 +131,7 @@ class Conversation(Concatenation):
                 upload = yield from self.check_received(received, intake)
             except OffsetMismatch:
                 # The same request with the same key has sent bytes meanwhile; the client resumes behind them.
-                upload = yield Load(upload.id)
+                upload = yield Fence(upload)
             except RequestError:
                 if not upload.fingerprint:  # else the client finds the upload by its key
                     # The client does not get the URL, so the upload would be of no use.
