@@ -86,6 +86,15 @@ def request_url(scope: Scope, headers: Mapping[str, str]) -> str:
     return f"{scheme}://{host}{quote(full_path(scope), safe=_SAFE, errors='surrogateescape')}"
 
 
+def is_peer_replaced(scope: Scope, headers: Mapping[str, str]) -> bool:
+    """Return whether the server has put an address from ``X-Forwarded-For`` into the place of its peer's, as uvicorn.
+
+    The port is 0 then, which no connection has.
+    """
+    host, port = scope.get("client") or ("", None)
+    return port == 0 and host in map(str.strip, headers.get("X-Forwarded-For", "").split(","))
+
+
 class AsgiAdapter:
     """An :class:`~tus.adapters.interface.AsyncAdapter` over the arguments of an ASGI application.
 
