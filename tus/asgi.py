@@ -6,6 +6,7 @@ here. Functions that are not async are called in worker threads.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from functools import partial
@@ -20,6 +21,7 @@ from tus.adapters.asgi import (
     Scope,
     Send,
     full_path,
+    is_peer_replaced,
     restore_original,
     scope_without_client,
 )
@@ -47,6 +49,8 @@ from tus.server.service import Service, with_store
 from tus.stores.interface import Claim, Store
 
 __all__ = ["TusApp", "TusMiddleware"]
+
+log = logging.getLogger(__name__)
 
 
 class _LoopService(Service):
@@ -84,7 +88,7 @@ class _Uploads:
         self._app = app
         self._informs = informs
         self._surroundings: Scope = {}
-        self._is_awake = False
+        self._is_awake = self._has_warned = False
         self._receiver: Receiver | None = None
         self._async_receiver: Callable[[AsgiAdapter | None, Claim], Awaitable[Response]] | None = None
         if is_async(options.on_finished):
@@ -105,6 +109,8 @@ class _Uploads:
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> bool:
         """Respond to a request; return False if it is not for this package."""
         adapter = AsgiAdapter(scope, receive, send, self._informs)
+        if self.options.trusted_proxies and not self._has_warned:
+            self._check_peer(adapter)
         self._surroundings.update((key, scope[key]) for key in SURROUNDINGS if key in scope)
         tus = AsyncTus(
             adapter,
@@ -118,6 +124,16 @@ class _Uploads:
         await tus.handle()
         await adapter.send_response()
         return True
+
+    def _check_peer(self, adapter: AsgiAdapter) -> None:
+        """Warn if ``trusted_proxies`` cannot work, because the server does not show the address of its peer."""
+        if is_peer_replaced(adapter.scope, adapter.request.headers):
+            self._has_warned = True
+            log.warning(
+                "option 'trusted_proxies': the server has replaced the proxy's address by one from X-Forwarded-For, so "
+                "X-Forwarded-Host and X-Forwarded-Prefix do not count; start uvicorn with --no-proxy-headers, or set "
+                "base_url"
+            )
 
     # -- Receivers of finished uploads --
 

@@ -219,6 +219,15 @@ class Rejected(RequestError):
             self.status, self.reason = status, HTTPStatus(status).phrase
 
 
+class KeyReused(RequestError):
+    """A creation whose ``Idempotency-Key`` belongs to another creation (422)."""
+
+    status, reason = 422, "Unprocessable Content"
+
+    def __init__(self) -> None:
+        super().__init__("Another request has used this Idempotency-Key; send a new key for a new upload.")
+
+
 class NotTaken(RequestError):
     """An upload that the application has not accepted yet (503); it is kept, and the same request offers it again."""
 

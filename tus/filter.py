@@ -14,6 +14,7 @@ from tus.adapters.interface import (
     verdict_of,
 )
 from tus.adapters.wsgi import (
+    EMPTY,
     SURROUNDINGS,
     ApplicationResponse,
     Environ,
@@ -117,7 +118,7 @@ class Filter:
         response = adapter.response
         assert response is not None, "handle() has made a response"
         start_response(f"{response.status} {response.reason}", response.headers)
-        return response.body
+        return response.body or EMPTY
 
 
 class _Receiver:

@@ -72,6 +72,7 @@ class Request:
         url: absolute, percent-encoded, without the query string.
         headers: a mapping for ``get("Upload-Offset")``, with names in their usual spelling.
         input_terminated: whether the server's stream ends at the end of a body without Content-Length.
+        has_body: whether bytes may follow the head; False if the head shows that there are none.
         peer: the address at the other end of the connection, possibly a proxy; empty if there is none.
         native: the framework's own request, for code that knows it: an environ under WSGI, Zope's request.
         query: the query string, percent-encoded, without the question mark.
@@ -86,6 +87,7 @@ class Request:
     url: str
     headers: Mapping[str, str]
     input_terminated: bool = False
+    has_body: bool = True
     peer: str = ""
     native: object = None
     is_rerun: bool = False
@@ -194,6 +196,7 @@ class Upload:
         hashes: the algorithms, by the names of :mod:`tus.checksums`, to compute over the whole file.
         announced: digests of the whole file that the client has announced, by algorithm.
         digests: the computed digests by algorithm; empty before the upload is complete.
+        fingerprint: of the request that created it, if that had an ``Idempotency-Key``; else empty.
     """
 
     id: str = ""
@@ -220,6 +223,7 @@ class Upload:
     hashes: tuple[str, ...] = ()
     announced: tuple[tuple[str, bytes], ...] = ()
     digests: tuple[tuple[str, bytes], ...] = ()
+    fingerprint: str = ""
 
     @property
     def key(self) -> str:

@@ -7,6 +7,7 @@ A row's ids are the requirement's; TRAP ids are mistakes that other servers make
 import functools
 import json
 import re
+import time
 from unittest import mock
 
 import pytest
@@ -1459,6 +1460,143 @@ def get_is_a_download_also_without_tus(c):
 # -- What is run ---------------------------------------------------------------------------------------------------
 
 
+# -- Idempotency-Key ----------------------------------------------------------------------------------------------
+
+KEY = {"Idempotency-Key": '"8e03978e-40d5-43e8-bc93-6894a57f9324"'}
+
+
+@row("IDEM-01", "IDEM-07")
+def a_malformed_key_is_refused(c):
+    for value in (
+        "",
+        '""',
+        '"open',
+        "two keys of sixteen characters",
+        "?1",
+        ":YWJj:",
+        '"k"',
+        '"k", "k"',
+        '"' + "k" * 256 + '"',
+    ):
+        reply = c.create(b"ab", headers={"Idempotency-Key": value})
+        assert (reply.status, c.told(reply)) == (400, False), value
+    assert list(c.s.stored().list()) == []
+
+
+@row("IDEM-02")
+def a_repeated_creation_finds_its_upload(c):
+    url = c.url(headers=KEY)
+    assert c.url(headers=KEY) == url
+    assert c.url(headers={"Idempotency-Key": KEY["Idempotency-Key"].strip('"')}) == url
+    c.append(url, 0, b"abc")
+    reply = c.create(headers=KEY)
+    assert (reply.status, reply["Location"], reply["Upload-Offset"], c.told(reply)) == (201, url, "3", False)
+    assert len(list(c.s.stored().list())) == 1
+
+
+@row("IDEM-03")
+def another_request_under_a_key_is_refused(c):
+    url = c.url(headers=KEY | {"Upload-Length": "9"})
+    assert c.create(headers=KEY).status == 422
+    assert c.create(headers=KEY | {"Upload-Length": "8"}).status == 422
+    reply = c.create(headers=KEY | {"Upload-Length": "9", "Content-Disposition": 'attachment; filename="x"'})
+    assert (reply.status, reply.get("Location"), c.told(reply)) == (422, None, False)
+    assert call(c.s.app, "POST", PATH, TUS | KEY | {"Upload-Length": "9"}).status == 422
+    assert c.offset(url) == 0
+    assert len(list(c.s.stored().list())) == 1
+
+
+@row("IDEM-04")
+def a_repeated_creation_resumes_after_a_cut(c):
+    for number, size in enumerate((2, 200_000)):
+        headers = {"Idempotency-Key": f'"a key with the number {number}"'}
+        data = bytes(range(256)) * (2 * size // 256) + b"x" * (2 * size % 256)
+        c.create(data[:size], True, headers, length=len(data))  # its response never arrives
+        reply = c.create(data, True, headers)
+        assert (reply.status, reply["Upload-Offset"], c.told(reply)) == (201, str(size), False)
+        url = reply["Location"]
+        assert c.offset(url) == size
+        accepted(c, c.append(url, size, data[size:], True))
+        assert c.s.landed.pop()[1] == data
+        assert c.s.landed == []
+
+
+@row("IDEM-04")
+def a_repeated_creation_sends_its_body_if_the_first_one_got_nowhere(c):
+    c.create(b"", True, KEY, length=4)
+    accepted(c, c.create(b"abcd", True, KEY))
+    assert data_of(c) == b"abcd"
+
+
+@row("IDEM-05")
+def a_repeated_creation_gets_the_recorded_outcome(c):
+    first = accepted(c, c.create(b"abcd", True, KEY))
+    again = accepted(c, c.create(b"abcd", True, KEY))
+    assert again["Location"] == first["Location"]
+    assert data_of(c) == b"abcd"
+
+
+@row("IDEM-05", subjects=APPLICATIONS, reject_statuses="422")
+def a_repeated_creation_gets_the_recorded_rejection(c):
+    c.s.fail = "422 Unprocessable Content"
+    first = c.create(b"abcd", True, KEY)
+    c.s.fail = None
+    again = c.create(b"abcd", True, KEY)
+    assert (first.status, first.body) == (again.status, again.body) == (422, b"the application's answer")
+    assert c.told(again) is True
+    assert c.s.landed == []
+
+
+@row("IDEM-05")
+def a_repeated_creation_offers_the_file_again(c):
+    for data in (b"abcd", b""):
+        headers = {"Idempotency-Key": f"a-key-of-{len(data)}-or-so-bytes"}
+        c.s.fail = "503 Service Unavailable"
+        assert c.create(data, True, headers).status == 503
+        c.s.fail = None
+        accepted(c, c.create(data, True, headers))
+        assert c.s.landed.pop()[1] == data
+    assert len(list(c.s.stored().list())) == 2
+
+
+@row("IDEM-06")
+def a_key_makes_a_new_upload_after_the_end_of_the_first(c):
+    url = c.url(b"ab", headers=KEY)
+    assert c.send("DELETE", url).status == 204
+    assert c.offset(c.url(headers=KEY)) == 0
+
+
+@row("IDEM-06", upload_valid_duration=100)
+def a_key_makes_a_new_upload_after_the_first_has_expired(c):
+    c.url(b"ab", headers=KEY)
+    later = time.time() + 101
+    with mock.patch("time.time", lambda: later):
+        url = c.url(headers=KEY)
+        assert c.offset(url) == 0
+        assert c.url(headers=KEY) == url
+
+
+@row("IDEM-07", subjects=WSGI_SUBJECTS[:1], authorize=lambda request, intent, upload: request.headers.get("User"))
+def a_key_is_that_of_a_principal(c):
+    ann = c.url(headers=KEY | {"User": "ann"})
+    urls = {ann, c.url(headers=KEY | {"User": "bob"}), c.url(headers=KEY)}
+    assert len(urls) == 3
+    assert c.url(headers=KEY | {"User": "ann"}) == ann
+    short = {"Idempotency-Key": '"7"', "User": "ann"}
+    assert c.url(headers=short) == c.url(headers=short)
+
+
+@row("IDEM-09", hooks=Recorder(), max_uploads=1, versions=(9,), subjects=WSGI_SUBJECTS)
+def a_repeated_creation_calls_no_hook_and_counts_once(c):
+    recorder = c.s.options["hooks"]
+    recorder.seen.clear()
+    url = c.url(b"ab", headers=KEY)
+    before = recorder.types
+    assert before == ["pre-create", "post-create"]
+    assert c.url(b"ab", headers=KEY) == url
+    assert recorder.types == before
+
+
 @pytest.mark.parametrize(("requirement", "subject_class", "version", "options"), [*cases()])
 def test_requirement(requirement, subject_class, version, options, tmp_path):
     subject = subject_class(**{"tmp_file_dir": str(tmp_path), "fsync": "none"} | options)
@@ -1497,5 +1635,5 @@ def test_the_drafts_that_are_implemented():
         10: "-13",
     }
     assert all(
-        re.fullmatch(r"RUFH-[A-Z0-9]+-\d\d|A-\d\d|TRAP-\d+|TUSD-\w+-\d\d", i) for _, ids, *_ in ROWS for i in ids
+        re.fullmatch(r"(RUFH-[A-Z0-9]+|IDEM)-\d\d|A-\d\d|TRAP-\d+|TUSD-\w+-\d\d", i) for _, ids, *_ in ROWS for i in ids
     )

@@ -1137,6 +1137,193 @@ def a_full_disk_gets_507_and_the_upload_can_resume(s):
         assert data_of(s) == b"x" * size
 
 
+# -- Idempotency-Key ----------------------------------------------------------------------------------------------
+
+KEY = {"Idempotency-Key": '"8e03978e-40d5-43e8-bc93-6894a57f9324"'}
+
+
+def uploads_of(subject):
+    return list(subject.stored().list())
+
+
+@row("IDEM-01", "IDEM-07")
+def a_malformed_key_is_refused(s):
+    for value in ("", '""', '"open', "two keys of sixteen characters", "?1", '"k"', '"k", "k"', '"' + "k" * 256 + '"'):
+        assert s.create(4, {"Idempotency-Key": value}).status == 400, value
+    assert uploads_of(s) == []
+    for value in ('"' + "k" * 255 + '"', '"with a space and \\"quotes\\""', "YWJjZGVmZ2hpamtsbW4+/w=="):
+        assert s.create(4, {"Idempotency-Key": value}).status == 201, value
+
+
+@row("IDEM-02")
+def a_repeated_creation_finds_its_upload(s):
+    for headers in (
+        {"Upload-Length": "4"},
+        {"Upload-Defer-Length": "1"},
+        {"Upload-Concat": "partial", "Upload-Length": "4"},
+    ):
+        key = {"Idempotency-Key": f"the-key-{' '.join(headers)}".replace(" ", "-")}
+        reply = s.send("POST", headers=headers | key)
+        assert (reply.status, reply.get("Upload-Offset")) == (201, None)
+        url = reply["Location"]
+        again = s.send("POST", headers=headers | {"Idempotency-Key": f'"{key["Idempotency-Key"]}"'})
+        assert (again.status, again["Location"], again.get("Upload-Offset")) == (201, url, None)
+        s.patch(url, 0, b"ab")
+        later = s.send("POST", headers=headers | key)
+        assert (later.status, later["Location"], later["Upload-Offset"]) == (201, url, "2")
+    assert len(uploads_of(s)) == 3
+
+
+@row("IDEM-03")
+def another_request_under_a_key_is_refused(s):
+    url = s.url(4, KEY)
+    one = part(s, b"one")
+    others = (
+        {"Upload-Length": "5"},
+        {"Upload-Defer-Length": "1"},
+        {"Upload-Length": "4", "Upload-Metadata": "filename eA=="},
+        {"Upload-Length": "4", "Upload-Concat": "partial"},
+        {"Upload-Length": "4", "Repr-Digest": f"sha-256=:{b64encode(bytes(32)).decode()}:"},
+        {"Upload-Concat": f"final;{one}"},
+    )
+    for headers in others:
+        reply = s.send("POST", headers=headers | KEY)
+        assert (reply.status, reply.get("Location")) == (422, None), headers
+        assert b"Idempotency-Key" in reply.body
+    assert s.offset(url) == 0
+    assert len(uploads_of(s)) == 2
+
+
+@row("IDEM-03")
+def a_length_that_came_later_is_no_other_request(s):
+    url = s.url(None, KEY)
+    s.patch(url, 0, b"abcd", {"Upload-Length": "4"})
+    assert s.create(None, KEY)["Location"] == url
+    assert s.create(4, KEY).status == 422
+    assert data_of(s) == b"abcd"
+
+
+@row("IDEM-04")
+def a_repeated_creation_resumes_after_a_cut(s):
+    for number, size in enumerate((2, 200_000)):
+        headers = {"Idempotency-Key": f'"a key with the number {number}"'}
+        data = os.urandom(2 * size)
+        s.create(len(data), headers, data[:size], length=len(data))  # its response never arrives
+        reply = s.create(len(data), headers, data)
+        assert (reply.status, reply["Upload-Offset"]) == (201, str(size))
+        url = reply["Location"]
+        assert s.offset(url) == size
+        assert s.patch(url, size, data[size:]).status == 204
+        assert s.landed.pop()[1] == data
+        assert s.landed == []
+
+
+@row("IDEM-04")
+def a_repeated_creation_sends_its_body_if_the_first_one_got_nowhere(s):
+    s.create(4, KEY, length=4)
+    assert s.create(4, KEY, b"ab")["Upload-Offset"] == "2"
+    url = s.create(4, KEY, b"ab")["Location"]
+    assert s.patch(url, 2, b"cd").status == 204
+    assert data_of(s) == b"abcd"
+
+
+@row("IDEM-04", "TUS-SUM-03")
+def a_wrong_checksum_does_not_use_the_key_up(s):
+    assert s.create(4, KEY | checksum("sha1", b"x"), b"abcd").status == 460
+    reply = s.create(4, KEY | checksum("sha1", b"abcd"), b"abcd")
+    assert (reply.status, reply["Upload-Offset"]) == (201, "4")
+    assert data_of(s) == b"abcd"
+    assert len(uploads_of(s)) == 1
+
+
+@row("IDEM-05")
+def a_repeated_creation_gets_the_recorded_outcome(s):
+    for data in (b"abcd", b""):
+        headers = {"Idempotency-Key": f"a-key-of-{len(data)}-or-so-bytes"}
+        first = s.create(len(data), headers, data, chunked=True)
+        again = s.create(len(data), headers, data, chunked=True)
+        assert (first.status, again.status) == (201, 201)
+        assert (again["Location"], again["Upload-Offset"]) == (first["Location"], str(len(data)))
+        assert again.get("X-App") == first.get("X-App")
+        assert s.landed.pop()[1] == data
+        assert s.landed == []
+
+
+@row("IDEM-05", reject_statuses="422")
+def a_repeated_creation_gets_the_recorded_rejection(s):
+    if isinstance(s, ViewSubject):
+        return  # a view rejects by a call
+    s.fail = "422 Unprocessable Content"
+    first = s.create(4, KEY, b"abcd")
+    s.fail = None
+    again = s.create(4, KEY, b"abcd")
+    assert (first.status, first.body) == (again.status, again.body) == (422, b"the application's answer")
+    assert s.landed == []
+
+
+@row("IDEM-05")
+def a_repeated_creation_offers_the_file_again(s):
+    for data in (b"abcd", b""):
+        headers = {"Idempotency-Key": f"a-key-of-{len(data)}-or-so-bytes"}
+        s.fail = "503 Service Unavailable"
+        s.create(len(data), headers, data)
+        s.fail = None
+        assert s.create(len(data), headers, data).status == 201
+        assert s.landed.pop()[1] == data
+    assert len(uploads_of(s)) == 2
+
+
+@row("IDEM-06")
+def a_key_makes_a_new_upload_after_the_end_of_the_first(s):
+    url = s.url(4, KEY, b"ab")
+    assert s.send("DELETE", url).status == 204
+    assert s.create(4, KEY, b"abc")["Upload-Offset"] == "3"
+    assert s.create(4, KEY, b"abc")["Upload-Offset"] == "3"
+
+
+@row("IDEM-06", upload_valid_duration=100, completed_keep=200, max_uploads=1)
+def a_key_makes_a_new_upload_after_the_first_has_expired(s):
+    now = time.time()
+    s.url(4, KEY, b"ab")
+    with mock.patch("time.time", lambda: now + 101):
+        url = s.create(4, KEY, b"abc")["Location"]
+        assert s.offset(url) == 3
+        s.patch(url, 3, b"d")
+    with mock.patch("time.time", lambda: now + 101 + 150):
+        assert s.create(4, KEY, b"abc")["Upload-Offset"] == "4"
+    with mock.patch("time.time", lambda: now + 101 + 201):
+        assert s.create(4, KEY, b"abc")["Upload-Offset"] == "3"
+    assert len(s.landed) == 1
+
+
+@row("IDEM-02", "IDEM-03", "IDEM-05")
+def a_final_upload_can_have_a_key(s):
+    one, two = part(s, b"one"), part(s, length=3)
+    url = final(s, one, two, headers=KEY)["Location"]
+    assert final(s, one, two, headers=KEY)["Location"] == url
+    assert final(s, two, one, headers=KEY).status == 422
+    assert final(s, one, two, headers={"Idempotency-Key": "another-key-of-this-client"})["Location"] != url
+    s.patch(two, 0, b"two")
+    assert {data for _, data in s.landed} == {b"onetwo"}
+    s.send("DELETE", one)
+    assert final(s, one, two, headers=KEY)["Location"] == url
+    assert final(s, one, two, headers={"Idempotency-Key": "a-key-that-was-never-used"}).status in (404, 410)
+
+
+@row("IDEM-08")
+def a_repeated_creation_waits_while_the_application_has_the_file(s):
+    if isinstance(s, ViewSubject):
+        return  # its claim is held by the view
+    url = s.url(4, KEY, b"abc")
+    claim = s.stored().claim(s.stored().append(s.record(url), 3, b"d"))
+    claim.begin()
+    reply = s.create(4, KEY, b"abcd")
+    assert (reply.status, reply.get("Location"), reply["Retry-After"]) == (423, None, "1")
+    claim.accept()
+    assert s.create(4, KEY, b"abcd")["Location"] == url
+    assert s.landed == []
+
+
 # -- Completeness -------------------------------------------------------------------------------------------------
 
 #: What Part 1 of the requirements asks of a server; those for clients are not ours.

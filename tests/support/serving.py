@@ -240,7 +240,8 @@ def main(server: str, port: int) -> None:
     elif server == "waitress":
         import waitress
 
-        waitress.serve(call_application, host="127.0.0.1", port=port, threads=8)
+        settings = json.loads(os.environ.get("TUS_TEST_WAITRESS", "{}"))
+        waitress.serve(call_application, host="127.0.0.1", port=port, threads=8, **settings)
     elif server == "cheroot":
         from cheroot.wsgi import Server
 

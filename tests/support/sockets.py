@@ -145,7 +145,7 @@ class Connection:
         while (line := self._file.readline()) not in (b"\r\n", b""):
             name, _, value = line.decode("latin-1").partition(":")
             headers[name.lower()] = value.strip()
-        bodiless = method == "HEAD" or status in (100, 204)
+        bodiless = method == "HEAD" or status < 200 or status == 204
         return Reply(status, headers, b"" if bodiless else self._file.read(int(headers.get("content-length", -1))))
 
     def everything(self) -> bytes:

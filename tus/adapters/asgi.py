@@ -28,7 +28,7 @@ RawHeaders = list[tuple[bytes, bytes]]
 
 LONGEST_HELD = 1 << 20  # bytes of an application's response that are held in memory
 
-DRAINED = 8 << 20  # bytes of an unused body that are read, so that the client can read the response
+DRAINED = 64 << 20  # bytes of an unused body that are read, so that the client can read the response
 _DRAINING = 5.0  # seconds for reading them
 
 _SAFE = "/~:@!$&'()*+,;="
@@ -85,6 +85,15 @@ def request_url(scope: Scope, headers: Mapping[str, str]) -> str:
         name, port = scope.get("server") or ("localhost", None)
         host = name if port in (None, 443 if scheme == "https" else 80) else f"{name}:{port}"
     return f"{scheme}://{host}{quote(full_path(scope), safe=_SAFE, errors='surrogateescape')}"
+
+
+def is_peer_replaced(scope: Scope, headers: Mapping[str, str]) -> bool:
+    """Return whether the server has put an address from ``X-Forwarded-For`` into the place of its peer's, as uvicorn.
+
+    The port is 0 then, which no connection has.
+    """
+    host, port = scope.get("client") or ("", None)
+    return port == 0 and host in map(str.strip, headers.get("X-Forwarded-For", "").split(","))
 
 
 class AsgiAdapter:
@@ -204,9 +213,10 @@ class AsgiAdapter:
                     headers.append((b"content-length", b"%d" % len(whole)))
                 await self._start(response.status, headers)
                 if self._is_body_left():
-                    await self._send({"type": "http.response.body", "body": whole, "more_body": True})
+                    # granian stops reading once all announced bytes of the response are there.
+                    await self._send({"type": "http.response.body", "body": whole[:-1], "more_body": True})
                     await self._drain()
-                    whole = b""
+                    whole = whole[-1:]
                 await self._send({"type": "http.response.body", "body": whole})
                 return
             await self._start(response.status, headers)

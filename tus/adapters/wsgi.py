@@ -86,6 +86,9 @@ def request_url(environ: Environ) -> str:
     return f"{scheme}://{host}{path}"
 
 
+#: An empty body. hypercorn sends the head of a response with the first block, and no head without one.
+EMPTY = (b"",)
+
 #: The keys whose values are the same for nearly every request to an application at one mount point.
 SURROUNDINGS = ("SCRIPT_NAME", "SERVER_NAME", "SERVER_PORT", "HTTP_HOST", "wsgi.url_scheme")
 
@@ -218,6 +221,8 @@ class WsgiAdapter(EnvironBody):
             url=request_url(environ),
             headers=EnvironHeaders(environ),
             input_terminated=environ["wsgi.input_terminated"] if "wsgi.input_terminated" in environ else False,
+            has_body="HTTP_TRANSFER_ENCODING" in environ
+            or ("CONTENT_LENGTH" in environ and environ["CONTENT_LENGTH"] not in ("", "0")),
             peer=environ["REMOTE_ADDR"] if "REMOTE_ADDR" in environ else "",
             native=environ,
             query=environ["QUERY_STRING"] if "QUERY_STRING" in environ else "",

@@ -28,6 +28,9 @@ from tus.server import body_gunicorn
 from tus.server.service import Service, services_over
 
 GRACE = 10  # seconds for running requests after SIGTERM; bodies end immediately
+#: The largest header field, in bytes: Upload-Concat with 1 000 parts, whose URLs may have 130 characters each.
+LARGEST_FIELD = 128 << 10
+MOST_FIELDS = 64  # so the head of a request takes at most 8 MiB of memory
 
 
 def build_pipeline(
@@ -137,6 +140,8 @@ def run(app: WsgiApp, host: str, port: int, workers: int, threads: int, upload_p
                 "worker_class": "gthread",
                 "graceful_timeout": GRACE,
                 "keepalive": 15,
+                "limit_request_field_size": LARGEST_FIELD,
+                "limit_request_fields": MOST_FIELDS,
                 "loglevel": "warning",
                 "control_socket_disable": True,
                 "when_ready": lambda arbiter: _announce(arbiter, host, upload_path),

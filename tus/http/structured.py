@@ -32,6 +32,12 @@ def parse_count(value: str | None) -> int | None:
     return item[0] if item is not None and _is_count(item[0]) else None
 
 
+def parse_string(value: str | None) -> str | None:
+    """Parse an Item whose value is a String; its parameters are ignored."""
+    item = _parse(value, "item")
+    return item[0] if item is not None and type(item[0]) is str else None
+
+
 def parse_bytes(value: str | None) -> dict[str, bytes]:
     """Parse a Dictionary, and return the members whose value is a Byte Sequence."""
     members = _parse(value, "dictionary") or {}

@@ -8,15 +8,30 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
-from tus.errors import RequestError, StorageUnavailable, TooLarge, UploadLocked, UploadNotFound
+from tus.errors import RequestError, StorageUnavailable, TooLarge, UploadGone, UploadLocked, UploadNotFound
 from tus.models import HookReply, HookType, Intent, Request, Response, State, Upload
 from tus.options import Options
-from tus.protocols import hook_replies
+from tus.protocols import hook_replies, idempotency
 from tus.protocols.admission import Refused, check_alive, check_owner
 from tus.protocols.bodies import Intake, overrun_message
-from tus.protocols.effects import Ask, Authorize, Effect, Load, Queue, Received, Remove, Steps, Tell, Unqueue
+from tus.protocols.effects import (
+    Ask,
+    Authorize,
+    Create,
+    CreateOnce,
+    Effect,
+    Fence,
+    Load,
+    Name,
+    Queue,
+    Received,
+    Remove,
+    Steps,
+    Tell,
+    Unqueue,
+)
 
 #: Starts a conversation with the arguments of :class:`Conversation`.
 Start = Callable[[Request, Options, frozenset[str], float, "str | None"], "Conversation"]
@@ -32,6 +47,20 @@ class Flow(Protocol):
         self, request: Request, options: Options, extensions: frozenset[str], now: float, principal: str | None
     ) -> Conversation:
         """Start a conversation about a request that names no version."""
+
+
+class Admission(NamedTuple):
+    """A creation that is allowed.
+
+    Attributes:
+        draft: with the changes of the hooks. It has a fingerprint if its id is made from an ``Idempotency-Key``.
+        reply: of the hooks.
+        found: the upload that the same request has created before, by its key. No hook was asked then.
+    """
+
+    draft: Upload
+    reply: HookReply | None = None
+    found: Upload | None = None
 
 
 class Conversation:
@@ -75,23 +104,67 @@ class Conversation:
             check_owner(upload, principal)
         return principal
 
-    def admit(self, intent: Intent, draft: Upload) -> Generator[Effect, Any, tuple[Upload, HookReply | None]]:
-        """Return the draft with the changes of the hooks, and their reply, if the upload may be created.
+    def admit(self, intent: Intent, draft: Upload) -> Generator[Effect, Any, Admission]:
+        """Check that the upload may be created, unless the same request has created it before.
 
         Raises:
             Refused: the application or a hook has refused the request.
+            BadRequest: the ``Idempotency-Key`` is malformed.
+            KeyReused: the key belongs to another request.
         """
         principal = yield from self.authorize(intent, draft)
         if principal is not None:
             draft = replace(draft, principal=principal)
+        key = self.request.headers.get(idempotency.FIELD)
+        if key is not None:
+            draft, found = yield from self._find_by_key(draft, key)
+            if found is not None:
+                return Admission(draft, found=found)
         if not self.options.has_hooks:
-            return draft, None
-        reply: HookReply | None = yield Ask(HookType.PRE_CREATE, draft)
+            return Admission(draft)
+        reply: HookReply | None = yield Ask(HookType.PRE_CREATE, replace(draft, id="") if draft.id else draft)
         if reply is None:
-            return draft, None
+            return Admission(draft)
         if reply.reject:
             raise Refused(hook_replies.refusal(reply, "The server does not accept this upload."))
-        return hook_replies.changed(draft, reply), reply
+        return Admission(hook_replies.changed(draft, reply), reply)
+
+    def _find_by_key(self, draft: Upload, value: str) -> Generator[Effect, Any, tuple[Upload, Upload | None]]:
+        """Return the draft with the id for its key, and the upload that the same request has created before, if any."""
+        key = idempotency.parse_key(value, draft.principal)
+        upload_id: str | None = yield Name(idempotency.name_of(key, draft))
+        if upload_id is None:
+            return draft, None
+        draft = replace(draft, id=upload_id, fingerprint=idempotency.fingerprint_of(key, draft, self.request))
+        try:
+            found: Upload = yield Load(upload_id)
+        except (UploadNotFound, UploadGone):
+            return draft, None
+        return draft, None if found.has_expired(self.now) else idempotency.check_same(found, draft)
+
+    def create(self, admission: Admission) -> Generator[Effect, Any, tuple[Upload, bool]]:
+        """Create an upload, and return it and whether this request has created it.
+
+        Raises:
+            StorageUnavailable: another upload has the id that a hook has chosen.
+            KeyReused: another request has used the key meanwhile.
+        """
+        draft, reply, found = admission
+        if found is not None:
+            return found, False
+        is_chosen = reply is not None and reply.id is not None
+        if not draft.fingerprint:
+            if is_chosen:
+                yield from self.check_new(draft)
+            upload: Upload = yield Create(draft)
+            return upload, True
+        created: Upload | None = yield CreateOnce(draft)
+        if created is not None:
+            return created, True
+        upload = yield Load(draft.id)
+        if is_chosen and (upload.principal, upload.fingerprint) != (draft.principal, draft.fingerprint):
+            raise StorageUnavailable()
+        return idempotency.check_same(upload, draft), False
 
     def check_new(self, draft: Upload) -> Generator[Effect, Any, None]:
         """Check that no upload has the id that a hook has chosen.
@@ -106,6 +179,17 @@ class Conversation:
         except RequestError:
             pass
         raise StorageUnavailable()
+
+    def find_again(self, upload: Upload, intake: Intake | None) -> Generator[Effect, Any, tuple[Upload, Intake | None]]:
+        """Return the upload of a repeated creation, and the rules for its body; None if the body is not needed.
+
+        A body counts only if the upload has no byte yet. Else the client gets the offset, and resumes from there. The
+        first request, if it is still running, must not move that offset any more.
+        """
+        if upload.state == State.RECEIVING and upload.offset and intake is not None:
+            upload = yield Fence(upload)
+        is_needed = upload.state == State.RECEIVING and not upload.offset
+        return replace(upload, is_known=True), intake if is_needed else None
 
     def announce(self, upload: Upload) -> Generator[Effect, Any, None]:
         """Notify the hooks that an upload was created."""

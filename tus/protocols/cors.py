@@ -14,7 +14,7 @@ REQUEST_HEADERS = ", ".join(
         "Authorization", "Origin", "X-Requested-With", "X-Request-ID", "X-HTTP-Method-Override", "Content-Type",
         "Upload-Length", "Upload-Offset", "Tus-Resumable", "Upload-Metadata", "Upload-Defer-Length", "Upload-Concat",
         "Upload-Checksum", "Upload-Incomplete", "Upload-Complete", "Upload-Draft-Interop-Version",
-        "Content-Disposition", "Content-Digest", "Repr-Digest", "Want-Repr-Digest",
+        "Content-Disposition", "Content-Digest", "Repr-Digest", "Want-Repr-Digest", "Idempotency-Key",
     )
 )  # fmt: skip
 EXPOSED_HEADERS = ", ".join(

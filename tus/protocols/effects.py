@@ -44,6 +44,20 @@ class Create:
 
 
 @dataclass(slots=True)
+class Name:
+    """Make the id of an upload from a text. Sends back the id, or None if the store cannot do that."""
+
+    text: str
+
+
+@dataclass(slots=True)
+class CreateOnce:
+    """Create an upload with the draft's id. Sends back the :class:`Upload`, or None if there is one with that id."""
+
+    draft: Upload
+
+
+@dataclass(slots=True)
 class Receive:
     """Move the request's body into the upload. Sends back :class:`Received`.
 
@@ -308,6 +322,8 @@ Effect = (
     Authorize
     | Load
     | Create
+    | Name
+    | CreateOnce
     | Receive
     | Inform
     | Fence

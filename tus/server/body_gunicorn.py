@@ -48,7 +48,7 @@ class GunicornInput:
 
     @classmethod
     def of(cls, stream: Any, length: int | None) -> GunicornInput | None:
-        """Return the input if the stream is gunicorn's and nothing was read from it, otherwise None."""
+        """Return the input if the stream is gunicorn's and its known rest is as long as expected, otherwise None."""
         if type(stream).__module__ != "gunicorn.http.body" or not _is_empty(getattr(stream, "buf", None)):
             return None
         reader: Any = getattr(stream, "reader", None)
@@ -74,7 +74,11 @@ class GunicornInput:
             wait.received += len(block)
             yield block
         if not self.ended:
-            self._body.failed = True  # the start of the next request on this connection is not known
+            self.abandon()  # the start of the next request on this connection is not known
+
+    def abandon(self) -> None:
+        """Leave the rest unread, so that gunicorn ends the connection."""
+        self._body.failed = True
 
     def _receive_chunks(self, wait: _Wait) -> Iterator[Block]:
         reader, unreader = self._reader, self._unreader

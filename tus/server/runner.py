@@ -31,6 +31,7 @@ from tus.protocols.effects import (
     Claim,
     Concatenate,
     Create,
+    CreateOnce,
     Digest,
     Effect,
     End,
@@ -39,6 +40,7 @@ from tus.protocols.effects import (
     HandoverEffect,
     Inform,
     Load,
+    Name,
     Peek,
     Peeked,
     Promise,
@@ -58,7 +60,7 @@ from tus.server.downloads import download
 from tus.server.pace import Patience
 from tus.server.reception import OffsetListener, Reception, Sink
 from tus.server.reception import Peek as PeekSink
-from tus.stores.interface import Concatenates, Reads
+from tus.stores.interface import Concatenates, Names, Reads
 
 if TYPE_CHECKING:
     from tus.server.service import Service
@@ -102,6 +104,7 @@ class Runner:
         upload: the upload of the request, as it is now; None if there is none.
         body: the request's body; None before it is read.
         kept: the number of its bytes that are counted.
+        response: the response; None before the end.
         is_in_application: whether code of the application runs. Its exceptions are raised again.
     """
 
@@ -130,7 +133,7 @@ class Runner:
         self._principal = principal
         self._steps: Steps
         self._began = 0.0
-        self._response: Response | None = None
+        self.response: Response | None = None
         self._is_answered = False
 
     @property
@@ -173,7 +176,7 @@ class Runner:
                     return effect
                 perform = self.perform
         except StopIteration as stop:
-            self._response = stop.value
+            self.response = stop.value
             return None
 
     def perform(self, effect: Effect) -> Any:
@@ -186,7 +189,7 @@ class Runner:
         Args:
             is_claim_kept: whether the outcome of a hand-over is recorded later.
         """
-        response = self._response
+        response = self.response
         assert response is not None, "there is no effect left"
         if not is_claim_kept:
             self.attempt.leave()
@@ -244,6 +247,20 @@ class Runner:
         self._service.keep_swept()  # after the creation, so that the first sweep sees this upload
         has_listeners = listeners[Created] or listeners[Finished]
         if has_listeners and (not draft.id or upload.created_at >= began):  # else the upload existed before
+            emit(Created(upload))
+            if upload.is_complete:
+                emit(Finished(upload))
+        return upload
+
+    def _name(self, effect: Name) -> str | None:
+        return self._store.id_for(effect.text) if isinstance(self._store, Names) else None
+
+    def _create_once(self, effect: CreateOnce) -> Upload | None:
+        assert isinstance(self._store, Names), "the id is from the store"
+        upload = self._store.create_once(effect.draft)
+        if upload is not None:
+            self.upload = upload
+            self._service.keep_swept()
             emit(Created(upload))
             if upload.is_complete:
                 emit(Finished(upload))
@@ -392,9 +409,11 @@ class Runner:
         Load: _load,
         Authorize: _authorize,
         Create: _create,
+        CreateOnce: _create_once,
         End: _end,
         Fence: _fence,
         Inform: _inform,
+        Name: _name,
         Promise: _promise,
         Remove: _remove,
         Serve: _serve,

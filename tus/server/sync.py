@@ -14,6 +14,7 @@ from tus.models import Outcome, Response, Upload
 from tus.options import Options
 from tus.protocols.effects import Claim, Effect, Offer, Offered, Peek, Peeked, Receive, Received, Settle, Tell
 from tus.server.body import Body
+from tus.server.leftover import read_behind
 from tus.server.runner import Asker, Runner
 from tus.server.service import Service, with_store
 from tus.server.view_claims import end_abandoned, hold, let_go
@@ -105,6 +106,7 @@ class Tus:
         if receiver is None:
             service.need_files_or_body()
             self._runner.left += (Offer,)
+        self._is_body_read = False  # whether the body was read to its end, or to a cut
         self._is_paused = False
         self._is_abandoned = False
         self._offered: FinishedUpload | None = None
@@ -252,7 +254,16 @@ class Tus:
                 self.adapter.respond(effect.pending())
                 return
             effect = self._runner.go_on(self._perform, effect)
+        if not self._is_body_read and self.adapter.request.has_body:
+            self._leave_body()
         self._runner.conclude(is_claim_kept=bool(self._at_commit))
+
+    def _leave_body(self) -> None:
+        """Let the rest of the body be read behind the response, so that the client sees the response."""
+        runner = self._runner
+        assert runner.response is not None, "the exchange has ended"
+        received = 0 if runner.body is None else runner.body.received
+        read_behind(runner.response, self.adapter.request, self.adapter.stream, received)
 
     def close(self) -> None:
         """Postpone a finished file that the caller has not settled. The end of the ``with`` block calls it."""
@@ -295,6 +306,8 @@ class Tus:
             for block in body.blocks():
                 if not sink.write(block):
                     break
+            else:
+                self._is_body_read = True
             result = sink.end(body.cut)
         return runner.record_body(effect, result)
 

@@ -255,6 +255,27 @@ class Completes(Protocol):
 
 
 @runtime_checkable
+class Names(Protocol):
+    """A store that can find an upload by a text that its client has chosen, such as an ``Idempotency-Key``."""
+
+    def id_for(self, text: str) -> str:
+        """Return the id for a text: always the same, and without the store's secret it cannot be guessed.
+
+        All processes that use the store get the same id.
+        """
+
+    def create_once(self, draft: Upload) -> Upload | None:
+        """Create an upload with the draft's id; return None if there is one that has not expired.
+
+        Of several calls with one id, in any process, one creates the upload. After None, :meth:`Store.load` returns
+        that upload, unless it ends meanwhile. An expired upload is removed first.
+
+        Raises:
+            UploadGone: the files of an upload with this id are damaged.
+        """
+
+
+@runtime_checkable
 class Concatenates(Protocol):
     """A store that can concatenate uploads."""
 

@@ -22,6 +22,7 @@ from tus.errors import InconsistentLength, RequestError, UploadGone, UploadLocke
 from tus.models import Block, Response, State, Upload
 from tus.stores import ledger
 from tus.stores.interface import is_waiting
+from tus.stores.naming import SECRET_SIZE, id_from
 from tus.stores.slots import Lifetimes, Slot, upload_of
 
 
@@ -74,6 +75,7 @@ class MemoryStore:
         self._clock = clock
         self._counts_now = counts == "now"
         self._lease = lease
+        self._secret = secrets.token_bytes(SECRET_SIZE)
         self._entries: dict[str, _Entry] = {}
         self._lock = RLock()
 
@@ -98,6 +100,15 @@ class MemoryStore:
                 )
                 self._entries[upload_id] = _Entry(replace(draft, id=upload_id, created_at=now), slot)
             return self._entries[upload_id].upload
+
+    def id_for(self, text: str) -> str:
+        return id_from(self._secret, text)
+
+    def create_once(self, draft: Upload) -> Upload | None:
+        with self._lock:
+            if (entry := self._entries.get(draft.id)) is not None:
+                self._expire(entry)
+            return None if draft.id in self._entries else self.create(draft)
 
     def load(self, upload_id: str) -> Upload:
         return self._entry(upload_id).upload
@@ -239,11 +250,16 @@ class MemoryStore:
         removed = 0
         with self._lock:
             for entry in list(self._entries.values()):
-                slot = ledger.expire(entry.slot, now=self._clock(), is_partial=entry.record.is_partial)
-                if slot is not entry.slot and not entry.is_claimed():
-                    self._remove(entry, slot)
-                    removed += 1
+                removed += self._expire(entry)
         return removed
+
+    def _expire(self, entry: _Entry) -> bool:
+        """Remove an upload if it has expired; return whether it has."""
+        slot = ledger.expire(entry.slot, now=self._clock(), is_partial=entry.record.is_partial)
+        if slot is entry.slot or entry.is_claimed():
+            return False
+        self._remove(entry, slot)
+        return True
 
     # -- Concatenation --
 

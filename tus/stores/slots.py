@@ -82,4 +82,5 @@ def upload_of(record: Upload, slot: Slot, path: str | None = None) -> Upload:
         hashes=record.hashes,
         announced=record.announced,
         digests=record.digests,
+        fingerprint=record.fingerprint,
     )

@@ -12,6 +12,7 @@ from tus.errors import (
     BadRequest,
     ChecksumMismatch,
     InconsistentLength,
+    OffsetMismatch,
     RequestError,
     TooLarge,
     UploadCompleted,
@@ -27,7 +28,6 @@ from tus.protocols.admission import Refused, check_alive
 from tus.protocols.bodies import Intake
 from tus.protocols.conversation import Start
 from tus.protocols.effects import (
-    Create,
     Effect,
     Fence,
     Inform,
@@ -140,33 +140,46 @@ class Conversation(conversation.Conversation):
             origin=origin_of(self.request, is_original=True),
             protocol=IETF,
         )
-        draft = digests.requested(draft, self.request.headers, options.digest)
-        draft, reply = yield from self.admit(Intent.CREATE, draft)
         if command.body.length != 0 or draft.length == 0:
-            draft = replace(draft, is_known=False)  # it may be complete before its client gets the URL
-        if reply is not None and reply.id is not None:
-            yield from self.check_new(draft)
-        upload: Upload = yield Create(draft)
+            draft.is_known = False  # it may be complete before its client gets the URL
+        draft = digests.requested(draft, self.request.headers, options.digest)
+        admission = yield from self.admit(Intent.CREATE, draft)
+        upload, is_new = yield from self.create(admission)
         location = upload_url(target_of(self.request, self.request.method, options).creation_url, upload.id)
-        is_announced = False
+        is_announced, is_found = False, not is_new
         try:
-            if options.has_hooks:
+            if is_new and options.has_hooks:
                 yield from self.announce(upload)
+            if not is_new:
+                upload, intake = yield from self.find_again(upload, intake)
+            is_found = bool(upload.fingerprint)  # from now on its client finds it by the key
             if command.body.length != 0 and self._interim and (command.length or 0) >= options.min_size:
                 is_announced = yield Inform(replies.announced(upload, location, profile, options, self.now))
             if intake is not None:
                 known = replace(upload, is_known=upload.is_known or is_announced)
-                upload = yield from self._receive(known, intake, command.complete, is_announced)
+                upload = yield from self._receive_first(known, intake, command.complete, is_announced)
         except (RequestError, Refused):
-            if not is_announced:  # so its client cannot reach it
+            if not is_announced and not is_found:  # so its client cannot reach it
                 with suppress(UploadNotFound, UploadGone):  # a hook or an overrun has removed it already
                     yield from self.remove(upload)
             raise
         if upload.is_pending:
             response = yield from self._complete(upload, location)
+        elif upload.is_complete:
+            response = self._reply_to(decided(upload), upload, location)
         else:
             response = replies.created(upload, location, profile, options, self.now)
-        return hook_replies.merged(response, reply)
+        return hook_replies.merged(response, admission.reply)
+
+    def _receive_first(
+        self, upload: Upload, intake: Intake, complete: bool, informs: bool
+    ) -> Generator[Effect, Any, Upload]:
+        """Receive the body of a creation, unless the same request with the same key has sent bytes meanwhile."""
+        try:
+            return (yield from self._receive(upload, intake, complete, informs))
+        except OffsetMismatch:
+            fenced: Upload = yield Fence(upload)
+            return fenced
 
     # -- Append --
 

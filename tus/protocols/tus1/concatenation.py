@@ -7,11 +7,20 @@ from collections.abc import Generator
 from dataclasses import replace
 from typing import Any
 
-from tus.errors import BadRequest, StorageUnavailable, TooLarge, UploadGone, UploadLocked, UploadNotFound
+from tus.errors import (
+    BadRequest,
+    RequestError,
+    StorageUnavailable,
+    TooLarge,
+    UploadGone,
+    UploadLocked,
+    UploadNotFound,
+)
 from tus.models import Intent, Response, State, Upload
 from tus.options import Options
-from tus.protocols import digests, hook_replies
+from tus.protocols import digests, hook_replies, idempotency
 from tus.protocols.admission import check_alive, check_owner
+from tus.protocols.conversation import Admission
 from tus.protocols.effects import Concatenate, Create, Effect, FinalsOf, Load, Promise, Remove, Steps, Touch, Watch
 from tus.protocols.handover import decided
 from tus.protocols.origins import origin_of
@@ -25,34 +34,59 @@ class Concatenation(Completion):
     def create_final(self, command: requests.Create) -> Steps:
         """Create a final upload, or find the one that the same request has created before."""
         options = self.options
-        parts = yield from load_all(command.parts)
+        missing: RequestError | None = None
+        parts: list[Upload] = []
+        try:
+            parts = yield from load_all(command.parts)
+        except (UploadNotFound, UploadGone) as error:
+            missing = error  # a final upload that was made before outlives its parts, and a key finds it
+            if self.request.headers.get(idempotency.FIELD) is None:
+                raise
         draft = Upload(
-            length=requests.total_length(parts),
+            length=None if missing else requests.total_length(parts),
             raw_metadata=command.raw_metadata,
             concat=command.concat,
             parts=command.parts,
             service=options.service_name,
             origin=origin_of(self.request),
+            is_known=False,
         )
         draft = digests.requested(draft, self.request.headers, options.digest)
-        draft, reply = yield from self.admit(Intent.CONCATENATE, draft)
-        for part in parts:
-            check_owner(part, draft.principal)
-            check_alive(part, self.now)
-        requests.decide_concatenation(parts, options, self.extensions)
-        final = yield from _find_or_create_final(replace(draft, is_known=False), self.now)
-        if final.created_at >= self.now and options.has_hooks:
-            yield from self.announce(final)
-        final = yield from _fill(final, parts, options)
+        admission = yield from self.admit(Intent.CONCATENATE, draft)
+        final = admission.found
+        if final is None:
+            if missing is not None:
+                raise missing
+            final = yield from self._create_final(admission, parts)
+        if final.state == State.RECEIVING:
+            if missing is not None:
+                raise missing
+            final = yield from _fill(final, parts, options)
         if final.state == State.RECEIVING and not final.is_known:
             # From now on the request that completes the last part hands it over. Look again, because the last part may
             # have been completed just before.
             final = yield Promise(final)
             final = yield from _fill(final, (yield from load_all(final.parts)), options)
-        response = hook_replies.merged(replies.created(final, command.creation_url, with_offset=False), reply)
+        response = hook_replies.merged(replies.created(final, command.creation_url, with_offset=False), admission.reply)
         if final.is_pending:
             return (yield from self.complete(final, response))
         return reply_to(response, decided(final)) if final.is_complete else response
+
+    def _create_final(self, admission: Admission, parts: list[Upload]) -> Generator[Effect, Any, Upload]:
+        """Create a final upload of these parts, or find the one that the same request has created before."""
+        draft = admission.draft
+        for part in parts:
+            check_owner(part, draft.principal)
+            check_alive(part, self.now)
+        requests.decide_concatenation(parts, self.options, self.extensions)
+        if draft.fingerprint:
+            final, is_new = yield from self.create(admission)
+        else:
+            final = yield from _find_or_create_final(draft, self.now)
+            is_new = final.created_at >= self.now
+        if is_new and self.options.has_hooks:
+            yield from self.announce(final)
+        return final
 
     def complete_part(self, upload: Upload, response: Response) -> Steps:
         """Fill the final uploads that wait for a part, hand them over, and return the reply."""

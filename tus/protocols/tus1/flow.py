@@ -22,9 +22,9 @@ from tus.protocols.admission import Refused, check_alive
 from tus.protocols.bodies import Intake, overrun_message
 from tus.protocols.conversation import Start
 from tus.protocols.effects import (
-    Create,
     Effect,
     End,
+    Fence,
     Load,
     Peek,
     Peeked,
@@ -131,40 +131,46 @@ class Conversation(Concatenation):
             is_known=intake is None and command.length != 0,  # else it may be complete before its client gets the URL
         )
         draft = digests.requested(draft, self.request.headers, options.digest)
-        draft, reply = yield from self.admit(Intent.CREATE, draft)
-        if reply is not None and reply.id is not None:
-            yield from self.check_new(draft)
-        upload: Upload = yield Create(draft)
-        if options.has_hooks:
+        admission = yield from self.admit(Intent.CREATE, draft)
+        upload, is_new = yield from self.create(admission)
+        if is_new and options.has_hooks:
             try:
                 yield from self.announce(upload)
             except RequestError:
                 yield Remove(upload.id)
                 raise
+        if not is_new:
+            upload, intake = yield from self.find_again(upload, intake)
         is_begun = False
         if intake is not None:
             try:
                 received: Received = yield Receive(upload, intake, begin=attempt_of(upload, intake, options))
                 is_begun = received.is_begun
                 upload = yield from self.check_received(received, intake)
+            except OffsetMismatch:
+                # The same request with the same key has sent bytes meanwhile; the client resumes behind them.
+                upload = yield Fence(upload)
             except RequestError:
-                # The client does not get the URL, so the upload would be of no use.
-                yield from self.remove(upload)
+                if not upload.fingerprint:  # else the client finds the upload by its key
+                    # The client does not get the URL, so the upload would be of no use.
+                    yield from self.remove(upload)
                 raise
             # After a disconnect, or on a full disk, the client gets the URL and the offset, and resumes from there.
-        response = replies.created(upload, command.creation_url, command.body is not None)
-        if reply is not None:
-            response = hook_replies.merged(response, reply)
+        response = replies.created(upload, command.creation_url, command.body is not None or upload.offset > 0)
+        if admission.reply is not None:
+            response = hook_replies.merged(response, admission.reply)
         if not upload.is_pending:
-            return (yield from self.complete_part(upload, response)) if upload.is_partial else response
+            if upload.is_partial:
+                return (yield from self.complete_part(upload, response))
+            return reply_to(response, decided(upload)) if upload.is_complete else response
         if upload.length:
             offset = withholding.reported_offset(upload, options)
             unfinished = replies.created(upload, command.creation_url, True, offset)
             return (yield from self.complete(upload, response, unfinished, is_begun=is_begun))
         # An empty upload has no byte to withhold: its offset is its length. So a postponement removes it, and the
-        # client creates it again.
+        # client creates it again. With a key the client finds it again.
         handed = yield from self.hand_over(upload)
-        if handed is not None and handed.outcome == Outcome.POSTPONED:
+        if handed is not None and handed.outcome == Outcome.POSTPONED and not upload.fingerprint:
             yield from self.remove(upload)
         return response if handed is None else reply_to(response, handed)
 

@@ -132,6 +132,11 @@ class Sweep:
         seen.reserved_bytes += max(status.st_blocks * 512 - status.st_size - 4096, 0)
 
 
+def expire(directory: str, policy: Policy, quota: Quota | None, upload_id: str) -> None:
+    """Remove one upload if it has expired, or was terminated by a process that crashed before it removed the files."""
+    Sweep(directory, policy, quota, 0, Counts(), Statistics(swept_at=0.0)).visit(upload_id, 0.0)
+
+
 def sweep(directory: str, policy: Policy, quota: Quota | None, at_most_every: float) -> int:
     """Sweep a directory, unless another process is doing so; return the number of expired uploads."""
     fd = os.open(os.path.join(directory, NAME), os.O_RDWR | os.O_CREAT | FLAGS, 0o600)

@@ -131,6 +131,8 @@ def pack(upload: Upload, slot: Slot) -> bytes:
     )
     if upload.origin is not None:
         text += f', "origin": {_pack_origin(upload.origin)}'
+    if upload.fingerprint:
+        text += f', "fingerprint": {_quoted(upload.fingerprint)}'
     magic, room = _RECORD_MAGIC, b""
     if upload.hashes:
         magic, room = _ROOMY_MAGIC, bytes(_ROOM)
@@ -243,6 +245,8 @@ def _upload(
             upload.parts = tuple(parts)
         if "origin" in fields:
             upload.origin = _unpack_origin(fields["origin"])
+        if "fingerprint" in fields:
+            upload.fingerprint = str(fields["fingerprint"])
         if hashes:
             upload.hashes = hashes
             upload.announced = tuple([(name, bytes.fromhex(digest)) for name, digest in fields["announced"]])

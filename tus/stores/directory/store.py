@@ -54,9 +54,11 @@ from tus.stores.directory.data_lock import LONGEST_HAND_OVER, is_held, lock_data
 from tus.stores.directory.digests import Digesting
 from tus.stores.directory.quota import Quota
 from tus.stores.directory.record import Policy, SideCar, read_upload
+from tus.stores.directory.secret import read_secret
 from tus.stores.directory.sessions import DirectorySession
 from tus.stores.directory.space import Space
 from tus.stores.interface import Limits, Statistics, is_waiting
+from tus.stores.naming import id_from
 from tus.stores.slots import Lifetimes, Slot
 
 _COUNTS = f".tus-counts-{os.geteuid()}"  # a directory can be shared by several users
@@ -130,6 +132,7 @@ class DirectoryStore(Concatenation):
         self.limits = limits or Limits()
         self._policy = Policy(fsync, lifetimes, keep_finished, clock, Directory(directory), space)
         self._quota = Quota(self._prefix + _COUNTS, limits, self._list_counted) if limits else None
+        self._secret: bytes | None = None
         self._ended = None if self._quota is None else self._quota.release  # a decided upload no longer counts
 
     def _path(self, upload_id: str) -> str:
@@ -220,12 +223,31 @@ class DirectoryStore(Concatenation):
             return self._load_created(draft.id)  # it is counted already
         path = self._prefix + (draft.id or os.urandom(16).hex())
         try:
-            if self._quota is None:
-                return creation.create(draft, path, self._policy)
-            with self._quota.count_creation(draft):
-                return creation.create(draft, path, self._policy)
+            return self._create(draft, path)
         except FileExistsError:
             return self._load_created(draft.id)
+
+    def _create(self, draft: Upload, path: str) -> Upload:
+        if self._quota is None:
+            return creation.create(draft, path, self._policy)
+        with self._quota.count_creation(draft):
+            return creation.create(draft, path, self._policy)
+
+    def id_for(self, text: str) -> str:
+        if self._secret is None:
+            self._secret = read_secret(self.directory)
+        return id_from(self._secret, text)
+
+    def create_once(self, draft: Upload) -> Upload | None:
+        path = self._path(draft.id)
+        if os.path.lexists(path + ".tus"):
+            expiry.expire(self.directory, self._policy, self._quota, draft.id)
+        if not os.path.lexists(path + ".tus"):  # else it is counted already, so the limits must not refuse it
+            with contextlib.suppress(FileExistsError):
+                return self._create(draft, path)
+        with contextlib.suppress(UploadLocked):  # it exists, and the application is moving its data away
+            self._load_created(draft.id)
+        return None
 
     def _load_created(self, upload_id: str) -> Upload:
         """Return an upload that another process has created, or is creating now."""

@@ -1,0 +1,61 @@
+"""The secret of a directory, from which the ids for texts are made: one small file for each user of the directory.
+
+The processes that use the directory must agree on it. So a process writes it under the lock of its file, and only if no
+valid one is there. It contains a digest of itself. After a crash of the machine a file may consist of zeros, and ids
+from a known secret could be guessed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+
+from tus.errors import StorageFull, StorageUnavailable
+from tus.filesystem.io import FLAGS, sync, sync_directory, write_at
+from tus.filesystem.locks import lock, unlock
+from tus.stores.naming import SECRET_SIZE
+
+NAME = f".tus-secret-{os.geteuid()}"  # a directory can be shared by several users
+
+
+def read_secret(directory: str) -> bytes:
+    """Return the secret of a directory; the first call creates it.
+
+    Raises:
+        StorageUnavailable: other users can read or replace the file of the secret.
+        StorageFull: there is no room for it.
+    """
+    fd = os.open(os.path.join(directory, NAME), os.O_RDWR | os.O_CREAT | FLAGS, 0o600)
+    try:
+        _check_is_ours(os.fstat(fd))
+        lock(fd)
+        try:
+            secret = _unpack(os.pread(fd, 2 * SECRET_SIZE, 0))
+            if secret is None:
+                secret = os.urandom(SECRET_SIZE)
+                packed = secret + _digest(secret)
+                if write_at(fd, 0, packed) < len(packed):
+                    raise StorageFull()
+                sync(fd)  # before the first id is made from it
+                sync_directory(directory)
+            return secret
+        finally:
+            unlock(fd)
+    finally:
+        os.close(fd)
+
+
+def _check_is_ours(status: os.stat_result) -> None:
+    is_private = stat.S_ISREG(status.st_mode) and status.st_uid == os.geteuid() and not status.st_mode & 0o077
+    if not is_private or status.st_nlink != 1:
+        raise StorageUnavailable()
+
+
+def _digest(secret: bytes) -> bytes:
+    return hashlib.blake2b(secret, digest_size=SECRET_SIZE, person=b"tus secret").digest()
+
+
+def _unpack(packed: bytes) -> bytes | None:
+    secret = packed[:SECRET_SIZE]
+    return secret if packed == secret + _digest(secret) else None
