@@ -14,7 +14,6 @@ from tus.adapters.interface import (
     verdict_of,
 )
 from tus.adapters.wsgi import (
-    EMPTY,
     SURROUNDINGS,
     ApplicationResponse,
     Environ,
@@ -22,6 +21,7 @@ from tus.adapters.wsgi import (
     StartResponse,
     WsgiAdapter,
     WsgiApp,
+    blocks_of,
     environ_without_client,
     full_path,
     restore_original,
@@ -118,7 +118,7 @@ class Filter:
         response = adapter.response
         assert response is not None, "handle() has made a response"
         start_response(f"{response.status} {response.reason}", response.headers)
-        return response.body or EMPTY
+        return blocks_of(response.body)
 
 
 class _Receiver:

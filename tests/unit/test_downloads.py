@@ -167,7 +167,7 @@ def test_only_finished_files_are_sent(subject):
 
 
 def test_a_get_of_a_rejected_file_reports_it_like_head(tmp_path):
-    subject = FilterSubject(tmp_file_dir=str(tmp_path), download=True)
+    subject = FilterSubject(tmp_file_dir=str(tmp_path), download=True, reject_statuses="422")
     subject.fail = "422 Unprocessable Content"
     url = subject.url(4)
     assert subject.patch(url, 0, b"abcd").status == 422

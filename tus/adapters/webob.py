@@ -7,7 +7,7 @@ from collections.abc import Callable
 from webob import Request as WebobRequest
 from webob import Response as WebobResponse
 
-from tus.adapters.wsgi import EMPTY, WsgiAdapter
+from tus.adapters.wsgi import WsgiAdapter, blocks_of
 from tus.models import Response
 
 
@@ -39,5 +39,5 @@ class WebobAdapter(WsgiAdapter):
         assert self.response is not None
         # Always the same object: a view may have read it before it accepted the file.
         self.resp.status = f"{response.status} {response.reason}"
-        self.resp.app_iter = self.response.body or EMPTY  # this removes Content-Length, so headerlist is set after it
+        self.resp.app_iter = blocks_of(self.response.body)  # this removes Content-Length, so headerlist is set after it
         self.resp.headerlist = list(response.headers)

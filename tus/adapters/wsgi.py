@@ -86,8 +86,15 @@ def request_url(environ: Environ) -> str:
     return f"{scheme}://{host}{path}"
 
 
-#: An empty body. hypercorn sends the head of a response with the first block, and no head without one.
-EMPTY = (b"",)
+def blocks_of(body: Iterable[bytes]) -> Iterable[bytes]:
+    """Return a body with at least one block: hypercorn sends the head of a response with the first block.
+
+    A body that is no tuple is returned as it is, even if it is empty, because it may have to be closed.
+    """
+    return _EMPTY if isinstance(body, tuple) and not body else body
+
+
+_EMPTY = (b"",)
 
 #: The keys whose values are the same for nearly every request to an application at one mount point.
 SURROUNDINGS = ("SCRIPT_NAME", "SERVER_NAME", "SERVER_PORT", "HTTP_HOST", "wsgi.url_scheme")

@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final
 
+from tus.adapters.wsgi import blocks_of
 from tus.models import Readable, Request, Response
 from tus.server.body_gunicorn import GunicornInput
 from tus.server.pace import Patience
@@ -59,7 +60,7 @@ class _Behind:
         self._reader = reader
 
     def __iter__(self) -> Iterator[bytes]:
-        return iter(self._body or (b"",))
+        return iter(blocks_of(self._body))
 
     def close(self) -> None:
         """Close the body, and read the rest. Servers call this after they have sent the response."""
