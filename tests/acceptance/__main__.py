@@ -8,6 +8,7 @@ import tempfile
 from pathlib import Path
 
 from tests.acceptance.clients import TusJs
+from tests.acceptance.frameworks import FRAMEWORKS
 from tests.acceptance.rounds import Rounds
 from tests.support.tusjs import Node
 
@@ -16,6 +17,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kills", type=int, default=200, help="deaths to wait for (default: %(default)s)")
     parser.add_argument("--clients", type=int, default=4, help="of each kind, at a time (default: %(default)s)")
+    parser.add_argument("--framework", choices=FRAMEWORKS, default="", help="the application's (default: none)")
     parser.add_argument("--probability", type=float, default=0.3, help="of a failure of the application")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as directory:
@@ -23,7 +25,9 @@ def main() -> None:
         problem = node.install()
         if problem:
             sys.exit(problem)
-        rounds = Rounds(Path(directory), TusJs(node.directory), arguments.clients, arguments.probability)
+        tusjs, framework = TusJs(node.directory), arguments.framework
+        chosen = {"framework": framework, "pause": 5 if framework else 0.5}
+        rounds = Rounds(Path(directory), tusjs, arguments.clients, arguments.probability, **chosen)
         print(rounds.run(arguments.kills))
 
 

@@ -49,6 +49,8 @@ class Rounds:
         probability: of a failure at each hand-over.
         sabotage: see :class:`~tests.acceptance.site.Site`.
         kinds: of uploads; by default all that a client can do.
+        framework: see :class:`~tests.acceptance.site.Site`.
+        pause: the longest time between two deaths, in seconds; a framework takes seconds to start.
     """
 
     def __init__(
@@ -59,8 +61,11 @@ class Rounds:
         probability: float,
         sabotage: str = "",
         kinds: tuple[str, ...] = (),
+        framework: str = "",
+        pause: float = 0.5,
     ) -> None:
-        self._site = Site(directory, sabotage=sabotage)
+        self._site = Site(directory, sabotage=sabotage, framework=framework)
+        self._pause = pause
         self._tusjs = tusjs
         self._kinds = kinds
         self._clients = clients
@@ -118,7 +123,7 @@ class Rounds:
             self._failures.append(error)
 
     def _disturb(self, site: Site, proxy: CuttingProxy) -> None:
-        time.sleep(random.uniform(0.05, 0.5))
+        time.sleep(random.uniform(self._pause / 10, self._pause))
         match random.choice(("worker", "worker", "server", "receiver", "reply", "reply")):
             case "worker":
                 site.kill_worker()

@@ -32,6 +32,8 @@ FAULTS = (
     *(f"after {what}" for what in ("raise", "kill", "503")),
     "taken down kill",
 )
+#: Those of :data:`tests.acceptance.frameworks.FRAMEWORKS` that are ASGI applications.
+ASGI_FRAMEWORKS = ("fastapi", "starlette")
 _DIRECTORY = "TUS_ACCEPTANCE_DIRECTORY"
 _RECEIVER = "TUS_ACCEPTANCE_RECEIVER"
 _SETTINGS = "TUS_ACCEPTANCE_SETTINGS"
@@ -54,6 +56,7 @@ class Site:
         sabotage: str = "",
         handover: str = "request",
         worker: str = "gthread",
+        framework: str = "",
     ) -> None:
         """
         Args:
@@ -62,10 +65,12 @@ class Site:
             handover: the option.
             sabotage: what is broken in the server, of :data:`SABOTAGE`, to see whether anybody notices.
             worker: gunicorn's kind of it; ``asgi`` for the middleware in place of the filter.
+            framework: one of :data:`tests.acceptance.frameworks.FRAMEWORKS`; none for a plain application.
         """
-        self._worker = worker
+        self._worker = "asgi" if framework in ASGI_FRAMEWORKS else worker
         self.directory = directory
-        self._settings = json.dumps({"first_delay": first_delay, "sabotage": sabotage, "handover": handover})
+        settings = {"first_delay": first_delay, "sabotage": sabotage, "handover": handover, "framework": framework}
+        self._settings = json.dumps(settings)
         self.port, self._receiver_port = free_port(), free_port()
         self.store = directory / "store"
         self.journal = directory / "journal"
@@ -198,6 +203,11 @@ def _options():
 def _filter():
     from tus import Filter
 
+    framework = json.loads(os.environ[_SETTINGS])["framework"]
+    if framework:
+        from tests.acceptance.frameworks import FRAMEWORKS
+
+        return FRAMEWORKS[framework](_options())
     return Filter(_application, **_options())
 
 
@@ -205,6 +215,11 @@ def _filter():
 def _middleware():
     from tus.asgi import TusMiddleware
 
+    framework = json.loads(os.environ[_SETTINGS])["framework"]
+    if framework:
+        from tests.acceptance.frameworks import FRAMEWORKS
+
+        return FRAMEWORKS[framework](_options())
     return TusMiddleware(_on_loop, **_options())
 
 
@@ -272,33 +287,39 @@ def _application(environ, start_response):
     if upload is None:
         start_response("404 Not Found", [("Content-Type", "text/plain")])
         return [b"nothing"]
+    read = functools.partial(environ["wsgi.input"].read, int(environ["CONTENT_LENGTH"]))
+    status, fields, blocks = take_in(upload, read)
+    start_response(f"{status} Said", fields)
+    return blocks
+
+
+def take_in(upload, read):
+    """What every application does with a file: tell the receiver, or fail; returns status, fields and body."""
     fault = _next_fault()
     if fault.startswith("before"):
-        return _fail(fault.split()[1], start_response)
-    digest = hashlib.sha256(environ["wsgi.input"].read(int(environ["CONTENT_LENGTH"]))).hexdigest()
-    status = _tell(upload, digest)
+        return _fail(fault.split()[1])
+    status = _tell(upload, hashlib.sha256(read()).hexdigest())
     if fault.startswith("after"):
-        return _fail(fault.split()[1], start_response)
+        return _fail(fault.split()[1])
     if fault.startswith("taken"):
         (_directory() / "kill-when-taken-down").touch()
     outcome = [("Tus-Outcome", "rejected")] if status == 415 else []
-    start_response(f"{status} Said", [("Content-Type", "text/plain"), ("X-App", upload.key), *outcome])
-    return _body(fault) if fault.startswith("in") else [b"said"]
+    fields = [("Content-Type", "text/plain"), ("X-App", upload.key), *outcome]
+    return status, fields, _body(fault) if fault.startswith("in") else [b"said"]
 
 
 def _body(fault):
     yield b"the beginning of an answer"
-    _fail(fault.split()[1], None)
+    _fail(fault.split()[1])
 
 
-def _fail(how, start_response):
+def _fail(how):
     if how == "raise":
         raise RuntimeError("the application fails here")
     if how == "kill":
         _die()
-    headers = [("Content-Type", "text/plain")] + ([("Location", "/login")] if how == "302" else [])
-    start_response(f"{how} Not Now", headers)
-    return [b"not now"]
+    fields = [("Content-Type", "text/plain")] + ([("Location", "/login")] if how == "302" else [])
+    return int(how), fields, [b"not now"]
 
 
 def _die():

@@ -11,6 +11,7 @@ from urllib.request import urlopen
 import pytest
 
 from tests.acceptance.clients import TUSJS_IETF_KINDS, TUSJS_KINDS, TUSPY_KINDS, TusJs, tuspy
+from tests.acceptance.frameworks import FRAMEWORKS
 from tests.acceptance.rounds import BrokenPromise, Rounds
 from tests.acceptance.site import FAULTS, PATH, SABOTAGE, Site
 from tests.support.cutting_proxy import CuttingProxy
@@ -144,6 +145,12 @@ def test_in_the_background_a_promise_outlives_the_server(tmp_path):
 def test_random_deaths(tmp_path):
     """The short form of ``python -m tests.acceptance``."""
     print(Rounds(tmp_path, None, clients=3, probability=0.3).run(kills=10))
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_random_deaths_in_frameworks(tmp_path, framework):
+    print(Rounds(tmp_path, None, clients=3, probability=0.3, framework=framework, pause=5).run(kills=8))
 
 
 @pytest.mark.long

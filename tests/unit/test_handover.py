@@ -682,7 +682,7 @@ def test_the_function_and_the_hooks_of_the_document(tmp_path, capsys):
     assert subject.patch(url, 0, DATA).status == 204
     kept = record(subject, url)
     assert kept.metadata["checked"] == b"yes"
-    assert (tmp_path / "arrived" / f"{kept.key}.csv").read_bytes() == DATA
+    assert (tmp_path / "arrived" / "a.csv").read_bytes() == DATA
     assert capsys.readouterr().out == "a.csv was accepted\n"
     url = subject.url(LENGTH)
     assert subject.patch(url, 0, DATA).body == b"Only CSV files are taken.\n"
