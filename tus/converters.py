@@ -16,10 +16,13 @@ from typing import Any, Literal, TypeVar
 from urllib.parse import urlsplit
 
 from tus.http.digests import NAMES
+from tus.http.origins import parse as parse_origin
 from tus.models import Fsync, HookType, Intent
 
 Handover = Literal["request", "background"]
 Interim = Literal["direct", "always", "never"]
+#: Origins and patterns as :func:`tus.http.origins.parse` returns them, or a function that decides about an origin.
+Origins = tuple[str, ...] | Callable[[str], object]
 _Member = TypeVar("_Member", bound=StrEnum)
 
 _TRUE = frozenset({"true", "yes", "on", "y", "t", "1"})
@@ -30,7 +33,6 @@ _SIZE_UNITS = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
 _DURATION_UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 _BASE_URL = re.compile(r"https?://[^\s/?#@\\]+(/[^\s?#\\]*)?", re.IGNORECASE)
 _WEBHOOK = re.compile(r"https?://[^\s/?#@\\]+(/[^\s#]*)?", re.IGNORECASE)
-_ORIGIN = re.compile(r"\*|null|[a-z][a-z0-9+.-]*://[^/\s,*]+", re.IGNORECASE)
 
 
 def as_bool(value: object) -> bool:
@@ -169,16 +171,25 @@ def as_optional_path(value: object) -> str:
     return as_path(value) if value not in ("", None) else ""
 
 
-def as_origins(value: object) -> tuple[str, ...]:
-    """Convert a list of origins as browsers write them, or ``*`` alone."""
+def as_origins(value: object) -> Origins:
+    """Convert a list of origins and patterns, ``*`` alone, or a function that decides about an origin."""
+    if callable(value):
+        _check_hashable(value)
+        if is_async(value):
+            raise ValueError("must be an ordinary function, and cannot be async")
+        return value
+    return as_listed_origins(value)
+
+
+def as_listed_origins(value: object) -> tuple[str, ...]:
+    """Convert a list of origins and patterns, or ``*`` alone."""
     words = _words(value)
-    origins = tuple(word.rstrip("/") for word in words or ())
-    if (
-        words is None
-        or not all(_ORIGIN.fullmatch(origin) for origin in origins)
-        or ("*" in origins and len(origins) > 1)
-    ):
-        raise ValueError("must be * alone, or origins such as https://example.org")
+    origins = tuple(origin for word in words or () if (origin := parse_origin(word)) is not None)
+    if words is None or len(origins) != len(words) or ("*" in origins and len(origins) > 1):
+        raise ValueError(
+            "must be * alone, or origins such as https://example.org and https://*.example.org, with * as a whole "
+            "label of the host that is not the last"
+        )
     return origins
 
 

@@ -13,7 +13,7 @@ from typing import TypeVar
 from tus.cli import fsck, handover, import_, ls, rm
 from tus.cli.arguments import add_named_options, read_named_options
 from tus.cli.text import printable
-from tus.converters import as_origins, as_url_path
+from tus.converters import as_listed_origins, as_url_path
 from tus.errors import OptionError, TusException
 from tus.version import __version__
 
@@ -112,7 +112,7 @@ def _serve(options: argparse.Namespace) -> None:
         serve.log_to_stderr(options.verbose)
     if options.config is None:
         path = _convert("--path", as_url_path, options.path or _PATH)
-        origins = _convert("--cors-allow-origin", as_origins, options.cors_allow_origin or [])
+        origins = _convert("--cors-allow-origin", as_listed_origins, options.cors_allow_origin or [])
         metrics = None if options.metrics is None else _convert("--metrics", as_url_path, options.metrics)
         app = serve.build_pipeline(options.dir or _DIR, path, origins, metrics, read_named_options(options.option))
         serve.run(app, options.host, options.port, options.workers, options.threads, path)
