@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
-from difflib import get_close_matches
 from functools import cached_property, lru_cache
 from typing import Any, TypeVar, overload
 
@@ -40,6 +39,7 @@ from tus.converters import (
     as_url_path,
     as_webhook,
     is_async,
+    suggestion,
 )
 from tus.errors import OptionError
 from tus.models import Fsync, HookType, Intent, Request, Upload
@@ -412,8 +412,7 @@ def _build(items: tuple[tuple[str, type, object], ...]) -> Options:
     for name, _, value in items:
         converter = _CONVERTERS.get(name)
         if converter is None:
-            nearest = "".join(f"; did you mean {near}" for near in get_close_matches(name, _CONVERTERS, 1))
-            raise OptionError(name, f"is unknown{nearest}; known are {', '.join(_CONVERTERS)}")
+            raise OptionError(name, f"is unknown{suggestion(name, _CONVERTERS)}; known are {', '.join(_CONVERTERS)}")
         try:
             converted[name] = converter(value)
         except ValueError as error:

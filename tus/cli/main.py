@@ -13,7 +13,7 @@ from typing import TypeVar
 from tus.cli import fsck, handover, import_, ls, rm
 from tus.cli.arguments import add_named_options, read_named_options
 from tus.cli.text import printable
-from tus.converters import as_listed_origins, as_url_path
+from tus.converters import as_listed_origins, as_url_path, suggestion
 from tus.errors import OptionError, TusException
 from tus.version import __version__
 
@@ -29,7 +29,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with suppress(FileNotFoundError):  # for the modules of --on-finished; last, so that no file here hides a package
         if (here := os.getcwd()) not in sys.path:
             sys.path.append(here)
-    options = _parser().parse_args(arguments)
+    parser, commands = _parser()
+    given = sys.argv[1:] if arguments is None else arguments
+    if given and not given[0].startswith("-") and given[0] not in commands:
+        near = suggestion(given[0], commands)
+        parser.error(f"there is no command {given[0]!r}{near}; the commands are {', '.join(commands)}")
+    options = parser.parse_args(arguments)
     try:
         status: int = options.run(options) or 0
         sys.stdout.flush()
@@ -51,7 +56,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser() -> tuple[argparse.ArgumentParser, tuple[str, ...]]:
+    """Return the parser of the command line, and the names of the commands."""
     parser = argparse.ArgumentParser(prog="tus", description="Resumable uploads.")
     parser.add_argument("--version", action="version", version=f"tus {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
@@ -93,7 +99,7 @@ def _parser() -> argparse.ArgumentParser:
 
     for module in (ls, rm, handover, fsck, import_):
         module.add_commands(commands)
-    return parser
+    return parser, tuple(commands.choices)
 
 
 def _default_workers() -> int:
