@@ -9,17 +9,21 @@ import inspect
 import ipaddress
 import pkgutil
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from difflib import get_close_matches
 from enum import StrEnum
 from functools import partial
 from typing import Any, Literal, TypeVar
 from urllib.parse import urlsplit
 
 from tus.http.digests import NAMES
+from tus.http.origins import parse as parse_origin
 from tus.models import Fsync, HookType, Intent
 
 Handover = Literal["request", "background"]
 Interim = Literal["direct", "always", "never"]
+#: Origins and patterns as :func:`tus.http.origins.parse` returns them, or a function that decides about an origin.
+Origins = tuple[str, ...] | Callable[[str], object]
 _Member = TypeVar("_Member", bound=StrEnum)
 
 _TRUE = frozenset({"true", "yes", "on", "y", "t", "1"})
@@ -31,7 +35,18 @@ _DURATION_UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 _BASE_URL = re.compile(r"https?://[^\s/?#@\\]+(/[^\s?#\\]*)?", re.IGNORECASE)
 _WEBHOOK = re.compile(r"https?://[^\s/?#@\\]+(/[^\s#]*)?", re.IGNORECASE)
 _NAMED_SEGMENT = re.compile(r"\{[A-Za-z_][A-Za-z0-9_]*\}")
-_ORIGIN = re.compile(r"\*|null|[a-z][a-z0-9+.-]*://[^/\s,*]+", re.IGNORECASE)
+
+
+def suggestion(word: object, known: Iterable[str]) -> str:
+    """Return the end of an error text that names the nearest of the known words; empty if none is near."""
+    near = get_close_matches(word.lower(), known, 1) if isinstance(word, str) else []
+    return f"; did you mean {near[0]}" if near else ""
+
+
+def _suggestion_for(words: tuple[str, ...] | None, known: Iterable[str]) -> str:
+    """Return the suggestion for the first unknown word."""
+    known = list(known)
+    return next((suggestion(word, known) for word in words or () if word not in known), "")
 
 
 def as_bool(value: object) -> bool:
@@ -43,7 +58,7 @@ def as_bool(value: object) -> bool:
         return True
     if word in _FALSE:
         return False
-    raise ValueError("must be true or false")
+    raise ValueError(f"must be true or false{suggestion(word, sorted(_TRUE | _FALSE))}")
 
 
 def as_size(value: object) -> int:
@@ -88,7 +103,7 @@ def as_url_path(value: object) -> str:
 def as_fsync(value: object) -> Fsync:
     """Convert the name of a policy of syncing."""
     if value not in ("none", "finish", "always"):
-        raise ValueError("must be none, finish or always")
+        raise ValueError(f"must be none, finish or always{suggestion(value, ('none', 'finish', 'always'))}")
     return value
 
 
@@ -100,21 +115,22 @@ def as_digests(value: object) -> tuple[str, ...]:
     words = _words(value)
     known = {**NAMES, **{algorithm: algorithm for algorithm in NAMES.values()}}
     if words is None or not all(word.lower() in known for word in words):
-        raise ValueError(f"must be some of {', '.join(NAMES)}")
+        near = _suggestion_for(None if words is None else tuple(word.lower() for word in words), known)
+        raise ValueError(f"must be some of {', '.join(NAMES)}{near}")
     return tuple(dict.fromkeys(known[word.lower()] for word in words))
 
 
 def as_handover(value: object) -> Handover:
     """Convert the name of the time when a client gets a success response."""
     if value not in ("request", "background"):
-        raise ValueError("must be request or background")
+        raise ValueError(f"must be request or background{suggestion(value, ('request', 'background'))}")
     return value
 
 
 def as_interim(value: object) -> Interim:
     """Convert the name of a group of clients that get interim responses."""
     if value not in ("direct", "always", "never"):
-        raise ValueError("must be direct, always or never")
+        raise ValueError(f"must be direct, always or never{suggestion(value, ('direct', 'always', 'never'))}")
     return value
 
 
@@ -122,7 +138,7 @@ def as_protocols(value: object) -> frozenset[str]:
     """Convert a list of protocols; at least one."""
     words = _words(value)
     if not words or not set(words) <= {"tus", "ietf"}:
-        raise ValueError("must be tus, ietf or both")
+        raise ValueError(f"must be tus, ietf or both{_suggestion_for(words, ('tus', 'ietf'))}")
     return frozenset(words)
 
 
@@ -140,7 +156,9 @@ def as_hooks(value: object) -> object:
         value = _resolve(value, "must be an object with the methods of hooks, or its name, such as mypackage.hooks")
     methods = [hook.method for hook in HookType]
     if value is not None and not any(callable(getattr(value, method, None)) for method in methods):
-        raise ValueError(f"must have some of the methods {', '.join(methods)}")
+        has = [name for name in dir(value) if not name.startswith("_")]
+        near = next((f"; did you mean {near[0]}" for name in has if (near := get_close_matches(name, methods, 1))), "")
+        raise ValueError(f"must have some of the methods {', '.join(methods)}{near}")
     hooks: object = value() if isinstance(value, type) else value
     _check_hashable(hooks)
     return hooks
@@ -174,16 +192,25 @@ def as_optional_path(value: object) -> str:
     return as_path(value) if value not in ("", None) else ""
 
 
-def as_origins(value: object) -> tuple[str, ...]:
-    """Convert a list of origins as browsers write them, or ``*`` alone."""
+def as_origins(value: object) -> Origins:
+    """Convert a list of origins and patterns, ``*`` alone, or a function that decides about an origin."""
+    if callable(value):
+        _check_hashable(value)
+        if is_async(value):
+            raise ValueError("must be an ordinary function, and cannot be async")
+        return value
+    return as_listed_origins(value)
+
+
+def as_listed_origins(value: object) -> tuple[str, ...]:
+    """Convert a list of origins and patterns, or ``*`` alone."""
     words = _words(value)
-    origins = tuple(word.rstrip("/") for word in words or ())
-    if (
-        words is None
-        or not all(_ORIGIN.fullmatch(origin) for origin in origins)
-        or ("*" in origins and len(origins) > 1)
-    ):
-        raise ValueError("must be * alone, or origins such as https://example.org")
+    origins = tuple(origin for word in words or () if (origin := parse_origin(word)) is not None)
+    if words is None or len(origins) != len(words) or ("*" in origins and len(origins) > 1):
+        raise ValueError(
+            "must be * alone, or origins such as https://example.org and https://*.example.org, with * as a whole "
+            "label of the host that is not the last"
+        )
     return origins
 
 
@@ -285,7 +312,7 @@ def _members(kind: type[_Member], value: object) -> frozenset[_Member]:
     known = {str(member): member for member in kind}
     words = _words(value)
     if words is None or not set(words) <= known.keys():
-        raise ValueError(f"must be some of {', '.join(known)}")
+        raise ValueError(f"must be some of {', '.join(known)}{_suggestion_for(words, known)}")
     return frozenset(known[word] for word in words)
 
 

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
-from difflib import get_close_matches
 from functools import cached_property, lru_cache
 from typing import Any, TypeVar, overload
 
 from tus.converters import (
     Handover,
     Interim,
+    Origins,
     as_base_url,
     as_bool,
     as_callable,
@@ -39,6 +39,7 @@ from tus.converters import (
     as_url_path,
     as_webhook,
     is_async,
+    suggestion,
 )
 from tus.errors import OptionError
 from tus.models import Fsync, HookType, Intent, Request, Upload
@@ -117,13 +118,35 @@ class Options:
     ``https://example.org/prefix``. It overrides everything else. Without it, the beginning is taken from the request.
     """
 
-    cors_allow_origin: tuple[str, ...] = _option(as_origins, "", group="CORS")
-    """The origins whose pages may upload, such as ``https://example.org``, or ``*`` for any. Without it, only pages of
-    the same origin may upload.
+    cors_allow_origin: Origins = _option(as_origins, "", group="CORS")
+    """The origins whose pages may upload, or ``*`` for any, see cors.rst. Without it, only pages of the same origin may
+    upload.
+
+    An origin is a scheme, a host and, unless it is the default, a port, such as ``https://example.org`` or
+    ``http://localhost:3000``. One label of the host may be ``*``. As the first label it stands for one or more labels:
+    ``https://*.example.org`` is ``https://a.example.org`` and ``https://a.b.example.org``. It is neither
+    ``https://example.org`` nor ``https://evilexample.org``. Elsewhere it stands for one label, as in
+    ``https://app.*.example.org``. It cannot be the last label or a part of one. The scheme and the port must be equal.
+
+    From Python, it can be a function that gets an origin as text and returns True or False. If it fails or returns
+    another value, the origin is refused. It may be called in any thread, and cannot be async.
     """
 
     cors_allow_credentials: bool = _option(as_bool, "false", group="CORS")
-    """Whether pages of these origins may send cookies. This needs a list of origins instead of ``*``."""
+    """Whether pages of these origins may send cookies. This needs a list of origins instead of ``*``, without the
+    origin ``null``, which pages of any site can have.
+    """
+
+    cors_allow_headers: tuple[str, ...] = _option(as_names, "", group="CORS")
+    """Names of header fields that pages may send in addition to those of the protocols, such as ``X-CSRFToken``."""
+
+    cors_expose_headers: tuple[str, ...] = _option(as_names, "", group="CORS")
+    """Names of header fields that pages may read in addition to those of the protocols. Names that the application
+    exposes by ``Access-Control-Expose-Headers`` are kept.
+    """
+
+    cors_max_age: int = _option(as_duration, "86400", group="CORS")
+    """The time for which a browser may keep a permission, so that it does not ask before each request."""
 
     upload_valid_duration: int = _option(as_duration, "24h", group="Lifetimes and cleanup")
     """The time to keep an unfinished upload after its last byte; 0 means for ever."""
@@ -368,7 +391,8 @@ class Options:
     @classmethod
     def build_async(cls, **values: object) -> Options:
         """Build options for ASGI, where ``authorize``, ``on_finished`` and hooks may be ``async``."""
-        if any(name in values for name in _CALLED):  # the cache must not keep a closure of a request alive
+        if any(name in values for name in _CALLED) or callable(values.get("cors_allow_origin")):
+            # The cache must not keep a closure of a request alive.
             return _build.__wrapped__(tuple((name, object, values[name]) for name in values))
         # With the type, because True equals 1 but is another value.
         items = tuple((name, type(values[name]), _hashable(values[name])) for name in sorted(values))
@@ -395,8 +419,7 @@ def _build(items: tuple[tuple[str, type, object], ...]) -> Options:
     for name, _, value in items:
         converter = _CONVERTERS.get(name)
         if converter is None:
-            nearest = "".join(f"; did you mean {near}" for near in get_close_matches(name, _CONVERTERS, 1))
-            raise OptionError(name, f"is unknown{nearest}; known are {', '.join(_CONVERTERS)}")
+            raise OptionError(name, f"is unknown{suggestion(name, _CONVERTERS)}; known are {', '.join(_CONVERTERS)}")
         try:
             converted[name] = converter(value)
         except ValueError as error:
@@ -414,6 +437,22 @@ def _build(items: tuple[tuple[str, type, object], ...]) -> Options:
         raise OptionError("min_append_size", "cannot be more than max_append_size")
     if options.min_rate and not options.stall_timeout:
         raise OptionError("min_rate", "is measured over stall_timeout; set stall_timeout to more than 0")
-    if options.cors_allow_credentials and "*" in options.cors_allow_origin:
-        raise OptionError("cors_allow_credentials", "cannot be true while cors_allow_origin is *; list the origins")
+    if options.cors_allow_credentials:
+        _check_credentials(options)
     return options
+
+
+def _check_credentials(options: Options) -> None:
+    """Refuse what browsers ignore, and what would be unsafe, if pages may send cookies."""
+    origins = options.cors_allow_origin
+    if isinstance(origins, tuple):
+        if "*" in origins:
+            raise OptionError("cors_allow_credentials", "cannot be true while cors_allow_origin is *; list the origins")
+        if "null" in origins:
+            raise OptionError(
+                "cors_allow_credentials",
+                "cannot be true while cors_allow_origin has null, because pages of any site can have that origin",
+            )
+    for name in ("cors_allow_headers", "cors_expose_headers"):
+        if "*" in getattr(options, name):
+            raise OptionError(name, "cannot have * while cors_allow_credentials is true; list the names")

@@ -54,7 +54,7 @@ def command(capsys):
     """Run a command in this process; returns its status, what it has printed, and its complaints."""
 
     def command(*arguments):
-        status = cli.main([str(argument) for argument in arguments])
+        status = cli.cli.main([str(argument) for argument in arguments])
         captured = capsys.readouterr()
         return status, captured.out, captured.err
 
@@ -750,3 +750,17 @@ def test_commands_take_the_url_of_a_store(command):
     assert command("clean", "--dry-run", "kept:uploads")[0] == 2
     status, _, complaint = command("ls", "nowhere:uploads")
     assert (status, "no store has 'nowhere'" in complaint) == (2, True)
+
+
+def test_the_nearest_command_is_suggested(capsys):
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["serv", "--port", "0"])
+    assert ended.value.code == 2
+    assert "there is no command 'serv'; did you mean serve; the commands are serve, ls" in capsys.readouterr().err
+
+
+def test_the_nearest_option_is_suggested(tmp_path, capsys):
+    assert cli.main(["serve", "--dir", str(tmp_path), "-o", "max_sise=10M"]) == 2
+    assert "did you mean max_size" in capsys.readouterr().err
+    assert cli.main(["serve", "--dir", str(tmp_path), "-o", "fsync=finsh"]) == 2
+    assert "did you mean finish" in capsys.readouterr().err

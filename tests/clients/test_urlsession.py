@@ -234,12 +234,12 @@ def statuses(server, headers):
     return [status for status, _ in heads]
 
 
-@pytest.mark.parametrize("version", ["4", "6", "9", "6;a=1", " 6 "])
+@pytest.mark.parametrize("version", ["4", "6", "9", "10", "6;a=1", " 6 "])
 def test_a_version_that_is_known(server, version):
     assert statuses(server, spoken(version)) == [104, 200]
 
 
-@pytest.mark.parametrize("version", ["2", "10", "15", "99", '"6"', "6.0", "6, 6", "", "six"])
+@pytest.mark.parametrize("version", ["2", "11", "15", "99", '"6"', "6.0", "6, 6", "", "six"])
 def test_a_version_that_is_not_known(server, version):
     assert statuses(server, spoken(version)) == [200]
 

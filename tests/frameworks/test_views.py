@@ -502,3 +502,33 @@ def test_a_view_that_settles_late_reports_one_answer(view, streaming):
         ignore(reported.append)
     assert [event.method for event in reported] == ["PATCH", "HEAD"]
     assert head(app, url) == ACCEPTED
+
+
+@pytest.mark.parametrize("created", [False, True])
+@pytest.mark.parametrize(
+    "given", [{"json_body": {"id": 17}}, {"json": {"id": 17}}, {"body": b"taken"}, {"text": "taken"}]
+)
+def test_a_view_can_give_a_body_to_the_success(tmp_path, given, created):
+    """A 204 with a body would be no valid response, and break the connection."""
+    service = Service(tmp_file_dir=str(tmp_path), threads=False)
+
+    def application(environ, start_response):
+        adapter = WebobAdapter(Request(environ))
+        with Tus(adapter, service=service) as upload:
+            upload.handle()
+            if upload.upload_finished:
+                upload.cleanup_file()
+                for name, value in given.items():
+                    setattr(adapter.resp, name, value)
+        return adapter.resp(environ, start_response)
+
+    octets = OCTETS if created else {}
+    reply = call(application, "POST", "/files", TUS | octets | {"Upload-Length": "4"}, DATA[:4] if created else b"")
+    if not created:
+        reply = call(application, "PATCH", reply["Location"], TUS | OCTETS | {"Upload-Offset": "0"}, DATA[:4])
+    is_json = "json" in next(iter(given))
+    assert reply.status == (201 if created else 200)
+    assert reply["Upload-Offset"] == "4"
+    assert reply.body == (b'{"id":17}' if is_json else b"taken")
+    assert reply["Content-Length"] == str(len(reply.body))
+    assert reply["Content-Type"].partition(";")[0] == ("application/json" if is_json else "text/plain")

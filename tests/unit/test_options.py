@@ -2,8 +2,9 @@
 
 import pytest
 
-from tus import Options, Tus
+from tus import Options, Tus, open_store
 from tus.adapters.wsgi import WsgiAdapter
+from tus.apps import files, operations
 from tus.converters import as_bool, as_duration, as_origins, as_size, as_url_path
 from tus.errors import OptionError, TusException
 
@@ -131,3 +132,43 @@ def test_a_view_can_share_options_or_name_them(tmp_path):
         Tus(ADAPTER, send_file=True, options=options)
     with pytest.raises(OptionError, match="tmp_file_dir"):
         Tus(ADAPTER)
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "near"),
+    [
+        ("max_sise", "1", "max_size"),
+        ("handover", "backgroud", "background"),
+        ("handover", "Request", "request"),
+        ("fsync", "finsh", "finish"),
+        ("interim", "alway", "always"),
+        ("digest", "sha-256 sha521", "sha512"),
+        ("protocols", "tus, itf", "ietf"),
+        ("webhook_events", "post-finished", "post-finish"),
+        ("ask_app", "create, apend", "append"),
+        ("send_file", "ture", "true"),
+        ("store", "memroy:", "memory"),
+        ("hooks", type("Hooks", (), {"post_finished": lambda self, event: None}), "post_finish"),
+    ],
+)
+def test_the_nearest_name_is_suggested(option, value, near):
+    with pytest.raises(OptionError, match=rf"did you mean {near}\b") as wrong:
+        open_store("", Options.build(**{"tmp_file_dir": "x", option: value})) if option != "store" else open_store(
+            value
+        )
+    assert wrong.value.option == option
+
+
+@pytest.mark.parametrize("value", ["sometimes-perhaps", 7, None, {}, ["x"]])
+def test_nothing_is_suggested_for_what_is_near_to_nothing(value):
+    for option in ("handover", "fsync", "interim", "digest", "protocols", "ask_app"):
+        with pytest.raises(OptionError) as wrong:
+            Options.build(tmp_file_dir="x", **{option: value})
+        assert "did you mean" not in str(wrong.value)
+
+
+def test_the_nearest_option_of_an_application_is_suggested():
+    with pytest.raises(OptionError, match="did you mean directory;"):
+        files.app_factory({}, directry="x")
+    with pytest.raises(OptionError, match="did you mean health_path;"):
+        operations.filter_app_factory(None, {}, health_pth="x")

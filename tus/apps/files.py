@@ -13,6 +13,7 @@ from collections.abc import Iterable
 
 from tus.adapters.interface import UPLOAD_KEY
 from tus.adapters.wsgi import Environ, StartResponse
+from tus.converters import suggestion
 from tus.errors import OptionError
 from tus.handover.finished import FinishedUpload
 
@@ -65,7 +66,7 @@ def app_factory(global_conf: dict[str, str], **options: str) -> Files:
     """
     for name in options:
         if name != "directory":
-            raise OptionError(name, "is unknown; the only option is directory")
+            raise OptionError(name, f"is unknown{suggestion(name, ('directory',))}; the only option is directory")
     if "directory" not in options:
         raise OptionError("directory", "is required")
     return Files(options["directory"])

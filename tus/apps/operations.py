@@ -6,7 +6,7 @@ import logging
 from collections.abc import Iterable
 
 from tus.adapters.wsgi import Environ, StartResponse, WsgiApp, full_path
-from tus.converters import as_url_path
+from tus.converters import as_url_path, suggestion
 from tus.errors import OptionError, RequestError, TusException
 from tus.events import listen
 from tus.options import Options
@@ -88,9 +88,10 @@ def filter_app_factory(app: WsgiApp, global_conf: dict[str, str], **options: str
         OptionError: another option is given, or one has a bad value.
     """
     paths = {name: options.pop(name) for name in ("health_path", "metrics_path") if name in options}
+    known = ("tmp_file_dir", "store", "health_path", "metrics_path")
     for name in options:
-        if name not in ("tmp_file_dir", "store"):
-            raise OptionError(name, "is unknown; known are tmp_file_dir, store, health_path, metrics_path")
+        if name not in known:
+            raise OptionError(name, f"is unknown{suggestion(name, known)}; known are {', '.join(known)}")
     for name, path in paths.items():
         try:
             paths[name] = as_url_path(path)

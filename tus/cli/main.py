@@ -13,7 +13,7 @@ from typing import TypeVar
 from tus.cli import fsck, handover, import_, ls, rm
 from tus.cli.arguments import add_named_options, read_named_options
 from tus.cli.text import printable
-from tus.converters import as_origins, as_url_path
+from tus.converters import as_listed_origins, as_url_path, suggestion
 from tus.errors import OptionError, TusException
 from tus.version import __version__
 
@@ -29,7 +29,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with suppress(FileNotFoundError):  # for the modules of --on-finished; last, so that no file here hides a package
         if (here := os.getcwd()) not in sys.path:
             sys.path.append(here)
-    options = _parser().parse_args(arguments)
+    parser, commands = _parser()
+    given = sys.argv[1:] if arguments is None else arguments
+    if given and not given[0].startswith("-") and given[0] not in commands:
+        near = suggestion(given[0], commands)
+        parser.error(f"there is no command {given[0]!r}{near}; the commands are {', '.join(commands)}")
+    options = parser.parse_args(arguments)
     try:
         status: int = options.run(options) or 0
         sys.stdout.flush()
@@ -51,7 +56,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser() -> tuple[argparse.ArgumentParser, tuple[str, ...]]:
+    """Return the parser of the command line, and the names of the commands."""
     parser = argparse.ArgumentParser(prog="tus", description="Resumable uploads.")
     parser.add_argument("--version", action="version", version=f"tus {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
@@ -94,7 +100,7 @@ def _parser() -> argparse.ArgumentParser:
 
     for module in (ls, rm, handover, fsck, import_):
         module.add_commands(commands)
-    return parser
+    return parser, tuple(commands.choices)
 
 
 def _default_workers() -> int:
@@ -113,7 +119,7 @@ def _serve(options: argparse.Namespace) -> None:
         serve.log_to_stderr(options.verbose)
     if options.config is None:
         path = _convert("--path", as_url_path, options.path or _PATH)
-        origins = _convert("--cors-allow-origin", as_origins, options.cors_allow_origin or [])
+        origins = _convert("--cors-allow-origin", as_listed_origins, options.cors_allow_origin or [])
         metrics = None if options.metrics is None else _convert("--metrics", as_url_path, options.metrics)
         app = serve.build_pipeline(options.dir or _DIR, path, origins, metrics, read_named_options(options.option))
         serve.run(app, options.host, options.port, options.workers, options.threads, path)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from importlib.metadata import entry_points
 from typing import Final
 
+from tus.converters import suggestion
 from tus.errors import OptionError
 from tus.options import Options
 from tus.stores.interface import Limits, Store
@@ -106,4 +107,5 @@ def _factory_of(scheme: str) -> StoreFactory:
             factory: StoreFactory = entry_point.load()
             return factory
     known = sorted({"file", "memory", *_factories, *found.names})
-    raise OptionError("store", f"must be a path, or a URL of one of {', '.join(known)}; no store has {scheme!r}")
+    near = suggestion(scheme, known)
+    raise OptionError("store", f"must be a path, or a URL of one of {', '.join(known)}; no store has {scheme!r}{near}")
