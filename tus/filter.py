@@ -15,6 +15,7 @@ from tus.adapters.wsgi import (
     StartResponse,
     WsgiAdapter,
     WsgiApp,
+    close_empty,
     environ_without_client,
     full_path,
 )
@@ -105,7 +106,8 @@ class Filter:
         response = adapter.response
         assert response is not None, "handle() has made a response"
         start_response(f"{response.status} {response.reason}", response.headers)
-        return response.body or EMPTY
+        body = response.body
+        return EMPTY if body == () else body or close_empty(body)
 
 
 class _Receiver:

@@ -75,6 +75,15 @@ def request_url(environ: Environ) -> str:
 #: An empty body. hypercorn sends the head of a response with the first block, and no head without one.
 EMPTY = (b"",)
 
+
+def close_empty(body: Iterable[bytes]) -> Iterable[bytes]:
+    """Close a body that has no blocks, such as WebOb's for HEAD, and return one that has an empty block."""
+    close = getattr(body, "close", None)
+    if close is not None:
+        close()
+    return EMPTY
+
+
 #: The keys whose values are the same for every request to an application at one mount point.
 SURROUNDINGS = ("SCRIPT_NAME", "SERVER_NAME", "SERVER_PORT", "wsgi.url_scheme")
 
