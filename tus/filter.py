@@ -14,6 +14,7 @@ from tus.adapters.interface import (
     verdict_of,
 )
 from tus.adapters.wsgi import (
+    EMPTY,
     SURROUNDINGS,
     ApplicationResponse,
     Environ,
@@ -21,7 +22,7 @@ from tus.adapters.wsgi import (
     StartResponse,
     WsgiAdapter,
     WsgiApp,
-    blocks_of,
+    close_empty,
     environ_without_client,
     full_path,
     restore_original,
@@ -118,7 +119,8 @@ class Filter:
         response = adapter.response
         assert response is not None, "handle() has made a response"
         start_response(f"{response.status} {response.reason}", response.headers)
-        return blocks_of(response.body)
+        body = response.body
+        return EMPTY if body == () else body or close_empty(body)
 
 
 class _Receiver:

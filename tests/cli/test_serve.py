@@ -33,6 +33,7 @@ from tus.apps.files import Files
 from tus.cli import main as cli
 from tus.cli import serve
 from tus.errors import OptionError
+from tus.models import Upload
 
 PROMPT = 20  # seconds in which a server has ended; gunicorn kills its workers after thirty
 URL_LINE = re.compile(r"^(?:Upload to|Serving on) (.+)$", re.MULTILINE)
@@ -359,6 +360,20 @@ def test_without_a_name_a_file_is_called_by_its_id(name, shared):
     landed = shared.directory / "uploads" / upload_id
     assert landed.read_bytes() == b"content"
     landed.unlink()
+
+
+def test_a_final_upload_of_a_thousand_parts(shared):
+    """Each part takes 62 bytes of one header field, and gunicorn allows 8190 bytes by default."""
+    path = urlsplit(shared.url).path
+    store = store_in(shared.directory / "uploads" / ".tus")
+    parts = [store.create(Upload(length=1, concat="partial", service=path)) for _ in range(1000)]
+    for part in parts:
+        store.append(part, 0, b"x")
+    urls = " ".join(f"{shared.url}/{part.id}" for part in parts)
+    status, answer, _ = request(shared.netloc, "POST", path, {"Upload-Concat": f"final;{urls}"})
+    assert status == 201
+    status, answer, _ = request(shared.netloc, "HEAD", urlsplit(answer["location"]).path)
+    assert (status, answer["upload-offset"]) == (200, "1000")
 
 
 def test_nothing_lands_elsewhere(tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import uuid
 
 import pytest
 
@@ -360,6 +361,24 @@ def test_the_creation_is_cut_and_retried(node, proxy, endpoint, landing, file):
     assert has_succeeded(result)
     assert result["requests"] == [["POST", 201]]
     landing.assert_one(file, METADATA)
+
+
+@pytest.mark.parametrize("with_data", [False, True], ids=["empty", "with-data"])
+def test_the_reply_to_a_creation_is_lost(node, server, proxy, endpoint, landing, file, with_data):
+    """With a key the repeated creation finds its upload, and no second one is left behind."""
+    before = len(list(server.store.glob("*.tus")))
+    proxy.lose_reply("POST")
+    options = {
+        "endpoint": endpoint,
+        "retryDelays": DELAYS,
+        "chunkSize": CHUNK,
+        "uploadDataDuringCreation": with_data,
+        "headers": {"Idempotency-Key": f'"{uuid.uuid4()}"'},
+    }
+    assert has_succeeded(node(file, options=options))
+    landing.assert_one(file)
+    assert len(proxy.of("POST")) == 2
+    assert len(list(server.store.glob("*.tus"))) == before + 1
 
 
 def test_the_reply_to_the_last_patch_is_lost(node, proxy, endpoint, landing, file):

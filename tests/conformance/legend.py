@@ -224,6 +224,7 @@ REQUIREMENTS = {
     "IDEM-07": "A key is that of one principal. Without a principal it must have 16 characters.",
     "IDEM-08": "While the application has the file, a repeated creation creates nothing, and can be sent again.",
     "IDEM-09": "A repeated creation calls no hook, and counts for no limit.",
+    "IDEM-10": "Parts of a concatenation ignore the key, because a client may send one for all parts.",
     # -- Mistakes --
     "TRAP-1": "Error responses lack the protocol's headers.",
     "TRAP-2": "A request that is refused with 412 has changed something.",

@@ -199,6 +199,16 @@ def test_a_proxy_passes_on_what_comes(behind, name, tmp_path):
     assert measured(port) == documented()[name]
 
 
+def test_a_refusal_of_a_long_body_passes_nginx(behind):
+    """Nginx responds with 502 if its connection is reset while it still sends."""
+    port, _ = behind(nginx)
+    path = create(port, 100)
+    for size in (200_000, 20_000_000):
+        for _ in range(5):
+            assert request(port, "PATCH", path, OCTETS | {"Upload-Offset": "5"}, bytes(size))[0] == 409
+            assert request(port, "POST", "/files", OCTETS | {"Upload-Length": "5"}, bytes(size))[0] == 413
+
+
 def test_a_proxy_that_buffers_keeps_nothing(behind):
     """What the recipe is for; and the other test can fail."""
     change = {"change": lambda text: text.replace("proxy_request_buffering off", "proxy_request_buffering on")}

@@ -37,8 +37,11 @@ from tus.protocols.effects import (
     Claim,
     Concatenate,
     Create,
+    CreateOnce,
+    Fence,
     FinalsOf,
     Load,
+    Name,
     Offer,
     Offered,
     Peek,
@@ -72,6 +75,129 @@ from tus.testing.dialogue import (
 FINAL = "f" * 32
 HOOKS = {"webhook": "http://hooks.example.org/"}
 CHECKSUM = {"Upload-Checksum": "sha1 qvTGHdzF6KLavt4PO0gs2a6pQ00="}
+
+
+# -- Idempotency-Key ----------------------------------------------------------------------------------------------
+
+KEY = {"Idempotency-Key": '"8e03978e-40d5-43e8-bc93-6894a57f9324"'}
+
+
+def names():
+    return asks(Name, '["/files", null, "8e03978e-40d5-43e8-bc93-6894a57f9324"]').gets(ID)
+
+
+def fingerprint_of(request):
+    seen = []
+    tester.dialogue(
+        request,
+        names(),
+        asks(Load, ID).fails(UploadNotFound()),
+        asks(CreateOnce).gets(lambda effect: seen.append(effect.draft) or effect.draft),
+        responds(201),
+    )
+    return seen[0].fingerprint
+
+
+def test_a_creation_with_a_key_gets_the_id_that_the_store_makes_of_it():
+    """draft-ietf-httpapi-idempotency-key-header-07, Idempotency Enforcement: first time request."""
+    request = tus1.post(length=9, headers=KEY)
+    tester.dialogue(
+        request,
+        names(),
+        asks(Load, ID).fails(UploadNotFound()),
+        asks(CreateOnce, {"id": ID, "length": 9, "fingerprint": ...}).gets(created()),
+        responds(201, {"Location": f"{URL}/{ID}"}),
+    )
+    assert len(fingerprint_of(request)) == 32
+
+
+def test_a_repeated_creation_asks_no_hook_and_creates_nothing():
+    """draft-ietf-httpapi-idempotency-key-header-07, Idempotency Enforcement: duplicate request."""
+    request = tus1.post(length=9, headers=KEY)
+    tester.dialogue(
+        request,
+        names(),
+        asks(Load, ID).gets(an_upload(length=9, offset=3, fingerprint=fingerprint_of(request))),
+        responds(201, {"Location": f"{URL}/{ID}", "Upload-Offset": 3}),
+        **HOOKS,
+    )
+
+
+def test_a_repeated_body_is_not_appended_to_the_bytes_of_the_first():
+    """This package: the running request is ended, and the client resumes at the offset."""
+    request = tus1.post(length=9, body=9, headers=KEY)
+    fingerprint = fingerprint_of(tus1.post(length=9, headers=KEY))
+    tester.dialogue(
+        request,
+        names(),
+        asks(Load, ID).gets(an_upload(length=9, offset=3, fingerprint=fingerprint)),
+        asks(Fence).gets(an_upload(length=9, offset=5, fingerprint=fingerprint)),
+        responds(201, {"Location": f"{URL}/{ID}", "Upload-Offset": 5}),
+    )
+
+
+def test_of_two_creations_at_the_same_moment_one_creates():
+    """This package: the other one finds the upload, after the hooks have allowed it."""
+    request = tus1.post(length=9, headers=KEY)
+    tester.dialogue(
+        request,
+        names(),
+        asks(Load, ID).fails(UploadNotFound()),
+        asks(Ask, HookType.PRE_CREATE, {"id": ""}),
+        asks(CreateOnce),
+        asks(Load, ID).gets(an_upload(length=9, fingerprint=fingerprint_of(request))),
+        responds(201, {"Location": f"{URL}/{ID}"}),
+        **HOOKS,
+    )
+
+
+def test_a_hook_that_chooses_the_same_id_again_finds_the_upload():
+    """This package: the fingerprint shows that the same request has created it."""
+    request = tus1.post(length=9, headers=KEY)
+    tester.dialogue(
+        request,
+        names(),
+        asks(Load, ID).fails(UploadNotFound()),
+        asks(Ask, HookType.PRE_CREATE).gets(HookReply(id=OTHER)),
+        asks(CreateOnce, {"id": OTHER}),
+        asks(Load, OTHER).gets(an_upload(id=OTHER, length=9, fingerprint=fingerprint_of(request))),
+        responds(201, {"Location": f"{URL}/{OTHER}"}),
+        **HOOKS,
+    )
+
+
+def test_a_hook_cannot_choose_the_id_of_another_upload():
+    """This package: the client is not at fault, so it is asked to retry."""
+    tester.dialogue(
+        tus1.post(length=9, headers=KEY),
+        names(),
+        asks(Load, ID).fails(UploadNotFound()),
+        asks(Ask, HookType.PRE_CREATE).gets(HookReply(id=OTHER)),
+        asks(CreateOnce, {"id": OTHER}),
+        asks(Load, OTHER).gets(an_upload(id=OTHER, length=9)),
+        responds(503),
+        **HOOKS,
+    )
+
+
+def test_another_request_under_the_key_is_refused():
+    """draft-ietf-httpapi-idempotency-key-header-07, Error Handling."""
+    tester.dialogue(
+        tus1.post(length=9, headers=KEY),
+        names(),
+        asks(Load, ID).gets(an_upload(length=9, fingerprint="0" * 32)),
+        responds(422, {"Location": None}, "Idempotency-Key"),
+    )
+
+
+def test_a_store_that_makes_no_ids_ignores_the_key():
+    """This package: the key is an offer of the store."""
+    tester.dialogue(
+        tus1.post(length=9, headers=KEY),
+        asks(Name),
+        asks(Create, {"id": "", "fingerprint": ""}).gets(created()),
+        responds(201, {"Location": f"{URL}/{ID}"}),
+    )
 
 
 # -- Core ---------------------------------------------------------------------------------------------------------

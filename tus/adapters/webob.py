@@ -9,7 +9,7 @@ from typing import Any
 from webob import Request as WebobRequest
 from webob import Response as WebobResponse
 
-from tus.adapters.wsgi import WsgiAdapter, blocks_of
+from tus.adapters.wsgi import WsgiAdapter, close_empty
 from tus.models import Response
 
 _BODY: Any = WebobResponse.body
@@ -68,5 +68,6 @@ class WebobAdapter(WsgiAdapter):
         assert self.response is not None
         # Always the same object: a view may have read it before it accepted the file.
         self.resp.status = f"{response.status} {response.reason}"
-        self.resp.app_iter = blocks_of(self.response.body)  # this removes Content-Length, so headerlist is set after it
+        body = self.response.body
+        self.resp.app_iter = body or close_empty(body)  # this removes Content-Length, so headerlist is set after it
         self.resp.headerlist = list(response.headers)

@@ -86,15 +86,17 @@ def request_url(environ: Environ) -> str:
     return f"{scheme}://{host}{path}"
 
 
-def blocks_of(body: Iterable[bytes]) -> Iterable[bytes]:
-    """Return a body with at least one block: hypercorn sends the head of a response with the first block.
-
-    A body that is no tuple is returned as it is, even if it is empty, because it may have to be closed.
-    """
-    return _EMPTY if isinstance(body, tuple) and not body else body
+#: An empty body. hypercorn sends the head of a response with the first block, and no head without one.
+EMPTY = (b"",)
 
 
-_EMPTY = (b"",)
+def close_empty(body: Iterable[bytes]) -> Iterable[bytes]:
+    """Close a body that has no blocks, such as WebOb's for HEAD, and return one that has an empty block."""
+    close = getattr(body, "close", None)
+    if close is not None:
+        close()
+    return EMPTY
+
 
 #: The keys whose values are the same for nearly every request to an application at one mount point.
 SURROUNDINGS = ("SCRIPT_NAME", "SERVER_NAME", "SERVER_PORT", "HTTP_HOST", "wsgi.url_scheme")

@@ -116,7 +116,7 @@ class Conversation:
         if principal is not None:
             draft = replace(draft, principal=principal)
         key = self.request.headers.get(idempotency.FIELD)
-        if key is not None:
+        if key is not None and not draft.is_partial:  # tus-js-client sends one key for all parts of a file
             draft, found = yield from self._find_by_key(draft, key)
             if found is not None:
                 return Admission(draft, found=found)

@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final
 
-from tus.adapters.wsgi import blocks_of
+from tus.adapters.wsgi import close_empty
 from tus.models import Readable, Request, Response
 from tus.server.body_gunicorn import GunicornInput
 from tus.server.pace import Patience
@@ -60,7 +60,7 @@ class _Behind:
         self._reader = reader
 
     def __iter__(self) -> Iterator[bytes]:
-        return iter(blocks_of(self._body))
+        return iter(self._body or close_empty(self._body))
 
     def close(self) -> None:
         """Close the body, and read the rest. Servers call this after they have sent the response."""
