@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.support.subjects import SUBJECTS, FilterSubject
+from tests.support.subjects import REJECTS, SUBJECTS, FilterSubject
 from tests.support.wsgi import call
 from tus.errors import OptionError
 from tus.http.origins import matches, parse
@@ -255,7 +255,7 @@ def test_names_that_an_application_exposes_are_kept(tmp_path):
     assert reply["Access-Control-Expose-Headers"] == cors.EXPOSED_HEADERS + ", X-Cost, X-File-Id"
     assert subject.patch(reply["Location"], 2, b"", PAGE)["Access-Control-Expose-Headers"].endswith("X-File-Id")
     subject.fail = "403 Forbidden"
-    subject.fields[2:3] = []
+    subject.fields[2:3] = [REJECTS]
     reply = subject.create(2, PAGE, b"hi")
     assert reply["Access-Control-Expose-Headers"].endswith("X-Cost, X-File-Id")
 

@@ -50,6 +50,11 @@ class EnvironHeaders(Mapping[str, str]):
     def get(self, name: str, default: Any = None) -> Any:
         return self._environ.get(_KEYS[name], default)
 
+    def pick(self, names: tuple[str, ...]) -> list[tuple[str, str]]:
+        """Return the fields that are there; see :func:`tus.http.headers.pick`."""
+        environ = self._environ
+        return [(name, environ[key]) for name in names if (key := _KEYS[name]) in environ]
+
     def __iter__(self) -> Iterator[str]:
         for key in self._environ:
             if key.startswith("HTTP_"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final, NamedTuple
 
 from tus.errors import HeaderTooLarge
+from tus.http.headers import pick
 from tus.models import Origin, Request, Upload
 from tus.protocols.routing import path_of
 
@@ -46,18 +47,14 @@ def origin_of(request: Request, is_original: bool = False) -> Origin:
     Raises:
         HeaderTooLarge: the URL and the fields are too long to be kept.
     """
-    get, headers = request.headers.get, []
-    for name in FORWARDING:
-        value = get(name)
-        if value is not None:
-            headers.append((name, value))
+    headers = pick(request.headers, FORWARDING)
     url = request.url
     if is_original:
-        headers += [(name, value) for name in REPRESENTATION if (value := get(name)) is not None]
+        headers += pick(request.headers, REPRESENTATION)
         url = f"{url}?{request.query}" if request.query else url
         if len(url) + sum(len(name) + len(value) for name, value in headers) > _LARGEST:
             raise HeaderTooLarge(f"The URL and the header fields may have at most {_LARGEST} bytes together.")
-    elif len(headers) and sum(len(value) for _, value in headers) > _LARGEST:
+    elif headers and sum(len(value) for _, value in headers) > _LARGEST:
         headers = []
     method = request.method if is_original else "POST"
     return Origin(url, method, request.mount, tuple(headers), request.path_values)
