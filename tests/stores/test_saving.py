@@ -330,6 +330,13 @@ def test_a_copy_is_durable(tmp_path, way, monkeypatch):
     assert synced(Place(tmp_path, way), monkeypatch) == ["file", "directory"]
 
 
+def test_a_directory_that_cannot_be_read_is_enough(place):
+    """As that of a drop box, with mode 1733; root may read every directory."""
+    arrived = str(place.arrived)
+    place.system.refused["open"] = lambda path, *others: errno.EACCES if path == arrived else 0
+    assert Path(place.save(place.upload())).read_bytes() == CONTENT
+
+
 # -- Errors --
 
 

@@ -171,6 +171,8 @@ def link_by_path(upload, read, target):
 @pytest.mark.parametrize("take", [copy_by_path, open_by_path, move_by_path, link_by_path])
 @pytest.mark.parametrize("kind", CALLED)
 def test_an_application_of_2014_takes_the_file_by_the_path_in_the_body(kind, take, tmp_path, log):
+    if take in (copy_by_path, open_by_path) and os.statvfs(tmp_path).f_flag & os.ST_NOATIME:
+        pytest.skip("the disk of the tests has no access times")
     target = tmp_path / "target"
     (tmp_path / "uploads").mkdir()
     site = kind(lambda upload, read: take(upload, read, target), tmp_file_dir=str(tmp_path / "uploads"))

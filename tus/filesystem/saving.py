@@ -122,8 +122,19 @@ class _Saving:
                 unlink(self._hidden)
             raise
         unlink(self._hidden)
-        sync_directory(self._directory)
+        self._sync_name(path)
         return path
+
+    def _sync_name(self, path: str) -> None:
+        """Force the name of the saved file to the disk."""
+        try:
+            sync_directory(self._directory)
+        except PermissionError:  # a directory that may be written and not read; journaling file systems sync the name
+            fd = os.open(path, os.O_RDONLY | FLAGS)
+            try:
+                sync_file(fd)
+            finally:
+                os.close(fd)
 
     # -- Names --
 

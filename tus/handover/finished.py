@@ -139,7 +139,7 @@ def save_upload(
     """
     name = upload.filename if name is None else safe_filename(name, default=upload.filename)
     source = Source(upload.key, upload.length or 0, upload.path, open_data, is_synced)
-    return save(source, os.fspath(directory), name, mode)
+    return save(source, os.fsdecode(directory), name, mode)
 
 
 def offer(adapter: Replaces, upload: FinishedUpload, send_file: bool) -> BinaryIO:
