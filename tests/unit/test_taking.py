@@ -198,6 +198,17 @@ def test_a_file_that_was_taken_is_removed(kind, take, tmp_path, log):
     assert not warnings(log)
 
 
+@pytest.mark.parametrize("kind", SITES)
+def test_a_file_that_could_not_be_saved_is_not_taken(kind, tmp_path, log):
+    """The application ignores the error, and accepts."""
+
+    def take(upload, read):
+        with contextlib.suppress(OSError):
+            upload.save_to(tmp_path / "missing")
+
+    check_kept(kind(take, tmp_file_dir=str(tmp_path)).send(), log)
+
+
 def test_the_path_of_a_view_takes_the_file(tmp_path, log):
     service = Service(tmp_file_dir=str(tmp_path), threads=False)
 
