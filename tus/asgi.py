@@ -142,7 +142,7 @@ class _Uploads:
         return await self._async_receiver(None, claim)
 
     async def _call_function(self, adapter: AsgiAdapter | None, claim: Claim) -> Response:
-        function: Callable[[Upload], Any] | None = self.options.on_finished
+        function: Callable[[FinishedUpload], Any] | None = self.options.on_finished
         assert function is not None, "__init__() has checked it"
         upload = FinishedUpload(claim)
         await function(upload)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from functools import cached_property, lru_cache
-from typing import Any, TypeVar, overload
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from tus.converters import (
     Handover,
@@ -44,12 +44,15 @@ from tus.converters import (
 from tus.errors import OptionError
 from tus.models import Fsync, HookType, Intent, Request, Upload
 
+if TYPE_CHECKING:
+    from tus.handover.finished import FinishedUpload
+
 #: Decides whether a request may do what it intends, and names its principal: ``authorize(request, intent, upload)``.
 Authorize = Callable[[Request, Intent, Upload], object]
 
 #: Gets a finished upload. Its return value is ignored. It rejects the upload by raising :class:`~tus.errors.Rejected`;
 #: after any other exception it is called again later.
-OnFinished = Callable[[Upload], object]
+OnFinished = Callable[["FinishedUpload"], object]
 
 _T = TypeVar("_T")
 

@@ -430,6 +430,7 @@ def test_an_abort_keeps_the_file_and_lets_it_go(tmp_path):
     transaction.commit()  # which the view did not ask for by cleanup_file()
     third, _, _ = handled(made("PATCH", path, OCTETS | {"Upload-Offset": "3"}), tmp_path)
     assert third.upload_finished
+    assert third.get_filepath() == str(tmp_path / path.rpartition("/")[2])
     third.cleanup_file()
     transaction.commit()
     assert not (tmp_path / path.rpartition("/")[2]).exists()

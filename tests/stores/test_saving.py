@@ -197,6 +197,18 @@ def test_no_directory_is_read(place, monkeypatch):
     place.save(place.upload())
 
 
+@pytest.mark.parametrize("name", ["{key}.mp4", "film-{key}.mp4", "{key}"])
+def test_a_file_that_the_application_has_named_by_the_key_is_not_the_upload(place, name):
+    """It may have reserved the name."""
+    upload = place.upload()
+    name = name.format(key=upload.key)
+    (place.arrived / name).write_text("reserved")
+    paths = {place.save(upload, name) for _ in range(2)}
+    assert [Path(path).read_bytes() for path in paths] == [CONTENT]
+    assert (place.arrived / name).read_text() == "reserved"
+    assert len(place.files()) == 2
+
+
 # -- Names --
 
 
@@ -330,6 +342,13 @@ def test_a_copy_is_durable(tmp_path, way, monkeypatch):
     assert synced(Place(tmp_path, way), monkeypatch) == ["file", "directory"]
 
 
+def test_a_directory_that_cannot_be_read_is_enough(place):
+    """As that of a drop box, with mode 1733; root may read every directory."""
+    arrived = str(place.arrived)
+    place.system.refused["open"] = lambda path, *others: errno.EACCES if path == arrived else 0
+    assert Path(place.save(place.upload())).read_bytes() == CONTENT
+
+
 # -- Errors --
 
 
@@ -401,6 +420,18 @@ def test_a_file_that_cannot_be_linked_is_copied(tmp_path, number):
     path = place.save(place.upload())
     assert (os.path.basename(path), os.stat(path).st_nlink) == ("film.mp4", 1)
     assert place.files() == {"film.mp4": CONTENT}
+
+
+def test_a_system_without_extended_attributes(tmp_path, monkeypatch):
+    """Such as macOS, as far as Python knows."""
+    for name in ("getxattr", "setxattr", "removexattr"):
+        monkeypatch.delattr(os, name, raising=False)
+    place = Place(tmp_path / "copied", "copy")
+    upload = place.upload()
+    paths = {place.save(upload) for _ in range(2)}
+    assert paths == {str(place.arrived / f"film-{upload.key}.mp4")}
+    place = Place(tmp_path / "linked")
+    assert os.path.basename(place.save(place.upload())) == "film.mp4"
 
 
 def test_a_file_comes_from_another_disk(tmp_path):

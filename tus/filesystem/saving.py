@@ -122,16 +122,34 @@ class _Saving:
                 unlink(self._hidden)
             raise
         unlink(self._hidden)
-        sync_directory(self._directory)
+        self._sync_name(path)
         return path
+
+    def _sync_name(self, path: str) -> None:
+        """Force the name of the saved file to the disk."""
+        try:
+            sync_directory(self._directory)
+        except PermissionError:  # a directory that may be written and not read; journaling file systems sync the name
+            fd = os.open(path, os.O_RDONLY | FLAGS)
+            try:
+                sync_file(fd)
+            finally:
+                os.close(fd)
 
     # -- Names --
 
-    def _paths(self, room: int, suffixes: Sequence[int] = _SUFFIXES) -> list[str]:
-        """Return the paths to try, in this order, whose names have at most so many bytes."""
-        key = self._source.key
-        names = (add_suffix(self._name, f"-{key[:digits]}" if digits else "", room) for digits in suffixes)
-        return [os.path.join(self._directory, name) for name in names]
+    def _paths(self, room: int, suffixes: Sequence[int] = _SUFFIXES) -> list[tuple[str, bool]]:
+        """Return the paths to try, in this order, and for each whether the whole key is its suffix.
+
+        Args:
+            room: the most bytes that a name may have.
+            suffixes: the digits of the key behind each name.
+        """
+        key, paths = self._source.key, []
+        for digits in suffixes:
+            name = add_suffix(self._name, f"-{key[:digits]}" if digits else "", room)
+            paths.append((os.path.join(self._directory, name), digits == len(key)))
+        return paths
 
     def _find(self) -> str | None:
         """Return the path under which an earlier attempt has saved the file, or None."""
@@ -148,11 +166,12 @@ class _Saving:
             FileExistsError: each of the names is taken.
         """
 
-        def is_made(path: str) -> bool:
+        def is_made(path: str, is_keyed: bool) -> bool:
             try:
                 make(path)
             except FileExistsError:
-                return self._is_ours(path)  # another process may have the same upload, if its claim has lapsed
+                # Another process may have the same upload, if its claim has lapsed.
+                return self._is_ours(path, is_keyed)
             return True
 
         path = self._first(is_made, suffixes)
@@ -160,17 +179,17 @@ class _Saving:
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), os.path.join(self._directory, self._name))
         return path
 
-    def _first(self, accepts: Callable[[str], bool], suffixes: Sequence[int] = _SUFFIXES) -> str | None:
+    def _first(self, accepts: Callable[[str, bool], bool], suffixes: Sequence[int] = _SUFFIXES) -> str | None:
         """Return the first path that is accepted; the names are shortened if the file system needs that."""
         for room in _ROOMS:
             try:
-                return next(filter(accepts, self._paths(room, suffixes)), None)
+                return next((path for path, is_keyed in self._paths(room, suffixes) if accepts(path, is_keyed)), None)
             except OSError as error:
                 if error.errno != errno.ENAMETOOLONG or room == _ROOMS[-1]:
                     raise
         raise AssertionError("the last room returns or raises")
 
-    def _is_ours(self, path: str) -> bool:
+    def _is_ours(self, path: str, is_keyed: bool) -> bool:
         """Return whether a file is this upload's, saved by an earlier attempt."""
         try:
             status = os.lstat(path)
@@ -180,7 +199,7 @@ class _Saving:
             return False
         if self._data is not None and os.path.samestat(status, self._data):
             return True
-        return self._source.key in os.path.basename(path) or _attribute(path, MARK) == self._source.key.encode()
+        return is_keyed or _attribute(path, MARK) == self._source.key.encode()
 
     # -- A link --
 

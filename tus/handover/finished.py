@@ -78,11 +78,12 @@ class FinishedUpload(Upload):
         Raises:
             UploadGone: the data is not there any more.
         """
-        self.is_taken = True
         try:
-            return self._claim.open()
+            file = self._claim.open()
         except FileNotFoundError:
             raise UploadGone(GONE) from None
+        self.is_taken = True
+        return file
 
     def save_to(self, directory: str | os.PathLike[str], name: str | None = None, mode: int | None = None) -> str:
         """Save the file in a directory of the application, and return its path. It never replaces another file.
@@ -107,8 +108,9 @@ class FinishedUpload(Upload):
             StorageUnavailable: the file system is read-only.
             OSError: another error of the file system.
         """
-        self.is_taken = True
-        return save_upload(self._offered, self._claim.open, self._claim.is_synced, directory, name, mode)
+        path = save_upload(self._offered, self._claim.open, self._claim.is_synced, directory, name, mode)
+        self.is_taken = True  # only now: an application may catch the error of a full disk, and accept
+        return path
 
     async def save_to_async(
         self, directory: str | os.PathLike[str], name: str | None = None, mode: int | None = None
@@ -139,7 +141,7 @@ def save_upload(
     """
     name = upload.filename if name is None else safe_filename(name, default=upload.filename)
     source = Source(upload.key, upload.length or 0, upload.path, open_data, is_synced)
-    return save(source, os.fspath(directory), name, mode)
+    return save(source, os.fsdecode(directory), name, mode)
 
 
 def offer(adapter: Replaces, upload: FinishedUpload, send_file: bool) -> BinaryIO:
