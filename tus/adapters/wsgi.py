@@ -107,6 +107,19 @@ def environ_without_client(path: str, base_url: str, surroundings: Environ) -> E
     return environ
 
 
+#: The keys that describe the body, and change when it is replaced.
+BODY_KEYS = (
+    "wsgi.input",
+    "wsgi.input_terminated",
+    "CONTENT_LENGTH",
+    "CONTENT_TYPE",
+    "HTTP_TRANSFER_ENCODING",
+    "webob.is_body_seekable",
+    "webob._body_file",
+    "webob._parsed_post_vars",
+)
+
+
 class EnvironBody:
     """The body in an environ, which can be replaced.
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from tus.adapters.zope import Replayable
+from tus.adapters.zope import install_stand_in
 
 #: The views that receive uploads.
 VIEW_NAMES = ("tus", "fileUpload")
@@ -26,7 +26,7 @@ def prepare(event: Any) -> None:
         return
     method = request.environ["REQUEST_METHOD"]
     if method == "POST" or (method in _HAS_ID and match[3]) or method == "OPTIONS":
-        Replayable.install(request)
+        install_stand_in(request)
     if (method in _HAS_ID and match[3]) or method == "OPTIONS":
         request.maybe_webdav_client = 0
         request.environ["PATH_INFO"] = f"{match[1]}@@{match[2]}{match[3] or ''}"
