@@ -507,8 +507,8 @@ def test_the_receiver_of_the_document():
 
 
 @pytest.fixture
-def own_view(tmp_path, monkeypatch):
-    """A site with the document's package for a view of one's own, as a reader would have it."""
+def own_view(request, tmp_path, monkeypatch):
+    """A site with the document's package for a view of one's own, as a reader would have it, or without a part."""
     from zope.component import getGlobalSiteManager
     from zope.configuration import xmlconfig
 
@@ -520,6 +520,8 @@ def own_view(tmp_path, monkeypatch):
         blocks("python", "docs/zope.rst")[1].replace("/tmp/upload", str(tmp_path / "unfinished"))
     )
     (page,) = [block for block in blocks("xml", "docs/zope.rst") if "browser:page" in block]
+    if getattr(request, "param", None) == "without the subscriber":
+        page = page[: page.index("<subscriber")]
     (package / "configure.zcml").write_text(
         f'<configure xmlns="http://namespaces.zope.org/zope"><include package="Products.Five"/>{page}</configure>'
     )
@@ -539,22 +541,29 @@ def _published():
     return (IPubStart,)
 
 
+@pytest.mark.parametrize("where", ["", "/f"], ids=["root", "folder"])
 @pytest.mark.parametrize("name", ["upload", "@@upload"])
-def test_the_view_of_the_document(own_view, tmp_path, request, name):
+def test_the_view_of_the_document(own_view, tmp_path, request, where, name):
     site, file = own_view, f"{abs(hash(request.node.name))}"
-    url = site.create(f"/f/{name}", 5, named(file))["Location"]
+    url = site.create(f"{where}/{name}", 5, named(file))["Location"]
     assert site.patch(url, 0, b"hel").status == 204
     assert site.send("HEAD", url)["Upload-Offset"] == "3"
     assert site.patch(url, 3, b"lo").status == 204
-    assert zope_site.contents()[file] == b"hello"
+    assert zope_site.contents(where.strip("/"))[file] == b"hello"
     assert not (tmp_path / "unfinished" / url.rpartition("/")[2]).exists()
-    assert site.send("GET", f"/f/{name}").body == b"the page with the upload form"
-    second = site.create(f"/f/{name}", 5, named(file + "-2"))["Location"]
+    assert site.send("GET", f"{where}/{name}").body == b"the page with the upload form"
+    second = site.create(f"{where}/{name}", 5, named(file + "-2"))["Location"]
     assert site.send("DELETE", second).status == 204
-    assert site.send("OPTIONS", f"/f/{name}").status == 200
-    url = site.create(f"/f/{name}", 5, named(file))["Location"]  # a name that is in use
+    assert site.send("OPTIONS", f"{where}/{name}").status == 200
+    url = site.create(f"{where}/{name}", 5, named(file))["Location"]  # a name that is in use
     assert site.patch(url, 0, b"again").status >= 400
     assert site.send("HEAD", url)["Upload-Offset"] == "4", "the file is kept"
+
+
+@pytest.mark.parametrize("own_view", ["without the subscriber"], indirect=True)
+def test_the_view_of_the_document_needs_its_subscriber(own_view):
+    url = own_view.create("/upload", 5)["Location"]
+    assert [own_view.send(method, url).status for method in ("PATCH", "HEAD", "DELETE")] == [404] * 3
 
 
 START = """
