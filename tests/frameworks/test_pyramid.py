@@ -14,7 +14,7 @@ from webob import Response as WebobResponse
 from tests.support.ietf import PARTIAL, Client, digest
 from tests.support.pyramid_site import PATH, Broken, Conflict, Site
 from tests.support.wsgi import OCTETS, TUS, call
-from tus import WebobAdapter
+from tus import Tus, WebobAdapter
 from tus.models import State
 from tus.stores.directory.claims import DirectoryClaim
 
@@ -328,6 +328,27 @@ def test_a_response_that_another_one_replaces(own_site):
     replaced.append(WebobResponse(status=303))
     assert patch(own_site, url, 5, DATA[5:]).status == 303
     assert state(own_site, url) == State.ACCEPTED
+
+
+@pytest.mark.parametrize("includes", [(), BOTH], ids=["plain", "transaction"])
+def test_a_body_that_accepts_the_file_after_the_request(tmp_path, includes):
+    """Pyramid has called every callback by then, and the transaction has ended."""
+    site = Site(tmp_path, *includes)
+    url = create(site)["Location"]
+
+    def view(request):
+        tus = Tus(WebobAdapter(request), service=site.service)
+        tus.handle()
+
+        def produce():
+            tus.cleanup_file()
+            yield b"stored"
+
+        return WebobResponse(app_iter=produce())
+
+    site.view_of_request = view
+    assert patch(site, url).body == b"stored"
+    assert state(site, url) == State.ACCEPTED
 
 
 def test_a_webob_view_without_a_framework(tmp_path):

@@ -72,8 +72,11 @@ class Site:
             if tween is not None:
                 config.add_tween(tween)
             config.add_route("files", PATH + "*rest")
-            config.add_view(self.view, route_name="files")
+            config.add_view(lambda request: self.view_of_request(request), route_name="files")
             self.app = config.make_wsgi_app()
+
+    def view_of_request(self, request):
+        return self.view(request)
 
     def view(self, request):
         self.calls += 1

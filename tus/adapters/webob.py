@@ -42,6 +42,7 @@ class WebobAdapter(WsgiAdapter):
             self.request = self._runs.replay(self.request)
         self._webob_request = request
         self._answer: Response | None = None
+        self._has_ended = False
         self.resp = WebobResponse(status=204)
 
     @property
@@ -69,12 +70,19 @@ class WebobAdapter(WsgiAdapter):
         add = getattr(self._webob_request, "add_finished_callback", None)
         if add is None:
             return False
-        add(lambda request: callback())
+
+        def end(request: object) -> None:
+            self._has_ended = True
+            callback()
+
+        add(end)
         return True
 
     def at_transaction_end(self, callback: Callable[[bool], None]) -> bool:
         current = self._transaction()
         add_response_callback = getattr(self._webob_request, "add_response_callback", None)
+        if self._has_ended:  # Pyramid calls nothing any more, and the response's body is produced now
+            add_response_callback = None
         if current is None and add_response_callback is None:
             return False
         pending = self._answer
