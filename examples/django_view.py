@@ -8,12 +8,12 @@ import django
 from django.conf import settings
 from django.core.files.storage import FileSystemStorage
 from django.core.wsgi import get_wsgi_application
-from django.http import HttpResponse, StreamingHttpResponse
+from django.http import HttpResponse
 from django.urls import re_path
 from django.views.decorators.csrf import csrf_exempt
 
 from tus import Service, Tus
-from tus.adapters.wsgi import WsgiAdapter
+from tus.adapters.django import DjangoAdapter
 
 ARRIVED = Path(os.environ.get("ARRIVED", "arrived"))
 
@@ -31,16 +31,15 @@ def index(request):
 
 @csrf_exempt  # a tus client sends no form; restrict uploads with principal= or authorize=
 def upload(request):
-    adapter = WsgiAdapter(request.environ)
+    adapter = DjangoAdapter(request)
     with Tus(adapter, service=service) as tus:
         if not tus.valid:
             return HttpResponse("Use a tus client.", status=404)
         tus.handle()
         if tus.upload_finished:
             tus.upload.save_to(storage.location)  # for a storage elsewhere, open the file by tus.upload.open()
-            tus.cleanup_file()  # accepts the file; without this it is kept and offered again
-    answer = adapter.response
-    return StreamingHttpResponse(answer.body, status=answer.status, reason=answer.reason, headers=dict(answer.headers))
+            tus.cleanup_file()  # accepts the file, in an atomic block after its commit
+    return adapter.resp
 
 
 urlpatterns = [re_path(r"^$", index), re_path(r"^files(?:/[0-9a-f]{32})?/?$", upload)]

@@ -99,11 +99,13 @@ class _Uploads:
             self._async_receiver = self._call_application
         self.backlog = service.hand_over_to(self._receiver or partial(self._loop.run, self._receive_in_background))
 
-    async def wake(self) -> None:
+    async def wake(self, scope: Scope) -> None:
         """Remember the event loop, and on the first call start the background work of the service."""
         self._loop.remember()
         if not self._is_awake:
             self._is_awake = True
+            if "state" in scope:  # that of the lifespan, for a hand-over before the first request
+                self._surroundings["state"] = scope["state"]
             await in_thread(self.service.start)
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> bool:
@@ -237,7 +239,7 @@ class TusMiddleware:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] in ("http", "lifespan"):
-            await self._uploads.wake()
+            await self._uploads.wake(scope)
         is_upload = scope["type"] == "http" and is_under(full_path(scope), self._upload_path)
         if not is_upload or not await self._uploads.handle(scope, receive, send):
             await self._app(scope, receive, send)
@@ -289,7 +291,7 @@ class TusApp:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] in ("http", "lifespan"):
-            await self._uploads.wake()
+            await self._uploads.wake(scope)
         if scope["type"] == "lifespan":
             await _serve_lifespan(receive, send)
         elif scope["type"] == "websocket":

@@ -655,6 +655,102 @@ def test_handover_to_a_pipeline(directory, store, tmp_path):
     assert "has no tus filter for these uploads" in done.stderr
 
 
+APPS = {
+    "flask": """
+        from flask import Flask, request
+        from tus import Filter
+        app = Flask(__name__)
+        @app.route("/files/<rest>", methods=["PATCH"])
+        def take(rest):
+            assert request.environ["tus.handover"] == "background"
+            open("taken", "ab").write(request.get_data())
+            return "", 204
+        app.wsgi_app = Filter(app.wsgi_app, upload_path="/files", tmp_file_dir={directory!r}, send_file=True)
+    """,
+    "starlette": """
+        from contextlib import asynccontextmanager
+        from starlette.applications import Starlette
+        from starlette.responses import Response
+        from starlette.routing import Route
+        from tus.asgi import TusMiddleware
+        @asynccontextmanager
+        async def lifespan(app):
+            print("started", flush=True)
+            yield {{"name": "taken"}}
+            print("stopped", flush=True)
+        async def take(request):
+            open(request.state.name, "ab").write(await request.body())
+            return Response(status_code=204)
+        app = Starlette(routes=[Route("/files/{{rest}}", take, methods=["PATCH"])], lifespan=lifespan)
+        app.add_middleware(TusMiddleware, upload_path="/files", tmp_file_dir={directory!r}, send_file=True)
+    """,
+    "mounted": """
+        import anyio
+        from fastapi import FastAPI
+        from tus.asgi import TusApp
+        async def take(upload):
+            await anyio.Path("taken").write_bytes(await anyio.Path(upload.path).read_bytes())
+        app = FastAPI()
+        app.mount("/files", TusApp(tmp_file_dir={directory!r}, on_finished=take))
+    """,
+    "plain": """
+        from tus.asgi import TusMiddleware
+        async def take(scope, receive, send):
+            assert scope["type"] == "http", "it knows no lifespan"
+            assert scope["tus.handover"] == "background"
+            open("taken", "ab").write((await receive())["body"])
+            await send({{"type": "http.response.start", "status": 204, "headers": []}})
+            await send({{"type": "http.response.body"}})
+        app = TusMiddleware(take, upload_path="/files", tmp_file_dir={directory!r}, send_file=True)
+    """,
+}
+
+
+@pytest.mark.parametrize("kind", APPS)
+def test_handover_to_an_application(directory, tmp_path, kind):
+    (tmp_path / "site_app.py").write_text(textwrap.dedent(APPS[kind].format(directory=str(directory))))
+    first = finished(store_in(directory, ago=60), "a.bin")
+    done = run("handover", "--app", "site_app:app", directory=tmp_path)
+    printed = f"{first.id}  accepted  a.bin\n1 accepted\n"
+    if kind == "starlette":
+        printed = f"started\n{printed}stopped\n"
+    assert (done.returncode, done.stdout) == (0, printed), done.stderr
+    assert (tmp_path / "taken").read_bytes() == b"data"
+    done = run("handover", directory, "--app", "site_app:app", directory=tmp_path)
+    assert (done.returncode, "nothing is due" in done.stdout) == (0, True)
+    (tmp_path / "other").mkdir()
+    done = run("handover", tmp_path / "other", "--app", "site_app:app", directory=tmp_path)
+    assert (done.returncode, "has no Filter or TusMiddleware for these uploads" in done.stderr) == (1, True)
+    assert "Traceback" not in done.stderr
+
+
+def test_handover_to_an_application_that_postpones(directory, tmp_path):
+    source = APPS["starlette"].replace("status_code=204", "status_code=500")
+    (tmp_path / "site_app.py").write_text(textwrap.dedent(source.format(directory=str(directory))))
+    first = finished(store_in(directory, ago=60), "a.bin")
+    done = run("handover", "--app", "site_app:app", directory=tmp_path)
+    assert (done.returncode, f"{first.id}  postponed" in done.stdout) == (1, True)
+
+
+def test_handover_to_an_application_that_cannot_start(directory, tmp_path):
+    source = APPS["starlette"].replace('print("started", flush=True)', 'raise RuntimeError("no database")')
+    (tmp_path / "site_app.py").write_text(textwrap.dedent(source.format(directory=str(directory))))
+    finished(store_in(directory, ago=60), "a.bin")
+    done = run("handover", "--app", "site_app:app", directory=tmp_path)
+    assert done.returncode == 1
+    assert "the application could not start" in done.stderr
+    assert "no database" in done.stderr
+    assert not (tmp_path / "taken").exists()
+
+
+def test_handover_to_an_application_that_is_not_there(directory):
+    assert_refused(run("handover", "--app", "no_such_module:app"), "--app", "no_such_module")
+    assert_refused(run("handover", "--app", "os:sep"), "--app", "must be callable")
+    assert_refused(run("handover", "--app", "os:getcwd", "-o", "max_size=1"), "--option")
+    done = run("handover", "--app", "os:getcwd")
+    assert (done.returncode, "has no Filter or TusMiddleware" in done.stderr) == (1, True)
+
+
 def test_handover_leaves_alone_what_somebody_has(directory, store, command, monkeypatch, tmp_path):
     monkeypatch.setenv("TAKEN", str(tmp_path / "taken"))
     upload = finished(store_in(directory, ago=60), "a.bin")

@@ -77,9 +77,9 @@ class Served:
 
 
 @contextlib.contextmanager
-def serving(directory, *arguments, **how):
-    """Run ``tus serve`` on a free port, unless the arguments have one, until its URL is printed."""
-    if "--port" not in arguments:
+def serving(directory, *arguments, has_port=False, **how):
+    """Run ``tus serve`` on a free port, unless the arguments or the ini file have one, until its URL is printed."""
+    if "--port" not in arguments and not has_port:
         arguments = (*arguments, "--port", "0")
     if "--workers" not in arguments:
         arguments = (*arguments, "--workers", "2")
@@ -727,6 +727,42 @@ args = (r"%(here)s/log",)
         assert "Traceback" not in served.complained
     assert files_in(tmp_path / "landed") == {"a.txt": b"content"}
     assert (tmp_path / "log").exists()
+
+
+SERVERS = {
+    "gunicorn": "use = egg:gunicorn#main\nhost = 127.0.0.1\nport = {port}\nworkers = 2\nthreads = 3\n",
+    "gunicorn-bind": "use = egg:gunicorn\nbind = 127.0.0.1:{port}\n",
+    "waitress": "use = egg:waitress#main\nlisten = 127.0.0.1:{port}\nmax_request_body_size = 1099511627776\n",
+    "default": "use = egg:waitress#main\nport = %(the_port)s\n[DEFAULT]\nthe_port = {port}\n",
+}
+
+
+@pytest.mark.parametrize("kind", SERVERS)
+def test_the_server_section_is_followed(tmp_path, kind):
+    port = free_port()
+    (tmp_path / "site.ini").write_text(GOOD + "[server:main]\n" + SERVERS[kind].format(port=port))
+    with serving(tmp_path, "site.ini", has_port=True) as served:
+        assert urlsplit(served.url).port == port
+        served.url += "files"
+        upload(served, "a.txt", b"content")
+        unused = {"waitress": "use, max_request_body_size", "default": "use"}.get(kind)
+        warning = f"warning: tus serve runs gunicorn, and does not use {unused} of [server:main].\n"
+        assert (warning in served.complained) == (unused is not None)
+        assert ("warning" in served.complained) == (unused is not None)
+    assert files_in(tmp_path / "landed") == {"a.txt": b"content"}
+
+
+def test_the_command_line_comes_before_the_server_section(tmp_path):
+    (tmp_path / "site.ini").write_text(GOOD + "[server:main]\nuse = egg:gunicorn\nhost = 192.0.2.1\nport = 1\n")
+    with serving(tmp_path, "site.ini", "--host", "127.0.0.1") as served:
+        assert urlsplit(served.url).port != 1
+
+
+@pytest.mark.parametrize("line", ["port = many", "port = 70000", "threads = 0", "workers = -1", "host = %(nothing)s"])
+def test_a_mistake_in_the_server_section(tmp_path, line):
+    (tmp_path / "site.ini").write_text(GOOD + f"[server:main]\nuse = egg:gunicorn\n{line}\n")
+    name = "[server:main]" if line.split()[0] in ("host", "workers") or "many" in line else line.split()[0]
+    assert_refused(run("serve", "site.ini", directory=tmp_path), name)
 
 
 # -- Looking after the directory meanwhile; the rest of that is in test_cli.py ------------------------------------

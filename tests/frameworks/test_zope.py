@@ -492,37 +492,114 @@ def test_every_status_reaches_the_client(tmp_path, error, method):
     assert {"Tus-Resumable", "Content-Type"} <= {name.title() for name, _ in headers}
 
 
-def test_the_examples_of_the_document(tmp_path):
-    from zope.component import provideAdapter
-    from zope.interface import Interface, implementer
-    from zope.publisher.interfaces import IPublishTraverse
-    from zope.publisher.interfaces.browser import IBrowserRequest
-
-    site = Site()
-    receiver, view = blocks("python", "docs/zope.rst")
-    namespace = {}
-    exec(receiver, namespace)
-    exec(view.replace("/tmp/upload", str(tmp_path)), namespace)
-    provideAdapter(
-        implementer(IPublishTraverse)(namespace["UploadView"]), (Interface, IBrowserRequest), Interface, "own"
-    )
-    namespace["UploadView"].__roles__ = None
-    url = site.create("/f/own", 5, named("own.txt"))["Location"]
-    assert site.patch(url, 0, b"hel").status == 204
-    assert site.patch(url, 3, b"lo").status == 204
-    assert zope_site.contents()["own.txt"] == b"hello"
-    assert not (tmp_path / url.rpartition("/")[2]).exists()
-    assert site.send("GET", "/f/own").body == b"the page with the upload form"
-
+def test_the_receiver_of_the_document():
     import transaction
     import Zope2
 
+    Site()
+    namespace = {}
+    exec(blocks("python", "docs/zope.rst")[0], namespace)
     root = Zope2.app()
     upload = Upload(id="a" * 32, raw_metadata="filename eA==")
     assert namespace["Receiver"](root["f"], None).receive(upload, io.BytesIO(b"abc")).endswith("f/x")
     assert bytes(root["f"]["x"].data) == b"abc"
     transaction.abort()
     root._p_jar.close()
+
+
+@pytest.fixture
+def own_view(request, tmp_path, monkeypatch):
+    """A site with the document's package for a view of one's own, as a reader would have it, or without a part."""
+    from zope.component import getGlobalSiteManager
+    from zope.configuration import xmlconfig
+
+    site = Site()
+    package = tmp_path / "own_uploads"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    (package / "uploads.py").write_text(
+        blocks("python", "docs/zope.rst")[1].replace("/tmp/upload", str(tmp_path / "unfinished"))
+    )
+    (page,) = [block for block in blocks("xml", "docs/zope.rst") if "browser:page" in block]
+    if getattr(request, "param", None) == "without the subscriber":
+        page = page[: page.index("<subscriber")]
+    (package / "configure.zcml").write_text(
+        f'<configure xmlns="http://namespaces.zope.org/zope"><include package="Products.Five"/>{page}</configure>'
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    import own_uploads
+
+    xmlconfig.file("configure.zcml", own_uploads)
+    yield site
+    getGlobalSiteManager().unregisterHandler(sys.modules["own_uploads.uploads"].prepare, _published())
+    for name in ("own_uploads.uploads", "own_uploads"):
+        del sys.modules[name]
+
+
+def _published():
+    from ZPublisher.interfaces import IPubStart
+
+    return (IPubStart,)
+
+
+@pytest.mark.parametrize("where", ["", "/f"], ids=["root", "folder"])
+@pytest.mark.parametrize("name", ["upload", "@@upload"])
+def test_the_view_of_the_document(own_view, tmp_path, request, where, name):
+    site, file = own_view, f"{abs(hash(request.node.name))}"
+    url = site.create(f"{where}/{name}", 5, named(file))["Location"]
+    assert site.patch(url, 0, b"hel").status == 204
+    assert site.send("HEAD", url)["Upload-Offset"] == "3"
+    assert site.patch(url, 3, b"lo").status == 204
+    assert zope_site.contents(where.strip("/"))[file] == b"hello"
+    assert not (tmp_path / "unfinished" / url.rpartition("/")[2]).exists()
+    assert site.send("GET", f"{where}/{name}").body == b"the page with the upload form"
+    second = site.create(f"{where}/{name}", 5, named(file + "-2"))["Location"]
+    assert site.send("DELETE", second).status == 204
+    assert site.send("OPTIONS", f"{where}/{name}").status == 200
+    url = site.create(f"{where}/{name}", 5, named(file))["Location"]  # a name that is in use
+    assert site.patch(url, 0, b"again").status >= 400
+    assert site.send("HEAD", url)["Upload-Offset"] == "4", "the file is kept"
+
+
+@pytest.mark.parametrize("own_view", ["without the subscriber"], indirect=True)
+def test_the_view_of_the_document_needs_its_subscriber(own_view):
+    url = own_view.create("/upload", 5)["Location"]
+    assert [own_view.send(method, url).status for method in ("PATCH", "HEAD", "DELETE")] == [404] * 3
+
+
+START = """
+import pathlib, sys
+from tests.support import zope_site
+settings, receiver = sys.argv[2:]
+zope_site.CONF = zope_site.CONF.replace("  tmp_file_dir {directory}/uploads\\n", settings)
+if not receiver:
+    zope_site.ZCML = zope_site.ZCML[:zope_site.ZCML.index("  <adapter")] + "</configure>"
+zope_site.make(pathlib.Path(sys.argv[1]) / "zope")
+print("started")
+"""
+
+
+@pytest.mark.parametrize(
+    ("settings", "receiver", "started", "message"),
+    [
+        ("  tmp_file_dir {directory}/uploads\n", "yes", True, ""),
+        ("", "yes", False, "tmp_file_dir"),
+        ("  tmp_file_dir {directory}/uploads\n  max_siz 1\n", "yes", False, "max_siz"),
+        ("  tmp_file_dir {directory}/uploads\n  max_size much\n", "yes", False, "max_size"),
+        ("  tmp_file_dir {directory}/uploads\n  upload_path /x\n", "yes", False, "upload_path"),
+        ("  tmp_file_dir {directory}/uploads\n", "", True, "no adapter provides tus.zope.interfaces.IUploadReceiver"),
+    ],
+)
+def test_misconfiguration_is_found_at_the_start(tmp_path, settings, receiver, started, message):
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("TUS_")}
+    result = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", START, str(tmp_path), settings, receiver],
+        cwd=ROOT, capture_output=True, text=True, timeout=100, env=environment,
+    )  # fmt: skip
+    assert ("started" in result.stdout, result.returncode == 0) == (started, started), result.stderr
+    assert message in result.stderr
+    assert ("OptionError" in result.stderr) != started
+    assert ("IUploadReceiver" in result.stderr) == (not receiver)
 
 
 # -- Under Zope's own test case --

@@ -1,5 +1,9 @@
 """Django, which is configured once in a process."""
 
+import atexit
+import os
+import tempfile
+
 import django
 from django.conf import settings
 from django.core.handlers.wsgi import WSGIHandler
@@ -23,8 +27,22 @@ urlpatterns = [re_path("", _View())]
 
 
 def django_application(view):
-    if not settings.configured:
-        settings.configure(ROOT_URLCONF=__name__, ALLOWED_HOSTS=["localhost"], LOGGING_CONFIG=None)
-        django.setup()
+    configure()
     _views["view"] = view
     return WSGIHandler()
+
+
+def configure():
+    """Configure Django, with a database in a temporary file for tests that need one."""
+    if settings.configured:
+        return
+    handle, path = tempfile.mkstemp(suffix=".sqlite3")
+    os.close(handle)
+    atexit.register(os.unlink, path)
+    settings.configure(
+        ROOT_URLCONF=__name__,
+        ALLOWED_HOSTS=["localhost"],
+        LOGGING_CONFIG=None,
+        DATABASES={"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": path}},
+    )
+    django.setup()

@@ -910,6 +910,7 @@ def test_a_commit_that_cannot_be_recorded_releases_the_claim(tmp_path, monkeypat
     class Adapter(WebobAdapter):
         def at_transaction_end(self, callback):
             ends.append(callback)
+            return True
 
     class View(ViewSubject):
         def make(self):

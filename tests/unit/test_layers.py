@@ -21,7 +21,7 @@ LAYERS = [
     {"tus.adapters", "tus.monitoring"},
     {"tus.hooks", "tus.handover"},
     {"tus.server"},
-    {"tus", "tus.filter", "tus.asgi", "tus.compat", "tus.cors", "tus.zope", "tus.apps"},
+    {"tus", "tus.filter", "tus.asgi", "tus.compat", "tus.cors", "tus.pyramid", "tus.zope", "tus.apps"},
     {"tus.cli"},
     {"tus.testing"},
 ]

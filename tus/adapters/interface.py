@@ -70,10 +70,16 @@ class Informs(Protocol):
 
 @runtime_checkable
 class Transactional(Protocol):
-    """An adapter whose framework commits or aborts a transaction after the view."""
+    """An adapter whose framework may commit or abort a transaction after the view."""
 
-    def at_transaction_end(self, callback: Callable[[bool], None]) -> None:
-        """Register a function that is called once, with True after a commit and False after an abort."""
+    def at_transaction_end(self, callback: Callable[[bool], None]) -> bool:
+        """Register a function that is called once, with True after a commit and False after an abort.
+
+        It is called for the transaction that is in force now. It raises if the outcome could not be recorded.
+
+        Returns:
+            Whether the function will be called; False if nothing is known of a transaction.
+        """
 
 
 #: The key of the :class:`~tus.handover.finished.FinishedUpload` that a request completed, for the wrapped application.

@@ -170,8 +170,10 @@ def restore_original(environ: Environ, origin: Origin) -> None:
 _TARGETS = ("RAW_URI", "REQUEST_URI")  # the undecoded target of the request, which some servers add
 
 
-#: Keys that describe the body that is replaced.
-_OF_THE_BODY = ("HTTP_TRANSFER_ENCODING", "webob._body_file", "webob._parsed_post_vars", "webob.is_body_seekable")
+#: Keys that describe the body, and become wrong when it is replaced.
+_OF_THE_BODY = ("HTTP_TRANSFER_ENCODING", "webob.is_body_seekable", "webob._body_file", "webob._parsed_post_vars")
+#: All keys that change when the body is replaced.
+BODY_KEYS = ("wsgi.input", "wsgi.input_terminated", "CONTENT_LENGTH", "CONTENT_TYPE", *_OF_THE_BODY)
 
 
 class EnvironBody:

@@ -7,94 +7,23 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections import ChainMap
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from contextlib import suppress
-from dataclasses import replace
 from typing import Any, BinaryIO, cast
 
+from tus.adapters.replay import Replayable
 from tus.adapters.wsgi import EnvironHeaders
-from tus.models import MEDIA_TYPE, Readable, Request, Response, Upload
-from tus.protocols.ietf.profiles import PARTIAL_UPLOAD, profile_of
-from tus.protocols.routing import upload_url
-from tus.protocols.tus1 import replies as tus1_replies
-
-#: The header fields of an empty PATCH, in the place of a request that is run again.
-_EMPTY_PATCH = {
-    "Tus-Resumable": "1.0.0",
-    "Content-Type": MEDIA_TYPE,
-    "Content-Length": "0",
-    "Transfer-Encoding": None,
-    "Upload-Checksum": None,
-    "Upload-Length": None,
-    "Upload-Concat": None,
-    "X-HTTP-Method-Override": "",
-}
-
-#: The same for a request of the IETF protocol; each version reads its own field.
-_EMPTY_END = {
-    "Content-Type": PARTIAL_UPLOAD,
-    "Content-Length": "0",
-    "Transfer-Encoding": None,
-    "Content-Digest": None,
-    "Upload-Length": None,
-    "Upload-Complete": "?1",
-    "Upload-Incomplete": "?0",
-}
+from tus.models import Readable, Request, Response, Upload
 
 
-class Replayable:
-    """A stand-in for the request's input, which Zope rewinds when it runs a request again after a conflict.
-
-    A server's input cannot be rewound, and the bytes read from it are stored already. So the stand-in remembers the
-    response of the first run. The second run becomes a request whose response is the same.
-
-    Attributes:
-        stream: the server's input.
-        answer: the response of the last run, or None.
-        finished: the upload that the last run handed over to the view, or None.
-    """
-
-    def __init__(self, stream: Any) -> None:
-        self.stream = stream
-        self.answer: Response | None = None
-        self.finished: Upload | None = None
-        self._is_read = False
-
-    @classmethod
-    def install(cls, request: Any) -> Replayable:
-        """Return the stand-in of a Zope request; install it first if it is missing."""
-        if not isinstance(request.stdin, cls):
-            stand_in = cls(request.stdin)
-            if request._file is request.stdin:
-                request._file = stand_in
-            request.stdin = stand_in
-        return cast(Replayable, request.stdin)
-
-    def seek(self, offset: int, whence: int = 0) -> int:
-        """Rewind the input; do nothing if it was not read, or if the last run has a response.
-
-        Raises:
-            OSError: the input was read, and cannot be rewound.
-        """
-        if hasattr(self.stream, "seek"):
-            return int(self.stream.seek(offset, whence))
-        if self._is_read and self.answer is None:
-            raise OSError("the body of this request was read, and cannot be read again")
-        return 0
-
-    def read(self, *size: int) -> bytes:
-        """Read from the server's input."""
-        self._is_read = True
-        return cast(bytes, self.stream.read(*size))
-
-    def readline(self, *size: int) -> bytes:
-        """Read a line of the server's input."""
-        self._is_read = True
-        return cast(bytes, self.stream.readline(*size))
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.stream, name)
+def install_stand_in(request: Any) -> Replayable:
+    """Return the stand-in for the input of a Zope request; install it first if it is missing."""
+    if not isinstance(request.stdin, Replayable):
+        stand_in = Replayable(request.stdin)
+        if request._file is request.stdin:
+            request._file = stand_in
+        request.stdin = stand_in
+    return cast(Replayable, request.stdin)
 
 
 class Zope2RequestAdapter:
@@ -110,10 +39,11 @@ class Zope2RequestAdapter:
 
     def __init__(self, request: Any) -> None:
         self._request = request
-        self._input = Replayable.install(request)
+        self._input = install_stand_in(request)
         self._is_finished = False
         self._is_answered = False
-        self._link: BinaryIO | None = None
+        self._file: BinaryIO | None = None  # open until the transaction has ended
+        self._link: str | None = None
         environ = request.environ
         self._seen = Request(
             method=request.environ["REQUEST_METHOD"],
@@ -123,19 +53,19 @@ class Zope2RequestAdapter:
             peer=environ.get("REMOTE_ADDR", ""),
             native=request,
         )
-        self._earlier = self._input.answer
-        self.request = self._seen
-        if self._earlier is not None:
-            self.request = _rerun_of(self._seen, self._earlier, self._input.finished)
+        self._input.begin_run()
+        self.request = self._input.replay(self._seen)
 
     @property
     def stream(self) -> Readable:
-        return cast(Readable, self._input if self._input.answer is not None else self._input.stream)
+        if self._input.answer is not None:
+            return cast(Readable, self._input)
+        self._input.is_read = True
+        return cast(Readable, self._input.stream)
 
     def respond(self, response: Response) -> None:
-        if self._earlier is not None and (response.status < 300 or self.request.method == "OPTIONS"):
-            response = self._replay(self._earlier, response)
-        pending, self._input.answer = self._input.answer, response
+        pending = self._input.answer
+        response = self._input.reply(response)
         theirs = self._request.response
         if self._is_answered and pending is not None and pending.status == theirs.status:
             for name, _ in pending.headers:
@@ -159,27 +89,11 @@ class Zope2RequestAdapter:
         else:
             theirs.setBody(_stream_iterator(response.body), lock=True)
 
-    def _replay(self, first: Response, response: Response) -> Response:
-        """Return the response of the first run, or the one that it would have made if the view had not failed."""
-        finished = self._input.finished
-        if finished is None or self.request.method == "OPTIONS" or first.status == response.status != 201:
-            return first
-        if self._seen.effective_method not in ("POST", "PUT") or self.request is self._seen:
-            return response
-        if profile_of(self._seen) is not None:
-            headers = [pair for pair in response.headers if pair[0] != "Location"]
-            location = upload_url(self._seen.url.rstrip("/"), finished.id)
-            return replace(response, headers=[*headers, ("Location", location)])
-        created = tus1_replies.created(finished, self._seen.url.rstrip("/"), with_offset=True)
-        ours = {name.lower() for name, _ in created.headers}
-        created.headers.extend((name, value) for name, value in response.headers if name.lower() not in ours)
-        return created
-
     def replace_body(self, file: BinaryIO, size: int, upload: Upload) -> None:
         request = self._request
         self._is_finished = True
         self._input.finished = upload
-        request._file = self._link_file(file, upload.path)
+        request._file = self._file = self._link_file(file, upload.path)
         request.other.pop("BODYFILE", None)
         request.environ["CONTENT_LENGTH"] = str(size)
         request.environ.setdefault("HTTP_FILENAME", upload.filename)  # read by plone.app.content
@@ -197,17 +111,28 @@ class Zope2RequestAdapter:
             os.link(path, link, follow_symlinks=False)
         except OSError:
             return file  # a file system without hard links
-        self._link = open(link, "rb")  # noqa: SIM115 - open until the transaction has ended
-        return self._link
+        self._link = link
+        file.close()
+        return open(link, "rb")
 
-    def _drop_link(self) -> None:
+    def _drop_file(self) -> None:
+        if self._file is not None:
+            self._file.close()
         if self._link is not None:
-            self._link.close()
             with suppress(FileNotFoundError):
-                os.unlink(self._link.name)
+                os.unlink(self._link)
             self._link = None
 
-    def at_transaction_end(self, callback: Callable[[bool], None]) -> None:
+    def at_request_end(self, callback: Callable[[], None]) -> bool:
+        """Register a function that is called at the end of the transaction, which is that of this run."""
+        self._at_end(lambda committed: callback())
+        return True
+
+    def at_transaction_end(self, callback: Callable[[bool], None]) -> bool:
+        self._at_end(callback)
+        return True
+
+    def _at_end(self, callback: Callable[[bool], None]) -> None:
         import transaction
 
         is_called = False
@@ -216,59 +141,12 @@ class Zope2RequestAdapter:
             nonlocal is_called
             if not is_called:  # a commit that fails calls both hooks
                 is_called = True
-                self._drop_link()
+                self._drop_file()
                 callback(committed)
 
         current = transaction.get()
         current.addAfterCommitHook(call)
         current.addAfterAbortHook(call, (False,))
-
-
-def _rerun_of(request: Request, answer: Response, finished: Upload | None) -> Request:
-    """Return the request for the second run of a request whose transaction was not committed.
-
-    An append or a creation becomes an empty PATCH at the offset where it ended, and asks for the hand-over again. A
-    concatenation finds the upload that it made. No other request left work undone; only its response is needed.
-
-    Args:
-        request: of the first run.
-        answer: the response of the first run.
-        finished: the upload that it handed over to the view, or None.
-    """
-    fields: Mapping[str, str] = {name.lower(): value for name, value in answer.headers}
-    method = request.effective_method
-    if finished is not None and not finished.is_final:
-        url = request.url if method == "PATCH" else upload_url(request.url.rstrip("/"), finished.id)
-        return _empty_patch(request, url, str(finished.length))
-    if profile_of(request) is not None:
-        return _options_request(request)
-    if finished is not None and method == "POST":
-        return request
-    if finished is not None and method == "PATCH":  # of the last part
-        end = int(request.headers.get("Upload-Offset") or 0) + int(request.headers.get("Content-Length") or 0)
-        return _empty_patch(request, request.url, str(end))
-    if answer.status < 300 and method == "PATCH":
-        return _empty_patch(request, request.url, fields["upload-offset"])
-    if answer.status < 300 and method == "POST":
-        if (request.headers.get("Upload-Concat") or "").startswith("final"):
-            return request
-        return _empty_patch(
-            request,
-            request.url.rstrip("/") + "/" + fields["location"].rpartition("/")[2],
-            fields.get("upload-offset", "0"),
-        )
-    return _options_request(request)
-
-
-def _options_request(request: Request) -> Request:
-    """Return an OPTIONS request, which changes nothing and needs only a response."""
-    return Request("OPTIONS", request.url, request.headers, peer=request.peer, native=request.native)
-
-
-def _empty_patch(request: Request, url: str, offset: str) -> Request:
-    replaced = _EMPTY_PATCH if profile_of(request) is None else _EMPTY_END
-    headers: Any = ChainMap(cast(Any, replaced | {"Upload-Offset": offset}), cast(Any, request.headers))
-    return Request("PATCH", url, headers, peer=request.peer, native=request.native, is_rerun=True)
 
 
 def _stream_iterator(blocks: Iterable[bytes]) -> object:

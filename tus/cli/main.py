@@ -12,6 +12,7 @@ from typing import TypeVar
 
 from tus.cli import fsck, handover, import_, ls, rm
 from tus.cli.arguments import add_named_options, read_named_options
+from tus.cli.server_section import SECTION, ServerSection, read_server_section
 from tus.cli.text import printable
 from tus.converters import as_listed_origins, as_url_path, suggestion
 from tus.errors import OptionError, TusException
@@ -19,6 +20,7 @@ from tus.version import __version__
 
 _T = TypeVar("_T")
 _DIR, _PATH = "./uploads", "/files/"
+_HOST, _PORT, _THREADS = "127.0.0.1", 1080, 32
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -67,17 +69,15 @@ def _parser() -> tuple[argparse.ArgumentParser, tuple[str, ...]]:
         help="receive uploads into a directory, or serve the pipeline of an ini file",
         description="Receive uploads into a directory: unfinished uploads are kept in DIR/.tus, each finished file "
         "appears in DIR under its own name, with a suffix if that is taken. With CONFIG.ini, serve that paste.deploy "
-        "pipeline instead.",
+        "pipeline instead, at the address and with the numbers in its [server:main] where the command line has none.",
     )
     serve.add_argument("config", nargs="?", metavar="CONFIG.ini", help="a paste.deploy configuration file")
-    serve.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
-    serve.add_argument("--port", type=int, default=1080, help="0 for any free port (default: %(default)s)")
+    serve.add_argument("--host", help=f"address to listen on (default: {_HOST})")
+    serve.add_argument("--port", type=int, help=f"0 for any free port (default: {_PORT})")
     serve.add_argument("--dir", help=f"directory of the files (default: {_DIR})")
     serve.add_argument("--path", help=f"path of the URL that creates uploads (default: {_PATH})")
-    serve.add_argument("--workers", type=int, default=_default_workers(), help="processes (default: %(default)s)")
-    serve.add_argument(
-        "--threads", type=int, default=32, help="simultaneous uploads in each process (default: %(default)s)"
-    )
+    serve.add_argument("--workers", type=int, help=f"processes (default: {_default_workers()})")
+    serve.add_argument("--threads", type=int, help=f"simultaneous uploads in each process (default: {_THREADS})")
     serve.add_argument(
         "--cors-allow-origin",
         nargs="+",
@@ -110,6 +110,7 @@ def _default_workers() -> int:
 def _serve(options: argparse.Namespace) -> None:
     from tus.cli import serve
 
+    _add_server_options(options)
     for name in ("workers", "threads"):
         if getattr(options, name) < 1:
             raise OptionError(f"--{name}", "must be at least 1")
@@ -131,6 +132,24 @@ def _serve(options: argparse.Namespace) -> None:
                 raise OptionError("--" + name.replace("_", "-"), "cannot be given with CONFIG.ini; set it in the file")
         app = serve.load_pipeline(options.config)
         serve.run(app, options.host, options.port, options.workers, options.threads, upload_path=None)
+
+
+def _add_server_options(options: argparse.Namespace) -> None:
+    """Set what the command line does not say: from the ini file if there is one, else the defaults."""
+    section = ServerSection()
+    if options.config is not None:
+        section = read_server_section(options.config)
+        if section.unused:
+            print(
+                f"warning: tus serve runs gunicorn, and does not use {', '.join(section.unused)} of [{SECTION}].",
+                file=sys.stderr,
+                flush=True,
+            )
+    defaults = {"host": _HOST, "port": _PORT, "workers": _default_workers(), "threads": _THREADS}
+    for name, default in defaults.items():
+        if getattr(options, name) is None:
+            said = getattr(section, name)
+            setattr(options, name, default if said is None else said)
 
 
 def _convert(option: str, convert: Callable[[object], _T], value: object) -> _T:

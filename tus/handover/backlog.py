@@ -33,6 +33,15 @@ BUSY = 5.0  # seconds until an upload that another process has claimed is tried 
 _NOTHING = Response(204, "No Content")  # sent to no client
 
 
+_is_left_to_command = False
+
+
+def leave_to_command() -> None:
+    """Start no threads in this process, because a command offers the uploads."""
+    global _is_left_to_command
+    _is_left_to_command = True
+
+
 class Backlog:
     """The uploads of a store that wait for their hand-over.
 
@@ -129,7 +138,7 @@ class Backlog:
     def start(self) -> None:
         """Start the thread, unless it runs in this process."""
         process = os.getpid()
-        if process in self._threads or not self._options.handover_attempts:
+        if process in self._threads or not self._options.handover_attempts or _is_left_to_command:
             return
         thread = threading.Thread(target=_work, args=(ref(self),), name="tus-backlog", daemon=True)
         if self._threads.setdefault(process, thread) is not thread:

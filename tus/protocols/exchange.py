@@ -19,7 +19,7 @@ from tus.protocols.conversation import Flow, Start
 from tus.protocols.effects import Effect, Load, Steps
 from tus.protocols.ietf import flow as ietf
 from tus.protocols.ietf import replies as ietf_replies
-from tus.protocols.ietf.profiles import PARTIAL_UPLOAD, UNVERSIONED, marks_ietf, named_profile
+from tus.protocols.ietf.profiles import PARTIAL_UPLOAD, UNVERSIONED, marks_ietf, named_profile, profile_of
 from tus.protocols.routing import target
 from tus.protocols.tus1 import flow as tus1
 from tus.protocols.tus1 import replies as tus1_replies
@@ -142,3 +142,10 @@ def is_ours(request: Request, options: Options) -> bool:
 
 
 _TYPES = (MEDIA_TYPE, PARTIAL_UPLOAD)
+
+
+def is_upload(request: Request) -> bool:
+    """Return whether a request brings bytes of an upload, as far as its head shows that without the options."""
+    if request.effective_method not in ("POST", "PUT", "PATCH"):
+        return False
+    return marks_ietf(request) or profile_of(request) is not None or request.headers.get("Tus-Resumable") is not None

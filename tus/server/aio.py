@@ -13,7 +13,7 @@ import math
 import threading
 from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import anyio
 from anyio import CancelScope, CapacityLimiter, from_thread, to_thread
@@ -305,6 +305,13 @@ def _throw(error: Exception, effect: Effect) -> None:
 class Loop:
     """The event loop of an application, for threads that must call coroutines."""
 
+    _shared: ClassVar[EventLoopToken | None] = None
+
+    @classmethod
+    def remember_for_all(cls) -> None:
+        """Let the running loop be that of every application in this process that has not been called yet."""
+        cls._shared = current_token()
+
     def __init__(self) -> None:
         self._token: EventLoopToken | None = None
 
@@ -318,13 +325,14 @@ class Loop:
         Raises:
             StorageUnavailable: no loop is known yet.
         """
-        if self._token is None:
+        token = self._token or self._shared
+        if token is None:
             raise StorageUnavailable()
 
         async def call() -> _T:
             return await function(*arguments)
 
-        return from_thread.run(call, token=self._token)
+        return from_thread.run(call, token=token)
 
     def hooks(self, hooks: object) -> object:
         """Return the hooks with async methods that run on the loop and can be called like ordinary ones."""

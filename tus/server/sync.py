@@ -24,6 +24,7 @@ log = logging.getLogger(__name__)
 
 _NOTHING = (None,) * 5
 _SILENT = "the application did not say whether it takes the file"  # the stores use the same words
+_UNRECORDED = "the outcome of the hand-over could not be recorded"
 
 
 class Tus:
@@ -110,6 +111,7 @@ class Tus:
         self._is_paused = False
         self._is_abandoned = False
         self._offered: FinishedUpload | None = None
+        self._waits_for_commit = False
         self._at_commit: list[Settle | Tell] = []
         self._file: BinaryIO | None = None
 
@@ -158,8 +160,8 @@ class Tus:
         """Accept the finished file: its data is removed, and the client gets a success response.
 
         Call it once the application has the file, whether it was copied or moved away. Until then a retry of the last
-        request offers the file again. In a framework with transactions, a commit of this request's transaction
-        removes the data.
+        request offers the file again. If the adapter knows of a transaction, the file is accepted once that has been
+        committed; otherwise it is accepted now, so commit first.
         """
         self._settle(Offered(Response(204, "No Content"), outcome=Outcome.ACCEPTED))
 
@@ -194,11 +196,13 @@ class Tus:
             return
         if offered.outcome == Outcome.ACCEPTED and self._offered is not None and not self.send_file:
             keep_untaken(self._offered)
+        if offered.outcome is not Outcome.POSTPONED and isinstance(self.adapter, Transactional):
+            self._waits_for_commit = self.adapter.at_transaction_end(self._end_transaction)
         try:
             self._drive(self._runner.go_on(lambda effect: offered, None))
         finally:
             if not self._at_commit:
-                self._runner.attempt.leave("the outcome of the hand-over could not be recorded")
+                self._runner.attempt.leave(_UNRECORDED)
 
     def _claim_again(self) -> bool:
         """Claim the file again for a caller that settles it after the request; return whether the claim succeeded."""
@@ -219,7 +223,7 @@ class Tus:
 
     def _resume(self) -> bool:
         """End the pause; return False if there is none, or another thread has released the claim."""
-        if not self._is_paused or not (isinstance(self.adapter, Transactional) or let_go(self)):
+        if not self._is_paused or not let_go(self):
             return False
         self._is_paused = False
         return True
@@ -249,8 +253,7 @@ class Tus:
             if isinstance(effect, Offer):
                 self._offer_to_caller()
                 self._is_paused = True
-                if not isinstance(self.adapter, Transactional):
-                    hold(self, self.adapter)
+                hold(self, self.adapter)
                 self.adapter.respond(effect.pending())
                 return
             effect = self._runner.go_on(self._perform, effect)
@@ -293,7 +296,7 @@ class Tus:
         if isinstance(effect, Claim):
             # One part can complete several final uploads. The caller takes one; the others are offered later.
             raise UploadLocked()
-        if isinstance(effect, Settle | Tell) and self._waits_for_commit(effect):
+        if isinstance(effect, Settle | Tell) and self._waits_for_commit:
             self._at_commit.append(effect)
             return None
         return self._runner.perform(effect)
@@ -311,29 +314,21 @@ class Tus:
             result = sink.end(body.cut)
         return runner.record_body(effect, result)
 
-    def _waits_for_commit(self, effect: Settle | Tell) -> bool:
-        postpones = isinstance(effect, Settle) and effect.outcome == Outcome.POSTPONED
-        return isinstance(self.adapter, Transactional) and not postpones
-
     def _offer_to_caller(self) -> None:
         claim = self._runner.attempt.claim
         assert claim is not None, "an Offer follows a Claim"
         self._offered = FinishedUpload(claim)
         self._file = offer(self.adapter, self._offered, self.options.send_file)
         self._runner.left += (Claim, Settle, Tell)  # the outcome may have to wait for the transaction
-        if isinstance(self.adapter, Transactional):
-            self.adapter.at_transaction_end(self._end_transaction)
 
     def _end_transaction(self, committed: bool) -> None:
         """Record the outcome after a commit, or release the claim."""
-        if self._file is not None:
-            self._file.close()
         try:
             if committed:
                 for effect in self._at_commit:
                     self._runner.perform(effect)
         finally:
-            self._runner.attempt.leave(_SILENT if committed else "the transaction was aborted")
+            self._runner.attempt.leave(_UNRECORDED if committed else "the transaction was aborted")
 
 
 def _allows_threads(adapter: Adapter, options: Options) -> bool:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from functools import lru_cache
 
 from App.config import getConfiguration
+from zope.component import getGlobalSiteManager
 
 from tus.errors import OptionError
 from tus.options import Options
 from tus.server.service import Service
+from tus.zope.interfaces import IUploadReceiver
 from tus.zope.permission import authorize
+
+log = logging.getLogger(__name__)
 
 #: The options that can come from the environment, in upper case with the prefix ``TUS_``.
 FROM_ENVIRONMENT = ("tmp_file_dir", "upload_valid_duration")
@@ -34,3 +39,18 @@ def service() -> Service:
         if name in values:
             raise OptionError(name, "cannot be set in Zope, because the view sets it; remove it")
     return Service(options=Options.build(**{"authorize": authorize, "send_file": True} | values))
+
+
+def check(event: object) -> None:
+    """Subscribe to the start of Zope, so that wrong options stop it, and not the first client.
+
+    Raises:
+        OptionError: as :func:`service`.
+    """
+    service()
+    registered = getGlobalSiteManager().registeredAdapters()
+    if not any(adapter.provided.isOrExtends(IUploadReceiver) for adapter in registered):
+        log.warning(
+            "no adapter provides tus.zope.interfaces.IUploadReceiver in ZCML; unless a local site has one, @@tus "
+            "responds with 503 to every upload"
+        )
