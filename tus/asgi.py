@@ -150,7 +150,7 @@ class _Uploads:
         await function(upload)
         if not upload.is_taken:
             await in_thread(partial(keep_untaken, upload))
-        return Response(204, "No Content")
+        return Response(204, "No Content", saved_as=upload.saved_as)
 
     async def _call_application(self, adapter: AsgiAdapter | None, claim: Claim) -> Response:
         assert self._app is not None, "__init__() has found no other receiver"
@@ -174,6 +174,7 @@ class _Uploads:
             answer = await call.run(self._app, LONGEST_ANSWER)
             if not (send_file or upload.is_taken) and 200 <= answer.status < 300:
                 await in_thread(partial(keep_untaken, upload))
+            answer.saved_as = upload.saved_as
             return answer
         finally:
             file.close()

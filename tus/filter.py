@@ -172,7 +172,7 @@ def _call(app: WsgiApp, environ: Environ, claim: Claim, send_file: bool) -> Resp
         blocks = answer.settle(keep=claim.upload.keeps_answer)  # this may change the status and the headers
         if not (send_file or upload.is_taken) and 200 <= answer.status < 300:
             keep_untaken(upload)
-        return Response(answer.status, answer.reason, answer.headers, blocks)
+        return Response(answer.status, answer.reason, answer.headers, blocks, upload.saved_as)
     except BaseException:
         file.close()
         raise

@@ -111,12 +111,14 @@ class Response:
         reason: the reason phrase.
         headers: pairs of name and value, one character for each byte.
         body: the blocks of the body; if it has ``close()``, that is called at the end.
+        saved_as: where the application has saved the file that it responds about, for hooks; it is not sent.
     """
 
     status: int
     reason: str
     headers: list[tuple[str, str]] = field(default_factory=list)
     body: Iterable[bytes] = ()
+    saved_as: str = ""
 
     @classmethod
     def of_text(cls, status: int, text: str, reason: str = "", headers: Iterable[tuple[str, str]] = ()) -> Response:

@@ -25,6 +25,7 @@ from tusclient.client import TusClient
 from tests.support.clients import head, offset_of, wait_for_offset
 from tests.support.commands import assert_refused, filled, named, run, store_in
 from tests.support.disk import another_disk, simple_disk
+from tests.support.endpoint import Endpoint
 from tests.support.serving import ROOT, command, free_port
 from tests.support.waiting import GUARD, wait_until
 from tests.support.wsgi import OCTETS, TUS, call
@@ -907,3 +908,12 @@ def test_what_waits_at_the_start_is_put_in_its_place_without_a_request(tmp_path)
     with serving(tmp_path):
         wait_until((tmp_path / "uploads" / "late.txt").exists)
     assert (tmp_path / "uploads" / "late.txt").read_bytes() == b"hello"
+
+
+def test_a_webhook_gets_the_path_where_the_file_is(tmp_path):
+    with contextlib.closing(Endpoint()) as endpoint:
+        options = ("-o", f"webhook={endpoint.url}", "-o", "webhook_events=post-finish")
+        with serving(tmp_path, *options) as served:
+            upload(served, "film.mp4", b"content")
+            (post,) = endpoint.wait(1)
+        assert Path(post.upload["Storage"]["Path"]).samefile(tmp_path / "uploads" / "film.mp4")

@@ -16,13 +16,14 @@ import threading
 import time
 from collections import Counter
 from contextlib import closing, suppress
+from pathlib import Path
 
 import pytest
 
 from tests.support.documents import blocks
 from tests.support.endpoint import Endpoint
 from tests.support.serving import ROOT, free_port
-from tests.support.subjects import PATH, FilterSubject
+from tests.support.subjects import PATH, AsgiSubject, FilterSubject, ViewSubject
 from tests.support.waiting import GUARD, wait_until
 from tus.errors import OptionError, StorageUnavailable
 from tus.hooks import outbox, webhook
@@ -304,6 +305,25 @@ def test_what_was_queued_and_then_did_not_happen_is_not_told(site, endpoint, mon
     wait_until(lambda: subject.hooks.flush() == 0)
     assert (subject.hooks.flush(), len(endpoint.wait(3))) == (0, 3)
     assert (subject.store.load(id_of(left)).is_pending, subject.head(kept).status) == (True, 200)
+
+
+@pytest.mark.parametrize("make", [FilterSubject, AsgiSubject, ViewSubject])
+def test_post_finish_has_the_path_where_the_application_has_saved_the_file(endpoint, tmp_path, make):
+    (tmp_path / "arrived").mkdir()
+
+    class Saving(make):
+        def land(self, upload, data):
+            upload.save_to(tmp_path / "arrived", "film.mp4")
+
+    options = {"webhook": endpoint.url, "webhook_events": "post-finish", "tmp_file_dir": str(tmp_path / "uploads")}
+    subject = Saving(**options)
+    for name in ("film.mp4", None):
+        assert subject.patch(subject.url(5), 0, b"hello").status == 204
+        storage = endpoint.wait(1 if name else 2)[-1].upload["Storage"]
+        assert storage == {"Type": "filestore", "Path": storage["Path"]}
+        saved = Path(storage["Path"])
+        assert (saved.parent, saved.read_bytes()) == (tmp_path / "arrived", b"hello")
+        assert (saved.name == "film.mp4") == bool(name)
 
 
 @pytest.mark.parametrize("accepted", [False, True])

@@ -61,6 +61,15 @@ def test_events_keep_their_order(tmp_path):
     assert os.listdir(tmp_path / "outbox" / "tmp") == []
 
 
+def test_a_later_event_of_the_same_id_replaces_the_first(tmp_path):
+    box = Box(tmp_path)
+    box.fill(3)
+    box.put(STREAM, Event("id-1", "post-finish", "ab" * 16, '{"n": 17}'))
+    assert box.counts()["pending"] == 3
+    assert (box.flush(), numbers(box.told)) == (None, [0, 17, 2])
+    assert os.listdir(tmp_path / "outbox" / "tmp") == []
+
+
 def test_an_event_is_void_once_the_change_of_a_later_one_has_happened(tmp_path):
     box = Box(tmp_path, has_happened=lambda event: event.id in happened)
     happened = {"id-0", "id-1"}

@@ -44,14 +44,16 @@ class FinishedUpload(Upload):
 
     Attributes:
         is_taken: whether the application has called ``open()`` or ``save_to()``, or has read ``path``.
+        saved_as: the path that ``save_to()`` returned last; empty before.
     """
 
-    __slots__ = ("_claim", "_marked", "_offered", "is_taken")
+    __slots__ = ("_claim", "_marked", "_offered", "is_taken", "saved_as")
 
     def __init__(self, claim: Claim) -> None:
         self._claim = claim
         self._offered = claim.upload
         self.is_taken = False
+        self.saved_as = ""
         self._marked: int | None = None  # the access time that was set before the application could read the path
 
     def __getattr__(self, name: str) -> Any:
@@ -108,9 +110,9 @@ class FinishedUpload(Upload):
             StorageUnavailable: the file system is read-only.
             OSError: another error of the file system.
         """
-        path = save_upload(self._offered, self._claim.open, self._claim.is_synced, directory, name, mode)
+        self.saved_as = save_upload(self._offered, self._claim.open, self._claim.is_synced, directory, name, mode)
         self.is_taken = True  # only now: an application may catch the error of a full disk, and accept
-        return path
+        return self.saved_as
 
     async def save_to_async(
         self, directory: str | os.PathLike[str], name: str | None = None, mode: int | None = None

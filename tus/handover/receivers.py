@@ -27,7 +27,7 @@ class FunctionReceiver:
             getattr(returned, "close", lambda: None)()
             raise TypeError("on_finished returned an awaitable; under WSGI it must be an ordinary function")
         keep_untaken(upload)
-        return Response(204, "No Content")
+        return Response(204, "No Content", saved_as=upload.saved_as)
 
 
 class SpoolReceiver:

@@ -114,7 +114,7 @@ class Outbox:
     # -- Putting --
 
     def put(self, stream: str, event: Event) -> None:
-        """Record an event, durably when this returns. An event whose id is recorded already is ignored.
+        """Record an event, durably when this returns. It replaces an event of the same id that is not delivered yet.
 
         Args:
             stream: 32 hexadecimal digits; events of one stream keep their order.
@@ -131,7 +131,8 @@ class Outbox:
             while not self._link(draft, os.path.join(self._directory, stream), event):
                 pass
         finally:
-            os.unlink(draft)
+            with suppress(FileNotFoundError):  # it has replaced an event
+                os.unlink(draft)
 
     def _create(self, draft: str) -> int:
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
@@ -162,8 +163,11 @@ class Outbox:
         suffix = f"-{_digest(event.id)}"
         try:
             names = _event_names(path)
-            if any(name.endswith(suffix) for name in names):
-                return True
+            for name in names:
+                if name.endswith(suffix):
+                    os.replace(draft, os.path.join(path, name))
+                    sync_directory(path)
+                    return True
             number = int(names[-1].partition("-")[0]) + 1 if names else 1
             with suppress(FileExistsError):
                 os.link(draft, os.path.join(path, f"{number:08d}{suffix}"))

@@ -49,6 +49,8 @@ def _upload(upload: Upload) -> Json:
     storage = None
     if upload.id and upload.path is not None:
         storage = {"Type": "filestore", "Path": upload.path, "InfoPath": upload.path + ".tus"}
+        if not upload.path.endswith(upload.id):  # the application has saved the file there
+            del storage["InfoPath"]
     return {
         "ID": upload.id,
         "Size": upload.length or 0,

@@ -6,7 +6,8 @@ The steps are generators of effects, like :func:`tus.protocols.exchange.exchange
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from tus.errors import BadRequest, NotTaken, RequestError, StorageUnavailable, UploadLocked, UploadReplaced
@@ -103,6 +104,10 @@ def hand_over(
         return Handed(outcome, answer, upload.digests)
     if outcome == Outcome.ACCEPTED and added is not None:
         answer = hook_replies.merged(answer, added)
+    if options.has_hooks and outcome == Outcome.ACCEPTED and offered.answer.saved_as:
+        upload = replace(upload, path=offered.answer.saved_as)
+        with suppress(RequestError):  # the event is there already; it names the path of the data
+            yield Queue(HookType.POST_FINISH, upload)
     try:
         yield Settle(outcome, _kept(answer, outcome, upload), None)
     except UploadReplaced:

@@ -163,7 +163,8 @@ class Tus:
         request offers the file again. If the adapter knows of a transaction, the file is accepted once that has been
         committed; otherwise it is accepted now, so commit first.
         """
-        self._settle(Offered(Response(204, "No Content"), outcome=Outcome.ACCEPTED))
+        saved_as = "" if self._offered is None else self._offered.saved_as
+        self._settle(Offered(Response(204, "No Content", saved_as=saved_as), outcome=Outcome.ACCEPTED))
 
     def reject_file(self, message: str = "The application does not take this upload.", status: int = 422) -> None:
         """Reject the finished file: it is not offered again, and is removed after ``rejected_keep``.
