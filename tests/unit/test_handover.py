@@ -617,7 +617,6 @@ def test_what_is_removed_is_gone(subject):
 def test_the_function_and_the_hooks_of_the_document(tmp_path, capsys):
     function, hooks = ({}, {})
     code = blocks("python", "docs/handover.rst")
-    (tmp_path / "arrived").mkdir()
     exec(code[0].replace("/tmp/arrived", str(tmp_path / "arrived")), function)
     exec(code[1], hooks)
     options = {"on_finished": function["take"], "hooks": hooks["Hooks"]}
@@ -626,7 +625,7 @@ def test_the_function_and_the_hooks_of_the_document(tmp_path, capsys):
     assert subject.patch(url, 0, DATA).status == 204
     kept = record(subject, url)
     assert kept.metadata["checked"] == b"yes"
-    assert (tmp_path / "arrived" / f"{kept.key}.csv").read_bytes() == DATA
+    assert (tmp_path / "arrived" / "a.csv").read_bytes() == DATA
     assert capsys.readouterr().out == "a.csv was accepted\n"
     url = subject.url(LENGTH)
     assert subject.patch(url, 0, DATA).body == b"Only CSV files are taken.\n"
