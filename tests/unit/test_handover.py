@@ -673,7 +673,6 @@ def test_what_is_removed_is_gone(subject):
 def test_the_function_and_the_hooks_of_the_document(tmp_path, capsys):
     function, hooks = ({}, {})
     code = blocks("python", "docs/handover.rst")
-    (tmp_path / "arrived").mkdir()
     exec(code[0].replace("/tmp/arrived", str(tmp_path / "arrived")), function)
     exec(code[1], hooks)
     options = {"on_finished": function["take"], "hooks": hooks["Hooks"]}

@@ -5,7 +5,7 @@ from base64 import b64encode
 import pytest
 
 from tus.errors import BadRequest
-from tus.http.filenames import safe_filename
+from tus.http.filenames import add_suffix, safe_filename
 from tus.http.headers import http_date, media_type, parse_checksum, parse_concat, parse_integer, parse_metadata
 
 
@@ -166,3 +166,18 @@ def test_long_file_names_are_cut_and_keep_their_extension(name):
     assert "\ufffd" not in safe
     if name.endswith((".tar", ".txt")):
         assert safe.endswith(name[-4:])
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "suffixed"),
+    [
+        ("film.mp4", 255, "film-3f2a9c.mp4"),
+        ("film", 255, "film-3f2a9c"),
+        ("film.of a very long extension", 255, "film.of a very long extension-3f2a9c"),
+        ("n" * 99 + ".mp4", 64, "n" * 53 + "-3f2a9c.mp4"),
+        ("\u00fc" * 60 + ".mp4", 64, "\u00fc" * 26 + "-3f2a9c.mp4"),
+    ],
+)
+def test_a_suffix_is_added_before_the_extension(name, size, suffixed):
+    assert add_suffix(name, "-3f2a9c", size) == suffixed
+    assert len(suffixed.encode()) <= size
