@@ -54,7 +54,7 @@ def command(capsys):
     """Run a command in this process; returns its status, what it has printed, and its complaints."""
 
     def command(*arguments):
-        status = cli.cli.main([str(argument) for argument in arguments])
+        status = cli.main([str(argument) for argument in arguments])
         captured = capsys.readouterr()
         return status, captured.out, captured.err
 
