@@ -5,7 +5,9 @@ import contextlib
 import io
 import os
 import re
-from dataclasses import dataclass, field
+import venv
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import pytest
 from tusclient.client import TusClient
@@ -29,17 +31,35 @@ class Page:
         has_session: whether a user logs in at ``/login``, and then has a cookie.
         checks_host: whether the framework refuses a Host that is not the site's.
         servers: the blocks of console whose last lines start a server.
+        adjust: makes another variant of the application, as the page says.
     """
 
     name: str
     file: str = "app.py"
     has_session: bool = False
     checks_host: bool = True
-    servers: tuple[int, ...] = field(default=(RUN,))
+    servers: tuple[int, ...] = (RUN,)
+    adjust: Callable[[str], str] = str
 
     @property
     def document(self):
         return f"docs/{self.name}.rst"
+
+
+def with_flask_login(text):
+    """Do what the page of Flask says of Flask-Login."""
+    before, _, rest = text.partition("def current_owner():")
+    rest = rest[rest.index('@app.post("/login")') :].replace('session["user"] = user', "login_user(User(user))")
+    return f"{before}{blocks('python', 'docs/flask.rst')[1]}\n\n{rest}"
+
+
+def under_asgi(text):
+    """Do what the page of Django says of ASGI."""
+    text = text.replace("from tus import Filter", "from tus.asgi import TusMiddleware").replace(
+        "Filter(", "TusMiddleware("
+    )
+    text = text.replace("wsgi import get_wsgi", "asgi import get_asgi").replace("get_wsgi_", "get_asgi_")
+    return text.replace("request.environ", "request.scope")
 
 
 PAGES = {
@@ -52,7 +72,8 @@ PAGES = {
         Page("starlette"),
     )
 }
-SITES = [(name, server) for name, page in PAGES.items() for server in page.servers]
+SITES = [(page, server) for page in PAGES.values() for server in page.servers]
+SITES += [(replace(PAGES["flask"], adjust=with_flask_login), RUN), (replace(PAGES["django"], adjust=under_asgi), RUN)]
 
 
 class Site:
@@ -107,10 +128,9 @@ def uploader_of(client, data=DATA, **others):
     return client.uploader(file_stream=io.BytesIO(data), chunk_size=300_000, metadata=metadata, retries=0, **others)
 
 
-@pytest.fixture(params=SITES, ids=lambda site: "-".join(map(str, site)))
+@pytest.fixture(params=SITES, ids=lambda site: f"{site[0].name}-{site[1]}-{site[0].adjust.__name__}")
 def site(request, tmp_path):
-    name, server = request.param
-    page = PAGES[name]
+    page, server = request.param
     directory = tmp_path / "empty"
     directory.mkdir()
     project = Project(directory, page.document)
@@ -120,11 +140,15 @@ def site(request, tmp_path):
 def make(page, project, server, installs=False):
     """Follow the page up to the command that starts the server."""
     project.write(page.file, 0)
+    file = project.directory / page.file
+    file.write_text(page.adjust(file.read_text()))
     *before, command = project.commands(server)
     for line in [*project.commands(INSTALL), *before]:
         project.run(line, installs)
         if "createsuperuser" in line:
             project.run(line.replace("ann", "ben"))
+    if page.adjust is under_asgi:
+        command = "$ uvicorn --no-proxy-headers --port 8000 mysite:application"
     return Site(page, project, command)
 
 
@@ -132,10 +156,25 @@ def second_user(site):
     return ("ben", "secret" if site.page.name == "django" else "hidden")
 
 
+@pytest.mark.long
+@pytest.mark.parametrize("name", PAGES)
+def test_the_packages_of_the_page_are_enough(name, tmp_path):
+    """In a new virtual environment, with what the page installs and nothing else."""
+    venv.create(tmp_path / "venv", with_pip=True)
+    (tmp_path / "empty").mkdir()
+    page = PAGES[name]
+    project = Project(tmp_path / "empty", page.document, str(tmp_path / "venv" / "bin"))
+    site = make(page, project, RUN, installs=True)
+    with site.serve() as served:
+        for line in site.client_commands():
+            project.run(line, port=served.port)
+    assert {path.name: path.read_bytes() for path in site.arrived.iterdir()} == {"hello.txt": b"hello\n"}
+
+
 @pytest.mark.parametrize("name", PAGES)
 def test_every_block_is_run(name):
     page = PAGES[name]
-    assert len(blocks("python", page.document)) == 1
+    assert len(blocks("python", page.document)) == (2 if name == "flask" else 1)
     assert len(blocks("console", page.document)) == 3 + len(page.servers)  # install, servers, upload, handover
 
 

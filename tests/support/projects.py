@@ -54,6 +54,7 @@ class Project:
         line = command.removeprefix("$ ")
         if line.startswith("pip install ") and not installs:
             return ""
+        line = re.sub("^pip", "python -m pip", line)
         line = line.replace("/path/to/tus", str(ROOT))
         if port is not None:
             assert "127.0.0.1:8000" in line or "127.0.0.1" not in line
