@@ -1,4 +1,4 @@
-"""``TusMiddleware`` for any ASGI application, and ``TusApp``, an application to mount. They need ``tus[asgi]``.
+"""``TusMiddleware`` for any ASGI application, and ``TusApp``, an application to mount. They need anyio.
 
 They have the options of :class:`tus.Filter`; ``authorize``, ``on_finished`` and the methods of hooks may be ``async``
 here. Functions that are not async are called in worker threads.

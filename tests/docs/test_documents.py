@@ -3,9 +3,11 @@
 import configparser
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
+import tomllib
 import venv
 from dataclasses import fields
 from pathlib import Path
@@ -129,6 +131,23 @@ def test_no_document_stores_a_file_by_itself():
     for name, text in texts.items():
         assert not re.search(r"shutil|os\.rename|os\.replace|os\.link|\"xb\"", text), name
         assert not re.search(r"open\([^)]*(wsgi\.input|\.body)", text), name
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_no_document_installs_the_release_of_the_index(name):
+    """That is the one of 2014, until 2.0 is published; a checkout is the current directory or a path."""
+    text = (ROOT / name).read_text()
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    for line in re.findall(r"pip\s+install\s+([^`\n]*)", text):
+        for package in shlex.split(line.partition("&&")[0].partition("#")[0]):
+            assert not re.match(r"tus\b", package), f"{name}: pip install {line}"
+            if found := re.search(r"(?:^\.|/tus)\[(.+)\]$", package):
+                assert set(found[1].split(",")) <= set(extras), f"{name}: pip install {line}"
+
+
+def test_no_error_installs_the_release_of_the_index():
+    for path in Path(tus.__file__).parent.rglob("*.py"):
+        assert not re.search(r"pip install '?tus\b", path.read_text()), path
 
 
 def test_tuswsgi_is_replaced_as_the_document_says(tmp_path):

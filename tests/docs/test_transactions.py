@@ -3,29 +3,25 @@
 import contextlib
 import io
 import os
-import shlex
-import signal
 import sqlite3
 import subprocess
 import sys
-import sysconfig
 from pathlib import Path
 
 import pytest
 from tusclient.client import TusClient
 from tusclient.exceptions import TusCommunicationError
 
+from tests.support import projects
 from tests.support.documents import blocks
-from tests.support.serving import free_port, wait_for_port
-from tests.support.views import Served
 
 PAGE = "docs/transactions.rst"
 DATA = os.urandom(700_000)
 SETTINGS, MODELS, VIEWS, URLS, PYRAMID, FLASK = range(6)
 
 
-class Project:
-    """A project in a directory of its own.
+class Project(projects.Project):
+    """A project of the page.
 
     Attributes:
         rows: where its rows are: the database's file, and the table.
@@ -33,41 +29,8 @@ class Project:
     """
 
     def __init__(self, directory: Path, rows: tuple[str, str], arrived: str) -> None:
-        self.directory, self._rows, self.arrived = directory, rows, directory / arrived
-        scripts = sysconfig.get_path("scripts")
-        self._environ = os.environ | {"PATH": f"{scripts}{os.pathsep}{os.environ['PATH']}", "PYTHONUNBUFFERED": "1"}
-        self._environ.pop("PYTHONPATH", None)
-
-    def write(self, name, number, mode="w"):
-        with (self.directory / name).open(mode) as file:
-            file.write(("\n" if mode == "a" else "") + blocks("python", PAGE)[number] + "\n")
-
-    def run(self, command):
-        """Run a command of the page; the packages are installed already."""
-        assert command.startswith("$ ")
-        if not command.startswith("$ pip install "):
-            subprocess.run(shlex.split(command[2:]), cwd=self.directory, env=self._environ, check=True)
-
-    @contextlib.contextmanager
-    def serve(self, command):
-        """Run the page's last command on another port."""
-        port, log = free_port(), self.directory / "log"
-        assert "127.0.0.1:8000" in command
-        with log.open("ab") as output:
-            process = subprocess.Popen(
-                shlex.split(command[2:].replace(":8000", f":{port}")),
-                cwd=self.directory,
-                env=self._environ,
-                stdout=output,
-                stderr=output,
-                start_new_session=True,
-            )
-        try:
-            wait_for_port(port, process, log)
-            yield Served(port, log)
-        finally:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+        super().__init__(directory, PAGE)
+        self._rows, self.arrived = rows, directory / arrived
 
     def execute(self, statement):
         with contextlib.closing(sqlite3.connect(self.directory / self._rows[0], timeout=60)) as connection:
@@ -87,19 +50,15 @@ class Project:
         return self.execute("select key, name from {}")
 
 
-def commands(number):
-    return blocks("console", PAGE)[number].splitlines()
-
-
 def django_project(directory):
     project = Project(directory, ("db.sqlite3", "documents_document"), "media")
-    for command in commands(0):
+    for command in project.commands(0):
         project.run(command)
     project.write("mysite/settings.py", SETTINGS, "a")
     project.write("documents/models.py", MODELS)
     project.write("documents/views.py", VIEWS)
     project.write("mysite/urls.py", URLS)
-    *before, last = commands(1)
+    *before, last = project.commands(1)
     for command in before:
         project.run(command)
     return project, last
@@ -108,15 +67,15 @@ def django_project(directory):
 def pyramid_project(directory):
     project = Project(directory, ("site.sqlite3", "documents"), "arrived")
     project.write("app.py", PYRAMID)
-    project.run(commands(2)[0])
-    return project, commands(2)[1]
+    project.run(project.commands(2)[0])
+    return project, project.commands(2)[1]
 
 
 def flask_project(directory):
     project = Project(directory, ("site.sqlite3", "documents"), "arrived")
     project.write("app.py", FLASK)
-    project.run(commands(3)[0])
-    return project, commands(3)[1]
+    project.run(project.commands(3)[0])
+    return project, project.commands(3)[1]
 
 
 @pytest.fixture(params=[django_project, pyramid_project, flask_project], ids=lambda make: make.__name__)

@@ -28,10 +28,10 @@ class Served:
     def __init__(self, port: int, log: Path) -> None:
         self.port, self.log = port, log
 
-    def send(self, method, url, headers=(), body=b""):
+    def send(self, method, url, headers=(), body=b"", protocol=TUS):
         """Send a request over a connection of its own; return the status and the header fields."""
         with contextlib.closing(http.client.HTTPConnection("127.0.0.1", self.port, timeout=GUARD)) as connection:
-            connection.request(method, urlsplit(url).path, body, TUS | dict(headers))
+            connection.request(method, urlsplit(url).path, body, dict(protocol) | dict(headers))
             reply = connection.getresponse()
             reply.read()
             return reply.status, reply.headers

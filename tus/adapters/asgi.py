@@ -13,7 +13,7 @@ from urllib.parse import quote
 try:
     from anyio import Event, from_thread, move_on_after, to_thread
 except ImportError as missing:
-    raise ImportError("ASGI needs anyio; install it with: pip install 'tus[asgi]'") from missing
+    raise ImportError("ASGI needs anyio; install it with: pip install anyio") from missing
 
 from tus.adapters.filebody import BLOCK, FileBody
 from tus.models import MEDIA_TYPE, Origin, Request, Response, Upload

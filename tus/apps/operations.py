@@ -44,7 +44,7 @@ class Operations:
                 from tus.monitoring import metrics
             except ImportError:
                 raise TusException(
-                    "metrics need prometheus-client; install it with: pip install 'tus[metrics]'"
+                    "metrics need prometheus-client; install it with: pip install prometheus-client"
                 ) from None
             self._metrics = metrics
             listen(metrics.count)

@@ -28,7 +28,7 @@ def run_with_lifespan(app: Any, work: Callable[[], _T]) -> _T:
 
         from tus.server.aio import Loop
     except ImportError:
-        raise TusException("an ASGI application needs anyio; install it with: pip install 'tus[asgi]'") from None
+        raise TusException("an ASGI application needs anyio; install it with: pip install anyio") from None
 
     async def run() -> _T:
         Loop.remember_for_all()  # an application that is mounted in another one gets no lifespan

@@ -128,7 +128,7 @@ def run(app: WsgiApp, host: str, port: int, workers: int, threads: int, upload_p
     try:
         from gunicorn.app.base import BaseApplication
     except ImportError:
-        raise TusException("tus serve needs gunicorn; install it with: pip install 'tus[serve]'") from None
+        raise TusException("tus serve needs gunicorn; install it with: pip install gunicorn") from None
 
     class Server(BaseApplication):  # type: ignore[misc]
         def load_config(self) -> None:
