@@ -14,10 +14,13 @@ import pytest
 from tusclient.client import TusClient
 from tusclient.exceptions import TusCommunicationError
 
+import tus
 from tests.support.documents import blocks
 from tests.support.projects import Project
+from tests.support.serving import ROOT
 from tests.support.waiting import wait_until
 from tests.support.wsgi import OCTETS, TUS
+from tus.models import State
 
 DATA = os.urandom(700_000)
 INSTALL, RUN = 0, 1
@@ -238,6 +241,25 @@ def test_a_file_is_offered_without_its_client(site):
     assert site.contents() == [DATA]
 
 
+def test_the_rejection_of_the_page(site):
+    """Its statement in the place of save_to(); the exception is a rejection where the page says so, and only there."""
+    document = (ROOT / site.page.document).read_text()
+    (statement,) = re.findall(r"^    ((?:return|raise) .*422.*)$", document, re.MULTILINE)
+    catches = site.page.name in ("django", "flask")
+    assert statement.startswith("return" if catches else "raise")
+    file = site.project.directory / site.page.file
+    text = file.read_text()
+    for take, status in ((statement, 422), ('raise tus.Rejected("No such files.", 422)', 500 if catches else 422)):
+        file.write_text("import tus\n" + re.sub(r"upload\.save_to\(.*", take, text))
+        with site.serve() as served:
+            ann = log_in(site, served, "ann", "secret")
+            url = served.create("/files", 5, ann)
+            assert served.send("PATCH", url, OCTETS | {"Upload-Offset": "0"} | ann, b"hello")[0] == status
+        state = tus.open_store(str(site.unfinished)).load(url.rpartition("/")[2]).state
+        assert state == (State.REJECTED if status == 422 else State.COMPLETE)
+    assert site.contents() == []
+
+
 def test_an_ietf_upload_arrives(site):
     with site.serve() as served:
         fields = log_in(site, served, "ann", "secret") | {
@@ -259,9 +281,9 @@ def test_an_anonymous_client_leaves_nothing(site):
         uploader_of(client_of(served, log_in(site, served, "ann", "secret"))).upload()  # makes all files of the store
         before = site.kept()
         body = os.urandom(5_000_000)
-        tus = TUS | OCTETS | {"Upload-Length": str(len(body))}
+        fields_of_tus = TUS | OCTETS | {"Upload-Length": str(len(body))}
         draft = {"Upload-Draft-Interop-Version": "8", "Upload-Complete": "?1"}
-        for fields in (tus, draft, tus | {"Authorization": "Basic eDp5", "Cookie": "session=x"}):
+        for fields in (fields_of_tus, draft, fields_of_tus | {"Authorization": "Basic eDp5", "Cookie": "session=x"}):
             assert served.send("POST", "/files", fields, body, protocol={})[0] == 401
         assert site.kept() == before
     assert site.contents() == [DATA]
