@@ -267,6 +267,7 @@ class Options:
     upload path, with the client's headers and cookies. ``environ["tus.intent"]`` is the intent,
     ``environ["tus.about"]`` the upload. A 2xx response allows the request. It may name the principal in a
     ``Tus-Principal`` header, which is not forwarded to the client. Any other response is sent to the client.
+    For frameworks see django.rst, flask.rst, pyramid.rst, fastapi.rst and starlette.rst.
 
     .. code-block:: python
 
