@@ -339,9 +339,9 @@ def test_a_lost_reply(browser, proxy, files, tmp_path, method):
     browser.choose(chosen)[0].becomes("done")
     assert_landed(tmp_path, chosen)
     sent = [(seen.headers["upload-offset"], seen.status) for seen in appends(proxy)]
-    if method == "PATCH":  # Chromium repeats it by itself, and the page asks for the offset after the 409
-        assert sent == [("0", 0), ("0", 409), (str(LARGE), 204)]
-        assert appends(proxy)[1].body < LARGE
+    if method == "PATCH":  # Chromium may repeat it by itself; then or before that the page asks for the offset
+        assert sent in ([("0", 0), (str(LARGE), 204)], [("0", 0), ("0", 409), (str(LARGE), 204)])
+        assert all(seen.body < LARGE for seen in appends(proxy)[1:])
     else:
         assert sent == [("0", 204)]
 
@@ -680,7 +680,8 @@ def test_an_application_that_rejects(browser, files, tmp_path):
 
     def app(environ, start_response):
         asked.append(environ["tus.upload"].id)
-        start_response("415 Unsupported Media Type", [("Content-Type", "text/plain; charset=utf-8")])
+        fields = [("Content-Type", "text/plain; charset=utf-8"), ("Tus-Outcome", "rejected")]
+        start_response("415 Unsupported Media Type", fields)
         return [b"Das ist kein Bild."]
 
     uploads = Filter(app, upload_path="/files", tmp_file_dir=str(tmp_path / "store"), send_file=True)
