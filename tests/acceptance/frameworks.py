@@ -1,7 +1,5 @@
 """The application in frameworks, with the checks and transactions that sites turn on. Each tells the receiver."""
 
-from __future__ import annotations
-
 import os
 import random
 from pathlib import Path
