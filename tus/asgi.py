@@ -175,6 +175,8 @@ class _Uploads:
             if not (send_file or upload.is_taken) and 200 <= answer.status < 300:
                 await in_thread(partial(keep_untaken, upload))
             answer.saved_as = upload.saved_as
+            if original is not None:
+                answer.is_file_taken = upload.is_taken or not upload.length or file.closed or file.tell() > 0
             return answer
         finally:
             file.close()

@@ -168,11 +168,14 @@ def _call(app: WsgiApp, environ: Environ, claim: Claim, send_file: bool) -> Resp
         environ[PATH_VALUES_KEY] = dict(origin.path_values)
     file = offer(body, upload, send_file)
     try:
-        answer = ApplicationResponse(app, environ, file)
+        answer = ApplicationResponse(app, environ, file, watches=original is not None)
         blocks = answer.settle(keep=claim.upload.keeps_answer)  # this may change the status and the headers
         if not (send_file or upload.is_taken) and 200 <= answer.status < 300:
             keep_untaken(upload)
-        return Response(answer.status, answer.reason, answer.headers, blocks, upload.saved_as)
+        response = Response(answer.status, answer.reason, answer.headers, blocks, upload.saved_as)
+        if original is not None:
+            response.is_file_taken = upload.is_taken or not upload.length or answer.is_file_read
+        return response
     except BaseException:
         file.close()
         raise

@@ -112,6 +112,7 @@ class Response:
         headers: pairs of name and value, one character for each byte.
         body: the blocks of the body; if it has ``close()``, that is called at the end.
         saved_as: where the application has saved the file that it responds about, for hooks; it is not sent.
+        is_file_taken: whether the application has read, opened or saved that file, as far as is known.
     """
 
     status: int
@@ -119,6 +120,7 @@ class Response:
     headers: list[tuple[str, str]] = field(default_factory=list)
     body: Iterable[bytes] = ()
     saved_as: str = ""
+    is_file_taken: bool = True
 
     @classmethod
     def of_text(cls, status: int, text: str, reason: str = "", headers: Iterable[tuple[str, str]] = ()) -> Response:

@@ -1084,6 +1084,8 @@ def pages_and_forms_at_the_same_url_go_to_the_application(s):
         plain = call(s.app, "POST", PATH, {} if kind is None else {"Content-Type": kind}, b"{}")
         assert plain.body == b"the application's own page"
     assert call(s.app, "PUT", PATH, {"Content-Type": "image/jpeg"}, b"...").body == b"the application's own page"
+    override = {"Content-Type": "application/json", "X-HTTP-Method-Override": "PUT"}
+    assert call(s.app, "POST", PATH, override, b"{}").body == b"the application's own page"
     assert call(s.app, "DELETE", PATH).body == b"the application's own page"
     assert call(s.app, "GET", f"{PATH}/17").body == b"the application's own page"
     assert call(s.app, "POST", PATH, {"Content-Type": "application/offset+octet-stream"}).status == 412

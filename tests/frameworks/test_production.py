@@ -160,6 +160,31 @@ def test_a_file_is_accepted_at_once(make, tmp_path):
     assert record.state == State.ACCEPTED
 
 
+@pytest.mark.parametrize("wrap", [Filter, TusMiddleware])
+def test_a_redirection_of_a_guard_accepts_nothing(tmp_path, wrap):
+    """Starlette's ``requires`` sends a 303 to the page for logging in, before the view sees the file."""
+
+    def application(environ, start_response):
+        start_response("303 See Other", [("Content-Type", "text/plain"), ("Location", "/login")])
+        return [b""]
+
+    async def on_loop(scope, receive, send):
+        await send({"type": "http.response.start", "status": 303, "headers": [(b"location", b"/login")]})
+        await send({"type": "http.response.body"})
+
+    app = wrap(
+        application if wrap is Filter else on_loop, upload_path="/files", tmp_file_dir=str(tmp_path), threads=False
+    )
+    fields = {"Upload-Draft-Interop-Version": "9", "Upload-Complete": "?1", "Content-Type": "image/png"}
+    reply = call(app if wrap is Filter else OnLoop(app, "asyncio"), "POST", "/files", fields, b"data", validate=False)
+    assert (reply.status, reply["Upload-Complete"]) == (503, "?0")
+    (kept,) = app.service.list()
+    assert (kept.state, kept.attempts) == (State.COMPLETE, 1)
+    with open(kept.path, "rb") as file:
+        assert file.read() == b"data"
+    app.service.close()
+
+
 @pytest.mark.parametrize("answer", ["a guard without its cookie", "a csrf check", "a body that is too large"])
 def test_what_django_refuses_by_itself_is_kept(django_in_production, tmp_path, answer):
     from django.http import HttpResponse

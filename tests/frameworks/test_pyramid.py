@@ -1,6 +1,7 @@
 """Pyramid with pyramid_tm and pyramid_retry: a file is accepted with the transaction, and offered again with it."""
 
 import base64
+import io
 import logging
 import subprocess
 import sys
@@ -392,6 +393,58 @@ def test_repoze_tm(tmp_path):
     site.aborts = False
     assert patch(site, url, 5, DATA[5:]).status == 204
     assert state(site, url) == State.ACCEPTED
+
+
+def test_repoze_tm_around_pyramid(tmp_path):
+    """It commits after everything that Pyramid calls."""
+    site = Site(tmp_path)
+    inner, site.aborts = site.app, False
+
+    def outer(environ, start_response):
+        environ["repoze.tm.active"] = True
+        transaction.begin()
+        response = Request(environ).get_response(inner)
+        if site.aborts:
+            transaction.abort()
+        else:
+            transaction.commit()
+        return response(environ, start_response)
+
+    site.app = outer
+    url = create(site)["Location"]
+    site.aborts = True
+    patch(site, url)
+    assert state(site, url) == State.COMPLETE, "the file is kept"
+    site.aborts = False
+    assert patch(site, url, 5, DATA[5:]).status == 204
+    assert state(site, url) == State.ACCEPTED
+
+
+class Pipe(io.RawIOBase):
+    """A server's input, which cannot be rewound."""
+
+    def __init__(self, data):
+        self.data = io.BytesIO(data)
+
+    def readable(self):
+        return True
+
+    def readinto(self, buffer):
+        return self.data.readinto(buffer)
+
+
+@pytest.mark.parametrize("read", ["body", "json_body", "text"])
+def test_a_view_of_its_own_reads_a_request_that_could_be_an_upload(tmp_path, read):
+    """A client that may resume says so to every URL, and most of them know nothing of uploads."""
+    with Configurator() as config:
+        config.include("tus.pyramid")
+        config.add_route("api", "/api")
+        config.add_view(lambda request: WebobResponse(repr(getattr(request, read)), charset="utf-8"), route_name="api")
+        app = config.make_wsgi_app()
+    headers = {"Upload-Complete": "?1", "Content-Type": "application/json"}
+    request = Request.blank("/api", method="POST", headers=headers)
+    request.environ |= {"wsgi.input": Pipe(b'{"a": 1}'), "CONTENT_LENGTH": "8"}
+    assert "a" in request.get_response(app).text
 
 
 # -- Bodies that were copied -------------------------------------------------------------------------------------

@@ -319,6 +319,22 @@ def test_where_an_answer_has_named_a_principal_the_application_is_asked_for_all_
     assert [data for _, data in subject.landed] == [b"abcd"]
 
 
+def test_beside_a_gate_that_names_nobody_the_application_identifies_the_principal(tmp_path):
+    subject = Asked(tmp_file_dir=str(tmp_path), ask_app="create", authorize=lambda request, intent, upload: None)
+    subject.principal = "ann"
+    url = subject.create(4)["Location"]
+    assert subject.patch(url, 0, b"ab").status == 204
+    subject.principal = None
+    assert subject.patch(url, 2, b"cd").status == 404
+
+
+def test_a_gate_keeps_the_principal_that_the_application_does_not_name(tmp_path):
+    subject = Asked(tmp_file_dir=str(tmp_path), ask_app="all", authorize=lambda request, intent, upload: "ann")
+    url = subject.create(4)["Location"]
+    assert subject.record(url).principal == "ann"
+    assert subject.patch(url, 0, b"abcd").status == 204
+
+
 def test_all_asks_for_every_intent():
     assert Options.build(tmp_file_dir="x", upload_path="/f", ask_app="all").ask_app == frozenset(Intent)
     with pytest.raises(OptionError, match="or all"):

@@ -96,3 +96,11 @@ def test_late_bytes_of_the_first_request_do_not_count_twice(tmp_path):
     assert subject.offset(url) == offset == 100_000
     assert subject.patch(url, offset, data[offset:]).status == 204
     assert [got for _, got in subject.landed] == [data]
+
+
+def test_a_malformed_host_is_no_failure(tmp_path):
+    subject = FilterSubject(tmp_file_dir=str(tmp_path))
+    headers = TUS | {"Upload-Length": "4", "Idempotency-Key": KEY, "Host": "[x"}
+    replies = [call(subject.app, "POST", PATH, headers) for _ in range(2)]
+    assert [reply.status for reply in replies] == [201, 201]
+    assert replies[0]["Location"] == replies[1]["Location"]

@@ -7,6 +7,7 @@ import time
 import pytest
 
 from tests.support.waiting import GUARD
+from tus.handover.attempt import Attempt
 from tus.models import Request, Response
 from tus.server import leftover
 
@@ -145,3 +146,25 @@ def test_a_client_that_has_gone_is_no_error(client):
     client.socket.sendall(bytes(10))
     client.socket.close()
     response_to(client, 1_000_000).body.close()
+
+
+def test_the_response_of_an_application_is_not_closed_before_it_is_sent(client):
+    """A body around it must not be taken for another response, in whose place it would be closed."""
+
+    class Answer:
+        is_closed = False
+
+        def __iter__(self):
+            assert not self.is_closed
+            return iter([b"a long ", b"answer"])
+
+        def close(self):
+            self.is_closed = True
+
+    answer = Answer()
+    attempt = Attempt(None, None, None, None)
+    response = attempt.take_answer(Response(500, "Oops", [], answer)).answer
+    attempt.drop_answer(response)
+    leftover.read_behind(response, Request("PATCH", "http://localhost/", {"Content-Length": "9"}), client.stream, 9)
+    attempt.drop_answer(Response(500, "Oops", [], ()))
+    assert b"".join(response.body) == b"a long answer"

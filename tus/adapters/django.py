@@ -85,6 +85,9 @@ class DjangoAdapter(WsgiAdapter):
             resp.streaming_content = self.response.body
         else:
             resp.content = b"".join(self.response.body)
+            close = getattr(self.response.body, "close", None)
+            if close is not None:  # Django calls it after the response was sent
+                resp._resource_closers.append(close)
 
 
 class _Settled:

@@ -7,6 +7,8 @@ the same, and which asks for the hand-over again.
 
 from __future__ import annotations
 
+import tempfile
+import weakref
 from collections import ChainMap
 from collections.abc import Mapping
 from dataclasses import replace
@@ -133,6 +135,10 @@ class Replayable:
         return getattr(self.stream, name)
 
 
+_LARGEST_IN_MEMORY = 1 << 20  # bytes of a copied body
+_BLOCK = 64 << 10
+
+
 def _is_seekable(stream: Any) -> bool:
     """Return whether a stream can be rewound; a socket's reader has the method, and cannot."""
     seekable = getattr(stream, "seekable", None)
@@ -154,6 +160,31 @@ class ReplayableEnviron(Replayable):
         self._attempt = environ.get("retry.attempt", 0)
         environ[self.KEY] = self
         self._keep(environ)
+
+    def read(self, *size: int) -> bytes:
+        """Read for other code than the adapter, such as a view of its own, which may read the body twice."""
+        self._copy()
+        return super().read(*size)
+
+    def readline(self, *size: int) -> bytes:
+        """Read a line for other code than the adapter."""
+        self._copy()
+        return super().readline(*size)
+
+    def _copy(self) -> None:
+        """Copy a body of which nothing was read yet, unless it can be rewound."""
+        if self.is_read or _is_seekable(self.stream):
+            return
+        length = str(self._body.get("CONTENT_LENGTH") or "")
+        left = int(length) if length.isdecimal() else 0
+        is_terminated = not left and bool(self._body.get("wsgi.input_terminated"))
+        copy = tempfile.SpooledTemporaryFile(_LARGEST_IN_MEMORY)  # noqa: SIM115
+        weakref.finalize(self, copy.close)  # nothing else knows how long the request lasts
+        while (left or is_terminated) and (block := self.stream.read(_BLOCK if is_terminated else min(left, _BLOCK))):
+            copy.write(block)
+            left -= 0 if is_terminated else len(block)
+        copy.seek(0)
+        self.stream = copy
 
     def _keep(self, environ: Environ) -> None:
         self._body = {key: environ[key] for key in BODY_KEYS if key in environ}

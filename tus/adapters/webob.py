@@ -109,7 +109,9 @@ class WebobAdapter(WsgiAdapter):
     def at_transaction_end(self, callback: Callable[[bool], None]) -> bool:
         current = self._transaction()
         add_response_callback = getattr(self._webob_request, "add_response_callback", None)
-        if self._has_ended:  # Pyramid calls nothing any more, and the response's body is produced now
+        # Pyramid calls nothing any more once the response's body is produced. And what it calls comes before the commit
+        # of a middleware around it; only pyramid_tm commits before that.
+        if self._has_ended or (current is not None and not self.environ.get("tm.active")):
             add_response_callback = None
         if current is None and add_response_callback is None:
             return False

@@ -292,14 +292,18 @@ class ApplicationResponse:
         app: the application.
         environ: the environ to call it with.
         file: the body of the request, which :meth:`close` closes.
+        watches: whether to find out if the application reads the file.
 
     Attributes:
+        is_file_read: whether the application has read from the file, or closed it, once this is closed.
         status: the HTTP status code.
         reason: the reason phrase.
         headers: pairs of name and value.
     """
 
-    def __init__(self, app: WsgiApp, environ: Environ, file: BinaryIO) -> None:
+    def __init__(self, app: WsgiApp, environ: Environ, file: BinaryIO, watches: bool = False) -> None:
+        self._watches = watches
+        self.is_file_read = not watches
         self.status = 0
         self.reason = ""
         self.headers: list[tuple[str, str]] = []
@@ -399,4 +403,6 @@ class ApplicationResponse:
             if close is not None:
                 close()
         finally:
+            if self._watches:
+                self.is_file_read = self._file.closed or self._file.tell() > 0
             self._file.close()

@@ -138,8 +138,9 @@ class Attempt:
 
     def drop_answer(self, response: Response) -> None:
         """Close the application's response if the client gets another one."""
-        if self._answer is not None and self._answer.body is not response.body:
-            getattr(self._answer.body, "close", lambda: None)()
+        answer, self._answer = self._answer, None
+        if answer is not None and answer.body is not response.body:
+            getattr(answer.body, "close", lambda: None)()
 
     def leave(self, error: str | None = None) -> None:
         """Release the claim, if it was not settled.

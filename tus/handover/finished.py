@@ -80,12 +80,20 @@ class FinishedUpload(Upload):
         Raises:
             UploadGone: the data is not there any more.
         """
-        try:
-            file = self._claim.open()
-        except FileNotFoundError:
-            raise UploadGone(GONE) from None
+        file = self.open_body()
         self.is_taken = True
         return file
+
+    def open_body(self) -> BinaryIO:
+        """Open the data as the body of a request. That alone does not mean that the application takes it.
+
+        Raises:
+            UploadGone: the data is not there any more.
+        """
+        try:
+            return self._claim.open()
+        except FileNotFoundError:
+            raise UploadGone(GONE) from None
 
     def save_to(self, directory: str | os.PathLike[str], name: str | None = None, mode: int | None = None) -> str:
         """Save the file in a directory of the application, and return its path. It never replaces another file.
@@ -162,7 +170,7 @@ def offer(adapter: Replaces, upload: FinishedUpload, send_file: bool) -> BinaryI
     """
     offered = upload._offered
     if send_file:
-        file = upload.open()
+        file = upload.open_body()
         size = offered.length or 0
     elif offered.path is None:
         raise StorageUnavailable()

@@ -115,10 +115,7 @@ def _start_by_upload(request: Request, options: Options) -> Generator[Effect, An
     return _FLOWS[upload.protocol].start if upload.protocol in options.protocols else default
 
 
-_MARKS = (
-    *("Tus-Resumable", "Upload-Length", "Upload-Offset", "Upload-Defer-Length", "Upload-Concat", "Upload-Metadata"),
-    "X-HTTP-Method-Override",
-)
+_MARKS = ("Tus-Resumable", "Upload-Length", "Upload-Offset", "Upload-Defer-Length", "Upload-Concat", "Upload-Metadata")
 
 
 def is_ours(request: Request, options: Options) -> bool:

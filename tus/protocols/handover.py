@@ -214,7 +214,9 @@ def outcome_of(offered: Offered, upload: Upload, options: Options) -> tuple[Outc
     for name, value in answer.headers:
         if name.lower() == OUTCOME_FIELD and value.strip().lower() == Outcome.REJECTED:
             return Outcome.REJECTED, _rejection(answer)
-    if 200 <= status < 300 or (status == 303 and upload.original is not None):
+    if 200 <= status < 300:
+        return Outcome.ACCEPTED, answer
+    if status == 303 and upload.original is not None and answer.is_file_taken:  # else it may lead to a login
         return Outcome.ACCEPTED, answer
     return (Outcome.REJECTED if status in options.reject_statuses else Outcome.POSTPONED), answer
 

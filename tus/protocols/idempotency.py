@@ -10,7 +10,6 @@ import hashlib
 import json
 import re
 from typing import Final
-from urllib.parse import urlsplit
 
 from tus.errors import BadRequest, KeyReused
 from tus.http import structured
@@ -57,7 +56,8 @@ def fingerprint_of(key: str, draft: Upload, request: Request) -> str:
     announced = [[algorithm, digest.hex()] for algorithm, digest in draft.announced]
     length = None if draft.parts else draft.length
     asked = [key, draft.protocol, length, draft.raw_metadata, draft.concat, draft.parts, announced]
-    seed = json.dumps([*asked, urlsplit(request.url).path.rstrip("/")])
+    path = request.url.partition("://")[2].partition("/")[2]  # not urlsplit(), which fails on a malformed Host
+    seed = json.dumps([*asked, "/" + path.rstrip("/")])
     return hashlib.blake2b(seed.encode(), digest_size=16, person=b"tus creation").hexdigest()
 
 

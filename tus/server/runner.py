@@ -393,14 +393,13 @@ class Runner:
         if self._options.authorize is not None:
             named = yield partial(self._options.authorize, self._request, effect.intent, effect.upload)
             principal = None if named is None else str(named)  # some frameworks identify users by numbers
-        if self._asker is not None and (effect.intent in self._options.ask_app or self._needs_principal(effect)):
-            principal = yield partial(self._asker, effect.intent, effect.upload)
+        # Only the application may know the principal for which the upload exists.
+        is_unknown = principal is None and effect.upload.principal is not None
+        if self._asker is not None and (effect.intent in self._options.ask_app or is_unknown):
+            answer: str | Response | None = yield partial(self._asker, effect.intent, effect.upload)
+            principal = principal if answer is None else answer
         self.is_in_application = False
         return principal
-
-    def _needs_principal(self, effect: Authorize) -> bool:
-        """Return whether only the application can identify the principal for which the upload exists."""
-        return effect.upload.principal is not None and self._options.authorize is None and self._principal is None
 
     def _inform(self, effect: Inform) -> bool:
         return isinstance(self._adapter, Informs) and self._adapter.inform(effect.response)

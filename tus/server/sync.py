@@ -267,6 +267,7 @@ class Tus:
         runner = self._runner
         assert runner.response is not None, "the exchange has ended"
         received = 0 if runner.body is None else runner.body.received
+        runner.attempt.drop_answer(runner.response)  # before its body gets another one around it
         read_behind(runner.response, self.adapter.request, self.adapter.stream, received)
 
     def close(self) -> None:
