@@ -1,5 +1,6 @@
 """An endpoint that becomes resumable: the same view gets an ordinary request and a resumable one, and cannot tell."""
 
+import gc
 import hashlib
 import json
 
@@ -158,11 +159,13 @@ def apps(request, tmp_path):
         wrapped = Filter(app, **options)
         yield app, wrapped
         wrapped.service.close()
+        gc.collect()  # the files of the forms now, and not in a test that minds
     else:
         app = ASGI[request.param]()
         wrapped = TusMiddleware(app, **options)
         yield OnLoop(app, "asyncio"), OnLoop(wrapped, "asyncio")
         wrapped.service.close()
+        gc.collect()
 
 
 @pytest.mark.parametrize("kind", KINDS)
