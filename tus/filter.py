@@ -51,7 +51,8 @@ class Filter:
     - :class:`~tus.errors.Rejected`, the response header ``Tus-Outcome: rejected``, or one of ``reject_statuses``
       rejects the file.
     - An upload of the IETF protocol is offered as the request that created it: with its method, URL and type, and the
-      whole file as the body. The client gets the application's own response, and a 303 accepts the file too.
+      whole file as the body. The client gets the application's own response. A 303 accepts the file, too, if the
+      application has read or saved it.
     - After any other response or exception the file is kept, and the client is asked to retry. The application is
       offered the file again by a request of that client, or without one, with an environ from
       :func:`tus.adapters.wsgi.environ_without_client`.

@@ -8,7 +8,7 @@ import pytest
 from django.core.handlers.asgi import ASGIRequest
 from django.core.handlers.wsgi import WSGIHandler
 from django.db import connection, connections, transaction
-from django.test import override_settings
+from django.test import RequestFactory, override_settings
 from django.views.decorators.gzip import gzip_page
 
 from tests.support import django_site
@@ -16,7 +16,7 @@ from tests.support.waiting import GUARD
 from tests.support.wsgi import OCTETS, TUS, call
 from tus import Service, Tus, open_store
 from tus.adapters.django import DjangoAdapter
-from tus.models import State
+from tus.models import Response, State
 from tus.stores.directory.claims import DirectoryClaim
 
 DATA = b"abcdef"
@@ -395,3 +395,22 @@ def test_a_name_in_the_metadata(site, atomic):
     name = base64.b64encode(b"a.bin").decode()
     url = create(site, {"Upload-Metadata": f"filename {name}"})["Location"]
     assert (patch(site, url).status, names) == (204, ["a.bin"])
+
+
+def test_the_body_of_a_response_is_closed_after_it_was_sent(site):
+    """Behind some bodies the rest of the request is read then."""
+
+    class Body:
+        is_closed = False
+
+        def __iter__(self):
+            return iter([b"too ", b"large"])
+
+        def close(self):
+            self.is_closed = True
+
+    body, adapter = Body(), DjangoAdapter(RequestFactory().post(PATH))
+    adapter.respond(Response(413, "Content Too Large", [("Content-Type", "text/plain")], body))
+    assert (adapter.resp.status_code, adapter.resp.content, body.is_closed) == (413, b"too large", False)
+    adapter.resp.close()
+    assert body.is_closed
