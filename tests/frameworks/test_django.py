@@ -1,6 +1,7 @@
 """Django views with a database: a file is accepted with the transaction that its row is in."""
 
 import base64
+import contextlib
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 
@@ -10,6 +11,7 @@ from django.core.handlers.wsgi import WSGIHandler
 from django.db import connection, connections, transaction
 from django.test import RequestFactory, override_settings
 from django.views.decorators.gzip import gzip_page
+from webob import Request
 
 from tests.support import django_site
 from tests.support.waiting import GUARD
@@ -176,6 +178,21 @@ def test_a_commit_that_fails(transactional):
     url = create(transactional)["Location"]
     assert patch(transactional, url).status == 500
     assert_kept_then_accepted(transactional, url)
+
+
+def test_a_commit_that_fails_ends_the_claim_before_the_response(transactional, tmp_path):
+    """A client that retries at once, at another process, is not refused."""
+    transactional.owner = 2
+    upload_id = create(transactional)["Location"].rpartition("/")[2]
+    environ = Request.blank(
+        f"{PATH}/{upload_id}", method="PATCH", body=DATA, headers=TUS | OCTETS | {"Upload-Offset": "0"}
+    ).environ
+    statuses = []
+    response = transactional.app(environ, lambda status, *_: statuses.append(status))
+    with contextlib.closing(response):
+        assert statuses == ["500 Internal Server Error"]
+        other = open_store(str(tmp_path))
+        other.claim(other.load(upload_id)).release()
 
 
 def test_a_commit_that_fails_after_a_creation_with_data(transactional):

@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable
 from functools import partial
 
-from django.core.signals import request_finished, request_started
+from django.core.signals import got_request_exception, request_finished, request_started
 from django.db import transaction
 from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 
@@ -46,7 +46,7 @@ class DjangoAdapter(WsgiAdapter):
 
     def at_request_end(self, callback: Callable[[], None]) -> bool:
         """Register a function that is called when Django has finished the request."""
-        _requests.callbacks[-1].append(callback)
+        _requests.open[-1].callbacks.append(callback)
         return True
 
     def at_transaction_end(self, callback: Callable[[bool], None]) -> bool:
@@ -58,7 +58,13 @@ class DjangoAdapter(WsgiAdapter):
         self._end = TransactionEnd(callback, partial(self.respond, pending))
         transaction.on_commit(partial(self._end, True), self._using)
         self.at_request_end(partial(self._end, False))
+        _requests.open[-1].waiting.append(self)
         return True
+
+    def end_raised(self) -> None:
+        """Report a transaction that an exception has rolled back, before the client gets the response."""
+        if self._end is not None and not transaction.get_connection(self._using).in_atomic_block:
+            self._end(False)
 
     def end_rolled_back(self) -> None:
         """Report a transaction that has ended without a commit.
@@ -124,32 +130,51 @@ class _StreamedAnswer(_Settled, StreamingHttpResponse):  # type: ignore[misc]
         del self["Content-Type"]
 
 
-class _Requests(threading.local):
-    """The requests of a thread, the innermost last, because a view may call its own site.
+class _OpenRequest:
+    """A request that Django has not finished.
 
     Attributes:
-        callbacks: what to call at the end of each; the first list is that of a request that began before this module
-            was imported.
+        callbacks: what to call at its end.
+        waiting: its adapters that wait for a transaction.
     """
 
     def __init__(self) -> None:
-        self.callbacks: list[list[Callable[[], None]]] = [[]]
+        self.callbacks: list[Callable[[], None]] = []
+        self.waiting: list[DjangoAdapter] = []
+
+
+class _Requests(threading.local):
+    """The requests of a thread.
+
+    Attributes:
+        open: the innermost is last, because a view may call its own site. The first is one that began before this
+            module was imported.
+    """
+
+    def __init__(self) -> None:
+        self.open = [_OpenRequest()]
 
 
 _requests = _Requests()
 
 
 def _begin_request(**_: object) -> None:
-    _requests.callbacks.append([])
+    _requests.open.append(_OpenRequest())
+
+
+def _fail_request(**_: object) -> None:
+    for adapter in _requests.open[-1].waiting:
+        adapter.end_raised()
 
 
 def _finish_request(**_: object) -> None:
-    callbacks = _requests.callbacks.pop()
-    if not _requests.callbacks:
-        _requests.callbacks.append([])
-    for callback in callbacks:
+    finished = _requests.open.pop()
+    if not _requests.open:
+        _requests.open.append(_OpenRequest())
+    for callback in finished.callbacks:
         callback()
 
 
 request_started.connect(_begin_request)
+got_request_exception.connect(_fail_request)
 request_finished.connect(_finish_request)
