@@ -1,5 +1,5 @@
 """Does each finished file reach its application once, whatever dies? A site, a receiver, real clients, and an audit.
 
-``python -m tests.acceptance --kills 200`` counts it over random deaths; :mod:`tests.clients.test_acceptance` has a row
+``python -m tests.acceptance --kills 200`` counts it over random deaths; :mod:`tests.acceptance.rows` is a row
 for each step at which something can fail.
 """

@@ -1,0 +1,32 @@
+"""Random deaths of the server and the application, under clients that go on; see ``python -m tests.acceptance``."""
+
+import pytest
+
+from tests.acceptance.frameworks import FRAMEWORKS
+from tests.acceptance.rounds import BrokenPromise, Rounds
+from tests.acceptance.site import SABOTAGE
+
+
+def test_random_deaths(tmp_path):
+    """The short form of ``python -m tests.acceptance``."""
+    print(Rounds(tmp_path, None, clients=3, probability=0.3).run(kills=10))
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_random_deaths_in_frameworks(tmp_path, framework):
+    print(Rounds(tmp_path, None, clients=3, probability=0.3, framework=framework, pause=5).run(kills=8))
+
+
+@pytest.mark.long
+@pytest.mark.node
+def test_random_deaths_under_both_clients(tmp_path, tusjs):
+    print(Rounds(tmp_path, tusjs, clients=3, probability=0.3).run(kills=60))
+
+
+@pytest.mark.long
+@pytest.mark.node
+@pytest.mark.parametrize("sabotage", SABOTAGE)
+def test_a_server_that_breaks_a_promise_is_found_out(tmp_path, tusjs, sabotage):
+    with pytest.raises(BrokenPromise):
+        Rounds(tmp_path, tusjs, clients=3, probability=0.5, sabotage=sabotage, kinds=("patch",)).run(kills=25)
