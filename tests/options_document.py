@@ -43,6 +43,12 @@ bytes are stored in a file in ``tmp_file_dir``, which the sweeper corrects after
 An upload belongs to the principal that created it. For any other principal it does not exist (404), also as a part of
 a concatenation. In a view, set the principal of the request with
 ``Tus(adapter, principal=request.authenticated_userid, ...)``.
+
+A principal is a text that is not empty, or an int, which is stored as its decimal digits: ``7`` and ``"7"`` are the
+same principal, and 0 is one. None means that no principal is known. False refuses the request (403). Anything else,
+such as True or an empty text, is an error of the site: the client gets 500, the log says why, and nothing is allowed.
+A principal can be named by ``authorize``, by the application (``ask_app``) and by ``principal=``. One that names none
+leaves the name of the others; a request for which two name different principals is refused (403).
 """,
     "Hand-over": """
 Hand-over is described in handover.rst. In a view, ``spool``, ``webhook`` and ``handover = background`` need a
@@ -88,7 +94,7 @@ def made():
     for group, options in groupby(fields(Options), lambda option: option.metadata["group"]):
         parts.append(f"\n{group}\n{'=' * len(group)}\n")
         if group in INTRODUCTIONS:
-            parts.append(_wrapped(INTRODUCTIONS[group]) + "\n")
+            parts += [_wrapped(paragraph) + "\n" for paragraph in INTRODUCTIONS[group].split("\n\n")]
         parts += [_entry(option, texts[option.name]) for option in options]
     return "\n".join(parts) + "\n"
 

@@ -7,6 +7,10 @@ Its text is for that client: what was wrong, what was expected, never a path or 
 from __future__ import annotations
 
 from http import HTTPStatus
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tus.models import Upload
 
 Headers = list[tuple[str, str]]
 
@@ -36,10 +40,13 @@ class RequestError(TusException):
         status: the HTTP status code.
         reason: the reason phrase, which WSGI requires.
         headers: response headers that belong to this error.
+        upload: the upload that could not be loaded, as far as its record is known. The client must not learn of it
+            before it is known to have permission.
     """
 
     status = 400
     reason = "Bad Request"
+    upload: Upload | None = None
 
     def __init__(self, message: str, headers: Headers | None = None) -> None:
         super().__init__(message)
@@ -60,6 +67,15 @@ class Forbidden(RequestError):
     """A request that is understood and never allowed, such as PATCH on a final upload (403)."""
 
     status, reason = 403, "Forbidden"
+
+
+class SiteError(RequestError):
+    """A fault in the code of the site, such as an ``authorize`` that returns an object (500); the log describes it."""
+
+    status, reason = 500, "Internal Server Error"
+
+    def __init__(self) -> None:
+        super().__init__("This site has a fault, which its log describes; the request was not allowed.")
 
 
 class UploadNotFound(RequestError):

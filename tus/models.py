@@ -52,6 +52,23 @@ def is_upload_id(text: str) -> bool:
     return _UPLOAD_ID.fullmatch(text) is not None
 
 
+def principal_of(value: object) -> str | None:
+    """Return a principal as records hold it: None, or text. An int becomes its decimal digits.
+
+    Raises:
+        ValueError: the value is neither None nor a text that is not empty nor an int. A bool is no int here, because
+            everybody would share the principals "True" and "False".
+    """
+    if value is None:
+        return None
+    if isinstance(value, str) and value:
+        return str.__str__(value)
+    if isinstance(value, int) and not isinstance(value, bool):
+        return int.__repr__(value)
+    shown = repr(value) if isinstance(value, bool | str) else f"of the type {type(value).__name__}"
+    raise ValueError(f"a principal must be None, a text that is not empty, or an int; it is {shown}")
+
+
 class Intent(StrEnum):
     """The action of a request, for the code that authorizes it."""
 

@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from tus.handover.finished import FinishedUpload
 
 #: Decides whether a request may do what it intends, and names its principal: ``authorize(request, intent, upload)``.
+#: False refuses, None names no principal, and a text or an int names one; see :func:`tus.models.principal_of`.
 Authorize = Callable[[Request, Intent, Upload], object]
 
 #: Gets a finished upload. Its return value is ignored. It rejects the upload by raising :class:`~tus.errors.Rejected`;
@@ -239,7 +240,7 @@ class Options:
     OPTIONS, before any byte of the body is read. Its arguments are the head of the request, the intent and the upload.
     The intent is ``create``, ``append``, ``head``, ``terminate``, ``concatenate`` or ``download``. An upload that does
     not exist yet has no ``id``. To refuse, raise ``Unauthorized`` (401) or ``Forbidden`` (403), with headers of your
-    choice. To allow, return the principal as text, or None if no principal is known.
+    choice, or return False (403). To allow, return the principal, or None if no principal is known.
 
     .. code-block:: python
 

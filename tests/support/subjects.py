@@ -41,7 +41,8 @@ class Subject:
         """The store as another process opens it."""
         if "store" in self.options:
             return self.options["store"]
-        return open_store(str(self.options["tmp_file_dir"]), Options.build_async(**self.options))
+        options = {name: value for name, value in self.options.items() if name != "principal"}
+        return open_store(str(options["tmp_file_dir"]), Options.build_async(**options))
 
     def record(self, url):
         """How an upload stands, from the disk."""

@@ -3,10 +3,11 @@
 import base64
 
 import pytest
+from webob import Request
 
-from tests.support.subjects import PATH, SUBJECTS, FilterSubject, Subject, ViewSubject
+from tests.support.subjects import ASYNC_SUBJECTS, PATH, SUBJECTS, FilterSubject, Subject, ViewSubject
 from tests.support.wsgi import OCTETS, TUS, call
-from tus import Filter, Tus
+from tus import Filter, Service, Tus, WebobAdapter
 from tus.errors import Forbidden, OptionError, Unauthorized
 from tus.models import Intent
 from tus.options import Options
@@ -182,11 +183,168 @@ def test_a_view_says_whose_request_it_is(tmp_path):
     assert subject.head(url, ANN).status == 200
 
 
-def test_users_may_be_numbers(tmp_path):
-    subject = FilterSubject(tmp_file_dir=str(tmp_path), authorize=lambda request, intent, upload: 7)
+def returning(value, is_async=False):
+    """An ``authorize`` that returns a value, whatever is asked."""
+
+    async def later(request, intent, upload):
+        return value
+
+    return later if is_async else lambda request, intent, upload: value
+
+
+@pytest.mark.parametrize(("user", "principal"), [(7, "7"), (0, "0"), (-1, "-1"), (Intent.HEAD, "head"), ("0", "0")])
+@pytest.mark.parametrize("kind", SUBJECTS)
+def test_users_may_be_numbers(tmp_path, kind, user, principal):
+    subject = kind(tmp_file_dir=str(tmp_path), authorize=returning(user))
     url = subject.url(1)
     assert subject.patch(url, 0, b"a").status == 204
-    assert subject.landed[0][0].principal == "7"
+    assert subject.landed[0][0].principal == principal
+
+
+ORIGIN = {"Origin": "https://a.example"}
+#: A creation in both protocols, and what shows that a reply is of the protocol.
+CREATIONS = {
+    "tus": (TUS | {"Upload-Length": "0"}, ("Tus-Resumable", "1.0.0")),
+    "ietf": ({"Upload-Complete": "?1"}, ("Upload-Complete", "?0")),
+}
+#: Nobody has meant these as the name of a user. ``True`` is what most people return to allow.
+NO_PRINCIPALS = [True, "", b"ann", 1.0, [], (), {}, object(), Forbidden("raised by nobody"), lambda: "ann"]
+
+
+def refused(subject, status, protocol="tus"):
+    """Create an upload, which must be refused by a reply that the client's page can read, and leave nothing."""
+    headers, mark = CREATIONS[protocol]
+    reply = call(subject.app, "POST", PATH, headers | ORIGIN)
+    assert reply.status == status
+    assert (mark[0], reply[mark[0]]) == mark
+    assert reply["Access-Control-Allow-Origin"] == "https://a.example"
+    assert reply.get("Location") is None
+    assert subject.landed == []
+    assert list(subject.stored().list()) == []
+    return reply
+
+
+def kinds(value):
+    """The ways to an ``authorize`` that returns a value."""
+    return [
+        *((kind, {"authorize": returning(value)}) for kind in SUBJECTS),
+        *((kind, {"authorize": returning(value, is_async=True)}) for kind in ASYNC_SUBJECTS),
+        (ViewSubject, {"principal": value}),
+    ]
+
+
+@pytest.mark.parametrize("protocol", CREATIONS)
+@pytest.mark.parametrize("value", NO_PRINCIPALS, ids=lambda value: type(value).__name__)
+def test_what_is_no_principal_is_an_error_of_the_site_and_allows_nothing(tmp_path, value, protocol, caplog):
+    for number, (kind, options) in enumerate(kinds(value)):
+        caplog.clear()
+        subject = kind(tmp_file_dir=str(tmp_path / str(number)), cors_allow_origin="https://a.example", **options)
+        reply = refused(subject, 500, protocol)
+        assert b"Traceback" not in reply.body
+        assert str(tmp_path).encode() not in reply.body
+        (line,) = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
+        assert "a principal must be None, a text that is not empty, or an int" in line
+        assert next(iter(options)) in line
+
+
+@pytest.mark.parametrize("protocol", CREATIONS)
+def test_false_refuses(tmp_path, protocol, caplog):
+    for number, (kind, options) in enumerate(kinds(False)):
+        subject = kind(tmp_file_dir=str(tmp_path / str(number)), cors_allow_origin="https://a.example", **options)
+        refused(subject, 403, protocol)
+    assert caplog.records == []
+
+
+@pytest.mark.parametrize(("value", "status"), [(False, 403), (True, 500)])
+def test_no_request_is_allowed_by_what_is_no_principal(tmp_path, value, status):
+    """Neither for an upload that has an owner, nor for one that has none."""
+    said = ["ann"]
+    subject = FilterSubject(tmp_file_dir=str(tmp_path), authorize=lambda request, intent, upload: said[0])
+    parts = [subject.url(1, PARTIAL, b"x")]
+    urls = [subject.url(4)]
+    said[0] = None
+    urls.append(subject.url(4))
+    before = {upload.id: upload for upload in subject.stored().list()}
+    said[0] = value
+    for url in urls:
+        assert subject.patch(url, 0, b"abcd").status == status
+        assert subject.head(url).status == status
+        assert subject.send("DELETE", url).status == status
+    assert subject.send("POST", PATH, {"Upload-Concat": "final;" + parts[0]}).status == status
+    assert {upload.id: upload for upload in subject.stored().list()} == before
+    assert subject.landed == []
+
+
+def test_nor_by_a_coroutine_that_is_not_awaited(tmp_path, caplog):
+    """``authorize`` is async, but does not look so."""
+    subject = FilterSubject(tmp_file_dir=str(tmp_path), authorize=lambda *asked: returning("ann", True)(*asked))
+    assert subject.create(4).status == 500
+    assert "only an async def under ASGI is awaited" in caplog.text
+
+
+class NamesBoth(Subject):
+    """A view that knows its user, over a service that has an ``authorize`` of its own."""
+
+    def make(self):
+        service = Service(**self.options)
+
+        def view(environ, start_response):
+            adapter = WebobAdapter(Request(environ))
+            with Tus(adapter, service=service, principal=environ.get("HTTP_X_VIEWER")) as tus:
+                tus.handle()
+            return adapter.resp(environ, start_response)
+
+        return view
+
+
+def test_a_gate_that_names_nobody_keeps_the_principal_of_the_view(tmp_path, gate):
+    subject = NamesBoth(tmp_file_dir=str(tmp_path), authorize=gate)
+    url = subject.url(4, {"X-Viewer": "ann"})
+    assert subject.record(url).principal == "ann"
+    for named, status in (({}, 404), (ANN, 200), ({"X-Viewer": "ann"}, 200), ({"X-Viewer": "bob"}, 404)):
+        assert subject.head(url, named).status == status
+
+
+def test_two_principals_of_one_request_must_be_the_same(tmp_path, gate, caplog):
+    subject = NamesBoth(tmp_file_dir=str(tmp_path), authorize=gate, cors_allow_origin="https://a.example")
+    reply = subject.create(4, ANN | ORIGIN | {"X-Viewer": "bob"})
+    assert (reply.status, reply["Tus-Resumable"]) == (403, "1.0.0")
+    assert reply["Access-Control-Allow-Origin"] == "https://a.example"
+    assert list(subject.stored().list()) == []
+    assert "different principals" in caplog.text
+    url = subject.url(4, ANN | {"X-Viewer": "ann"})
+    for reply in (
+        subject.head(url, BOB | {"X-Viewer": "ann"}),
+        subject.patch(url, 0, b"abcd", ANN | {"X-Viewer": "bob"}),
+    ):
+        assert reply.status == 403
+    assert subject.record(url).offset == 0
+
+
+@pytest.mark.parametrize("kind", SUBJECTS)
+def test_a_key_is_that_of_the_principal(tmp_path, gate, kind):
+    """A request that names two principals, or none that is one, finds the upload of neither."""
+    subject = kind(tmp_file_dir=str(tmp_path), authorize=gate)
+    key = {"Idempotency-Key": "7a0b5c1e-secret-of-ann"}
+    url = subject.url(4, ANN | key)
+    assert subject.url(4, ANN | key) == url
+    assert subject.url(4, BOB | key) != url
+    assert subject.url(4, key) != url
+    assert subject.create(4, {"X-User": ""} | key).status == 500
+
+
+def test_hooks_are_not_asked_about_a_request_without_permission(tmp_path, gate):
+    asked = []
+
+    class Hooks:
+        def pre_create(self, event):
+            asked.append(event.upload.principal)
+
+    subject = FilterSubject(tmp_file_dir=str(tmp_path), authorize=gate, hooks=Hooks())
+    assert subject.create(4, {"X-User": ""}).status == 500
+    assert asked == []
+    assert subject.create(4, ANN).status == 201
+    assert asked == ["ann"]
 
 
 def test_an_error_of_the_gate_is_the_servers_to_report(tmp_path):
@@ -328,11 +486,61 @@ def test_beside_a_gate_that_names_nobody_the_application_identifies_the_principa
     assert subject.patch(url, 2, b"cd").status == 404
 
 
-def test_a_gate_keeps_the_principal_that_the_application_does_not_name(tmp_path):
-    subject = Asked(tmp_file_dir=str(tmp_path), ask_app="all", authorize=lambda request, intent, upload: "ann")
-    url = subject.create(4)["Location"]
+@pytest.mark.parametrize("intents", ["create", "all", "create head terminate"])
+def test_a_gate_keeps_the_principal_that_the_application_does_not_name(tmp_path, gate, intents):
+    subject = Asked(tmp_file_dir=str(tmp_path), ask_app=intents, authorize=gate)
+    url = subject.create(4, ANN)["Location"]
     assert subject.record(url).principal == "ann"
-    assert subject.patch(url, 0, b"abcd").status == 204
+    for stranger in (BOB, {}):
+        assert subject.head(url, stranger).status == 404
+        assert subject.send("DELETE", url, stranger).status == 404
+    assert subject.patch(url, 0, b"abcd", ANN).status == 204
+
+
+def test_a_gate_and_the_application_must_name_the_same_principal(tmp_path, gate, caplog):
+    subject = Asked(tmp_file_dir=str(tmp_path), ask_app="all", authorize=gate)
+    subject.principal = "ann"
+    assert subject.create(4, BOB).status == 403
+    assert list(subject.stored().list()) == []
+    assert "different principals" in caplog.text
+    url = subject.create(4, ANN)["Location"]
+    assert subject.patch(url, 0, b"ab", BOB).status == 403
+    assert subject.record(url).offset == 0
+    assert subject.patch(url, 0, b"abcd", ANN).status == 204
+
+
+def test_an_application_that_names_two_principals_is_not_believed(tmp_path):
+    class Doubtful(Asked):
+        names = ("ann", "bob")
+
+        def make(self):
+            def application(environ, start_response):
+                start_response("200 OK", [("Content-Type", "text/plain"), *(("Tus-Principal", n) for n in self.names)])
+                return [b"yes"]
+
+            return Filter(application, **{"upload_path": PATH} | self.options)
+
+    subject = Doubtful(tmp_file_dir=str(tmp_path), ask_app="all")
+    assert subject.create(4).status == 403
+    Doubtful.names = ("ann", "ann")
+    assert subject.record(subject.create(4)["Location"]).principal == "ann"
+
+
+@pytest.mark.parametrize("name", ["", " "])
+def test_an_empty_name_of_a_principal_is_an_error_of_the_site(tmp_path, name, caplog):
+    subject = asked(tmp_path, "create")
+    subject.principal = name
+    reply = subject.create(4)
+    assert (reply.status, reply["Tus-Resumable"]) == (500, "1.0.0")
+    assert list(subject.stored().list()) == []
+    assert "the application has named no principal" in caplog.text
+
+
+def test_the_name_in_a_refusal_is_not_for_the_client(tmp_path):
+    subject = asked(tmp_path, "create")
+    subject.principal, subject.answer = "ann", "403 Forbidden"
+    reply = subject.create(4)
+    assert (reply.status, reply.get("Tus-Principal")) == (403, None)
 
 
 def test_all_asks_for_every_intent():

@@ -781,6 +781,10 @@ def test_an_empty_upload_is_handed_over(store_options):
 
 def test_an_upload_made_for_a_principal(store_options):
     service = Service(threads=False, upload_path="/up", send_file=True, **store_options)
+    for value in (False, True, "", b"7", 7.0):
+        for function in (service.find, service.list, service.create_upload):
+            with pytest.raises(ValueError, match="a principal must be"):
+                function(*["0" * 32] * (function == service.find), principal=value)
     upload = service.create_upload(length=5, principal=7)
     app = site(up=lambda: {"service": service, "principal": user[0]})
     for user in ([None], ["8"]):

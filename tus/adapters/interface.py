@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
+from functools import reduce
 from typing import BinaryIO, Protocol, runtime_checkable
 
 from tus.models import Readable, Request, Response, Upload
+from tus.protocols.admission import agree
 
 
 class Face(Protocol):
@@ -115,7 +118,12 @@ def verdict_of(answer: Response) -> str | Response | None:
 
     Returns:
         The principal or None after a 2xx, and otherwise the response for the client.
+
+    Raises:
+        Forbidden: the application names different principals.
     """
-    if not 200 <= answer.status < 300:
-        return answer
-    return next((value for name, value in answer.headers if name.lower() == PRINCIPAL_FIELD), None)
+    named = [value.strip(" \t") for name, value in answer.headers if name.lower() == PRINCIPAL_FIELD]
+    if 200 <= answer.status < 300:
+        return reduce(agree, named, None)
+    headers = [(name, value) for name, value in answer.headers if name.lower() != PRINCIPAL_FIELD]
+    return replace(answer, headers=headers)

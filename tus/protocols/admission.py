@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from tus.errors import UploadGone, UploadNotFound
-from tus.models import Response, Upload
+import logging
+
+from tus.errors import Forbidden, SiteError, UploadGone, UploadNotFound
+from tus.models import Response, Upload, principal_of
+
+log = logging.getLogger(__name__)
 
 
 class Refused(Exception):
@@ -16,6 +20,40 @@ class Refused(Exception):
     def __init__(self, answer: Response) -> None:
         super().__init__(answer.status)
         self.answer = answer
+
+
+def named_principal(value: object, source: str) -> str | None:
+    """Return the principal that code of the site has named.
+
+    Args:
+        value: its value. False refuses the request, as many people would write it.
+        source: the name of the code in the log, such as ``authorize``.
+
+    Raises:
+        Forbidden: the value is False.
+        SiteError: the value is no principal. It must not be taken for permission.
+    """
+    if value is False:
+        raise Forbidden("This request is not allowed.")
+    try:
+        return principal_of(value)
+    except ValueError as error:
+        log.error("%s has named no principal, so the request was refused: %s", source, error)  # noqa: TRY400
+        raise SiteError() from None
+
+
+def agree(first: str | None, second: str | None) -> str | None:
+    """Return the principal that two sources have named. A source that names none leaves the other's.
+
+    Raises:
+        Forbidden: they name different ones. Neither of them may get the rights of the other.
+    """
+    if first is None or second is None:
+        return second if first is None else first
+    if first != second:
+        log.warning("a request was refused, because two sources have named different principals for it")
+        raise Forbidden("This request names two different users; log out, and log in as one of them.")
+    return first
 
 
 def check_alive(upload: Upload, now: float) -> None:

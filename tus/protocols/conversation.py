@@ -14,7 +14,7 @@ from tus.errors import RequestError, StorageUnavailable, TooLarge, UploadGone, U
 from tus.models import HookReply, HookType, Intent, Request, Response, State, Upload
 from tus.options import Options
 from tus.protocols import hook_replies, idempotency
-from tus.protocols.admission import Refused, check_alive, check_owner
+from tus.protocols.admission import Refused, agree, check_alive, check_owner, named_principal
 from tus.protocols.bodies import Intake, overrun_message
 from tus.protocols.effects import (
     Ask,
@@ -34,7 +34,7 @@ from tus.protocols.effects import (
 )
 
 #: Starts a conversation with the arguments of :class:`Conversation`.
-Start = Callable[[Request, Options, frozenset[str], float, "str | None"], "Conversation"]
+Start = Callable[[Request, Options, frozenset[str], float, object], "Conversation"]
 
 
 class Flow(Protocol):
@@ -44,7 +44,7 @@ class Flow(Protocol):
         """Return the start of a conversation if the head alone shows that the request is of this protocol."""
 
     def start(
-        self, request: Request, options: Options, extensions: frozenset[str], now: float, principal: str | None
+        self, request: Request, options: Options, extensions: frozenset[str], now: float, principal: object
     ) -> Conversation:
         """Start a conversation about a request that names no version."""
 
@@ -71,11 +71,11 @@ class Conversation:
         options: the operator's choices.
         extensions: the tus extensions that work with this store on this server.
         now: seconds since 1970.
-        principal: the principal that sends the request, if the caller knows it.
+        principal: the principal that sends the request, if the caller knows it; its value is checked here.
     """
 
     def __init__(
-        self, request: Request, options: Options, extensions: frozenset[str], now: float, principal: str | None
+        self, request: Request, options: Options, extensions: frozenset[str], now: float, principal: object
     ) -> None:
         self.request = request
         self.options = options
@@ -92,14 +92,16 @@ class Conversation:
 
         Raises:
             Refused: the application has refused the request.
+            Forbidden: code of the site has refused it, or has named two principals.
+            SiteError: code of the site has named something that is no principal.
             UploadNotFound: the upload belongs to another principal.
         """
-        principal = self.principal
+        principal = None if self.principal is None else named_principal(self.principal, "principal=")
         if self.options.needs_authorization:
             verdict: str | Response | None = yield Authorize(intent, upload)
             if isinstance(verdict, Response):
                 raise Refused(verdict)
-            principal = verdict
+            principal = agree(principal, verdict)
         if upload.principal is not None:
             check_owner(upload, principal)
         return principal

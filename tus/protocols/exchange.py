@@ -31,7 +31,7 @@ _FLOWS: Final[dict[str, Flow]] = {IETF: ietf, TUS: tus1}
 
 
 def exchange(
-    request: Request, options: Options, extensions: frozenset[str], now: float, principal: str | None = None
+    request: Request, options: Options, extensions: frozenset[str], now: float, principal: object = None
 ) -> Steps:
     """Respond to a request.
 
@@ -40,7 +40,7 @@ def exchange(
         options: the operator's choices.
         extensions: the tus extensions that work with this store on this server.
         now: seconds since 1970.
-        principal: the principal that sends the request, if the caller knows it.
+        principal: the principal that sends the request, if the caller knows it; its value is checked here.
 
     Yields:
         Effects. The docstring of each names the result that it needs.

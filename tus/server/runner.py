@@ -25,6 +25,7 @@ from tus.errors import RequestError, StorageUnavailable, UploadGone, UploadNotFo
 from tus.events import Answered, Begun, Created, Ended, Finished, emit, listeners
 from tus.handover.attempt import Attempt, Receiver
 from tus.models import HookReply, HookType, Intent, Outcome, Response, Upload
+from tus.protocols.admission import agree, named_principal
 from tus.protocols.effects import (
     Authorize,
     Begin,
@@ -67,7 +68,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-#: Asks the application for permission. Returns the principal, or the response that refuses the request.
+#: Asks the application for permission. Returns the principal or None, or the response that refuses the request.
 #: ``AsyncTus`` awaits the result.
 Asker = Callable[[Intent, Upload], Any]
 
@@ -96,7 +97,7 @@ class Runner:
         service: the options, the store and the hooks.
         receiver: gives finished uploads to the application; None if the caller does that.
         asker: asks the application for permission for the intents of ``ask_app``.
-        principal: the principal that sends the request, if the caller knows it.
+        principal: the principal that sends the request, if the caller knows it; the exchange checks the value.
 
     Attributes:
         left: the types of the effects that the caller performs; the caller may add others.
@@ -114,7 +115,7 @@ class Runner:
         service: Service,
         receiver: Receiver | None = None,
         asker: Asker | None = None,
-        principal: str | None = None,
+        principal: object = None,
     ) -> None:
         self.left: tuple[type[Effect], ...] = (Receive, Peek)
         self.attempt = Attempt(service.store, receiver, service.hooks, adapter.request)
@@ -164,6 +165,7 @@ class Runner:
                 try:
                     result = perform(effect)
                 except RequestError as error:
+                    self.is_in_application = False
                     effect = steps.throw(error)
                 except Exception as error:
                     if self.is_in_application:
@@ -369,15 +371,15 @@ class Runner:
 
     def _authorize(self, effect: Authorize) -> str | Response | None:
         if self._options.authorize is None and self._asker is None:
-            return self._principal
+            return None
         calls = self.authorization_calls(effect)
         answer: object = None
         try:
             while True:
                 answer = calls.send(answer)()
-                if inspect.isawaitable(answer):
-                    getattr(answer, "close", lambda: None)()
-                    raise TypeError("authorize returned an awaitable; under WSGI it must be an ordinary function")
+                if inspect.iscoroutine(answer):
+                    log.error("authorize has returned a coroutine; only an async def under ASGI is awaited")
+                    answer.close()  # it is no principal, so the request will be refused
         except StopIteration as stop:
             verdict: str | Response | None = stop.value
             return verdict
@@ -387,19 +389,28 @@ class Runner:
 
         Returns:
             The principal, or the response that refuses the request.
+
+        Raises:
+            Forbidden: the request is refused, or the two name different principals.
+            SiteError: one of them names something that is no principal.
         """
-        principal: str | Response | None = self._principal
+        upload, principal = effect.upload, None
         self.is_in_application = True
         if self._options.authorize is not None:
-            named = yield partial(self._options.authorize, self._request, effect.intent, effect.upload)
-            principal = None if named is None else str(named)  # some frameworks identify users by numbers
-        # Only the application may know the principal for which the upload exists.
-        is_unknown = principal is None and effect.upload.principal is not None
-        if self._asker is not None and (effect.intent in self._options.ask_app or is_unknown):
-            answer: str | Response | None = yield partial(self._asker, effect.intent, effect.upload)
-            principal = principal if answer is None else answer
+            named = yield partial(self._options.authorize, self._request, effect.intent, upload)
+            principal = named_principal(named, "authorize")
+        answer: object = None
+        if self._asker is not None and self._is_app_asked(effect, principal):
+            answer = yield partial(self._asker, effect.intent, upload)
         self.is_in_application = False
-        return principal
+        if isinstance(answer, Response):
+            return answer
+        return agree(principal, named_principal(answer, "the application"))
+
+    def _is_app_asked(self, effect: Authorize, principal: str | None) -> bool:
+        """Return whether the application is asked: for this intent, or who it is for whom the upload exists."""
+        is_unknown = principal is None and self._principal is None and effect.upload.principal is not None
+        return is_unknown or effect.intent in self._options.ask_app
 
     def _inform(self, effect: Inform) -> bool:
         return isinstance(self._adapter, Informs) and self._adapter.inform(effect.response)

@@ -26,7 +26,7 @@ from tus.handover.finished import save_upload
 from tus.handover.receivers import receiver_of
 from tus.hooks.configured import hooks_of
 from tus.http.headers import format_metadata
-from tus.models import HookType, Origin, State, Upload, is_upload_id
+from tus.models import HookType, Origin, State, Upload, is_upload_id, principal_of
 from tus.monitoring.logs import log_events
 from tus.options import Options
 from tus.protocols.bodies import check_size
@@ -262,8 +262,8 @@ class Service:
             path_values: the values of the names in ``upload_path``, such as ``{"user": 7}``.
 
         Raises:
-            ValueError: the metadata cannot be sent as ``Upload-Metadata``, a number is negative, or ``path_values`` do
-                not fit ``upload_path``.
+            ValueError: the metadata cannot be sent as ``Upload-Metadata``, a number is negative, ``principal`` is no
+                principal, or ``path_values`` do not fit ``upload_path``.
             TooLarge: the length exceeds ``max_size``.
             RequestError: another limit is reached, or the store failed.
         """
@@ -273,7 +273,7 @@ class Service:
         draft = Upload(
             length=length,
             raw_metadata=format_metadata(metadata or {}),
-            principal=None if principal is None else str(principal),
+            principal=principal_of(principal),
             service=self.name,
             origin=self._origin_of(path_values),
             hashes=self.options.digest,
@@ -328,8 +328,10 @@ class Service:
             principal: the user or system that asks. For other principals than the owner the upload does not exist.
 
         Raises:
+            ValueError: the value of ``principal`` is no principal.
             StorageUnavailable: the store failed.
         """
+        asking = principal_of(principal)
         upload_id = self._id_in(url_or_id)
         if upload_id is None:
             return None
@@ -340,7 +342,7 @@ class Service:
             return None
         if upload.service not in (None, self.name) or upload.state == State.TERMINATED:
             return None
-        if upload.principal is not None and (principal is None or str(principal) != upload.principal):
+        if upload.principal not in (None, asking):
             return None
         return upload
 
@@ -363,11 +365,12 @@ class Service:
             principal: the owner of the uploads; None for all.
 
         Raises:
+            ValueError: the value of ``principal`` is no principal.
             TusException: the store cannot list uploads.
         """
         if not isinstance(self.store, Lists):
             raise OptionError("store", "cannot list its uploads")
-        return self._select(self.store.list(), None if principal is None else str(principal))
+        return self._select(self.store.list(), principal_of(principal))
 
     def _select(self, uploads: Iterable[Upload], principal: str | None) -> Iterator[Upload]:
         for upload in uploads:

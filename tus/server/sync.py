@@ -55,8 +55,8 @@ class Tus:
         receiver: gets finished uploads within :meth:`handle`. By default it is the receiver of the options; without
             one the caller takes the file.
         asker: asks the application for permission for the intents of ``ask_app``.
-        principal: the principal that sends the request, if the caller knows it. An upload belongs to the principal
-            that created it; for others it does not exist.
+        principal: the principal that sends the request, if the caller knows it: a text or an int. An upload belongs
+            to the principal that created it; for others it does not exist. False refuses the request.
         **others: the other options.
 
     Attributes:
@@ -103,7 +103,7 @@ class Tus:
         receiver = receiver or service.receiver
         if receiver is None and self.options.handover == "background":
             raise OptionError("handover", "cannot be background in a view; set on_finished or spool, or use request")
-        self._runner = Runner(adapter, service, receiver, asker, None if principal is None else str(principal))
+        self._runner = Runner(adapter, service, receiver, asker, principal)
         if receiver is None:
             service.need_files_or_body()
             self._runner.left += (Offer,)

@@ -60,7 +60,7 @@ def recognize(request: Request) -> Start | None:
 
 
 def start(
-    request: Request, options: Options, extensions: frozenset[str], now: float, principal: str | None
+    request: Request, options: Options, extensions: frozenset[str], now: float, principal: object
 ) -> Conversation:
     """Start a conversation with a client that names no version."""
     return Conversation(request, options, extensions, now, principal, UNVERSIONED)
@@ -74,7 +74,7 @@ class Conversation(conversation.Conversation):
         options: the operator's choices.
         extensions: the tus extensions that work with this store on this server.
         now: seconds since 1970.
-        principal: the principal that sends the request, if the caller knows it.
+        principal: the principal that sends the request, if the caller knows it; its value is checked here.
         profile: the profile of the client's version.
     """
 
@@ -84,7 +84,7 @@ class Conversation(conversation.Conversation):
         options: Options,
         extensions: frozenset[str],
         now: float,
-        principal: str | None,
+        principal: object,
         profile: Profile,
     ) -> None:
         super().__init__(request, options, extensions, now, principal)
