@@ -244,6 +244,15 @@ class KeyReused(RequestError):
         super().__init__("Another request has used this Idempotency-Key; send a new key for a new upload.")
 
 
+class InternalError(RequestError):
+    """A failure of this package or of the site's own code (500); the log has the reason."""
+
+    status, reason = 500, "Internal Server Error"
+
+    def __init__(self) -> None:
+        super().__init__("The server failed to handle this request; try again later, or report it to the operator.")
+
+
 class NotTaken(RequestError):
     """An upload that the application has not accepted yet (503); it is kept, and the same request offers it again."""
 

@@ -230,9 +230,28 @@ def test_purge_takes_only_what_is_done_and_old(directory):
     assert spool.counts()["new"] == 1, "a server that repeats itself late does not bring back what is gone"
 
 
-def test_a_damaged_entry_holds_up_nobody(directory, caplog):
+DAMAGES = {
+    "torn": "{",
+    "no object": "[]",
+    "nested": "[" * 100_000,
+    "no time": {"not_before": "now"},
+    "no number": {"attempts": None},
+    "below zero": {"length": -1},
+    "no end": {"handed_over_at": float("nan")},
+    "too much": {"created_at": 10**400},
+    "a path": {"filename": "../x"},
+    "no Base64": {"metadata": {"a": "!"}},
+    "no texts": {"digests": {"a": 1}},
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_entry_holds_up_nobody(directory, caplog, damage):
     keys = put(directory, [1, 2])
-    (directory / "new" / keys[0] / "upload.json").write_text("{")
+    record = directory / "new" / keys[0] / "upload.json"
+    damage = DAMAGES[damage]
+    record.write_text(damage if isinstance(damage, str) else json.dumps(json.loads(record.read_text()) | damage))
+    assert [upload.key for upload in Spool(str(directory)).uploads("new")] == [keys[1]]
     with Spool(str(directory)).claim(timeout=1) as upload:
         assert upload.key == keys[1]
     assert "cannot be read" in caplog.text

@@ -347,13 +347,16 @@ def test_hooks_are_not_asked_about_a_request_without_permission(tmp_path, gate):
     assert asked == ["ann"]
 
 
-def test_an_error_of_the_gate_is_the_servers_to_report(tmp_path):
+def test_after_an_error_of_the_gate_nothing_is_allowed(tmp_path, caplog):
     def broken(request, intent, upload):
         raise OSError("the user database is away")
 
     subject = FilterSubject(tmp_file_dir=str(tmp_path), authorize=broken)
-    with pytest.raises(OSError, match="database is away"):
-        subject.create(4)
+    reply = subject.create(4)
+    assert (reply.status, reply.get("Location")) == (500, None)
+    assert b"database" not in reply.body
+    assert "the user database is away" in caplog.text
+    assert not list(tmp_path.glob("*.tus"))
 
 
 def test_the_gate_sees_the_frameworks_request(tmp_path):

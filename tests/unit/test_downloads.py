@@ -4,14 +4,16 @@ import base64
 import email
 import email.policy
 import os
+import time
 from wsgiref.util import FileWrapper
 
 import pytest
 
 from tests.support.subjects import PATH, SUBJECTS, AsgiSubject, FilterSubject
 from tests.support.wsgi import call
+from tus.http.conditions import MAX_RANGES, parse_ranges
 from tus.models import Upload
-from tus.server.downloads import MAX_RANGES, content_disposition, content_type, parse_ranges
+from tus.server.downloads import content_disposition, content_type
 
 DATA = bytes(range(256)) * 40
 
@@ -144,6 +146,34 @@ def test_conditions(subject, url):
             assert reply.body == b""
         if status == 304:
             assert reply["ETag"] == tag
+
+
+FAR = ("Mon, 01 Jan 99999 00:00:00 GMT", "Mon, 99 Jan 2001 99:00:00 GMT", "9" * 5000, "\xff, 99", "0", "Mon")
+
+
+@pytest.mark.parametrize("name", ["If-Modified-Since", "If-Unmodified-Since", "If-Range"])
+def test_a_date_that_no_clock_shows_is_ignored(subject, url, name):
+    for date in FAR:
+        reply = get(subject, url, {name: date, "Range": "bytes=0-1"})
+        assert reply.status == (200 if name == "If-Range" else 206), date
+
+
+def test_a_number_of_any_length_is_a_number(subject, url):
+    far = "9" * 4301
+    assert get(subject, url, {"Range": f"bytes={far}-"}).status == 416
+    assert get(subject, url, {"Range": f"bytes=2-{far}"}).body == DATA[2:]
+    assert get(subject, url, {"Range": f"bytes=-{far}"}).body == DATA
+    assert get(subject, url, {"Range": f"bytes={'0' * 4301}2-{'0' * 4301}3"}).body == DATA[2:4]
+
+
+def test_many_entity_tags_are_read_in_one_pass(subject, url):
+    tag = get(subject, url)["ETag"]
+    began = time.process_time()
+    for many in ('"' * 60_001, 'W/"' * 20_000, '"a" ' * 15_000):
+        assert get(subject, url, {"If-None-Match": many}).status == 200
+    assert get(subject, url, {"If-None-Match": '"a", ' * 10_000 + f"W/{tag}"}).status == 304
+    assert get(subject, url, {"If-Match": f"W/{tag}"}).status == 412, "a weak validator proves nothing here"
+    assert time.process_time() - began < 5
 
 
 def test_an_empty_file(subject):

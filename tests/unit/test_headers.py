@@ -1,12 +1,23 @@
 """Header fields, value by value."""
 
+import time
 from base64 import b64encode
 
 import pytest
 
 from tus.errors import BadRequest
+from tus.http import conditions, disposition, structured
+from tus.http.disposition import parse_filename
 from tus.http.filenames import add_suffix, safe_filename
-from tus.http.headers import http_date, media_type, parse_checksum, parse_concat, parse_integer, parse_metadata
+from tus.http.headers import (
+    http_date,
+    media_type,
+    number_in,
+    parse_checksum,
+    parse_concat,
+    parse_integer,
+    parse_metadata,
+)
 
 
 @pytest.mark.parametrize(
@@ -181,3 +192,70 @@ def test_long_file_names_are_cut_and_keep_their_extension(name):
 def test_a_suffix_is_added_before_the_extension(name, size, suffixed):
     assert add_suffix(name, "-3f2a9c", size) == suffixed
     assert len(suffixed.encode()) <= size
+
+
+@pytest.mark.parametrize("timestamp", [253402300799, 253402300800.5, 1e300, 10**40])
+def test_the_last_year_of_a_date(timestamp):
+    assert http_date(timestamp) == "Fri, 31 Dec 9999 23:59:59 GMT"
+
+
+@pytest.mark.parametrize(
+    "text", [None, "", "-1", "1 ", "9" * 20, "9" * 4301, "\u0661", "\u00b2", "9223372036854775808"]
+)
+def test_what_holds_no_number(text):
+    assert number_in(text) is None
+
+
+def test_a_number():
+    assert (number_in("0"), number_in("9223372036854775807")) == (0, 2**63 - 1)
+
+
+@pytest.mark.parametrize(
+    "field",
+    [
+        "attachment; filename*=utf-7''%2B2AA-",
+        "attachment; filename*=utf-16''a",
+        "attachment; filename*=idna''a",
+        "attachment; filename*=unicode_escape''%5cud800",
+        "attachment; filename*=rot13''a",
+        "attachment; filename*=hex''a",
+        "attachment; filename*=zlib''a",
+        "attachment; filename*=utf-8''%ff%fe",
+        "attachment; filename*=utf-8''\xe9",
+        "attachment; filename*=utf-8",
+        "attachment; filename*=''a",
+    ],
+)
+def test_other_character_sets_and_bad_bytes_are_no_name(field):
+    assert parse_filename(field) == ""
+    assert parse_filename(field + "; filename=plain.txt") == "plain.txt"
+
+
+def test_a_disposition_is_read_in_one_pass():
+    began = time.process_time()
+    for field in (";" * 60_000, "a" + ";a" * 30_000, 'a;b="' + "\\\\" * 30_000, "a; " + " " * 60_000, "=;=" * 20_000):
+        assert parse_filename(field) == ""
+        assert disposition._parameters(field) is not None, "the bound is not what makes it fast"
+    assert time.process_time() - began < 5
+
+
+def test_a_disposition_has_a_longest_form():
+    assert parse_filename("a;" + " " * disposition.LONGEST + "filename=b") == ""
+    assert parse_filename('a; x="' + "y" * 7000 + '"; filename=b') == "b"
+
+
+@pytest.mark.parametrize(
+    "field", ["9" * 16, "9" * 4301, "-1", "1.5", "?1", "", "\u20ac", "(" * 9000, '"' + "a" * 9000 + '"']
+)
+def test_what_is_no_count_in_a_structured_field(field):
+    assert structured.parse_count(field) is None
+
+
+def test_a_parser_of_others_may_raise_anything(monkeypatch):
+    def fail(*arguments, **others):
+        raise RecursionError
+
+    monkeypatch.setattr(structured.http_sf, "parse", fail)
+    assert structured.parse_boolean("?1") is None
+    monkeypatch.setattr(conditions, "parsedate_to_datetime", fail)
+    assert conditions.parse_date("Mon, 01 Jan 2001 00:00:00 GMT") is None

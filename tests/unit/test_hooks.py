@@ -7,7 +7,8 @@ from tests.support.subjects import PATH, SUBJECTS, FilterSubject
 from tests.support.wsgi import OCTETS, TUS, call
 from tus import HookReply
 from tus.errors import Forbidden, OptionError
-from tus.models import Response
+from tus.hooks import tusd
+from tus.models import HookEvent, HookType, Request, Response, Upload
 from tus.stores.directory.store import DirectoryStore
 
 DATA = b"hello world"
@@ -307,3 +308,9 @@ def test_hooks_by_name(tmp_path):
     for bad in ("tests.unit.test_hooks:DATA", "tests.unit.test_hooks:nothing", "tests.no:thing"):
         with pytest.raises(OptionError, match="hooks"):
             FilterSubject(tmp_file_dir=str(tmp_path), hooks=bad)
+
+
+def test_a_malformed_host_does_not_stop_an_event():
+    request = Request("POST", "http://[::1/files/a%20b", {})
+    event = HookEvent(HookType.PRE_CREATE, "1", Upload(), request)
+    assert tusd.encode(event)["Event"]["HTTPRequest"]["URI"] == "/files/a%20b"

@@ -350,3 +350,32 @@ def test_a_limit_and_a_full_disk_together_count_nothing(tmp_path):
     assert counts(tmp_path) == {"uploads": 0, "size": 0, "each": {}}
     with pytest.raises(TooLarge):
         store.create(Upload(length=101))
+
+
+# -- Numbers that no file can have --
+
+
+def test_more_than_any_file_can_have(make):
+    """2**63 - 1 bytes may come at offset 0, but not behind ten others."""
+    subject, largest = make(), 2**63 - 1
+    url = subject.url(None, ANN, b"0123456789")
+    reply = subject.patch(url, 10, b"abc", ANN, length=largest)
+    assert reply.status == 413
+    assert str(largest) in reply.body.decode()
+    ietf = {"Upload-Draft-Interop-Version": "8", "Upload-Complete": "?0"} | ANN
+    url = subject.send("POST", headers=ietf, body=b"0123456789")["Location"]
+    ends = ietf | {"Upload-Complete": "?1", "Upload-Offset": "10", "Content-Type": "application/partial-upload"}
+    for headers in (ends, ends | {"Upload-Complete": "?0"}):
+        reply = subject.send("PATCH", url, headers, b"abc", length=largest)
+        assert (reply.status, reply["Upload-Complete"]) == (413, "?0")
+    assert subject.send("PATCH", url, ends, b"abc").status // 100 == 2
+    assert [data for _, data in subject.landed] == [b"0123456789abc"]
+
+
+@pytest.mark.parametrize("length", ["9" * 4301, "9" * 20, "-1", "\xb2", "1, 1"])
+def test_a_length_that_is_no_number(make, length):
+    subject = make()
+    url = subject.url(9, ANN)
+    reply = subject.patch(url, 0, b"abc", ANN | {"Content-Length": length}, validate=False)
+    assert (reply.status, reply["Tus-Resumable"]) == (400, "1.0.0")
+    assert subject.head(url, ANN)["Upload-Offset"] == "0"

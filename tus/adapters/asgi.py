@@ -16,6 +16,7 @@ except ImportError as missing:
     raise ImportError("ASGI needs anyio; install it with: pip install anyio") from missing
 
 from tus.adapters.filebody import BLOCK, FileBody
+from tus.http.headers import number_in
 from tus.models import MEDIA_TYPE, Origin, Request, Response, Upload
 from tus.protocols.origins import PROTOCOL_FIELDS, REPRESENTATION, place_of, split_url
 
@@ -184,8 +185,8 @@ class AsgiAdapter:
         headers = self.request.headers
         if self._is_read or not self.scope["http_version"].startswith("1") or headers.get("Expect") is not None:
             return False
-        length = headers.get("Content-Length") or "0"
-        return headers.get("Transfer-Encoding") is not None or (length.isdecimal() and int(length) > self._received)
+        length = number_in(headers.get("Content-Length")) or 0
+        return headers.get("Transfer-Encoding") is not None or length > self._received
 
     async def _drain(self) -> None:
         """Read the rest of the body after the client can see the response, and before the response ends.

@@ -15,6 +15,7 @@ from dataclasses import replace
 from typing import Any, cast
 
 from tus.adapters.wsgi import BODY_KEYS, Environ
+from tus.http.headers import number_in
 from tus.models import MEDIA_TYPE, Request, Response, Upload
 from tus.protocols.ietf.profiles import PARTIAL_UPLOAD, profile_of
 from tus.protocols.routing import upload_url
@@ -175,8 +176,7 @@ class ReplayableEnviron(Replayable):
         """Copy a body of which nothing was read yet, unless it can be rewound."""
         if self.is_read or _is_seekable(self.stream):
             return
-        length = str(self._body.get("CONTENT_LENGTH") or "")
-        left = int(length) if length.isdecimal() else 0
+        left = number_in(str(self._body.get("CONTENT_LENGTH") or "")) or 0
         is_terminated = not left and bool(self._body.get("wsgi.input_terminated"))
         copy = tempfile.SpooledTemporaryFile(_LARGEST_IN_MEMORY)  # noqa: SIM115
         weakref.finalize(self, copy.close)  # nothing else knows how long the request lasts

@@ -217,8 +217,8 @@ class Spool:
                 entry = Entry(self.directory, state, key, fd, self._attempts, self._delay)
         except (UploadLocked, FileNotFoundError):
             pass
-        except (ValueError, KeyError):
-            log.exception("the record of %s cannot be read; the entry is left unchanged", key)
+        except (ValueError, TypeError) as error:
+            log.warning("the record of %s cannot be read, so the entry is left unchanged: %s", key, error)
         finally:
             if entry is None:
                 unlock(fd)
@@ -236,8 +236,12 @@ class Spool:
         found = []
         keys = self._keys(state)
         for key in sorted(keys, key=keys.__getitem__):
-            with suppress(FileNotFoundError):
+            try:
                 found.append(read_upload(self._path(state, key)))
+            except FileNotFoundError:
+                pass
+            except (ValueError, TypeError) as error:
+                log.warning("the record of %s cannot be read: %s", key, error)
         return found
 
     def retry(self, key: str) -> bool:

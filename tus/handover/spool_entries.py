@@ -9,10 +9,12 @@ import shutil
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from tus.filesystem.io import sync_directory
 from tus.filesystem.locks import unlock
+from tus.http.filenames import safe_filename
+from tus.http.headers import MAX_INTEGER
 from tus.models import Upload
 
 State = Literal["new", "claimed", "done", "failed"]
@@ -85,7 +87,7 @@ class Entry:
 
     @property
     def done_at(self) -> float:
-        return float(self._record.get("done_at") or 0)
+        return float(self._record["done_at"])
 
     def change(self, **values: object) -> None:
         self._record |= values
@@ -125,8 +127,43 @@ class Entry:
 
 def _read(entry: str) -> dict[str, Any]:
     with open(os.path.join(entry, "upload.json"), "rb") as file:
-        record: dict[str, Any] = json.load(file)
-        return record
+        return unpack_record(file.read())
+
+
+_NUMBERS: Final = ("length", "created_at", "handed_over_at", "attempts", "not_before", "done_at")
+_TEXTS: Final = ("key", "filename", "principal", "error")
+_ENCODED: Final = ("metadata", "digests")
+_OPTIONAL: Final[dict[str, Any]] = {"principal": None, "error": None, "digests": {}, "done_at": 0}
+
+
+def unpack_record(data: bytes) -> dict[str, Any]:
+    """Return the record of an entry.
+
+    Raises:
+        ValueError: it is not JSON, lacks a value, or has one that no spool writes.
+    """
+    try:
+        found = json.loads(data)
+    except RecursionError:
+        raise ValueError("the record is nested too deeply") from None
+    if not isinstance(found, dict):
+        raise ValueError("the record is not a JSON object")
+    record: dict[str, Any] = _OPTIONAL | found
+    for name in _NUMBERS:
+        number = record.get(name)
+        if isinstance(number, bool) or not isinstance(number, int | float) or not 0 <= number <= MAX_INTEGER:
+            raise ValueError(f"{name} must be a number that is not negative")
+    for name in _TEXTS:
+        if not isinstance(record.get(name), str) and not (name in _OPTIONAL and record[name] is None):
+            raise ValueError(f"{name} must be text")
+    for name in _ENCODED:
+        if not isinstance(record.get(name), dict):
+            raise ValueError(f"{name} must be an object")
+        for value in record[name].values():
+            base64.b64decode(value, validate=True)
+    if safe_filename(record["filename"], "") != record["filename"]:
+        raise ValueError("filename must be safe as a segment of a path")
+    return record
 
 
 def write_record(entry: str, record: Mapping[str, object]) -> None:
@@ -141,7 +178,11 @@ def write_record(entry: str, record: Mapping[str, object]) -> None:
 
 
 def read_upload(entry: str) -> SpooledUpload:
-    """Read the upload of the entry at a path."""
+    """Read the upload of the entry at a path.
+
+    Raises:
+        ValueError: its record is not one.
+    """
     record = _read(entry)
     return SpooledUpload(
         key=record["key"],
@@ -154,7 +195,7 @@ def read_upload(entry: str) -> SpooledUpload:
         handed_over_at=record["handed_over_at"],
         attempts=record["attempts"],
         error=record["error"],
-        digests={name: base64.b64decode(value) for name, value in record.get("digests", {}).items()},
+        digests={name: base64.b64decode(value) for name, value in record["digests"].items()},
     )
 
 

@@ -9,7 +9,6 @@ import json
 from collections.abc import Collection, Mapping
 from http import HTTPStatus
 from typing import Any
-from urllib.parse import urlsplit
 
 from tus.models import HookEvent, HookReply, HookType, Request, Response, Upload
 
@@ -71,7 +70,7 @@ def _request(request: Request | None, forward_headers: Collection[str]) -> Json:
     headers = {name.title(): [value] for name, value in request.headers.items() if name.lower() not in hidden}
     return {
         "Method": request.method,
-        "URI": urlsplit(request.url).path,
+        "URI": "/" + request.url.partition("://")[2].partition("/")[2],  # urlsplit() fails on a malformed Host
         "RemoteAddr": request.peer,
         "Header": headers,
     }

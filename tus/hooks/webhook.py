@@ -194,7 +194,7 @@ class Webhook:
                         body = response.read(LONGEST_REPLY + 1)
             if time.monotonic() - began >= timeout:  # a body without a length ends where the socket was shut
                 raise TimeoutError
-        except (OSError, http.client.HTTPException) as error:
+        except Exception as error:  # http.client parses a stranger's bytes
             if time.monotonic() - began >= timeout:
                 raise WebhookError(f"the endpoint did not respond within {timeout:g} seconds") from None
             raise WebhookError(f"the endpoint cannot be reached: {error or type(error).__name__}") from None

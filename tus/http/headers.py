@@ -13,6 +13,7 @@ from functools import lru_cache
 from tus.errors import BadRequest
 
 MAX_INTEGER = 2**63 - 1
+_LAST_DATE = 253402300799  # the last second of the year 9999
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _DIGITS = re.compile(r"[0-9]{1,19}")
@@ -29,6 +30,13 @@ def parse_integer(name: str, value: str) -> int:
     """
     if not _DIGITS.fullmatch(value) or (number := int(value)) > MAX_INTEGER:
         raise BadRequest(f"{name} must be one whole number of digits only, at most {MAX_INTEGER}.")
+    return number
+
+
+def number_in(value: str | None) -> int | None:
+    """Return a number as :func:`parse_integer` accepts it; None for any other text, or none."""
+    if value is None or not _DIGITS.fullmatch(value) or (number := int(value)) > MAX_INTEGER:
+        return None
     return number
 
 
@@ -148,8 +156,11 @@ def media_type(value: str) -> str:
 
 
 def http_date(timestamp: float) -> str:
-    """Return a time, given in seconds since 1970, as an IMF-fixdate (RFC 9110 section 5.6.7)."""
-    return _format_date(int(timestamp))
+    """Return a time, given in seconds since 1970, as an IMF-fixdate (RFC 9110 section 5.6.7).
+
+    Its year has four digits, so a later time is reported as the end of the year 9999.
+    """
+    return _format_date(int(timestamp) if timestamp < _LAST_DATE else _LAST_DATE)
 
 
 @lru_cache(maxsize=64)

@@ -1,22 +1,25 @@
 """Structured header fields (RFC 9651), as far as the protocols need them. Pure: strings in, values out.
 
-A value of an unexpected type counts as absent, as the protocols require.
+A value of an unexpected type counts as absent, as the protocols require. So does a field that is too long.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 import http_sf
 
+#: The longest field that is parsed, in characters. The parser takes about half a second for a million.
+LONGEST: Final = 8 << 10
+
 
 def _parse(value: str | None, kind: str) -> Any:
-    if value is None:
+    if value is None or len(value) > LONGEST:
         return None
     try:
         return http_sf.parse(value.encode("latin-1"), tltype=kind)
-    except ValueError:
+    except Exception:  # the parser gets a stranger's bytes, and what it may raise is not known
         return None
 
 

@@ -60,13 +60,13 @@ def body_length(request: Request) -> int | None:
 
 
 def check_size(length: int | None, options: Options) -> None:
-    """Check that an upload is not larger than ``max_size``, if its length is known.
+    """Check that an upload is not larger than ``max_size``, nor than any file can be, if its length is known.
 
     Raises:
         TooLarge: it is larger.
     """
-    if options.max_size and length is not None and length > options.max_size:
-        raise TooLarge(f"An upload may have at most {options.max_size} bytes.")
+    if length is not None and length > (largest := options.max_size or headers.MAX_INTEGER):
+        raise TooLarge(f"An upload may have at most {largest} bytes.")
 
 
 def overrun_message(limit: int) -> str:

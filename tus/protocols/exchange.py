@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Generator
 from typing import Any, Final
 
-from tus.errors import RequestError, UploadNotFound
+from tus.errors import InternalError, RequestError, UploadNotFound
 from tus.http import headers
 from tus.models import IETF, MEDIA_TYPE, TUS, Request, Response, State, Upload
 from tus.options import Options
@@ -58,12 +58,35 @@ def exchange(
         start = yield from _start_by_upload(request, options)
     response = yield from start(request, options, extensions, now, principal).answer()
     if response.status == 404 and not is_named:  # it must not reveal an upload of another principal by its protocol
-        response = ietf_replies.refused(UploadNotFound(), UNVERSIONED, options, request.method == "HEAD")
-        response.headers.append(("Tus-Resumable", VERSION))
+        response = _refuse_in_both(UploadNotFound(), request, options)
     if response.status in (404, 410):
         _forbid_storing(response)
     if options.cors_allow_origin:
         cors.apply(request, response, options)
+    return response
+
+
+def last_resort(request: Request, options: Options) -> Response:
+    """Return the response to a request that has failed with an unexpected exception: 500.
+
+    A page can read it, and a client of either protocol recognizes it, like every other response.
+    """
+    error, is_head = InternalError(), request.method == "HEAD"
+    profile = profile_of(request) if IETF in options.protocols else None
+    if profile is not None:
+        response = ietf_replies.refused(error, profile, options, is_head)
+    elif options.protocols == {TUS} or request.headers.get("Tus-Resumable") is not None:
+        response = tus1_replies.refused(error, is_head)
+    else:
+        response = _refuse_in_both(error, request, options)
+    cors.apply(request, response, options)
+    return response
+
+
+def _refuse_in_both(error: RequestError, request: Request, options: Options) -> Response:
+    """Return the refusal of a request whose protocol is not known."""
+    response = ietf_replies.refused(error, UNVERSIONED, options, request.method == "HEAD")
+    response.headers.append(("Tus-Resumable", VERSION))
     return response
 
 

@@ -100,16 +100,18 @@ class AsyncTus:
         return self._runner.is_ours
 
     async def handle(self) -> None:
-        """Handle the request, and give the adapter the response; a refusal is a response too."""
+        """Handle the request, and give the adapter the response; a refusal is a response too, and so is a failure."""
         try:
             effect = await self._run_in_thread(partial(self._run_to_next_wait, self._runner.begin))
             while effect is not None:
                 perform = await self._wait_for(effect)
                 step = partial(self._runner.go_on, perform, effect)
                 effect = await self._run_in_thread(partial(self._run_to_next_wait, step))
-        except BaseException:
+        except BaseException as error:
             await self._run_even_if_cancelled(self._break_off)
-            raise
+            if not isinstance(error, Exception):
+                raise
+            self._runner.answer_failure()
 
     def _run_to_next_wait(self, step: Callable[[], Effect | None]) -> Effect | None:
         effect = step()

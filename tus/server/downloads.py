@@ -1,22 +1,17 @@
-"""A finished upload as a response to GET (RFC 9110): conditions, ranges, and headers that are safe for browsers.
-
-WebOb's response implements conditions and single ranges. It does not support several ranges, and parses some forms of
-one range differently from RFC 9110. So ranges are parsed here, and WebOb gets a canonical one.
-"""
+"""A finished upload as a response to GET (RFC 9110): conditions, ranges, and headers that are safe for browsers."""
 
 from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
+from collections.abc import Iterator
 from typing import BinaryIO
 from urllib.parse import quote
 
-from webob import Request as WebobRequest
-from webob import Response as WebobResponse
-
 from tus.adapters.filebody import FileBody
+from tus.http import conditions
+from tus.http.conditions import Range
+from tus.http.headers import http_date
 from tus.models import Request, Response, Upload
 
 #: Types that a browser may show inline; none of them can contain code.
@@ -26,14 +21,9 @@ HARMLESS = frozenset(
     | {f"audio/{name}" for name in ("wave", "wav", "x-wav", "webm", "ogg", "mpeg", "mp4", "flac", "aac")}
     | {f"video/{name}" for name in ("webm", "ogg", "mp4")}
 )
-MAX_RANGES = 32  # of one request; a request for more gets the whole, as RFC 9110 section 14.2 allows
 
 _TYPE = re.compile(r"[a-z0-9!#$&^_.+-]+/[a-z0-9!#$&^_.+-]+")
-_RANGE = re.compile(r"([0-9]*)\s*-\s*([0-9]*)")
-_CONDITIONS = ("If-Match", "If-None-Match", "If-Modified-Since", "If-Unmodified-Since", "If-Range")
 _METADATA_KEYS = ("filetype", "type", "content-type", "mimetype")
-
-Range = tuple[int, int]
 
 
 def download(request: Request, upload: Upload, file: BinaryIO, modified_at: float) -> Response:
@@ -45,48 +35,53 @@ def download(request: Request, upload: Upload, file: BinaryIO, modified_at: floa
         file: its data, which the response's body closes.
         modified_at: the time of its last change, in seconds since 1970.
     """
-    size = upload.length or 0
-    whole = _Whole(file, size)
-    answer = WebobResponse(
-        headerlist=[("Content-Type", content_type(upload))],
-        app_iter=whole,
-        content_length=size,
-        etag=upload.id,
-        last_modified=datetime.fromtimestamp(int(modified_at), UTC),
-        accept_ranges="bytes",
-        conditional_response=True,
-    )
-    answer.headers["Content-Disposition"] = content_disposition(upload)
-    answer.headers["X-Content-Type-Options"] = "nosniff"
-    answer.headers["Content-Security-Policy"] = "sandbox; default-src 'none'"
-    answer.headers["Cache-Control"] = "private, no-cache"
-    environ = {"REQUEST_METHOD": request.method}
-    for name in _CONDITIONS:
-        if (value := request.headers.get(name)) is not None:
-            environ["HTTP_" + name.upper().replace("-", "_")] = value
-    if environ.get("HTTP_IF_NONE_MATCH", "").strip() == "*":
-        environ["HTTP_IF_NONE_MATCH"] = f'"{upload.id}"'  # WebOb does not evaluate the condition "*"
-    asked = WebobRequest(environ)
-    if _precondition_failed(asked, answer):
-        whole.close()
+    try:
+        response = _respond(request, upload, file, int(modified_at))
+        if request.method == "HEAD":
+            response.body = ()
+    except BaseException:
+        file.close()
+        raise
+    if isinstance(response.body, tuple):
+        file.close()
+    return response
+
+
+def _respond(request: Request, upload: Upload, file: BinaryIO, modified_at: int) -> Response:
+    size, etag, fields = upload.length or 0, f'"{upload.id}"', request.headers
+    validators = [("ETag", etag), ("Last-Modified", http_date(modified_at)), ("Cache-Control", "private, no-cache")]
+    status = conditions.evaluate(fields, etag, modified_at)
+    if status == 412:
         return Response(412, "Precondition Failed", [("Content-Type", "text/plain"), ("Content-Length", "0")])
-    ranges = None if request.method == "HEAD" else parse_ranges(request.headers.get("Range"), size)
-    if ranges is not None and len(ranges) > 1:
-        if answer in asked.if_range:
-            _set_parts(answer, whole, ranges)
-    elif ranges is not None:
-        first, stop = ranges[0] if ranges else (size, size + 1)  # not satisfiable, so WebOb responds with 416
-        environ["HTTP_RANGE"] = f"bytes={first}-{stop - 1}"
-    started: list[tuple[str, list[tuple[str, str]]]] = []
-
-    def start_response(status: str, headers: list[tuple[str, str]], _: object = None, /) -> Callable[[bytes], object]:
-        started.append((status, headers))
-        return lambda block: None  # WebOb does not use it
-
-    body = answer(environ, start_response)
-    status, headers = started[0]
-    code, _, reason = status.partition(" ")
-    return Response(int(code), reason, list(headers), body)
+    if status == 304:
+        return Response(304, "Not Modified", validators)
+    ranges = None
+    if request.method != "HEAD" and conditions.holds_for_range(fields.get("If-Range"), etag, modified_at):
+        ranges = conditions.parse_ranges(fields.get("Range"), size)
+    if ranges == []:
+        headers = [("Content-Range", f"bytes */{size}"), ("Accept-Ranges", "bytes")]
+        return Response.of_text(416, f"The file has {size} bytes; ask for a range within them.", headers=headers)
+    described = [
+        *validators,
+        ("Accept-Ranges", "bytes"),
+        ("Content-Disposition", content_disposition(upload)),
+        ("X-Content-Type-Options", "nosniff"),
+        ("Content-Security-Policy", "sandbox; default-src 'none'"),
+    ]
+    kind = content_type(upload)
+    if ranges is None:
+        whole = FileBody(file, 0, size, reaches_end=True)
+        return Response(200, "OK", [*described, ("Content-Type", kind), ("Content-Length", str(size))], whole)
+    if len(ranges) > 1:
+        return _several(file, size, ranges, kind, described)
+    first, stop = ranges[0]
+    headers = [
+        *described,
+        ("Content-Type", kind),
+        ("Content-Range", f"bytes {first}-{stop - 1}/{size}"),
+        ("Content-Length", str(stop - first)),
+    ]
+    return Response(206, "Partial Content", headers, FileBody(file, first, stop, reaches_end=stop == size))
 
 
 def content_type(upload: Upload) -> str:
@@ -105,77 +100,34 @@ def content_disposition(upload: Upload) -> str:
     return field if plain == name else f"{field}; filename*=UTF-8''{quote(name, safe='')}"
 
 
-def parse_ranges(field: str | None, size: int) -> list[Range] | None:
-    """Parse the satisfiable ranges of a ``Range`` field (RFC 9110 section 14.2).
-
-    Returns:
-        Pairs of the first byte and the byte after the last. None if the field must be ignored: it is missing,
-        malformed, of another unit, or asks for too much.
-    """
-    unit, equals, text = (field or "").partition("=")
-    if unit.strip().lower() != "bytes" or not equals:
-        return None
-    ranges = []
-    specs = [spec.strip() for spec in text.split(",") if spec.strip()]
-    for spec in specs:
-        match = _RANGE.fullmatch(spec)
-        if match is None or not (match[1] or match[2]):
-            return None
-        if match[1]:
-            first, last = int(match[1]), int(match[2]) if match[2] else size - 1
-            if match[2] and last < first:
-                return None
-        else:
-            first, last = max(size - int(match[2]), 0), size - 1
-        if first <= min(last, size - 1):
-            ranges.append((first, min(last, size - 1) + 1))
-    if not specs or len(specs) > MAX_RANGES or sum(stop - first for first, stop in ranges) > size > 0:
-        return None
-    return ranges
-
-
-def _precondition_failed(asked: WebobRequest, answer: WebobResponse) -> bool:
-    if "HTTP_IF_MATCH" in asked.environ:
-        return answer.etag not in asked.if_match
-    since = asked.if_unmodified_since
-    return since is not None and answer.last_modified is not None and answer.last_modified > since
-
-
-class _Whole(FileBody):
-    """A whole file, of which WebOb can get one range."""
-
-    def __init__(self, file: BinaryIO, size: int) -> None:
-        super().__init__(file, 0, size, reaches_end=True)
-
-    def app_iter_range(self, start: int, stop: int) -> FileBody:
-        return FileBody(self.file, start, stop, reaches_end=stop == self.stop)
-
-
-def _set_parts(answer: WebobResponse, whole: _Whole, ranges: list[Range]) -> None:
-    """Make several ranges the body of a response, as ``multipart/byteranges`` (RFC 9110 section 14.6)."""
+def _several(file: BinaryIO, size: int, ranges: list[Range], kind: str, described: list[tuple[str, str]]) -> Response:
+    """Return several ranges as ``multipart/byteranges`` (RFC 9110 section 14.6)."""
     boundary = secrets.token_hex(16)
     parts = [
         (
-            f"\r\n--{boundary}\r\nContent-Type: {answer.headers['Content-Type']}\r\n"
-            f"Content-Range: bytes {first}-{stop - 1}/{whole.stop}\r\n\r\n".encode(),
-            whole.app_iter_range(first, stop),
+            f"\r\n--{boundary}\r\nContent-Type: {kind}\r\n"
+            f"Content-Range: bytes {first}-{stop - 1}/{size}\r\n\r\n".encode(),
+            FileBody(file, first, stop, reaches_end=stop == size),
         )
         for first, stop in ranges
     ]
     end = f"\r\n--{boundary}--\r\n".encode()
-    answer.status = "206 Partial Content"
-    answer.app_iter = _Parts(whole, parts, end)
-    answer.content_length = sum(len(head) + body.stop - body.start for head, body in parts) + len(end)
-    answer.headers["Content-Type"] = f"multipart/byteranges; boundary={boundary}"
+    length = sum(len(head) + body.stop - body.start for head, body in parts) + len(end)
+    headers = [
+        *described,
+        ("Content-Type", f"multipart/byteranges; boundary={boundary}"),
+        ("Content-Length", str(length)),
+    ]
+    return Response(206, "Partial Content", headers, _Parts(file, parts, end))
 
 
 class _Parts:
     """The body of a ``multipart/byteranges`` response."""
 
-    def __init__(self, whole: _Whole, parts: list[tuple[bytes, FileBody]], end: bytes) -> None:
+    def __init__(self, file: BinaryIO, parts: list[tuple[bytes, FileBody]], end: bytes) -> None:
         self._parts = parts
         self._end = end
-        self.close = whole.close
+        self.close = file.close
 
     def __iter__(self) -> Iterator[bytes]:
         for head, body in self._parts:

@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final
 
 from tus.adapters.wsgi import close_empty
+from tus.http.headers import number_in
 from tus.models import Readable, Request, Response
 from tus.server.body_gunicorn import GunicornInput
 from tus.server.pace import Patience
@@ -42,7 +43,7 @@ def read_behind(response: Response, request: Request, stream: Readable, received
     length = request.headers.get("Content-Length")
     left = None
     if length:
-        left = int(length) - received if length.isdecimal() else 0
+        left = (number_in(length) or 0) - received
         if left <= 0:
             return
     elif request.headers.get("Transfer-Encoding") is None:

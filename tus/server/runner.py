@@ -55,7 +55,7 @@ from tus.protocols.effects import (
     Wait,
     Watch,
 )
-from tus.protocols.exchange import exchange, is_ours
+from tus.protocols.exchange import exchange, is_ours, last_resort
 from tus.protocols.routing import path_of, path_values
 from tus.server.downloads import download
 from tus.server.pace import Patience
@@ -106,7 +106,7 @@ class Runner:
         body: the request's body; None before it is read.
         kept: the number of its bytes that are counted.
         response: the response; None before the end.
-        is_in_application: whether code of the application runs. Its exceptions are raised again.
+        is_in_application: whether code of the application runs, whose exceptions are not of the store.
     """
 
     def __init__(
@@ -136,6 +136,7 @@ class Runner:
         self._began = 0.0
         self.response: Response | None = None
         self._is_answered = False
+        self._served: Response | None = None
 
     @property
     def is_ours(self) -> bool:
@@ -200,13 +201,20 @@ class Runner:
         self._emit_answered(response.status, response.reason)
 
     def break_off(self, error: str = "the request was broken off") -> None:
-        """Release the claim of a request that gets no response from here.
+        """Release the claim of a request that has failed, and close its file.
 
         Args:
             error: the error text for the operator.
         """
+        if self._served is not None:
+            getattr(self._served.body, "close", lambda: None)()
         self.attempt.leave(error)
         self._emit_answered(500, "Internal Server Error")
+
+    def answer_failure(self) -> None:
+        """Give the adapter the last response that is left, after an exception and :meth:`break_off`."""
+        log.exception("the application failed" if self.is_in_application else "a request could not be handled")
+        self._adapter.respond(last_resort(self._request, self._options))
 
     def _emit_answered(self, status: int, reason: str) -> None:
         if self._is_answered:
@@ -282,7 +290,8 @@ class Runner:
 
     def _serve(self, effect: Serve) -> Response:
         assert isinstance(self._store, Reads), "the service has checked it"
-        return download(self._request, effect.upload, *self._store.read(effect.upload))
+        self._served = download(self._request, effect.upload, *self._store.read(effect.upload))
+        return self._served
 
     def _promise(self, effect: Promise) -> Upload:
         promised = self._store.promise(effect.upload)

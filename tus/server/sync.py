@@ -99,7 +99,7 @@ class Tus:
         self.adapter = adapter
         self.options = service.options
         self._service = service
-        self._is_of_view = receiver is None  # a Filter starts its service itself
+        self._is_of_view = receiver is None  # a Filter starts its service itself, and responds to every exception
         receiver = receiver or service.receiver
         if receiver is None and self.options.handover == "background":
             raise OptionError("handover", "cannot be background in a view; set on_finished or spool, or use request")
@@ -238,15 +238,21 @@ class Tus:
         return store.sweep() if isinstance(store, Expires) else 0
 
     def handle(self) -> None:
-        """Handle the request, and give the adapter the response; a refusal is a response too."""
+        """Handle the request, and give the adapter the response; a refusal is a response too.
+
+        In a view the exceptions of ``authorize`` are raised, because the framework may have responses for them. Any
+        other exception is logged, and the response is a 500.
+        """
         end_abandoned()
         if self._is_of_view:
             self._service.start(_allows_threads(self.adapter, self.options))
         try:
             self._drive(self._runner.begin())
-        except BaseException:
+        except BaseException as error:
             self._runner.break_off()
-            raise
+            if not isinstance(error, Exception) or (self._is_of_view and self._runner.is_in_application):
+                raise
+            self._runner.answer_failure()
 
     def _drive(self, effect: Effect | None) -> None:
         """Run the exchange until it has a response, or pauses."""

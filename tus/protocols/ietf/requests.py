@@ -8,9 +8,7 @@ response. The differences between the drafts are in :mod:`tus.protocols.ietf.pro
 from __future__ import annotations
 
 from dataclasses import dataclass
-from email.message import Message
-from email.utils import collapse_rfc2231_value
-from typing import Any, Final
+from typing import Final
 
 from tus.errors import (
     BadRequest,
@@ -27,9 +25,10 @@ from tus.errors import (
 )
 from tus.http import headers, structured
 from tus.http.digests import parse_digest
+from tus.http.disposition import LONGEST, parse_filename
 from tus.models import Request, State, Upload
 from tus.options import Options
-from tus.protocols.bodies import Body, Intake, body_length, check_size
+from tus.protocols.bodies import Body, Intake, body_length, check_size, overrun_message
 from tus.protocols.ietf.profiles import PARTIAL_UPLOAD, Missing, Profile
 from tus.protocols.routing import Target, target_of
 
@@ -190,7 +189,10 @@ def _parse_metadata(request: Request, options: Options) -> str:
     added = {}
     if "filetype" not in metadata and headers.media_type(content_type) not in _NO_TYPES:
         added["filetype"] = content_type
-    filename = _parse_filename(request.headers.get("Content-Disposition") or "")
+    disposition = request.headers.get("Content-Disposition")
+    if disposition and len(disposition) > LONGEST:
+        raise HeaderTooLarge(f"Content-Disposition may have at most {LONGEST} bytes.")
+    filename = parse_filename(disposition) if disposition else ""
     if filename and "filename" not in metadata:
         added["filename"] = filename
     if not added:
@@ -203,30 +205,6 @@ def _parse_metadata(request: Request, options: Options) -> str:
             f"{options.max_metadata_size} bytes."
         )
     return formatted
-
-
-def _parse_filename(disposition: str) -> str:
-    """Return the file name in a ``Content-Disposition`` (RFC 6266), empty if there is none.
-
-    Of two names, the one with a character set counts.
-    """
-    if not disposition:
-        return ""
-    message = Message()
-    message["Content-Disposition"] = disposition.replace("\r", "").replace("\n", "")
-    try:
-        parameters: list[Any] = message.get_params([], "content-disposition")
-        names = [value for key, value in parameters[1:] if key.lower() == "filename"]
-        for name in names:
-            if isinstance(name, tuple):
-                return collapse_rfc2231_value(name)
-        name = names[0] if names else ""
-    except (LookupError, ValueError, TypeError):  # an unknown character set, or parts of which one has no number
-        return ""
-    try:
-        return str(name).encode("latin-1").decode()  # most clients send unescaped names in UTF-8
-    except ValueError:
-        return str(name)
 
 
 # -- From a command and the stored upload to a decision -----------------------------------------------------------
@@ -321,10 +299,12 @@ def _limit(offset: int, length: int | None, body: Body, options: Options) -> int
     limits = [options.max_append_size] if options.max_append_size else []
     if length is not None:
         limits.append(length - offset)
-    elif options.max_size:
-        limits.append(options.max_size - offset)
+    else:
+        check_size(offset + (body.length or 0), options)
+        if options.max_size:
+            limits.append(options.max_size - offset)
     if limits and body.length is not None and body.length > min(limits):
-        raise TooLarge(f"The upload may have at most {options.max_size} bytes.")
+        raise TooLarge(overrun_message(min(limits)))
     return min(limits, default=None)
 
 

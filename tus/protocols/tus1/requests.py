@@ -264,8 +264,9 @@ def _intake(offset: int, new_length: int | None, length: int | None, body: Body,
     limit = None
     if length is not None:
         limit = length - offset
-    elif options.max_size:
-        limit = options.max_size - offset
+    else:
+        check_size(offset + (body.length or 0), options)
+        limit = options.max_size - offset if options.max_size else None
     if limit is not None and body.length is not None and body.length > limit:
         raise TooLarge(overrun_message(limit))
     return Intake(offset, new_length, limit, body)

@@ -18,11 +18,13 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from struct import Struct
+from sys import float_info
 from typing import Any
 from zlib import crc32
 
 from tus.checksums import FILE_ALGORITHMS, Hashed
-from tus.models import Origin, Response, State, Upload
+from tus.http.headers import MAX_INTEGER
+from tus.models import PROTOCOLS, Origin, Response, State, Upload, is_upload_id
 from tus.stores.slots import Slot
 
 SLOT_SIZE = 64
@@ -49,6 +51,8 @@ MAGICS = (_SLOT_MAGIC, _RECORD_MAGIC, _ROOMY_MAGIC)
 _ROOM = 512  # bytes
 _HASHED = Struct("<QB16s")  # offset, whether it is the whole file, boot
 LARGEST_ANSWER = 64 << 10  # bytes; the body of a larger response is not kept
+_LATEST = float_info.max  # a time; it excludes inf and nan
+_OPTIONAL_TEXT = (str, type(None))
 RECORD_HEAD_END = SLOTS_SIZE + _RECORD_HEAD.size
 _scan: Callable[[str, int], tuple[Any, int]] = json.JSONDecoder().scan_once  # type: ignore[attr-defined]
 _quoted = json.encoder.encode_basestring_ascii
@@ -104,17 +108,19 @@ def unpack_slots(data: bytes) -> Slot:
 
 
 def _fields(data: bytes) -> tuple[Any, ...]:
+    """Return the fields of the valid slot with the higher sequence.
+
+    A slot with a number that no store writes is not valid, although its checksum is: later code computes with it.
+    """
     if len(data) < SLOTS_SIZE:
         data = data.ljust(SLOTS_SIZE, b"\0")
     first, second = _SEQUENCES.unpack_from(data)
-    start = 0 if first >= second else SLOT_SIZE
-    fields = _SLOT_AND_CRC.unpack_from(data, start)
-    if fields[-1] == crc32(data[start : start + _SLOT_END]) and fields[0] == _SLOT_MAGIC and fields[1] in _STATES:
-        return fields
-    start = SLOT_SIZE - start
-    fields = _SLOT_AND_CRC.unpack_from(data, start)
-    if fields[-1] == crc32(data[start : start + _SLOT_END]) and fields[0] == _SLOT_MAGIC and fields[1] in _STATES:
-        return fields
+    for start in (0, SLOT_SIZE) if first >= second else (SLOT_SIZE, 0):
+        fields = _SLOT_AND_CRC.unpack_from(data, start)
+        magic, state, _, _, _, offset, _, expires_at, _, since, crc = fields
+        is_whole = crc == crc32(data[start : start + _SLOT_END]) and magic == _SLOT_MAGIC and state in _STATES
+        if is_whole and offset <= MAX_INTEGER and 0.0 <= expires_at <= _LATEST and 0.0 <= since <= _LATEST:
+            return fields
     raise Damaged("neither slot of the side-car is whole")
 
 
@@ -211,7 +217,7 @@ def _record_fields(data: bytes) -> tuple[dict[str, Any], tuple[str, ...]]:
     try:
         fields, _ = _scan(record.decode(), 0)
         hashes = tuple(fields["hashes"]) if magic == _ROOMY_MAGIC else ()
-    except (ValueError, KeyError, TypeError, StopIteration):
+    except (ValueError, KeyError, TypeError, StopIteration, RecursionError):
         raise Damaged("the creation record is not one of this version") from None
     if hashes and not FILE_ALGORITHMS.issuperset(hashes):
         raise Damaged("the creation record has digests that this version does not know")
@@ -241,7 +247,19 @@ def _upload(
             service=fields.get("upload_path"),
             protocol=fields.get("protocol", "tus"),
         )
+        if (  # no calls, because every request comes through here
+            upload.id.__class__ is not str
+            or upload.raw_metadata.__class__ is not str
+            or upload.concat.__class__ not in _OPTIONAL_TEXT
+            or upload.principal.__class__ not in _OPTIONAL_TEXT
+            or upload.service.__class__ not in _OPTIONAL_TEXT
+            or upload.protocol not in PROTOCOLS
+            or not 0.0 <= upload.created_at <= _LATEST
+        ):
+            raise TypeError("a value is of another type")
         if parts := fields["parts"]:
+            if not all(map(is_upload_id, parts)):
+                raise ValueError("a part is no id")
             upload.parts = tuple(parts)
         if "origin" in fields:
             upload.origin = _unpack_origin(fields["origin"])
@@ -279,6 +297,8 @@ def unpack_hashed(data: bytes) -> Hashed | None:
     magic, size, crc = _RECORD_HEAD.unpack_from(room)
     packed = room[_RECORD_HEAD.size : _RECORD_HEAD.size + size]
     if magic != _DIGESTS_MAGIC or crc32(packed) != crc:
+        return None
+    if len(packed) < _HASHED.size:
         return None
     offset, is_whole, boot = _HASHED.unpack_from(packed)
     return Hashed(offset, bool(is_whole), packed[_HASHED.size :], boot)
@@ -321,12 +341,22 @@ def with_outcome(upload: Upload, data: bytes) -> Upload:
     outcome = tail[_RECORD_HEAD.size : _RECORD_HEAD.size + size]
     if magic != _OUTCOME_MAGIC or crc32(outcome) != crc:
         return upload
-    fields = json.loads(outcome)
-    answer = None
-    if fields["answer"] is not None:
-        status, reason, headers, body = fields["answer"]
-        answer = Response(status, reason, [(name, value) for name, value in headers], (body.encode("latin-1"),))
-    return replace(upload, error=fields["error"], answer=answer)
+    try:
+        fields = json.loads(outcome)
+        error, kept = fields["error"], fields["answer"]
+        answer = None if kept is None else _unpack_answer(kept)
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return upload
+    return replace(upload, error=error, answer=answer) if error.__class__ in _OPTIONAL_TEXT else upload
+
+
+def _unpack_answer(kept: Any) -> Response:
+    status, reason, headers, body = kept
+    if not 100 <= status <= 999:
+        raise ValueError("a status has three digits")
+    return Response(
+        status, str(reason), [(str(name), str(value)) for name, value in headers], (body.encode("latin-1"),)
+    )
 
 
 def unpack_watchers(data: bytes) -> tuple[str, ...]:
