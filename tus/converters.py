@@ -192,6 +192,23 @@ def as_optional_path(value: object) -> str:
     return as_path(value) if value not in ("", None) else ""
 
 
+def as_group(value: object) -> int | None:
+    """Convert the name or the number of a group of this system to its number; an empty value to None."""
+    if value is None or value == "":
+        return None
+    if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
+        return value
+    name = str(value).strip()
+    if name.isascii() and name.isdecimal():
+        return int(name)
+    import grp  # which Windows lacks
+
+    try:
+        return grp.getgrnam(name).gr_gid
+    except (KeyError, ValueError):
+        raise ValueError("must be the name or the number of a group of this system") from None
+
+
 def as_origins(value: object) -> Origins:
     """Convert a list of origins and patterns, ``*`` alone, or a function that decides about an origin."""
     if callable(value):

@@ -23,6 +23,7 @@ from tus.converters import (
     as_digests,
     as_duration,
     as_fsync,
+    as_group,
     as_handover,
     as_hook_types,
     as_hooks,
@@ -84,8 +85,9 @@ class Options:
 
     tmp_file_dir: str = _option(as_optional_path, "", group="Storage")
     """The directory of the uploads. It is required unless ``store`` is set. Its last level is created if missing,
-    with mode 0700. Other programs may use the same directory, such as ``/tmp``. Several processes of one machine may
-    share it, but not over NFS. Several applications may share it if each has its own ``name``.
+    with mode 0700. No other user may be able to write to it, see ``trusted_group``; a directory of its own is best,
+    such as ``/var/lib/uploads``. Several processes of one machine may share it, but not over NFS. Several applications
+    may share it if each has its own ``name``.
     """
 
     store: str = _option(as_text, "", group="Storage")
@@ -96,6 +98,13 @@ class Options:
     name: str = _option(as_text, "", group="Storage")
     """The name that uploads record, so that their files go to no other receiver. Two services over one directory must
     have different names. Without it, uploads record ``upload_path``.
+    """
+
+    trusted_group: int | None = _option(as_group, None, group="Storage")
+    """The name or number of a group whose members share the uploads with the server's user: they can read, change and
+    remove every upload, and what they write is believed. So servers and spool workers can run as several users. New
+    directories have mode 2770 and new files 0660, and belong to the group. The server's user must be a member. Without
+    it, new directories have mode 0700 and new files 0600, and only files of the server's user count.
     """
 
     fsync: Fsync = _option(as_fsync, "finish", group="Storage")

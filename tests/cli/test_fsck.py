@@ -395,8 +395,8 @@ def unknown_file(store):
 
 
 def sweeper_is_a_directory(store):
-    Path(store.directory, ".tus-sweeper-0").mkdir()
-    return ".tus-sweeper-0"
+    Path(store.directory, ".tus-sweeper").mkdir()
+    return ".tus-sweeper"
 
 
 def hand_over_left(store):

@@ -316,6 +316,7 @@ STRINGS = {
     "min_size": [("1M", 1 << 20)],
     "max_append_size": [("100M", 100 << 20), ("0", 0)],
     "min_append_size": [("5k", 5120)],
+    "trusted_group": [("", None), (str(os.getegid()), os.getegid())],
     "fsync": [("none", "none"), ("finish", "finish"), ("always", "always")],
     "cors_allow_origin": [
         ("*", ("*",)),
@@ -383,6 +384,7 @@ BAD = {
     "min_size": ["small"],
     "max_append_size": ["-1"],
     "min_append_size": ["1.5k"],
+    "trusted_group": ["no such group", "-1"],
     "fsync": ["", "sometimes", "True"],
     "cors_allow_origin": ["example.org", "* https://a.example", "https://a.example/path"],
     "cors_allow_credentials": ["maybe"],

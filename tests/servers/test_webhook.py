@@ -378,12 +378,12 @@ def test_where_the_outbox_does_not_serve_the_application_is_not_asked(site, tmp_
     """Or it would be asked again and again, because its yes could not be told."""
     subject = site("post-finish")
     url = subject.url(5)
-    (tmp_path / f".tus-outbox-{os.geteuid()}").write_bytes(b"")
+    (tmp_path / ".tus-outbox").write_bytes(b"")
     assert subject.patch(url, 0, b"hello").status == 503
     assert (subject.landed, subject.offset(url)) == ([], 4)
     assert subject.create(5, body=b"hello").status == 503
     assert subject.landed == []
-    (tmp_path / f".tus-outbox-{os.geteuid()}").unlink()
+    (tmp_path / ".tus-outbox").unlink()
     assert subject.patch(url, 4, b"o").status == 204
 
 
@@ -419,7 +419,7 @@ def test_a_delete_that_comes_too_early_takes_no_event_along(site, endpoint, comp
 
 
 def test_the_first_request_has_told_what_an_earlier_process_has_left(site, endpoint, tmp_path):
-    left = Outbox(str(tmp_path / f".tus-outbox-{os.geteuid()}"), print)
+    left = Outbox(str(tmp_path / ".tus-outbox"), print)
     payload = {"Type": "post-terminate", "ID": "1", "Event": {"Upload": {}, "HTTPRequest": {}}}
     left.put("0" * 32, Event("1", "post-terminate", "0" * 32, json.dumps(payload)))
     site("post-terminate", threads=True).head("/files/" + "0" * 32)

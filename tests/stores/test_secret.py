@@ -11,6 +11,7 @@ from tests.support.waiting import GUARD
 from tests.support.wsgi import OCTETS, TUS, call
 from tus import Filter
 from tus.errors import StorageUnavailable
+from tus.filesystem.ownership import Ownership
 from tus.models import Upload
 from tus.stores.directory.secret import NAME, read_secret
 from tus.stores.directory.store import DirectoryStore
@@ -20,9 +21,9 @@ FORK = multiprocessing.get_context("fork")
 
 
 def test_the_secret_is_kept_and_private(tmp_path):
-    secret = read_secret(str(tmp_path))
+    secret = read_secret(str(tmp_path), Ownership())
     assert len(secret) == 32
-    assert read_secret(str(tmp_path)) == secret
+    assert read_secret(str(tmp_path), Ownership()) == secret
     status = (tmp_path / NAME).stat()
     assert stat.S_IMODE(status.st_mode) == 0o600
     assert [path.name for path in tmp_path.iterdir()] == [NAME]
@@ -31,7 +32,7 @@ def test_the_secret_is_kept_and_private(tmp_path):
 def test_each_directory_has_its_own_secret(tmp_path):
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
-    assert read_secret(str(tmp_path / "one")) != read_secret(str(tmp_path / "two"))
+    assert read_secret(str(tmp_path / "one"), Ownership()) != read_secret(str(tmp_path / "two"), Ownership())
     stores = [DirectoryStore(str(tmp_path / name)) for name in ("one", "one", "two")]
     one, again, two = (store.id_for("text") for store in stores)
     assert one == again != two
@@ -41,15 +42,15 @@ def test_each_directory_has_its_own_secret(tmp_path):
 def test_a_secret_that_a_crash_has_damaged_is_replaced(tmp_path, content):
     (tmp_path / NAME).write_bytes(content)
     (tmp_path / NAME).chmod(0o600)
-    secret = read_secret(str(tmp_path))
-    assert read_secret(str(tmp_path)) == secret
+    secret = read_secret(str(tmp_path), Ownership())
+    assert read_secret(str(tmp_path), Ownership()) == secret
     assert secret not in (content[:32], bytes(32))
 
 
 def test_a_secret_is_on_the_disk_before_it_is_used(tmp_path):
     failing = mock.patch("tus.stores.directory.secret.sync", side_effect=OSError(5, "Input/output error"))
     with failing, pytest.raises(OSError, match="Input"):
-        read_secret(str(tmp_path))
+        read_secret(str(tmp_path), Ownership())
 
 
 def link(path):
@@ -76,7 +77,7 @@ def pipe(path):
 def test_a_planted_secret_is_not_believed(tmp_path, plant):
     plant(tmp_path / NAME)
     with pytest.raises((StorageUnavailable, OSError)):
-        read_secret(str(tmp_path))
+        read_secret(str(tmp_path), Ownership())
 
 
 def test_fsck_knows_the_secret(tmp_path):
@@ -117,7 +118,8 @@ def test_processes_agree_on_a_secret(tmp_path):
     for number in range(20):
         directory = tmp_path / str(number)
         directory.mkdir()
-        assert len(set(in_processes(3, lambda directory=directory: read_secret(str(directory)).hex()))) == 1
+        secrets = in_processes(3, lambda path=str(directory): read_secret(path, Ownership()).hex())
+        assert len(set(secrets)) == 1
 
 
 def test_one_key_of_several_processes_creates_one_upload(tmp_path):

@@ -1,9 +1,8 @@
 """What the directory store counts for its limits."""
 
 import json
-import os
 
-COUNTS = f".tus-counts-{os.geteuid()}"
+COUNTS = ".tus-counts"
 
 
 def counts(directory):

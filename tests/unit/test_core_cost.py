@@ -10,7 +10,8 @@ from tus import events
 PATH = Path(__file__).parents[2] / "benchmarks" / "core_cost.py"
 
 #: Calls of functions, Python's and those in C. Before the way of a request was shortened they were 309, 226 and 669.
-MOST = {"create": 185, "HEAD": 150, "last PATCH": 401}
+#: An open file is looked at before a byte of it counts: 2 calls at the creation, 4 at a HEAD and 9 at the last PATCH.
+MOST = {"create": 187, "HEAD": 150, "last PATCH": 410}
 
 
 @pytest.fixture(scope="module")

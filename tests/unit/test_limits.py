@@ -9,6 +9,7 @@ import pytest
 from tests.support.limits import COUNTS, counts
 from tests.support.subjects import SUBJECTS, FilterSubject
 from tus.errors import QuotaExceeded, StorageFull, TooLarge, TooManyUploads
+from tus.filesystem.ownership import Ownership
 from tus.models import Upload
 from tus.stores.directory import space
 from tus.stores.directory.quota import Limits, Quota
@@ -245,7 +246,7 @@ def test_what_changes_during_a_sweep_is_not_lost(tmp_path, monkeypatch):
 
 
 def test_the_file_never_gets_shorter_in_between(tmp_path):
-    quota = Quota(str(tmp_path / "counts"), Limits(uploads=1000), lambda: ())
+    quota = Quota(str(tmp_path / "counts"), Limits(uploads=1000), lambda: (), Ownership())
     for number in range(200):
         quota.add(f"user {number}", 1, 10**9)
     size = (tmp_path / "counts").stat().st_size

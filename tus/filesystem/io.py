@@ -8,10 +8,10 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import BinaryIO
 
 from tus.errors import StorageFull
 from tus.events import Synced, emit, listeners
+from tus.filesystem.ownership import Ownership
 from tus.models import Block
 
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
@@ -44,26 +44,7 @@ def translate_error(error: BaseException) -> BaseException:
     return StorageFull() if isinstance(error, OSError) and error.errno in _FULL else error
 
 
-FLAGS = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK  # opening a pipe of that name must not block
-
-
 _fdatasync: Callable[[int], None] = getattr(os, "fdatasync", os.fsync)
-
-
-def open_reading(path: str) -> BinaryIO:
-    """Open data for reading, as a file with its path as ``name``, which plone.namedfile needs."""
-    return open(path, "rb", opener=_open_untraced)
-
-
-_UNTRACED = FLAGS | getattr(os, "O_NOATIME", 0)
-
-
-def _open_untraced(path: str, flags: int) -> int:
-    """Open without renewing the access time, which is to show reads by the application, not those of this package."""
-    try:
-        return os.open(path, flags | _UNTRACED)
-    except PermissionError:  # only the owner may do so
-        return os.open(path, flags | FLAGS)
 
 
 def sync(*fds: int, names: Directory | None = None) -> None:
@@ -148,17 +129,17 @@ _BUFFER = 1 << 20
 _CANNOT = frozenset({errno.EXDEV, errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP, errno.EPERM})
 
 
-def copy_file(source: str, target_fd: int, offset: int, size: int) -> None:
+def copy_file(source: str, target_fd: int, offset: int, size: int, ownership: Ownership) -> None:
     """Copy the first ``size`` bytes of a file to an offset of another.
 
     copy_file_range shares the blocks if the file system supports that (a reflink), or else copies inside the kernel. If
     the system has no such call, the data is copied through memory.
 
     Raises:
-        FileNotFoundError: the source is gone, or shorter than ``size``.
+        FileNotFoundError: the source is gone, is not ours, or shorter than ``size``.
         OSError: another error of the file system.
     """
-    fd = os.open(source, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    fd = ownership.open_data(source, os.O_RDONLY)
     try:
         done = _copy_in_kernel(fd, target_fd, offset, size)
         while done < size:

@@ -12,6 +12,7 @@ import tempfile
 import time
 
 from tus.errors import OptionError, UploadLocked
+from tus.filesystem.ownership import Ownership
 
 LIMIT = 5.0  # seconds; critical sections take microseconds, so only a stopped process makes others wait this long
 
@@ -53,13 +54,20 @@ def check_locks_work(directory: str) -> None:
     """Check that a second lock on a file in a directory is refused; some network file systems grant every lock.
 
     Raises:
-        OptionError: the directory cannot be written, or its locks protect nothing.
+        OptionError: the directory cannot be written, its locks protect nothing, or its files have other owners or modes
+            than they are given.
     """
     try:
         first, path = tempfile.mkstemp(prefix=".tus-probe-", dir=directory)
     except OSError as error:
         raise OptionError("tmp_file_dir", f"must be a writable directory: {error.strerror}") from None
     try:
+        if not Ownership().believes(os.fstat(first)):
+            raise OptionError(
+                "tmp_file_dir",
+                "is on a file system that does not keep the owner and the mode of a file, so it cannot be known which "
+                "files are ours; use one that does, such as ext4 or XFS",
+            )
         second = os.open(path, os.O_RDWR | os.O_CLOEXEC)
         try:
             fcntl.flock(first, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -24,7 +24,8 @@ from dataclasses import dataclass
 from typing import BinaryIO, Final
 
 from tus.errors import StorageFull, StorageUnavailable, UploadGone
-from tus.filesystem.io import FLAGS, copy_file, sync, sync_directory, sync_file, translate_error, unlink, write_at
+from tus.filesystem.io import copy_file, sync, sync_directory, sync_file, translate_error, unlink, write_at
+from tus.filesystem.ownership import FLAGS, Ownership
 from tus.http.filenames import add_suffix
 
 #: The extended attribute that holds the key of the upload in a copy.
@@ -280,7 +281,7 @@ class _Saving:
     def _fill(self, fd: int) -> None:
         source = self._source
         if source.path is not None:
-            copy_file(source.path, fd, 0, source.size)
+            copy_file(source.path, fd, 0, source.size, Ownership())
             return
         done = 0
         with source.open() as file:

@@ -35,7 +35,7 @@ def _webhook(options: Options, store: Store) -> Webhook:
         secret=options.webhook_secret,
         events=options.webhook_events,
         forward_headers=options.webhook_forward_headers,
-        directory=os.path.join(options.tmp_file_dir, f".tus-outbox-{os.geteuid()}"),
+        directory=os.path.join(options.tmp_file_dir, ".tus-outbox"),
         has_happened=partial(_has_happened, store),
     )
 

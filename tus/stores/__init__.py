@@ -65,10 +65,12 @@ def open_store(url: str, options: Options | None = None) -> Store:
 
 
 def _open_directory(path: str, options: Options) -> Store:
+    from tus.filesystem.ownership import Ownership
     from tus.stores.directory.store import DirectoryStore, prepare_directory
 
+    ownership = Ownership(options.trusted_group)
     return DirectoryStore(
-        prepare_directory(path),
+        prepare_directory(path, ownership),
         fsync=options.fsync,
         lifetime=options.upload_valid_duration,
         completed_keep=options.completed_keep,
@@ -81,6 +83,7 @@ def _open_directory(path: str, options: Options) -> Store:
             options.max_total_size_per_principal,
         ),
         keep_free=options.keep_free,
+        ownership=ownership,
     )
 
 

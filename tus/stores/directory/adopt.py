@@ -21,7 +21,8 @@ from collections.abc import Iterator
 from enum import StrEnum
 
 from tus.errors import TusException
-from tus.filesystem.io import FLAGS, copy_file, sync_directory, unlink, write_at
+from tus.filesystem.io import copy_file, sync_directory, unlink, write_at
+from tus.filesystem.ownership import FLAGS, Ownership
 from tus.models import Upload
 from tus.stores.directory import record_format as sidecar
 from tus.stores.slots import Slot
@@ -146,7 +147,7 @@ def _place(directory: str, target: str, data: str | None) -> How:
     if not os.path.lexists(target):
         with _create_draft(directory) as (fd, draft):
             if data is not None:
-                copy_file(data, fd, 0, os.stat(data).st_size)
+                copy_file(data, fd, 0, os.stat(data).st_size, Ownership())
             os.fsync(fd)
             os.link(draft, target)
     return How.CREATED if data is None else How.COPIED

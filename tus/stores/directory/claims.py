@@ -11,7 +11,7 @@ from functools import partial
 from typing import BinaryIO
 
 from tus.errors import RequestError, StorageFull, UploadGone, UploadReplaced
-from tus.filesystem.io import open_reading, sync, unlink
+from tus.filesystem.io import sync, unlink
 from tus.models import Response, State, Upload
 from tus.stores import ledger
 from tus.stores.directory.data_lock import lock_data, unlock_data
@@ -81,7 +81,7 @@ class DirectoryClaim:
 
     def _lock(self, record: Upload) -> None:
         try:
-            self._data_fd = lock_data(self._car.path)
+            self._data_fd = lock_data(self._car.path, self._policy.ownership)
         except UploadGone:
             self.upload = self._car.look(record)
             if self.upload.state in _PENDING:  # otherwise another process decided it, and then removed the data
@@ -112,11 +112,11 @@ class DirectoryClaim:
         return self._policy.fsync != "none"
 
     def open(self) -> BinaryIO:
-        return open_reading(self._car.path)
+        return self._policy.ownership.open_reading(self._car.path)
 
     def digest(self) -> Upload:
         if self.upload.hashes and self.upload.state in _PENDING:
-            self.upload = with_digests(self._car, self.upload)
+            self.upload = with_digests(self._car, self.upload, self._policy.ownership)
         return self.upload
 
     def begin(self, is_last: bool = False) -> Upload:

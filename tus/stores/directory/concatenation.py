@@ -44,7 +44,7 @@ class Concatenation:
                 car.change(ledger.prolong(car.slot, now=self._policy.clock(), lifetimes=self._policy.lifetimes))
 
     def finals_of(self, part_id: str) -> Sequence[str]:
-        fd = open_sidecar(self._path(part_id), os.O_RDONLY)
+        fd = open_sidecar(self._path(part_id), os.O_RDONLY, self._policy.ownership)
         try:
             return sidecar.unpack_watchers(read_all(fd))
         finally:
@@ -56,7 +56,7 @@ class Concatenation:
         if final.state != State.RECEIVING:
             return final
         try:
-            data_fd = lock_data(path, os.O_RDWR)
+            data_fd = lock_data(path, self._policy.ownership, os.O_RDWR)
         except UploadGone:
             return self.load(final_id)  # another process has already filled it and handed it over
         try:
@@ -73,7 +73,7 @@ class Concatenation:
         end = 0
         try:
             for part in parts:
-                copy_file(self._path(part.id), data_fd, end, part.offset)
+                copy_file(self._path(part.id), data_fd, end, part.offset, self._policy.ownership)
                 end += part.offset
             os.ftruncate(data_fd, end)
         except FileNotFoundError:

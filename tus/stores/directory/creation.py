@@ -11,7 +11,7 @@ import os
 from collections.abc import Callable
 
 from tus.errors import StorageFull
-from tus.filesystem.io import FLAGS, sync, translate_error, write_at
+from tus.filesystem.io import sync, translate_error, write_at
 from tus.filesystem.locks import lock
 from tus.models import Block, State, Upload
 from tus.stores import ledger
@@ -20,8 +20,6 @@ from tus.stores.directory.claims import DirectoryClaim
 from tus.stores.directory.data_lock import LOOK, unlock_data
 from tus.stores.directory.record import Policy, SideCar
 from tus.stores.slots import Slot, upload_of
-
-_FLAGS = os.O_RDWR | os.O_CREAT | os.O_EXCL | FLAGS
 
 
 def create(draft: Upload, path: str, policy: Policy) -> Upload:
@@ -92,7 +90,7 @@ def _make(draft: Upload, path: str, policy: Policy, is_locked: bool = False) -> 
     upload = upload_of(draft, slot, path)
     upload.id, upload.created_at = path[-32:], now
     try:
-        fd = os.open(path + ".tus", _FLAGS, 0o600)
+        fd = policy.ownership.create(path + ".tus")
     except FileExistsError:
         raise
     except OSError as error:
@@ -104,7 +102,7 @@ def _make(draft: Upload, path: str, policy: Policy, is_locked: bool = False) -> 
         packed = sidecar.pack(upload, slot)
         if write_at(fd, 0, packed) < len(packed):
             raise StorageFull()
-        data_fd = os.open(path, _FLAGS, 0o600)
+        data_fd = policy.ownership.create(path)
         if policy.space is not None:
             policy.space.reserve(data_fd, draft.length or 0)
         if policy.fsync == "always":

@@ -22,7 +22,7 @@ from functools import cache
 
 from tus.checksums import Hashed
 from tus.errors import UploadGone
-from tus.filesystem.io import open_reading
+from tus.filesystem.ownership import Ownership
 from tus.models import Block, State, Upload
 from tus.stores.directory import record_format as sidecar
 from tus.stores.directory.record import SideCar, read_all
@@ -85,12 +85,13 @@ def _pack(hashed: Hashed) -> bytes:
     return sidecar.pack_hashed(replace(hashed, boot=_boot()))
 
 
-def with_digests(car: SideCar, upload: Upload) -> Upload:
+def with_digests(car: SideCar, upload: Upload, ownership: Ownership) -> Upload:
     """Return a complete upload with its digests; if they are not known, read the file and keep them.
 
     Args:
         car: the side-car of the upload. The caller has claimed the upload, and does not hold the lock.
         upload: the current upload.
+        ownership: whose data is read.
 
     Raises:
         UploadGone: data of the upload was lost.
@@ -100,7 +101,7 @@ def with_digests(car: SideCar, upload: Upload) -> Upload:
     is_trusted = kept is not None and (car.is_synced or kept.boot == _boot())
     if kept is None or not is_trusted or not kept.is_whole or kept.offset != upload.offset:
         hashing = Hashing(upload.hashes)
-        with open_reading(car.path) as file:
+        with ownership.open_reading(car.path) as file:
             hashing.read(file, upload.offset)
         if hashing.offset < upload.offset:
             raise UploadGone("Data of this upload was lost; create a new one.")

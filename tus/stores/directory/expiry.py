@@ -1,6 +1,6 @@
 """The sweep of a directory: it removes expired uploads and counts the others. It never runs within a request.
 
-The lock and the time of one file, ``.tus-sweeper-<user>``, ensure that one process sweeps at a time, and not too often.
+The lock and the time of one file, ``.tus-sweeper``, ensure that one process sweeps at a time, and not too often.
 The file contains the results of the sweep, so that metrics need not read every upload.
 """
 
@@ -16,8 +16,8 @@ from dataclasses import asdict, dataclass
 
 from tus.errors import UploadGone, UploadLocked, UploadNotFound
 from tus.events import Ended, emit
-from tus.filesystem.io import FLAGS
 from tus.filesystem.locks import lock, unlock
+from tus.filesystem.ownership import Ownership
 from tus.models import State, Upload, is_upload_id
 from tus.stores import ledger
 from tus.stores.directory.data_lock import lock_data, unlock_data
@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 
 #: Seconds that the record of a finished upload without its data is kept. It counts for the limits until then.
 LOST_KEPT = 86400.0
-NAME = f".tus-sweeper-{os.geteuid()}"  # a directory can be shared by several users
+NAME = ".tus-sweeper"
 
 
 def ids_in(directory: str) -> Iterator[str]:
@@ -69,7 +69,7 @@ class Sweep:
         try:
             upload = self._read(path)
             if upload.state == State.TERMINATED:
-                finish_removal(path)
+                finish_removal(path, self.policy.ownership)
             elif upload.has_expired(self.policy.clock()) or is_lost(path, upload, self.policy.clock()):
                 self._expire(path, upload)
             else:
@@ -80,7 +80,7 @@ class Sweep:
             log.debug("a side-car belongs to another program, or cannot be read: %s", error)
 
     def _read(self, path: str) -> Upload:
-        fd = open_sidecar(path, os.O_RDONLY)
+        fd = open_sidecar(path, os.O_RDONLY, self.policy.ownership)
         try:
             return read_upload(fd, path)
         finally:
@@ -89,7 +89,8 @@ class Sweep:
     def _expire(self, path: str, upload: Upload) -> None:
         with ExitStack() as held:
             if upload.is_pending and os.path.lexists(path):
-                held.callback(unlock_data, lock_data(path))  # another process may be handing it over now
+                # Another process may be handing it over now.
+                held.callback(unlock_data, lock_data(path, self.policy.ownership))
             car = held.enter_context(SideCar(path, self.policy))
             upload = car.upload(upload)
             now = self.policy.clock()
@@ -139,7 +140,7 @@ def expire(directory: str, policy: Policy, quota: Quota | None, upload_id: str) 
 
 def sweep(directory: str, policy: Policy, quota: Quota | None, at_most_every: float) -> int:
     """Sweep a directory, unless another process is doing so; return the number of expired uploads."""
-    fd = os.open(os.path.join(directory, NAME), os.O_RDWR | os.O_CREAT | FLAGS, 0o600)
+    fd = policy.ownership.open_or_create(os.path.join(directory, NAME))
     try:
         lock(fd, limit=0)
         swept_at = os.fstat(fd).st_mtime if os.fstat(fd).st_size else 0.0
@@ -173,10 +174,10 @@ def _sweep(directory: str, policy: Policy, quota: Quota | None) -> Sweep:
     return done
 
 
-def read_statistics(directory: str) -> Statistics | None:
+def read_statistics(directory: str, ownership: Ownership) -> Statistics | None:
     """Return the results of the last sweep; None before the first one."""
     try:
-        fd = os.open(os.path.join(directory, NAME), os.O_RDONLY | FLAGS)
+        fd = ownership.open(os.path.join(directory, NAME), os.O_RDONLY)
     except FileNotFoundError:
         return None
     try:

@@ -1,6 +1,6 @@
 """The number and size of the uploads that the application has not accepted, and the limits on them.
 
-The counts are in one small file, ``.tus-counts-<user>``, which every process changes under its lock. They are separate
+The counts are in one small file, ``.tus-counts``, which every process changes under its lock. They are separate
 from the uploads, so a process that crashes between the two writes leaves them wrong. The sweeper reads every upload
 anyway, and corrects them. An upload counts with its length, or with its received bytes while the length is deferred. A
 final upload counts with no bytes, because its parts count.
@@ -17,10 +17,13 @@ from dataclasses import dataclass, field
 
 from tus.errors import QuotaExceeded, TooLarge, TooManyUploads, UploadLocked
 from tus.filesystem.locks import lock, unlock
+from tus.filesystem.ownership import Ownership
 from tus.models import Upload
 from tus.stores.interface import Limits as Limits
 
 log = logging.getLogger(__name__)
+
+NAME = ".tus-counts"
 
 
 @dataclass(slots=True)
@@ -54,9 +57,13 @@ class Quota:
         path: the path of the file.
         limits: the numbers that must not be exceeded.
         recount: returns every upload that counts; called if the file is missing or damaged.
+        ownership: whose files are believed.
     """
 
-    def __init__(self, path: str, limits: Limits, recount: Callable[[], Iterable[Upload]]) -> None:
+    def __init__(
+        self, path: str, limits: Limits, recount: Callable[[], Iterable[Upload]], ownership: Ownership
+    ) -> None:
+        self._ownership = ownership
         self._path = path
         self._limits = limits
         self._recount = recount
@@ -161,7 +168,7 @@ class Quota:
 
     @contextmanager
     def _counts(self) -> Iterator[Counts]:
-        fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        fd = self._ownership.open_or_create(self._path)
         try:
             lock(fd)
             try:

@@ -11,15 +11,15 @@ from __future__ import annotations
 
 import fcntl
 import os
-import stat
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Self
 
 from tus.errors import OffsetMismatch, StorageFull, UploadGone, UploadNotFound
-from tus.filesystem.io import FLAGS, Directory, sync, translate_error, unlink, write_at
+from tus.filesystem.io import Directory, sync, translate_error, unlink, write_at
 from tus.filesystem.locks import lock, unlock
+from tus.filesystem.ownership import Ownership
 from tus.models import Fsync, Response, State, Upload
 from tus.stores import ledger
 from tus.stores.directory import record_format as sidecar
@@ -28,6 +28,7 @@ from tus.stores.directory.space import Space
 from tus.stores.slots import Lifetimes, Slot, upload_of
 
 _LARGEST = 16 << 20  # bytes; a larger file is not a side-car
+NAMES = 2  # the most names that a new file can have, see tus.stores.directory.adopt
 _FIRST_READ = 4096  # bytes; one system call reads nearly every side-car
 
 
@@ -42,6 +43,7 @@ class Policy:
         clock: returns the time in seconds since 1970.
         names: the directory, whose entries are forced to the disk.
         space: the disk space that uploads may use; None if it is not limited.
+        ownership: whose files are believed.
     """
 
     fsync: Fsync
@@ -50,6 +52,7 @@ class Policy:
     clock: Callable[[], float]
     names: Directory
     space: Space | None = None
+    ownership: Ownership = field(default_factory=Ownership)
 
     def shorten_to_stored(self, record: Upload, slot: Slot, size: int) -> Slot:
         """Return the slot from which an upload goes on, given the size of its data.
@@ -82,7 +85,7 @@ class SideCar:
     def __init__(self, path: str, policy: Policy, fd: int | None = None) -> None:
         self.path = path
         try:
-            self.fd = os.open(path + ".tus", os.O_RDWR | FLAGS) if fd is None else fd
+            self.fd = policy.ownership.open(path + ".tus", os.O_RDWR, NAMES) if fd is None else fd
         except FileNotFoundError:
             raise UploadNotFound() from None
         self.slot: Slot
@@ -163,13 +166,13 @@ class SideCar:
         if self.slot.state in (State.ACCEPTED, State.REJECTED):  # the application may have taken the data
             raise OffsetMismatch(self.slot.offset)
         try:
-            fd = os.open(self.path, os.O_WRONLY | FLAGS)
+            fd = self._policy.ownership.open_unchecked(self.path, os.O_WRONLY)
         except FileNotFoundError:
             raise UploadGone() from None
         try:
             status = os.fstat(fd)
-            if not stat.S_ISREG(status.st_mode):
-                raise UploadGone("The data of this upload is no longer a file; create a new one.")
+            if not self._policy.ownership.believes(status, NAMES, self.slot.attempts > 0):
+                raise UploadGone()
             size = status.st_size
             slot = self.slot if size >= self.slot.offset else self._policy.shorten_to_stored(record, self.slot, size)
             if slot.offset != offset or slot.state != State.RECEIVING:
@@ -246,9 +249,9 @@ class SideCar:
         unlink(self.path + ".tus")
 
 
-def finish_removal(path: str) -> None:
+def finish_removal(path: str, ownership: Ownership) -> None:
     """Remove the files of a terminated upload, after a process crashed before it removed them."""
-    fd = open_sidecar(path, os.O_RDWR)
+    fd = open_sidecar(path, os.O_RDWR, ownership)
     try:
         lock(fd)
         try:
@@ -262,14 +265,14 @@ def finish_removal(path: str) -> None:
         os.close(fd)
 
 
-def open_sidecar(path: str, flags: int) -> int:
+def open_sidecar(path: str, flags: int, ownership: Ownership) -> int:
     """Open the side-car of the data at a path.
 
     Raises:
-        UploadNotFound: there is no side-car.
+        UploadNotFound: there is no side-car that is ours.
     """
     try:
-        return os.open(path + ".tus", flags | FLAGS)
+        return ownership.open(path + ".tus", flags, NAMES)
     except FileNotFoundError:
         raise UploadNotFound() from None
 

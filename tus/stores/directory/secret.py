@@ -1,4 +1,4 @@
-"""The secret of a directory, from which the ids for texts are made: one small file for each user of the directory.
+"""The secret of a directory, from which the ids for texts are made, in one small file.
 
 The processes that use the directory must agree on it. So a process writes it under the lock of its file, and only if no
 valid one is there. It contains a digest of itself. After a crash of the machine a file may consist of zeros, and ids
@@ -9,26 +9,30 @@ from __future__ import annotations
 
 import hashlib
 import os
-import stat
 
 from tus.errors import StorageFull, StorageUnavailable
-from tus.filesystem.io import FLAGS, sync, sync_directory, write_at
+from tus.filesystem.io import sync, sync_directory, write_at
 from tus.filesystem.locks import lock, unlock
+from tus.filesystem.ownership import NotOurs, Ownership
 from tus.stores.naming import SECRET_SIZE
 
-NAME = f".tus-secret-{os.geteuid()}"  # a directory can be shared by several users
+NAME = ".tus-secret"
 
 
-def read_secret(directory: str) -> bytes:
+def read_secret(directory: str, ownership: Ownership) -> bytes:
     """Return the secret of a directory; the first call creates it.
 
     Raises:
         StorageUnavailable: other users can read or replace the file of the secret.
         StorageFull: there is no room for it.
     """
-    fd = os.open(os.path.join(directory, NAME), os.O_RDWR | os.O_CREAT | FLAGS, 0o600)
     try:
-        _check_is_ours(os.fstat(fd))
+        fd = ownership.open_or_create(os.path.join(directory, NAME))
+    except NotOurs:
+        raise StorageUnavailable() from None
+    try:
+        if os.fstat(fd).st_mode & (0o007 if ownership.group is not None else 0o077):
+            raise StorageUnavailable()
         lock(fd)
         try:
             secret = _unpack(os.pread(fd, 2 * SECRET_SIZE, 0))
@@ -44,12 +48,6 @@ def read_secret(directory: str) -> bytes:
             unlock(fd)
     finally:
         os.close(fd)
-
-
-def _check_is_ours(status: os.stat_result) -> None:
-    is_private = stat.S_ISREG(status.st_mode) and status.st_uid == os.geteuid() and not status.st_mode & 0o077
-    if not is_private or status.st_nlink != 1:
-        raise StorageUnavailable()
 
 
 def _digest(secret: bytes) -> bytes:

@@ -35,7 +35,6 @@ if sys.platform == "win32":  # pragma: no cover
 
 from tus.errors import (
     InconsistentLength,
-    OptionError,
     StorageFull,
     StorageUnavailable,
     UploadGone,
@@ -43,17 +42,18 @@ from tus.errors import (
     UploadNotFound,
 )
 from tus.events import TakenOver, emit
-from tus.filesystem.io import FLAGS, Directory, open_reading, write_at
+from tus.filesystem.io import Directory, write_at
 from tus.filesystem.locks import LIMIT, check_locks_work
+from tus.filesystem.ownership import Ownership
 from tus.models import Block, Fsync, State, Upload, is_upload_id
 from tus.stores import ledger
-from tus.stores.directory import completion, creation, expiry
+from tus.stores.directory import completion, creation, expiry, quota, secret
 from tus.stores.directory.claims import DirectoryClaim
 from tus.stores.directory.concatenation import Concatenation
 from tus.stores.directory.data_lock import LONGEST_HAND_OVER, is_held, lock_data, unlock_data
 from tus.stores.directory.digests import Digesting
 from tus.stores.directory.quota import Quota
-from tus.stores.directory.record import Policy, SideCar, read_upload
+from tus.stores.directory.record import NAMES, Policy, SideCar, open_sidecar, read_upload
 from tus.stores.directory.secret import read_secret
 from tus.stores.directory.sessions import DirectorySession
 from tus.stores.directory.space import Space
@@ -61,27 +61,23 @@ from tus.stores.interface import Limits, Statistics, is_waiting
 from tus.stores.naming import id_from
 from tus.stores.slots import Lifetimes, Slot
 
-_COUNTS = f".tus-counts-{os.geteuid()}"  # a directory can be shared by several users
-_READ = os.O_RDONLY | FLAGS
 _CREATION = 1.0  # seconds that the creation of an upload's two files may take
 
 
-def prepare_directory(path: str) -> str:
+def prepare_directory(path: str, ownership: Ownership | None = None) -> str:
     """Create the last level of a directory if it is missing, with mode 0700, and check that it can be used.
 
     Returns:
         The absolute path of the directory.
 
     Raises:
-        OptionError: the parent is missing, the directory cannot be written, or its locks protect nothing.
+        OptionError: the parent is missing, other users can replace files of the directory, it cannot be written, its
+            locks protect nothing, or a file that servers need was made by another user.
     """
-    path = os.path.abspath(path)
-    try:
-        os.mkdir(path, 0o700)
-    except FileExistsError:
-        pass
-    except OSError as error:
-        raise OptionError("tmp_file_dir", f"{path!r} cannot be created: {error.strerror}") from None
+    ownership = ownership or Ownership()
+    path = ownership.prepare_directory(path, "tmp_file_dir")
+    for name in (quota.NAME, expiry.NAME, secret.NAME):
+        ownership.check_file(os.path.join(path, name), "tmp_file_dir")
     status = os.stat(path)
     identity = (status.st_dev, status.st_ino)
     if identity not in _proven:
@@ -110,6 +106,7 @@ class DirectoryStore(Concatenation):
         limits: the limits on the number and size of uploads.
         keep_free: bytes of the disk that must stay free; 0 means no limit.
         clock: returns the time in seconds since 1970.
+        ownership: whose files are believed; by default those of this process's user.
     """
 
     def __init__(
@@ -124,14 +121,16 @@ class DirectoryStore(Concatenation):
         limits: Limits | None = None,
         keep_free: int = 0,
         clock: Callable[[], float] = lambda: time.time(),
+        ownership: Ownership | None = None,
     ) -> None:
+        self._ownership = ownership = ownership or Ownership()
         self.directory = directory
         self._prefix = os.path.join(directory, "")
         space = Space(directory, keep_free) if keep_free else None
         lifetimes = Lifetimes(lifetime=lifetime, completed_keep=completed_keep, rejected_keep=rejected_keep)
         self.limits = limits or Limits()
-        self._policy = Policy(fsync, lifetimes, keep_finished, clock, Directory(directory), space)
-        self._quota = Quota(self._prefix + _COUNTS, limits, self._list_counted) if limits else None
+        self._policy = Policy(fsync, lifetimes, keep_finished, clock, Directory(directory), space, ownership)
+        self._quota = Quota(self._prefix + quota.NAME, limits, self._list_counted, ownership) if limits else None
         self._secret: bytes | None = None
         self._ended = None if self._quota is None else self._quota.release  # a decided upload no longer counts
 
@@ -151,11 +150,14 @@ class DirectoryStore(Concatenation):
         if state == State.ACCEPTED:
             return upload
         try:
-            if state == State.HANDING_OVER and not is_held(path):
+            if state == State.HANDING_OVER and not is_held(path, self._ownership):
                 upload = self._load_unlocked(path)
-            size = os.lstat(path).st_size
+            status = os.lstat(path)
         except FileNotFoundError:
             return self._load_without_data(path)
+        if not self._ownership.believes(status, NAMES, upload.attempts > 0 or upload.state != State.RECEIVING):
+            return self._load_without_data(path)
+        size = status.st_size
         if size >= upload.offset:
             return upload
         # Its hand-over and its digests depended on the lost bytes.
@@ -171,7 +173,7 @@ class DirectoryStore(Concatenation):
 
     def read(self, upload: Upload) -> tuple[BinaryIO, float]:
         try:
-            file = open_reading(self._path(upload.id))
+            file = self._ownership.open_reading(self._path(upload.id))
         except FileNotFoundError:
             raise UploadGone("The file of this upload was removed.") from None
         return file, os.fstat(file.fileno()).st_mtime
@@ -191,10 +193,7 @@ class DirectoryStore(Concatenation):
         raise UploadGone()
 
     def _record(self, path: str) -> Upload:
-        try:
-            fd = os.open(path + ".tus", _READ)
-        except FileNotFoundError:
-            raise UploadNotFound() from None
+        fd = open_sidecar(path, os.O_RDONLY, self._ownership)
         try:
             return read_upload(fd, path)
         finally:
@@ -235,7 +234,7 @@ class DirectoryStore(Concatenation):
 
     def id_for(self, text: str) -> str:
         if self._secret is None:
-            self._secret = read_secret(self.directory)
+            self._secret = read_secret(self.directory, self._ownership)
         return id_from(self._secret, text)
 
     def create_once(self, draft: Upload) -> Upload | None:
@@ -265,7 +264,7 @@ class DirectoryStore(Concatenation):
     def remove(self, upload_id: str) -> None:
         path = self._path(upload_id)
         try:
-            data_fd = lock_data(path)  # fails while a process hands it over
+            data_fd = lock_data(path, self._ownership)  # fails while a process hands it over
         except UploadGone:
             self._remove(path)  # it was accepted, so only the record exists
             return
@@ -295,7 +294,7 @@ class DirectoryStore(Concatenation):
         (self._policy.space or Space(self.directory, 1)).check()
 
     def statistics(self) -> Statistics | None:
-        return expiry.read_statistics(self.directory)
+        return expiry.read_statistics(self.directory, self._ownership)
 
     # -- Appending --
 

@@ -17,8 +17,9 @@ import time
 from collections.abc import Callable, Iterator
 
 from tus.errors import UploadGone, UploadLocked, UploadNotFound
-from tus.filesystem.io import FLAGS, unlink, write_at
+from tus.filesystem.io import unlink, write_at
 from tus.filesystem.locks import lock, unlock
+from tus.filesystem.ownership import FLAGS, Ownership
 from tus.models import State, Upload, is_upload_id
 from tus.stores.directory.data_lock import LONGEST_HAND_OVER, lock_data, unlock_data
 from tus.stores.directory.expiry import is_lost
@@ -125,7 +126,7 @@ def expired(directory: str, clock: Callable[[], float] = time.time) -> Iterator[
     for name in names(directory):
         path = os.path.join(directory, name.removesuffix(".tus"))
         with contextlib.suppress(UploadNotFound, UploadGone, OSError):
-            fd = open_sidecar(path, os.O_RDONLY)
+            fd = open_sidecar(path, os.O_RDONLY, Ownership())
             try:
                 upload = read_upload(fd, path)
             finally:
@@ -265,7 +266,7 @@ class _ExaminedUpload:
             if cure is not Cure.TRIM_WATCHERS:
                 # As in a removal, lock the data first. A hand-over or a concatenation holds this lock.
                 with contextlib.suppress(UploadGone):
-                    held.callback(unlock_data, lock_data(self._path))
+                    held.callback(unlock_data, lock_data(self._path, Ownership()))
             try:
                 fd = held.enter_context(self._open_locked())
                 evidence = self._evidence(fd)

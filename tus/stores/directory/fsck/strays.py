@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 
 from tus.errors import UploadGone, UploadLocked
 from tus.filesystem.io import unlink
+from tus.filesystem.ownership import Ownership
 from tus.models import is_upload_id
 from tus.stores.directory.data_lock import lock_data, unlock_data
 from tus.stores.directory.fsck.diagnosis import GRACE, Finding, Repair, Severity
@@ -22,9 +23,9 @@ _DRAFT = re.compile(r"\.tus-adopting-[a-z0-9_]{8}")
 _HAND_OVER = re.compile(r"\.tus-handover-[0-9a-f]{32}-[0-9a-f]{8}")
 _SET_ASIDE = re.compile(r"[0-9a-f]{32}(\.tus)?\.damaged[0-9]*")
 #: The other files of this package. A name that begins with ``.tus-`` but matches no pattern here is unknown.
-_OWN = re.compile(r"\.tus-(sweeper|counts|secret)-[0-9]+")
+_OWN = re.compile(r"\.tus-(sweeper|counts|secret)")
 
-_OUTBOX = re.compile(r"\.tus-outbox-[0-9]+")
+_OUTBOX = re.compile(r"\.tus-outbox")
 
 
 def is_stray(name: str) -> bool:
@@ -125,7 +126,7 @@ def examine(path: str, name: str, clock: Callable[[], float]) -> Iterator[Findin
 def _examine_hand_over(path: str, name: str) -> Iterator[Finding]:
     """Yield the findings about the second name of an upload's data, which shares the lock of the hand-over."""
     try:
-        fd = lock_data(path)
+        fd = lock_data(path, Ownership())
     except (UploadLocked, UploadGone, PermissionError):
         return  # the hand-over is in progress
     try:
@@ -150,7 +151,7 @@ def _examine_hand_over(path: str, name: str) -> Iterator[Finding]:
 
 def _remove_second_name(path: str) -> bool:
     try:
-        fd = lock_data(path)
+        fd = lock_data(path, Ownership())
     except UploadGone:
         return False
     try:
