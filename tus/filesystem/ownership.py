@@ -30,7 +30,7 @@ FLAGS: Final = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 _CREATE: Final = os.O_CREAT | os.O_EXCL | FLAGS
 _UNTRACED: Final = getattr(os, "O_NOATIME", 0)
 _KIND: Final = 0o170000  # the bits of a mode that say whether it is a regular file
-_OTHERS: Final = _KIND | 0o022  # and those that let the group or every user write
+_OTHERS: Final = _KIND | 0o022  # and its permissions for the group and for every user to write
 _STRANGERS: Final = _KIND | 0o002
 _REGULAR: Final = stat.S_IFREG
 #: What open(2) says about a link, a directory, a socket or a pipe.
