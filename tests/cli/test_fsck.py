@@ -119,7 +119,7 @@ def write_slot(upload, **changes):
     slot = sidecar.unpack_slots(data)._replace(**changes)
     slot = slot._replace(sequence=slot.sequence + 1)
     position = sidecar.position_of(slot)
-    data[position : position + 64] = sidecar.pack_slot(slot)
+    data[position : position + sidecar.SLOT_SIZE] = sidecar.pack_slot(slot)
     change(car_of(upload), data)
 
 
@@ -170,25 +170,25 @@ def sidecar_zeroed(store):
 
 def both_slots_torn(store):
     upload = make(store)
-    flip(upload, 10, 74)
+    flip(upload, 10, 138)
     return upload.id
 
 
 def both_slots_torn_after_acceptance(store):
     upload = accepted(store)
-    flip(upload, 10, 74)
+    flip(upload, 10, 138)
     return upload.id
 
 
 def record_torn(store):
     upload = make(store)
-    flip(upload, 160)
+    flip(upload, 300)
     return upload.id
 
 
 def record_of_another_version(store):
     upload = make(store)
-    data = car_of(upload).read_bytes()[:128]
+    data = car_of(upload).read_bytes()[: sidecar.SLOTS_SIZE]
     record = json.dumps({"id": upload.id}).encode()
     change(car_of(upload), data + sidecar._RECORD_HEAD.pack(b"rec1", len(record), sidecar.crc32(record)) + record)
     return upload.id
@@ -196,7 +196,7 @@ def record_of_another_version(store):
 
 def record_torn_after_acceptance(store):
     upload = accepted(store)
-    flip(upload, 160)
+    flip(upload, 300)
     return upload.id
 
 
@@ -274,7 +274,7 @@ def removal_that_died(store):
 def removal_that_died_of_a_torn_record(store):
     upload = make(store)
     write_slot(upload, state=State.TERMINATED)
-    flip(upload, 160)
+    flip(upload, 300)
     return upload.id
 
 
@@ -544,7 +544,7 @@ def test_a_complete_upload_that_was_counted_back_has_a_day(store, check):
 def test_whoever_appends_writes_no_more_to_what_is_set_aside(store, check):
     upload = make(store)
     with store.open(store.load(upload.id), 5) as session:
-        flip(upload, 160)
+        flip(upload, 300)
         session.write(b"6")
         age(car_of(upload))
         assert check("--repair").kinds == ["record-damaged"]
@@ -557,7 +557,7 @@ def test_what_was_set_aside_before_is_not_replaced(store, directory, check):
     for number in ("", "2", "3"):
         upload = store.create(Upload(id=FINAL, length=10))
         store.append(upload, 0, f"bytes{number}".encode())
-        flip(upload, 160)
+        flip(upload, 300)
         check("--repair")
     asides = {path.name: path.read_bytes() for path in directory.glob(f"{FINAL}.damaged*")}
     assert asides == {f"{FINAL}.damaged{number}": f"bytes{number}".encode() for number in ("", "2", "3")}
@@ -588,7 +588,7 @@ def test_two_kinds_at_once_need_one_repair(store, check):
 @pytest.mark.parametrize("state", ["complete", "receiving"])
 def test_what_is_being_handed_over_or_joined_is_left(state, store, check):
     upload = make(store, length=5 if state == "complete" else 10)
-    flip(upload, 160)
+    flip(upload, 300)
     with open(upload.path, "rb") as held:
         fcntl.flock(held, fcntl.LOCK_EX)
         told = check("--repair")
@@ -673,7 +673,7 @@ def normal(check):
 
 def test_a_torn_slot(store, check):
     upload = make(store)
-    flip(upload, 10 + 64 - current_position(upload))  # not the one that holds
+    flip(upload, 10 + sidecar.SLOT_SIZE - current_position(upload))  # not the one that holds
     assert normal(check) == "slot-torn"
     assert store.append(store.load(upload.id), 5, b"6").offset == 6
     assert check("--verbose").findings == []
@@ -807,7 +807,7 @@ def test_a_repair_that_the_system_refuses():
     with tempfile.TemporaryDirectory() as directory:
         store = DirectoryStore(directory)
         upload = make(store)
-        flip(upload, 160)
+        flip(upload, 300)
         for end in ("", ".tus"):
             os.chown(f"{upload.path}{end}", 65534, -1)
         os.chmod(directory, 0o755)
@@ -874,7 +874,7 @@ def test_what_it_prints(store, directory, capsys):
         return "\n".join(lines).replace("\n  ", " ")
 
     broken, long = make(store), make(store, length=5)
-    flip(broken, 160)
+    flip(broken, 300)
     Path(long.path).write_bytes(b"1234567")
     out = said(1)
     asides = f"to {broken.id}.damaged and {broken.id}.tus.damaged.\n"

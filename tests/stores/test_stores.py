@@ -275,7 +275,7 @@ def test_data_that_vanished_is_gone(store, tmp_path):
             use()
 
 
-@pytest.mark.parametrize("size", [0, 1, 63, 64, 127, 128, 139, 140, 141, 200])
+@pytest.mark.parametrize("size", [0, 1, 127, 128, 255, 256, 267, 268, 269, 300])
 def test_a_side_car_cut_short_is_gone_and_not_an_accident(store, tmp_path, size):
     upload = receive(store, b"abc", 9)
     path = tmp_path / f"{upload.id}.tus"
@@ -297,7 +297,7 @@ def test_a_torn_slot_leaves_the_state_before_it(store, tmp_path):
     store.append(upload, 3, b"def")
     after = path.read_bytes()
     changed = [i for i in range(len(after)) if after[i] != before[i]]
-    assert changed[-1] - changed[0] < 64  # one slot, and nothing else, was written
+    assert changed[-1] - changed[0] < 128  # one slot, and nothing else, was written
     for torn in changed:
         path.write_bytes(after[:torn] + bytes([after[torn] ^ 0x55]) + after[torn + 1 :])
         assert store.load(upload.id).offset == 3
@@ -308,7 +308,7 @@ def test_a_torn_slot_leaves_the_state_before_it(store, tmp_path):
 def test_both_slots_torn_is_gone(store, tmp_path):
     upload = receive(store, b"abc", 9)
     path = tmp_path / f"{upload.id}.tus"
-    path.write_bytes(bytes(128) + path.read_bytes()[128:])
+    path.write_bytes(bytes(256) + path.read_bytes()[256:])
     for use in (
         lambda: store.load(upload.id),
         lambda: store.remove(upload.id),
@@ -341,8 +341,12 @@ def test_every_field_of_a_slot_survives_packing():
                 attempts=7,
                 since=1.5,
                 is_aside=True,
+                synced=2**49,
+                boot=b"of this machine.",
+                ends_with_boot=True,
+                losses=2**31,
             )
-            assert sidecar.unpack_slots(bytes(64) + sidecar.pack_slot(slot)) == slot
+            assert sidecar.unpack_slots(bytes(128) + sidecar.pack_slot(slot)) == slot
 
 
 # -- A full disk --
@@ -402,7 +406,7 @@ def test_what_is_synced_when_an_upload_is_completed_in_one_step(tmp_path, monkey
         synced.clear()
         claim = store.complete(upload, 0, b"abcd")
         durable = [data, car, tmp_path]
-        assert synced == {"none": [], "finish": durable, "always": [data, *durable]}[policy]
+        assert synced == ([] if policy == "none" else durable)
         synced.clear()
         claim.accept()
         assert synced == ([] if policy == "none" else [car])
@@ -410,7 +414,7 @@ def test_what_is_synced_when_an_upload_is_completed_in_one_step(tmp_path, monkey
         claim = store.create_whole(Upload(length=4), b"abcd")
         data, car = tmp_path / claim.upload.id, tmp_path / f"{claim.upload.id}.tus"
         durable = [data, car, tmp_path]
-        assert synced == {"none": [], "finish": durable, "always": [car, tmp_path, data, *durable]}[policy]
+        assert synced == {"none": [], "finish": durable, "always": [car, tmp_path, *durable]}[policy]
         claim.release()
 
 
@@ -425,9 +429,9 @@ def test_a_sync_that_fails_hands_nothing_over(store, monkeypatch):
         with monkeypatch.context() as broken, pytest.raises(OSError, match="Input/output"):
             broken.setattr(files_io, "_fdatasync", fail)
             begin()
-    for upload in store.list():
-        assert (upload.state, upload.offset) == (State.COMPLETE, 3)
-        store.claim(upload).accept()
+    (upload,) = store.list()  # of a whole creation nothing is left
+    assert (upload.state, upload.offset) == (State.RECEIVING, 0)
+    store.complete(upload, 0, b"abc").accept()
 
 
 def test_a_data_file_that_another_process_has_locked(store, tmp_path):
@@ -488,7 +492,10 @@ if upload is not None:
     left = {"nothing": 0, "side-car": 0, "data": 0, "slot": 1, "sync": 99}[step]
 os.pwrite = dying
 if step == "sync":
-    io._fdatasync = lambda fd: os.kill(os.getpid(), signal.SIGKILL)
+    def sync(fd):
+        if os.readlink(f"/proc/self/fd/{fd}").endswith(".tus"):
+            os.kill(os.getpid(), signal.SIGKILL)
+    io._fdatasync = sync
 if upload is None:
     store.create_whole(Upload(length=3, is_known=False), b"abc")
 else:
@@ -803,7 +810,11 @@ def test_what_fsync_promises_is_what_is_synced(tmp_path, monkeypatch):
         assert synced == {"none": [], "finish": [], "always": [data, car, data, car]}[policy]
         synced.clear()
         claim = store.claim(upload)
-        assert synced == ([] if policy == "none" else [data, car, tmp_path])
+        assert synced == {"none": [], "finish": [data, car, tmp_path], "always": [car, tmp_path]}[policy]
+        claim.release()
+        synced.clear()
+        claim = store.claim(upload)
+        assert synced == ([] if policy == "none" else [car, tmp_path])  # the data is on the disk for sure
         synced.clear()
         claim.accept()
         assert synced == ([] if policy == "none" else [car])

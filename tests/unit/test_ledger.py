@@ -374,6 +374,9 @@ def test_what_the_medium_has_lost_is_sent_again():
 FROZEN = json.loads(Path(__file__).with_name("frozen_sidecars.json").read_text())
 
 
+BOOT = bytes(range(16))
+
+
 class Clock:
     now = 1_700_000_000.25
 
@@ -385,7 +388,7 @@ def test_side_cars_have_the_bytes_that_they_always_had(tmp_path):
     """Another version of this package, or an older one, reads and writes the same directory."""
     clock, seen = Clock(), {}
     store = DirectoryStore(
-        str(tmp_path), fsync="none", lifetime=1000, completed_keep=500, rejected_keep=300, clock=clock
+        str(tmp_path), fsync="none", lifetime=1000, completed_keep=500, rejected_keep=300, clock=clock, boot=BOOT
     )
 
     def see(name, upload):
@@ -461,7 +464,7 @@ def test_a_side_car_of_an_older_version_is_read(tmp_path, name, expected):
     record = sidecar.unpack_record(content)
     (tmp_path / f"{record.id}.tus").write_bytes(content)
     (tmp_path / record.id).write_bytes(bytes(9))
-    upload = DirectoryStore(str(tmp_path)).load(record.id)
+    upload = DirectoryStore(str(tmp_path), boot=BOOT).load(record.id)
     assert {key: getattr(upload, key) for key in expected} == expected
 
 

@@ -44,6 +44,10 @@ _NO_LINK: Final = frozenset(
 )
 
 
+#: The files, by device and inode, that could not be forced to the disk, where no record of a store can say so.
+_doubtful: set[tuple[int, int]] = set()
+
+
 @dataclass(frozen=True, slots=True)
 class Source:
     """The data of an upload.
@@ -53,14 +57,14 @@ class Source:
         size: in bytes.
         path: of the data, if it is a file.
         open: opens the data for reading.
-        is_synced: whether the data is on the disk already.
+        sync: forces the data to the disk, and remembers if that fails; None if the file must be synced here.
     """
 
     key: str
     size: int
     path: str | None
     open: Callable[[], BinaryIO]
-    is_synced: bool
+    sync: Callable[[], None] | None
 
 
 def save(source: Source, directory: str, name: str, mode: int | None = None) -> str:
@@ -212,8 +216,7 @@ class _Saving:
         try:
             if not self._adapt(fd):
                 return None
-            if not source.is_synced:
-                sync(fd)
+            self._sync_source(fd)
         finally:
             os.close(fd)
         origin = source.path
@@ -223,6 +226,21 @@ class _Saving:
             if error.errno not in _NO_LINK:
                 raise
             return None
+
+    def _sync_source(self, fd: int) -> None:
+        """Force the data to the disk. After a failure it is never linked, because a second try would prove nothing."""
+        if self._source.sync is not None:
+            self._source.sync()
+            return
+        status = os.fstat(fd)
+        identity = (status.st_dev, status.st_ino)
+        if identity in _doubtful:
+            raise OSError(errno.EIO, "the data could not be forced to the disk before")
+        try:
+            sync(fd)
+        except OSError:
+            _doubtful.add(identity)
+            raise
 
     def _adapt(self, fd: int) -> bool:
         """Give the data the group, ACL and mode of a file that is created in the directory; return False if it cannot.

@@ -118,7 +118,7 @@ class FinishedUpload(Upload):
             StorageUnavailable: the file system is read-only.
             OSError: another error of the file system.
         """
-        self.saved_as = save_upload(self._offered, self._claim.open, self._claim.is_synced, directory, name, mode)
+        self.saved_as = save_upload(self._offered, self._claim.open, self._claim.sync, directory, name, mode)
         self.is_taken = True  # only now: an application may catch the error of a full disk, and accept
         return self.saved_as
 
@@ -134,7 +134,7 @@ class FinishedUpload(Upload):
 def save_upload(
     upload: Upload,
     open_data: Callable[[], BinaryIO],
-    is_synced: bool,
+    sync: Callable[[], None] | None,
     directory: str | os.PathLike[str],
     name: str | None,
     mode: int | None,
@@ -144,13 +144,13 @@ def save_upload(
     Args:
         upload: as it is in the store.
         open_data: opens the data.
-        is_synced: whether the data is on the disk already.
+        sync: forces the data to the disk; None if nothing is known of it.
         directory: the directory.
         name: the wanted name.
         mode: the permissions.
     """
     name = upload.filename if name is None else safe_filename(name, default=upload.filename)
-    source = Source(upload.key, upload.length or 0, upload.path, open_data, is_synced)
+    source = Source(upload.key, upload.length or 0, upload.path, open_data, sync)
     return save(source, os.fsdecode(directory), name, mode)
 
 

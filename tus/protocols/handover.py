@@ -10,7 +10,15 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from tus.errors import BadRequest, NotTaken, RequestError, StorageUnavailable, UploadLocked, UploadReplaced
+from tus.errors import (
+    BadRequest,
+    NotTaken,
+    OffsetMismatch,
+    RequestError,
+    StorageUnavailable,
+    UploadLocked,
+    UploadReplaced,
+)
 from tus.http.digests import Digests
 from tus.models import HookReply, HookType, Outcome, Request, Response, State, Upload, is_upload_id
 from tus.options import Options
@@ -168,10 +176,25 @@ def _kept(answer: Response, outcome: Outcome, upload: Upload) -> Response:
 
 
 def decided(upload: Upload) -> Handed:
-    """Return the result of the hand-over of an upload that was accepted or rejected."""
+    """Return the result of the hand-over of an upload that was accepted or rejected.
+
+    Raises:
+        OffsetMismatch: it is neither, because bytes of it were lost since it was complete.
+    """
+    check_whole(upload)
     if upload.state == State.REJECTED:
         return Handed(Outcome.REJECTED, upload.answer or hook_replies.rejection(HookReply()), upload.digests)
     return Handed(Outcome.ACCEPTED, upload.answer or Response(204, "No Content"), upload.digests)
+
+
+def check_whole(upload: Upload) -> None:
+    """Check that an upload which was complete is still complete: bytes that no disk could take are lost.
+
+    Raises:
+        OffsetMismatch: the client must send bytes again.
+    """
+    if not upload.is_complete:
+        raise OffsetMismatch(upload.offset)
 
 
 def hand_over_alone(upload: Upload, options: Options) -> Generator[HandoverEffect, Any, Handed]:
@@ -187,7 +210,7 @@ def promise(upload: Upload) -> Generator[Effect, Any, bool]:
     """Leave the hand-over to the background, and return whether it was left to it."""
     if upload.digests and digests.differs(upload):
         return False  # it will be rejected, and the client can get the rejection at once
-    yield Promise(upload)
+    check_whole((yield Promise(upload)))
     return True
 
 

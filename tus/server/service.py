@@ -402,7 +402,7 @@ class Service:
             raise ValueError("the upload is not complete")
         if not isinstance(store, Reads):
             raise OptionError("store", "cannot read its uploads")
-        return save_upload(upload, lambda: store.read(upload)[0], False, directory, name, mode)
+        return save_upload(upload, lambda: store.read(upload)[0], None, directory, name, mode)
 
     def cancel(self, upload: Upload) -> None:
         """Remove an upload, its data and its record; a client that continues it gets 404 or 410.

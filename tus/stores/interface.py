@@ -73,9 +73,13 @@ class Claim(Protocol):
     def upload(self) -> Upload:
         """The current upload."""
 
-    @property
-    def is_synced(self) -> bool:
-        """Whether the data was forced to the disk before or when it was claimed."""
+    def sync(self) -> None:
+        """Force the data to the disk, where that has not been done and the store keeps files.
+
+        Raises:
+            OSError: it could not be written. Then the upload is no longer complete, because a second try would prove
+                nothing.
+        """
 
     def open(self) -> BinaryIO:
         """Open the data for reading."""

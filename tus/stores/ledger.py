@@ -10,6 +10,7 @@ Laws of this room, which ``tests/unit/test_ledger.py`` proves:
 2. The offset never decreases, and never exceeds the length. A length that is set never changes.
 3. An upload that was accepted, rejected or terminated takes no more bytes and no other decision.
 4. An upload that a client knows does not expire while it waits for the application. Attempts only grow.
+5. After the machine was restarted, or bytes could not be forced to the disk, only the synced bytes count.
 
 A transition that changes nothing returns the given slot. For a terminated upload every transition but
 :func:`terminate` raises :class:`~tus.errors.UploadGone`. These arguments recur:
@@ -29,13 +30,14 @@ from typing import Any, Final
 
 from tus.errors import BadRequest, InconsistentLength, OffsetMismatch, TooLarge, UploadGone, UploadReplaced
 from tus.models import State
-from tus.stores.slots import Lifetimes, Slot
+from tus.stores.slots import NO_BOOT, Lifetimes, Slot
 
 MAX_WATCHERS: Final = 16  # final uploads that may wait for one part
 _TOO_MANY_BYTES: Final = "These bytes exceed the length of the upload."
 TOO_MANY_WATCHERS: Final = f"More than {MAX_WATCHERS} final uploads wait for one of these parts."
 
 _PENDING = (State.COMPLETE, State.HANDING_OVER)
+_DECIDED = (State.ACCEPTED, State.REJECTED, State.TERMINATED)
 
 
 # -- Receiving --
@@ -49,6 +51,8 @@ def create(
     is_known: bool = True,
     is_final: bool = False,
     expires_at: float | None = None,
+    boot: bytes = NO_BOOT,
+    ends_with_boot: bool = False,
 ) -> Slot:
     """Return the first slot of an upload. An upload of length 0 is complete at once, unless it is a final upload.
 
@@ -61,6 +65,8 @@ def create(
         expires_at=lifetimes.expiry(now) if expires_at is None else expires_at,
         is_known=is_known,
         since=now if is_whole else 0.0,
+        boot=boot,
+        ends_with_boot=ends_with_boot,
     )
 
 
@@ -151,10 +157,11 @@ def complete(
     length: int | None = None,
     is_known: bool = False,
     is_last: bool = False,
+    is_synced: bool = False,
 ) -> Slot:
     """Append the last bytes, which end at ``end``, claim the upload and begin an attempt, in one change.
 
-    For ``is_last`` see :func:`begin`.
+    For ``is_last`` see :func:`begin`. ``is_synced`` tells that the whole data was forced to the disk.
 
     Raises:
         RequestError: the same as :func:`append`.
@@ -179,6 +186,10 @@ def complete(
         attempts=slot.attempts + 1,
         since=now,
         is_aside=is_last,
+        synced=end if is_synced else slot.synced,
+        boot=slot.boot,
+        ends_with_boot=slot.ends_with_boot,
+        losses=slot.losses,
     )
 
 
@@ -266,6 +277,10 @@ def _count_to(
         is_known=is_known or slot.is_known,
         attempts=slot.attempts,
         since=now if is_whole else 0.0,
+        synced=slot.synced,
+        boot=slot.boot,
+        ends_with_boot=slot.ends_with_boot,
+        losses=slot.losses,
     )
 
 
@@ -329,6 +344,10 @@ def _decide(slot: Slot, generation: int, state: State, now: float, expires_at: f
         is_known=slot.is_known,
         attempts=slot.attempts,
         since=now,
+        synced=slot.synced,
+        boot=slot.boot,
+        ends_with_boot=slot.ends_with_boot,
+        losses=slot.losses,
     )
 
 
@@ -391,7 +410,8 @@ def join(slot: Slot, *, size: int, now: float, lifetimes: Lifetimes) -> Slot:
     Raises:
         RequestError: the same as :func:`append`.
     """
-    return append(slot, offset=slot.offset, end=size, length=size, now=now, lifetimes=lifetimes)
+    joined = append(slot, offset=slot.offset, end=size, length=size, now=now, lifetimes=lifetimes)
+    return joined._replace(ends_with_boot=True)  # no request fills it again
 
 
 # -- The end --
@@ -421,4 +441,45 @@ def terminate(slot: Slot) -> Slot:
 
 def shorten(slot: Slot, size: int) -> Slot:
     """Return the slot from which an upload goes on after a loss of data; the next change records it."""
-    return slot._replace(offset=size, state=State.RECEIVING, since=0.0) if size < slot.offset else slot
+    if size >= slot.offset:
+        return slot
+    synced, losses = min(slot.synced, size), slot.losses + 1
+    return slot._replace(offset=size, state=State.RECEIVING, since=0.0, synced=synced, losses=losses)
+
+
+def force(slot: Slot, size: int, losses: int) -> Slot:
+    """Record that the first ``size`` bytes were forced to the disk, when there had been so many ``losses``."""
+    _check_there(slot)
+    if losses != slot.losses or not slot.synced < size <= slot.offset:
+        return slot
+    return slot._replace(sequence=slot.sequence + 1, synced=size)
+
+
+def doubt(slot: Slot, synced: int | None = None) -> Slot:
+    """Record that bytes could not be forced to the disk; this ends the session or the claim.
+
+    The system reports such an error once. After it, the bytes that are read may differ from those on the disk, and
+    forcing them again proves nothing. So the bytes that were not synced before are lost for ever.
+
+    Args:
+        slot: the slot.
+        synced: the bytes that were synced when it began; by default those of the slot.
+    """
+    if slot.state in (State.ACCEPTED, State.TERMINATED):
+        return slot
+    synced = slot.synced if synced is None else min(synced, slot.synced)
+    return _next(slot, boot=NO_BOOT, synced=synced, losses=slot.losses + 1)
+
+
+def trust(slot: Slot, boot: bytes) -> Slot:
+    """Return what is certain of a slot in a boot of the machine; the next change records it.
+
+    A slot of this boot is certain. Of another one the machine may have crashed: counted bytes that were not synced may
+    be zeros now. Also, later slots may be lost, and with them an offset that a client knows.
+    """
+    if slot.boot == boot or slot.state in _DECIDED:
+        return slot
+    is_whole = slot.state in _PENDING
+    if slot.ends_with_boot and not (is_whole and slot.synced >= slot.offset):
+        return slot._replace(state=State.TERMINATED, expires_at=None, writing=False)
+    return shorten(slot, slot.synced)._replace(boot=boot, writing=False)

@@ -395,9 +395,8 @@ class _Claim:
         self._generation = slot.generation
         self.upload = self._entry.upload
 
-    @property
-    def is_synced(self) -> bool:
-        return False
+    def sync(self) -> None:
+        pass
 
     def open(self) -> BinaryIO:
         return self._store.read(self.upload)[0]

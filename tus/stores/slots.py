@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from tus.models import State, Upload
+
+#: The id of no boot.
+NO_BOOT: Final = bytes(16)
 
 
 class Slot(NamedTuple):
@@ -22,6 +25,12 @@ class Slot(NamedTuple):
         attempts: see :class:`~tus.models.Upload`.
         since: see :class:`~tus.models.Upload`.
         is_aside: see :class:`~tus.models.Upload`.
+        synced: the number of bytes, from the first on, that were forced to the disk.
+        boot: the id of the boot of the machine in which the counted bytes were written; :data:`NO_BOOT` after bytes
+            could not be forced to the disk. In another boot only the synced bytes are there for sure.
+        ends_with_boot: whether the upload cannot go on from fewer bytes than were counted, because its protocol forbids
+            it, or no client can send them again. So in another boot it is gone, unless it is complete and synced.
+        losses: how often counted bytes were lost, so that what was known of the earlier bytes is not believed.
     """
 
     sequence: int = 0
@@ -35,6 +44,10 @@ class Slot(NamedTuple):
     attempts: int = 0
     since: float = 0.0
     is_aside: bool = False
+    synced: int = 0
+    boot: bytes = NO_BOOT
+    ends_with_boot: bool = False
+    losses: int = 0
 
 
 class Lifetimes(NamedTuple):

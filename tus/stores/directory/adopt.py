@@ -21,6 +21,7 @@ from collections.abc import Iterator
 from enum import StrEnum
 
 from tus.errors import TusException
+from tus.filesystem.boot import boot_id
 from tus.filesystem.io import copy_file, sync_directory, unlink, write_at
 from tus.filesystem.ownership import FLAGS, Ownership
 from tus.models import Upload
@@ -155,7 +156,15 @@ def _place(directory: str, target: str, data: str | None) -> How:
 
 def _write_sidecar(directory: str, target: str, upload: Upload, owner: tuple[int, int]) -> bool:
     """Create the whole side-car in one step; return False if there is one already."""
-    slot = Slot(offset=upload.offset, length=upload.length, state=upload.state, expires_at=upload.expires_at)
+    slot = Slot(
+        offset=upload.offset,
+        length=upload.length,
+        state=upload.state,
+        expires_at=upload.expires_at,
+        synced=upload.offset,  # the caller has forced the data to the disk
+        boot=boot_id(),
+        ends_with_boot=upload.offset_is_final,
+    )
     packed = sidecar.pack(upload, slot)
     with _create_draft(directory) as (fd, draft):
         if write_at(fd, 0, packed) < len(packed):

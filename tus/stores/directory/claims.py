@@ -11,9 +11,10 @@ from functools import partial
 from typing import BinaryIO
 
 from tus.errors import RequestError, StorageFull, UploadGone, UploadReplaced
-from tus.filesystem.io import sync, unlink
+from tus.filesystem.io import sync, translate_error, unlink
 from tus.models import Response, State, Upload
 from tus.stores import ledger
+from tus.stores.directory import flushing
 from tus.stores.directory.data_lock import lock_data, unlock_data
 from tus.stores.directory.digests import with_digests
 from tus.stores.directory.record import Policy, SideCar, read_upload
@@ -73,7 +74,7 @@ class DirectoryClaim:
             if self.upload.state in _PENDING:
                 self._lock(record)
             if self.upload.state not in _PENDING:  # decided: read the outcome instead
-                self.upload = read_upload(car.fd, car.path)
+                self.upload = read_upload(car.fd, car.path, car.boot)
                 self._close()
         except BaseException:
             self.release()
@@ -93,10 +94,14 @@ class DirectoryClaim:
             self.make_durable()
 
     def go_on(self) -> None:
-        """Go on with a hand-over that the caller has begun under the locks of both files; make the upload durable."""
+        """Go on with a hand-over that the caller has begun under the locks of both files, with synced data.
+
+        The record and the names are forced to the disk, if the policy requires it.
+        """
         self._generation = self._car.slot.generation
         try:
-            self.make_durable()
+            if self._policy.fsync != "none":
+                self._car.force_record(self._policy.names)
             self._upload = None
         except BaseException:
             self.release("the upload could not be forced to the disk")
@@ -105,11 +110,24 @@ class DirectoryClaim:
     def make_durable(self) -> None:
         """Force the upload to the disk, if the policy requires it."""
         if self._policy.fsync != "none" and self._data_fd is not None:
-            sync(self._data_fd, self._car.fd, names=self._policy.names)
+            self.sync()
+            self._car.force_record(self._policy.names)
 
-    @property
-    def is_synced(self) -> bool:
-        return self._policy.fsync != "none"
+    def sync(self) -> None:
+        car = self._car
+        if self._data_fd is None or car.slot.synced >= car.slot.offset:
+            return
+        flushing.wait(car.path)
+        try:
+            sync(self._data_fd)  # without the lock: the data of a concatenation takes long
+        except OSError as error:
+            car.mark(ledger.doubt)
+            raise translate_error(error) from error
+        self._change(self._force)
+
+    def _force(self, slot: Slot) -> Slot:
+        ledger.check_claim(slot, self._generation)
+        return ledger.force(slot, slot.offset, slot.losses)
 
     def open(self) -> BinaryIO:
         return self._policy.ownership.open_reading(self._car.path)

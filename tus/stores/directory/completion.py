@@ -11,9 +11,10 @@ from collections.abc import Callable
 
 from tus.errors import StorageFull
 from tus.events import TakenOver, emit
-from tus.filesystem.io import sync, write_at
+from tus.filesystem.io import write_at
 from tus.models import Block, Upload
 from tus.stores import ledger
+from tus.stores.directory import flushing
 from tus.stores.directory.claims import DirectoryClaim
 from tus.stores.directory.data_lock import unlock_data
 from tus.stores.directory.record import Policy, SideCar
@@ -40,6 +41,8 @@ def complete(
         StorageFull: there is no room for the whole block; the bytes that fitted are counted.
         RequestError: the same as :func:`tus.stores.ledger.complete`.
     """
+    if flushing.flushes:
+        flushing.wait(path)
     car = SideCar(path, policy)
     data_fd = -1
     try:
@@ -48,6 +51,7 @@ def complete(
             is_takeover = car.slot.writing
             data_fd = car.open_data(upload, offset, length)
             now, lifetimes, is_known = policy.clock(), policy.lifetimes, upload.is_known
+            is_synced = policy.fsync != "none"
             slot = whole = ledger.complete(
                 car.slot,
                 offset=offset,
@@ -57,6 +61,7 @@ def complete(
                 length=length,
                 is_known=is_known,
                 is_last=is_last,
+                is_synced=is_synced,
             )
             try:
                 fcntl.flock(data_fd, _LOCK)
@@ -75,9 +80,12 @@ def complete(
                     length=length,
                     is_known=is_known,
                 )
-            if car.is_synced:
-                sync(data_fd)
-            car.change(slot)
+            if slot is not whole:
+                car.count(data_fd, slot)
+            else:
+                if is_synced:
+                    car.force(data_fd)  # before the slot that tells so
+                car.change(slot)
         finally:
             car.unlock()
         if is_takeover:

@@ -52,15 +52,18 @@ def create_whole(
     upload, fd, data_fd, slot, packed = _make(draft, path, policy, is_locked=True)
     try:
         lock(data_fd, limit=LOOK)
-        now, size = upload.created_at, len(block)
+        now, size, is_synced = upload.created_at, len(block), policy.fsync != "none"
         if slot.state == State.RECEIVING:
-            whole = ledger.complete(slot, offset=0, end=size, now=now, lifetimes=policy.lifetimes, is_last=is_last)
+            lifetimes = policy.lifetimes
+            whole = ledger.complete(
+                slot, offset=0, end=size, now=now, lifetimes=lifetimes, is_last=is_last, is_synced=is_synced
+            )
         else:
             whole = ledger.begin(slot, generation=slot.generation, now=now, is_last=is_last)
         if write_at(data_fd, 0, block) < size:
             raise StorageFull()
-        if policy.fsync == "always":
-            sync(data_fd)
+        if is_synced:
+            sync(data_fd)  # before the slot that tells so
         car = SideCar(path, policy, fd)
         car.begin_with(slot, packed)
         car.change(whole)
@@ -86,6 +89,8 @@ def _make(draft: Upload, path: str, policy: Policy, is_locked: bool = False) -> 
         is_known=draft.is_known,
         is_final=bool(draft.parts),
         expires_at=draft.expires_at,
+        boot=policy.boot,
+        ends_with_boot=policy.fsync != "always" and draft.offset_is_final,
     )
     upload = upload_of(draft, slot, path)
     upload.id, upload.created_at = path[-32:], now

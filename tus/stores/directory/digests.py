@@ -18,7 +18,6 @@ import os
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import replace
-from functools import cache
 
 from tus.checksums import Hashed
 from tus.errors import UploadGone
@@ -67,22 +66,12 @@ class Digesting:
             return ()
         result = self._hashing.result()
         with suppress(OSError):
-            os.pwrite(self._car.fd, _pack(result), self._position)
+            os.pwrite(self._car.fd, _pack(result, self._car.boot), self._position)
         return result.digests(self._hashes)
 
 
-@cache
-def _boot() -> bytes:
-    """Return an id of this boot of the machine; if that is not known, an id of this process."""
-    try:
-        with open("/proc/sys/kernel/random/boot_id") as file:
-            return bytes.fromhex(file.read().replace("-", ""))
-    except (OSError, ValueError):
-        return os.urandom(16)
-
-
-def _pack(hashed: Hashed) -> bytes:
-    return sidecar.pack_hashed(replace(hashed, boot=_boot()))
+def _pack(hashed: Hashed, boot: bytes) -> bytes:
+    return sidecar.pack_hashed(replace(hashed, boot=boot))
 
 
 def with_digests(car: SideCar, upload: Upload, ownership: Ownership) -> Upload:
@@ -98,7 +87,7 @@ def with_digests(car: SideCar, upload: Upload, ownership: Ownership) -> Upload:
     """
     content = read_all(car.fd)
     kept = sidecar.unpack_hashed(content)
-    is_trusted = kept is not None and (car.is_synced or kept.boot == _boot())
+    is_trusted = kept is not None and (car.is_synced or kept.boot == car.boot)
     if kept is None or not is_trusted or not kept.is_whole or kept.offset != upload.offset:
         hashing = Hashing(upload.hashes)
         with ownership.open_reading(car.path) as file:
@@ -109,7 +98,7 @@ def with_digests(car: SideCar, upload: Upload, ownership: Ownership) -> Upload:
         car.lock()
         try:
             with suppress(OSError):
-                os.pwrite(car.fd, _pack(kept), sidecar.room_start(content))
+                os.pwrite(car.fd, _pack(kept, car.boot), sidecar.room_start(content))
         finally:
             car.unlock()
     return replace(upload, digests=kept.digests(upload.hashes))

@@ -69,7 +69,7 @@ class Sweep:
         try:
             upload = self._read(path)
             if upload.state == State.TERMINATED:
-                finish_removal(path, self.policy.ownership)
+                finish_removal(path, self.policy.ownership, self.policy.boot)
             elif upload.has_expired(self.policy.clock()) or is_lost(path, upload, self.policy.clock()):
                 self._expire(path, upload)
             else:
@@ -82,7 +82,7 @@ class Sweep:
     def _read(self, path: str) -> Upload:
         fd = open_sidecar(path, os.O_RDONLY, self.policy.ownership)
         try:
-            return read_upload(fd, path)
+            return read_upload(fd, path, self.policy.boot)
         finally:
             os.close(fd)
 

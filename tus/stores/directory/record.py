@@ -5,27 +5,37 @@ Laws of this room:
 1. Every change of an upload takes the lock of its side-car, reads the slot under it, and takes microseconds.
 2. Data is written at its offset first, and then the slot that counts it.
 3. Reading takes no lock.
+4. No code sees a slot as it was stored, but only what is certain of it in this boot, see
+   :func:`tus.stores.ledger.trust`.
+5. After bytes could not be forced to the disk, the slot records it under the lock, see :meth:`SideCar.force`. If that
+   is impossible too, this process remembers it, and the upload is gone.
 """
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
+import logging
 import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Self
 
-from tus.errors import OffsetMismatch, StorageFull, UploadGone, UploadNotFound
+from tus.errors import OffsetMismatch, StorageFull, UploadGone, UploadLocked, UploadNotFound
+from tus.filesystem.boot import boot_id
 from tus.filesystem.io import Directory, sync, translate_error, unlink, write_at
 from tus.filesystem.locks import lock, unlock
 from tus.filesystem.ownership import Ownership
 from tus.models import Fsync, Response, State, Upload
 from tus.stores import ledger
+from tus.stores.directory import flushing
 from tus.stores.directory import record_format as sidecar
 from tus.stores.directory.record_format import RECORD_HEAD_END, SLOT_SIZE, SLOTS_SIZE, Damaged
 from tus.stores.directory.space import Space
 from tus.stores.slots import Lifetimes, Slot, upload_of
+
+log = logging.getLogger(__name__)
 
 _LARGEST = 16 << 20  # bytes; a larger file is not a side-car
 NAMES = 2  # the most names that a new file can have, see tus.stores.directory.adopt
@@ -44,6 +54,7 @@ class Policy:
         names: the directory, whose entries are forced to the disk.
         space: the disk space that uploads may use; None if it is not limited.
         ownership: whose files are believed.
+        boot: the id of this boot of the machine.
     """
 
     fsync: Fsync
@@ -53,6 +64,7 @@ class Policy:
     names: Directory
     space: Space | None = None
     ownership: Ownership = field(default_factory=Ownership)
+    boot: bytes = field(default_factory=boot_id)
 
     def shorten_to_stored(self, record: Upload, slot: Slot, size: int) -> Slot:
         """Return the slot from which an upload goes on, given the size of its data.
@@ -89,6 +101,7 @@ class SideCar:
         except FileNotFoundError:
             raise UploadNotFound() from None
         self.slot: Slot
+        self.boot = policy.boot
         self.is_synced = policy.fsync == "always"
         self._policy = policy
         self._slots = b""
@@ -122,6 +135,8 @@ class SideCar:
             slots = os.pread(self.fd, SLOTS_SIZE, 0)
             if slots != self._slots or self.slot.state == State.TERMINATED:
                 self._update_slot(slots)
+            if _unmarked and self.path in _unmarked:
+                self._mark_again()
         except BaseException:
             self.unlock()
             raise
@@ -130,7 +145,7 @@ class SideCar:
         """Update the slot, if another process has written since the last read."""
         if slots != self._slots:
             try:
-                self.slot = sidecar.unpack_slots(slots)
+                self.slot = ledger.trust(sidecar.unpack_slots(slots), self.boot)
             except Damaged:
                 raise UploadGone("The record of this upload is damaged; create a new one.") from None
             self._slots = slots
@@ -141,8 +156,20 @@ class SideCar:
         """Release the lock."""
         fcntl.flock(self.fd, fcntl.LOCK_UN)
 
+    def _mark_again(self) -> None:
+        """Try once more to record that the upload is lost. The caller holds the lock.
+
+        Raises:
+            UploadGone: always.
+        """
+        self.change(ledger.terminate(self.slot))
+        _unmarked.discard(self.path)
+        raise UploadGone()
+
     def look(self, record: Upload) -> Upload:
         """Return the current upload, read without the lock."""
+        if _unmarked:
+            check_mark(self.path)
         self._update_slot(os.pread(self.fd, SLOTS_SIZE, 0))
         return self.upload(record)
 
@@ -211,10 +238,79 @@ class SideCar:
             slot: the result of a transition of :mod:`tus.stores.ledger`.
         """
         if self.is_synced:
-            sync(data_fd)
+            self.force(data_fd)
+            slot = slot._replace(synced=slot.offset)
         self.change(slot)
         if self.is_synced:
-            sync(self.fd)
+            self.force_record(is_locked=True)
+        elif slot.offset - slot.synced >= flushing.FLUSH_EVERY and self._policy.fsync != "none":
+            self._flush(data_fd)
+
+    def _flush(self, data_fd: int) -> None:
+        """Force the counted bytes to the disk in the background."""
+        path, policy, slot = self.path, self._policy, self.slot
+        if slot.state != State.RECEIVING or flushing.is_running(path):
+            return
+
+        def change(transition: Callable[[Slot], Slot]) -> None:
+            with SideCar(path, policy) as car:
+                car.change(transition(car.slot))
+
+        def synced() -> None:
+            change(lambda now: ledger.force(now, slot.offset, slot.losses))
+
+        def failed() -> None:
+            with contextlib.closing(SideCar(path, policy)) as car:
+                car.mark(lambda now: ledger.doubt(now, slot.synced))
+
+        flushing.start(flushing.Flush(os.dup(data_fd), synced, failed), path)
+
+    def force(self, data_fd: int) -> None:
+        """Force the data to the disk. The caller holds the lock.
+
+        Raises:
+            StorageFull: there is no room for it.
+            OSError: it could not be written. The upload goes on from the bytes that were synced before, or is gone.
+        """
+        try:
+            sync(data_fd)
+        except OSError as error:
+            self.mark(ledger.doubt, is_locked=True)
+            raise translate_error(error) from error
+
+    def force_record(self, names: Directory | None = None, is_locked: bool = False) -> None:
+        """Force the record to the disk, and then the names in a directory.
+
+        Raises:
+            OSError: it could not be written; the upload is terminated.
+        """
+        try:
+            sync(self.fd, names=names)
+        except OSError as error:
+            self.mark(ledger.terminate, is_locked)
+            raise translate_error(error) from error
+
+    def mark(self, transition: Callable[[Slot], Slot], is_locked: bool = False) -> None:
+        """Record that bytes of the upload could not be forced to the disk. If that fails too, remember it.
+
+        Args:
+            transition: returns the next slot.
+            is_locked: whether the caller holds the lock.
+        """
+        try:
+            if not is_locked:
+                self.lock()
+            try:
+                self.change(transition(self.slot))
+                self.slot = ledger.trust(self.slot, self.boot)
+            finally:
+                if not is_locked:
+                    self.unlock()
+        except UploadGone:  # it is terminated already
+            pass
+        except (OSError, StorageFull, UploadLocked):
+            log.exception("upload %s is lost: not even that could be recorded", os.path.basename(self.path))
+            _unmarked.add(self.path)
 
     def write_outcome(self, error: str | None, answer: Response | None) -> None:
         """Record the outcome of a hand-over. The caller holds the lock."""
@@ -247,15 +343,31 @@ class SideCar:
         self.change(ledger.terminate(self.slot))
         unlink(self.path)
         unlink(self.path + ".tus")
+        _unmarked.discard(self.path)
 
 
-def finish_removal(path: str, ownership: Ownership) -> None:
+#: The paths of the uploads with bytes that could not be forced to the disk, where not even that could be recorded.
+_unmarked: set[str] = set()
+
+
+def check_mark(path: str) -> None:
+    """Check that this process does not remember a failure of an upload that it could not record.
+
+    Raises:
+        UploadGone: it does.
+    """
+    if path in _unmarked:
+        raise UploadGone()
+
+
+def finish_removal(path: str, ownership: Ownership, boot: bytes) -> None:
     """Remove the files of a terminated upload, after a process crashed before it removed them."""
     fd = open_sidecar(path, os.O_RDWR, ownership)
     try:
         lock(fd)
         try:
-            ended = sidecar.unpack_slots(os.pread(fd, SLOTS_SIZE, 0)).state == State.TERMINATED
+            slot = ledger.trust(sidecar.unpack_slots(os.pread(fd, SLOTS_SIZE, 0)), boot)
+            ended = slot.state == State.TERMINATED
             if ended and os.path.samestat(os.fstat(fd), os.stat(path + ".tus")):
                 unlink(path)
                 unlink(path + ".tus")
@@ -277,12 +389,13 @@ def open_sidecar(path: str, flags: int, ownership: Ownership) -> int:
         raise UploadNotFound() from None
 
 
-def read_upload(fd: int, path: str) -> Upload:
+def read_upload(fd: int, path: str, boot: bytes) -> Upload:
     """Return the upload of an open side-car.
 
     Args:
         fd: the side-car.
         path: the path of the data.
+        boot: the id of this boot of the machine.
 
     Raises:
         UploadGone: the side-car is damaged.
@@ -292,7 +405,9 @@ def read_upload(fd: int, path: str) -> Upload:
             data = os.pread(fd, _FIRST_READ, 0)
             if len(data) == _FIRST_READ:
                 data = read_all(fd)
-            return sidecar.unpack(data, path)
+            if _unmarked:
+                check_mark(path)
+            return sidecar.unpack(data, path, boot)
         except Damaged:
             time.sleep(0.001)
     raise UploadGone("The record of this upload is damaged; create a new one.")

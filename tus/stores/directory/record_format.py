@@ -2,8 +2,8 @@
 
 A side-car consists of:
 
-1. Two slots of 64 bytes, written in turn, with the state of the upload. The valid slot with the higher sequence counts,
-   so after a torn write the previous state holds.
+1. Two slots of 128 bytes, written in turn, with the state of the upload. The valid slot with the higher sequence
+   counts, so after a torn write the previous state holds. Both are in one sector of a disk.
 2. The record that creation wrote, which never changes.
 3. Room for digests of the whole file, if any are wanted. They may be torn, because the file itself can be read.
 4. In a part, the ids of the final uploads that wait for it. In any other upload, the outcome of its hand-over. It may
@@ -25,24 +25,25 @@ from zlib import crc32
 from tus.checksums import FILE_ALGORITHMS, Hashed
 from tus.http.headers import MAX_INTEGER
 from tus.models import PROTOCOLS, Origin, Response, State, Upload, is_upload_id
+from tus.stores.ledger import trust
 from tus.stores.slots import Slot
 
-SLOT_SIZE = 64
+SLOT_SIZE = 128
 SLOTS_SIZE = 2 * SLOT_SIZE
 WATCHER_SIZE = 32
 
-# magic, state, flags, sequence, generation, offset, length or -1, expiry or 0, attempts, since
-_SLOT = Struct("<4sBB2xQQQqdId")
-_WRITING, _UNKNOWN, _ASIDE = 1, 2, 4  # the flags; nearly every upload has none
-_SEQUENCES = Struct("<8xQ48x8xQ48x")  # of both slots
+# magic, state, flags, sequence, generation, offset, length or -1, expiry or 0, attempts, since, synced, losses, boot
+_SLOT = Struct("<4sBB2xQQQqdIdQI16s36x")
+_WRITING, _UNKNOWN, _ASIDE, _ENDS_WITH_BOOT = 1, 2, 4, 8  # the flags; nearly every upload has none
+_SEQUENCES = Struct("<8xQ112x8xQ112x")  # of both slots
 _NO_SLOT = bytes(SLOT_SIZE)
 _SLOT_AND_CRC = Struct(_SLOT.format + "I")
 _SLOT_END = _SLOT.size
 _CRC = Struct("<I")
 _RECORD_HEAD = Struct("<4sII")  # magic, size, CRC-32
 _STATES = {int(state): state for state in State}
-_SLOT_MAGIC = b"tus1"
-_NEW = (_SLOT_MAGIC, 0, 0, 0, 0, 0, -1, 0.0, 0, 0.0, 0)  # the fields of an empty slot
+_SLOT_MAGIC = b"tus2"
+_NEW = (_SLOT_MAGIC, 0, 0, 0, 0, 0, -1, 0.0, 0, 0.0, 0, 0, b"", 0)  # the fields of an empty slot
 _RECORD_MAGIC = b"rec1"
 _ROOMY_MAGIC = b"rec2"  # a record with room for digests behind it
 _DIGESTS_MAGIC = b"dig1"
@@ -63,8 +64,10 @@ class Damaged(Exception):
 
 
 def pack_slot(slot: Slot) -> bytes:
-    """Return the 64 bytes of a slot."""
+    """Return the bytes of a slot."""
     flags = (_WRITING if slot.writing else 0) | (0 if slot.is_known else _UNKNOWN) | (_ASIDE if slot.is_aside else 0)
+    if slot.ends_with_boot:
+        flags |= _ENDS_WITH_BOOT
     packed = _SLOT.pack(
         _SLOT_MAGIC,
         slot.state,
@@ -76,6 +79,9 @@ def pack_slot(slot: Slot) -> bytes:
         slot.expires_at or 0.0,
         slot.attempts,
         slot.since,
+        slot.synced,
+        slot.losses,
+        slot.boot,
     )
     return packed + _CRC.pack(crc32(packed))
 
@@ -91,7 +97,11 @@ def unpack_slots(data: bytes) -> Slot:
     Raises:
         Damaged: neither slot is whole.
     """
-    _, state, flags, sequence, generation, offset, length, expires_at, attempts, since, _ = _fields(data)
+    return _slot_of(_fields(data))
+
+
+def _slot_of(fields: tuple[Any, ...]) -> Slot:
+    _, state, flags, sequence, generation, offset, length, expires_at, attempts, since, synced, losses, boot, _ = fields
     return Slot(
         sequence=sequence,
         generation=generation,
@@ -104,6 +114,10 @@ def unpack_slots(data: bytes) -> Slot:
         attempts=attempts,
         since=since,
         is_aside=flags & _ASIDE != 0,
+        synced=synced,
+        losses=losses,
+        boot=boot,
+        ends_with_boot=flags & _ENDS_WITH_BOOT != 0,
     )
 
 
@@ -117,9 +131,9 @@ def _fields(data: bytes) -> tuple[Any, ...]:
     first, second = _SEQUENCES.unpack_from(data)
     for start in (0, SLOT_SIZE) if first >= second else (SLOT_SIZE, 0):
         fields = _SLOT_AND_CRC.unpack_from(data, start)
-        magic, state, _, _, _, offset, _, expires_at, _, since, crc = fields
+        magic, state, _, _, _, offset, _, expires_at, _, since, synced, _, _, crc = fields
         is_whole = crc == crc32(data[start : start + _SLOT_END]) and magic == _SLOT_MAGIC and state in _STATES
-        if is_whole and offset <= MAX_INTEGER and 0.0 <= expires_at <= _LATEST and 0.0 <= since <= _LATEST:
+        if is_whole and synced <= offset <= MAX_INTEGER and 0.0 <= expires_at <= _LATEST and 0.0 <= since <= _LATEST:
             return fields
     raise Damaged("neither slot of the side-car is whole")
 
@@ -167,7 +181,7 @@ def _unpack_origin(packed: Any) -> Origin:
 def record_end(data: bytes) -> int:
     """Return the position of the end of the creation record and the room behind it.
 
-    The first 140 bytes of the file are enough.
+    The first :data:`RECORD_HEAD_END` bytes of the file are enough.
 
     Raises:
         Damaged: there is no record.
@@ -190,17 +204,20 @@ def unpack_record(data: bytes) -> Upload:
     return _upload(data, fields, hashes, _NEW, None)
 
 
-def unpack(data: bytes, path: str) -> Upload:
+def unpack(data: bytes, path: str, boot: bytes) -> Upload:
     """Return the upload of a side-car.
 
     Args:
         data: the bytes of the side-car.
         path: the path of the upload's data.
+        boot: the id of this boot of the machine; the upload has what is certain in it.
 
     Raises:
         Damaged: neither slot is whole, or the creation record is not whole.
     """
     slot = _fields(data)
+    if slot[-2] != boot:
+        slot = _SLOT_AND_CRC.unpack(pack_slot(trust(_slot_of(slot), boot)))
     fields, hashes = _record_fields(data)
     return _upload(data, fields, hashes, slot, path)
 
@@ -227,7 +244,7 @@ def _record_fields(data: bytes) -> tuple[dict[str, Any], tuple[str, ...]]:
 def _upload(
     data: bytes, fields: dict[str, Any], hashes: tuple[str, ...], slot: tuple[Any, ...], path: str | None
 ) -> Upload:
-    _, state, flags, _, _, offset, length, expires_at, attempts, since, _ = slot
+    _, state, flags, _, _, offset, length, expires_at, attempts, since, _, _, _, _ = slot
     try:
         upload = Upload(
             id=fields["id"],

@@ -42,6 +42,7 @@ from tus.errors import (
     UploadNotFound,
 )
 from tus.events import TakenOver, emit
+from tus.filesystem.boot import boot_id
 from tus.filesystem.io import Directory, write_at
 from tus.filesystem.locks import LIMIT, check_locks_work
 from tus.filesystem.ownership import Ownership
@@ -107,6 +108,7 @@ class DirectoryStore(Concatenation):
         keep_free: bytes of the disk that must stay free; 0 means no limit.
         clock: returns the time in seconds since 1970.
         ownership: whose files are believed; by default those of this process's user.
+        boot: the id of this boot of the machine, for tests.
     """
 
     def __init__(
@@ -122,6 +124,7 @@ class DirectoryStore(Concatenation):
         keep_free: int = 0,
         clock: Callable[[], float] = lambda: time.time(),
         ownership: Ownership | None = None,
+        boot: bytes = b"",
     ) -> None:
         self._ownership = ownership = ownership or Ownership()
         self.directory = directory
@@ -129,7 +132,8 @@ class DirectoryStore(Concatenation):
         space = Space(directory, keep_free) if keep_free else None
         lifetimes = Lifetimes(lifetime=lifetime, completed_keep=completed_keep, rejected_keep=rejected_keep)
         self.limits = limits or Limits()
-        self._policy = Policy(fsync, lifetimes, keep_finished, clock, Directory(directory), space, ownership)
+        names = Directory(directory)
+        self._policy = Policy(fsync, lifetimes, keep_finished, clock, names, space, ownership, boot or boot_id())
         self._quota = Quota(self._prefix + quota.NAME, limits, self._list_counted, ownership) if limits else None
         self._secret: bytes | None = None
         self._ended = None if self._quota is None else self._quota.release  # a decided upload no longer counts
@@ -195,7 +199,7 @@ class DirectoryStore(Concatenation):
     def _record(self, path: str) -> Upload:
         fd = open_sidecar(path, os.O_RDONLY, self._ownership)
         try:
-            return read_upload(fd, path)
+            return read_upload(fd, path, self._policy.boot)
         finally:
             os.close(fd)
 
@@ -275,7 +279,7 @@ class DirectoryStore(Concatenation):
 
     def _remove(self, path: str) -> None:
         with SideCar(path, self._policy) as car:
-            upload = read_upload(car.fd, path) if self._quota is not None else None
+            upload = read_upload(car.fd, path, car.boot) if self._quota is not None else None
             car.remove()
         if self._ended is not None and upload is not None and upload.state not in (State.ACCEPTED, State.REJECTED):
             self._ended(upload)

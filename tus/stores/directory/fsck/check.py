@@ -17,10 +17,12 @@ import time
 from collections.abc import Callable, Iterator
 
 from tus.errors import UploadGone, UploadLocked, UploadNotFound
+from tus.filesystem.boot import boot_id
 from tus.filesystem.io import unlink, write_at
 from tus.filesystem.locks import lock, unlock
 from tus.filesystem.ownership import FLAGS, Ownership
 from tus.models import State, Upload, is_upload_id
+from tus.stores import ledger
 from tus.stores.directory.data_lock import LONGEST_HAND_OVER, lock_data, unlock_data
 from tus.stores.directory.expiry import is_lost
 from tus.stores.directory.fsck import strays
@@ -128,7 +130,7 @@ def expired(directory: str, clock: Callable[[], float] = time.time) -> Iterator[
         with contextlib.suppress(UploadNotFound, UploadGone, OSError):
             fd = open_sidecar(path, os.O_RDONLY, Ownership())
             try:
-                upload = read_upload(fd, path)
+                upload = read_upload(fd, path, boot_id())
             finally:
                 os.close(fd)
             if upload.state != State.TERMINATED and (upload.has_expired(clock()) or is_lost(path, upload, clock())):
@@ -208,7 +210,7 @@ class _ExaminedUpload:
             data = os.lstat(self._path)
         except FileNotFoundError:
             data = None
-        return Evidence(self.id, car, data, content, self._clock(), LONGEST_HAND_OVER)
+        return Evidence(self.id, car, data, content, self._clock(), LONGEST_HAND_OVER, boot_id())
 
     def _content(self, fd: int) -> bytes:
         if fd >= 0:
@@ -306,10 +308,15 @@ class _ExaminedUpload:
     def _count_back(self, fd: int, evidence: Evidence) -> None:
         slot = evidence.slot
         assert slot is not None
-        with open(self._path, "rb") as data:
-            os.fsync(data.fileno())  # before the data is counted, because the server's policy is not known here
+        try:
+            with open(self._path, "rb") as data:
+                os.fsync(data.fileno())  # before the data is counted, because the server's policy is not known here
+        except OSError:
+            self._change(fd, ledger.doubt(slot))
+            raise
         expires_at = slot.expires_at and max(slot.expires_at, self._clock() + _MORE_TIME)
-        self._change(fd, slot._replace(offset=evidence.size, state=State.RECEIVING, expires_at=expires_at))
+        size = evidence.size
+        self._change(fd, slot._replace(offset=size, synced=size, state=State.RECEIVING, expires_at=expires_at))
 
     @staticmethod
     def _change(fd: int, slot: Slot) -> None:

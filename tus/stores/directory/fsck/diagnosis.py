@@ -16,7 +16,7 @@ from os import stat_result
 from tus.models import State, Upload, is_upload_id
 from tus.stores.directory import record_format as sidecar
 from tus.stores.directory.record_format import SLOT_SIZE, SLOTS_SIZE, WATCHER_SIZE, Damaged
-from tus.stores.ledger import MAX_WATCHERS
+from tus.stores.ledger import MAX_WATCHERS, trust
 from tus.stores.slots import Slot, upload_of
 
 #: Bytes; a larger file is not a side-car of this package.
@@ -73,7 +73,8 @@ class Evidence:
         content: the bytes of the side-car.
         now: the time in seconds since 1970.
         longest_hand_over: seconds that an application may need after it has moved the data away.
-        slot: the valid slot; None if both are damaged.
+        boot: the id of this boot of the machine.
+        slot: what is certain of the valid slot; None if both are damaged.
         record: the creation record; None if it is damaged.
     """
 
@@ -83,11 +84,13 @@ class Evidence:
     content: bytes
     now: float
     longest_hand_over: float
+    boot: bytes
     slot: Slot | None = field(init=False)
     record: Upload | None = field(init=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "slot", slot_of(self.content))
+        slot = slot_of(self.content)
+        object.__setattr__(self, "slot", None if slot is None else trust(slot, self.boot))
         object.__setattr__(self, "record", _record_of(self.content))
 
     def has_changed_within(self, seconds: float) -> bool:
@@ -139,7 +142,8 @@ def diagnose(evidence: Evidence, is_there: Callable[[str], bool]) -> Iterator[Di
         yield Diagnosis(
             "removal-unfinished",
             Severity.NOTICE,
-            "This upload was terminated, but the process crashed before it removed all files. A sweep also removes "
+            "This upload was terminated, but the process crashed before it removed all files. Or it cannot go on, "
+            "because its bytes were not forced to the disk before the machine was restarted. A sweep also removes "
             "them.",
             Cure.REMOVE,
         )
@@ -283,7 +287,8 @@ def _diagnose_data(evidence: Evidence, slot: Slot, record: Upload) -> Iterator[D
             "uncounted-bytes",
             Severity.NORMAL,
             f"{evidence.size - slot.offset} bytes are stored but not counted: they wait for their checksum, parts are "
-            "being concatenated, or a process crashed in between. The next request replaces them.",
+            "being concatenated, a process crashed in between, or the machine was restarted before they were forced to "
+            "the disk. The next request replaces them.",
         )
     elif evidence.size > slot.offset:
         yield Diagnosis(

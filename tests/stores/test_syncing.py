@@ -1,0 +1,463 @@
+"""Bytes that could not be forced to the disk, and bytes that were written before the machine was restarted."""
+
+import errno
+import io
+import os
+import threading
+
+import pytest
+
+from tests.support.waiting import wait_until
+from tus import Filter, Options
+from tus.errors import OffsetMismatch, UploadGone, UploadReplaced
+from tus.filesystem import boot
+from tus.filesystem import io as files
+from tus.models import Response, State, Upload
+from tus.protocols.handover import decided, hand_over_alone, promise
+from tus.stores.directory import flushing
+from tus.stores.directory import record as records
+from tus.stores.directory.store import DirectoryStore
+
+OTHER = b"another boot".ljust(16)
+DATA = b"abcdefghi"
+
+
+@pytest.fixture
+def store(tmp_path):
+    return DirectoryStore(str(tmp_path))
+
+
+class Disk:
+    """A disk that fails some of the next calls that force a file to it, and then reports nothing more."""
+
+    def __init__(self):
+        self.failures = []
+
+    def fail(self, *endings):
+        """Fail the next sync of a file of each of these endings; the data has none, the record has ``.tus``."""
+        self.failures = [*endings]
+
+    def sync(self, fd):
+        path = os.readlink(f"/proc/self/fd/{fd}")
+        ending = "names" if os.path.isdir(path) else os.path.splitext(path)[1]
+        if ending in self.failures:
+            self.failures.remove(ending)
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+
+@pytest.fixture
+def disk(monkeypatch):
+    disk = Disk()
+    monkeypatch.setattr(files, "_fdatasync", disk.sync)
+    monkeypatch.setattr(os, "fsync", disk.sync)
+    return disk
+
+
+def begun(store, **fields):
+    """Return an upload with a few bytes."""
+    upload = store.create(Upload(length=len(DATA), **fields))
+    return store.append(upload, 0, DATA[:4])
+
+
+def content(claim):
+    with claim.open() as file:
+        return file.read()
+
+
+def assert_starts_again(store, upload):
+    """The upload has lost its bytes, and takes them again."""
+    upload = store.load(upload.id)
+    assert (upload.state, upload.offset) == (State.RECEIVING, 0)
+    with pytest.raises(OffsetMismatch):
+        store.complete(upload, len(DATA) - 1, DATA[-1:])
+    claim = store.complete(upload, 0, DATA)
+    assert content(claim) == DATA
+    claim.accept()
+
+
+# -- A sync that failed --
+
+
+def complete(store, upload):
+    store.complete(upload, 4, DATA[4:])
+
+
+def append_and_claim(store, upload):
+    store.claim(store.append(upload, 4, DATA[4:]))
+
+
+def append_and_promise(store, upload):
+    store.promise(store.append(upload, 4, DATA[4:]))
+
+
+WAYS = [complete, append_and_claim, append_and_promise]
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_after_a_failed_sync_the_client_sends_the_bytes_again(store, disk, way):
+    upload = begun(store)
+    disk.fail("")
+    with pytest.raises(OSError, match="Input/output"):
+        way(store, upload)
+    assert_starts_again(store, upload)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_after_a_failed_sync_other_processes_know_it(store, disk, way, tmp_path):
+    upload = begun(store)
+    disk.fail("")
+    with pytest.raises(OSError, match="Input/output"):
+        way(store, upload)
+    assert_starts_again(DirectoryStore(str(tmp_path)), upload)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_after_a_failed_sync_an_offset_that_must_not_decrease_is_gone(store, disk, way):
+    upload = begun(store, protocol="ietf")
+    disk.fail("")
+    with pytest.raises(OSError, match="Input/output"):
+        way(store, upload)
+    with pytest.raises(UploadGone):
+        store.load(upload.id)
+    with pytest.raises(UploadGone):
+        store.append(upload, 4, DATA[4:])
+    assert store.sweep() == 0  # it is not one that has expired,
+    assert not os.path.exists(upload.path)  # but its files are removed
+
+
+@pytest.mark.parametrize("ending", [".tus", "names"])
+@pytest.mark.parametrize("way", WAYS)
+def test_after_a_failed_sync_of_the_record_the_upload_is_gone(store, disk, way, ending):
+    upload = begun(store)
+    disk.fail(ending)
+    with pytest.raises(OSError, match="Input/output"):
+        way(store, upload)
+    with pytest.raises(UploadGone):
+        store.load(upload.id)
+
+
+def test_a_whole_creation_that_cannot_be_synced_leaves_nothing(store, disk, tmp_path):
+    disk.fail("")
+    with pytest.raises(OSError, match="Input/output"):
+        store.create_whole(Upload(length=len(DATA)), DATA)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_concatenation_that_cannot_be_synced_is_gone(store, disk):
+    part = store.append(store.create(Upload(length=9, concat="partial")), 0, DATA)
+    final = store.create(Upload(concat=f"final;/{part.id}", parts=(part.id,)))
+    final = store.concatenate(final.id, [part])
+    disk.fail("")
+    with pytest.raises(OSError, match="Input/output"):
+        store.claim(final)
+    with pytest.raises(UploadGone):
+        store.load(final.id)
+    again = store.create(Upload(concat=f"final;/{part.id}", parts=(part.id,)))
+    store.claim(store.concatenate(again.id, [part])).accept()
+
+
+def test_where_every_block_is_synced_a_failure_ends_the_session(tmp_path, disk):
+    store = DirectoryStore(str(tmp_path), fsync="always")
+    upload = begun(store, protocol="ietf")
+    with store.open(upload, 4) as session:
+        disk.fail("")
+        with pytest.raises(OSError, match="Input/output"):
+            session.write(DATA[4:6])
+        with pytest.raises(UploadReplaced):
+            session.write(DATA[6:])
+    assert store.load(upload.id).offset == 4
+    claim = store.complete(upload, 4, DATA[4:])
+    assert content(claim) == DATA
+    claim.release()
+
+
+def test_where_every_block_is_synced_an_unsynced_count_is_not_told(tmp_path, disk):
+    store = DirectoryStore(str(tmp_path), fsync="always")
+    upload = begun(store)
+    disk.fail(".tus")
+    with pytest.raises(OSError, match="Input/output"):
+        store.append(upload, 4, DATA[4:])
+    with pytest.raises(UploadGone):
+        store.load(upload.id)
+
+
+def test_what_cannot_even_be_recorded_is_remembered(store, disk, monkeypatch):
+    upload = store.append(begun(store), 4, DATA[4:])
+    disk.fail("")
+    with monkeypatch.context() as broken, pytest.raises(OSError, match="Input/output"):
+        broken.setattr(records.SideCar, "write_slot", _fail)
+        store.claim(upload)
+    for use in (
+        lambda: store.load(upload.id),
+        lambda: store.claim(upload),
+        lambda: store.promise(upload),
+        lambda: store.append(upload, 4, DATA[4:]),
+    ):
+        with pytest.raises(UploadGone):
+            use()
+    assert upload.path not in records._unmarked  # it could be recorded later
+    store.sweep()
+    assert not os.path.exists(upload.path)
+
+
+def _fail(*arguments):
+    raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+
+def test_save_to_forces_the_data_once(tmp_path, disk):
+    """Under ``none`` nothing was forced before, so this may be the sync that fails."""
+    (tmp_path / "site").mkdir()
+    (tmp_path / "store").mkdir()
+    store = DirectoryStore(str(tmp_path / "store"), fsync="none")
+    claim = store.complete(begun(store), 4, DATA[4:])
+    disk.fail("")
+    with pytest.raises(OSError, match="Input/output"):
+        claim.sync()
+    claim.release()
+    assert_starts_again(store, claim.upload)
+
+
+# -- The protocol after bytes were lost --
+
+
+def test_an_upload_that_is_not_complete_any_more_was_not_accepted():
+    with pytest.raises(OffsetMismatch):
+        decided(Upload(offset=3, length=9))
+    steps = hand_over_alone(Upload(offset=9, length=9, state=State.COMPLETE), Options.build(tmp_file_dir="/x"))
+    next(steps)
+    with pytest.raises(OffsetMismatch):
+        steps.send(Upload(offset=3, length=9))
+
+
+def test_an_upload_that_is_not_complete_any_more_is_not_promised():
+    steps = promise(Upload(offset=9, length=9, state=State.COMPLETE))
+    next(steps)
+    with pytest.raises(OffsetMismatch):
+        steps.send(Upload(offset=3, length=9))
+
+
+@pytest.mark.parametrize("handover", ["request", "background"])
+def test_no_client_is_told_success_after_a_failed_sync(tmp_path, disk, handover):
+    taken = []
+
+    def app(environ, start_response):
+        with environ["tus.upload"].open() as file:
+            taken.append(file.read())
+        start_response("200 OK", [])
+        return [b""]
+
+    subject = Filter(app, upload_path="/files", tmp_file_dir=str(tmp_path), handover=handover)
+
+    def call(method, path, body=b"", **fields):
+        environ = {"REQUEST_METHOD": method, "SCRIPT_NAME": "", "PATH_INFO": path, "SERVER_NAME": "x"}
+        environ |= {"SERVER_PORT": "80", "wsgi.url_scheme": "http", "HTTP_HOST": "x", "wsgi.input": io.BytesIO(body)}
+        environ |= {"CONTENT_LENGTH": str(len(body)), "CONTENT_TYPE": "application/offset+octet-stream"}
+        environ |= {"HTTP_TUS_RESUMABLE": "1.0.0", **{f"HTTP_{name}": value for name, value in fields.items()}}
+        head = []
+        b"".join(subject(environ, lambda status, headers, error=None: head.extend((status, dict(headers)))))
+        return int(head[0].split()[0]), head[1]
+
+    location = call("POST", "/files", UPLOAD_LENGTH="9")[1]["Location"].partition("://x")[2]
+    disk.fail("")
+    assert call("PATCH", location, DATA, UPLOAD_OFFSET="0")[0] == 503
+    assert call("PATCH", location, DATA[-1:], UPLOAD_OFFSET="8")[0] == 409
+    assert call("HEAD", location)[1]["Upload-Offset"] == "0"
+    assert call("PATCH", location, DATA, UPLOAD_OFFSET="0")[0] == 204
+    wait_until(lambda: taken)
+    assert taken == [DATA]
+    subject.service.close()
+
+
+# -- While bytes arrive --
+
+
+@pytest.fixture
+def flushed(monkeypatch):
+    """Flush whenever four bytes are not synced, and wait for it."""
+    monkeypatch.setattr(flushing, "FLUSH_EVERY", 4)
+
+    def start(flush, path):
+        original(flush, path)
+        flush_threads.append((flush, path))
+
+    flush_threads = []
+    original = flushing.start
+    monkeypatch.setattr(flushing, "start", start)
+    return flush_threads
+
+
+def ended(flush_threads):
+    for flush, _ in flush_threads:
+        assert flush.has_ended.wait(60)
+
+
+def test_many_bytes_are_synced_while_they_arrive(store, flushed, tmp_path):
+    upload = store.create(Upload(length=len(DATA)))
+    with store.open(upload, 0) as session:
+        session.write(DATA[:3])
+        assert flushed == []
+        session.write(DATA[3:5])
+        ended(flushed)
+    store.append(upload, 5, DATA[5:6])
+    assert len(flushed) == 1
+    assert not flushing.flushes
+    assert DirectoryStore(str(tmp_path), boot=OTHER).load(upload.id).offset == 5
+
+
+def test_a_session_that_follows_keeps_what_an_earlier_one_has_synced(store, flushed, monkeypatch, tmp_path):
+    """Many clients send a large file by many requests, so a flush often outlives its session."""
+    may_end = threading.Event()
+    original = files._fdatasync
+    monkeypatch.setattr(files, "_fdatasync", lambda fd: (may_end.wait(60), original(fd)))
+    upload = store.create(Upload(length=len(DATA)))
+    store.append(upload, 0, DATA[:5])
+    store.append(upload, 5, DATA[5:6])
+    may_end.set()
+    ended(flushed)
+    assert DirectoryStore(str(tmp_path), boot=OTHER).load(upload.id).offset == 5
+
+
+@pytest.mark.parametrize("ends", ["complete", "claim"])
+def test_a_flush_that_fails_is_known_before_the_upload_is_complete(store, flushed, disk, monkeypatch, ends):
+    upload = store.create(Upload(length=len(DATA)))
+    may_fail = threading.Event()
+    sync, failing = disk.sync, threading.current_thread()
+
+    def slow(fd):
+        if threading.current_thread() is not failing:
+            may_fail.wait(60)
+            disk.fail("")
+        sync(fd)
+
+    monkeypatch.setattr(files, "_fdatasync", slow)
+    upload = store.append(upload, 0, DATA[:5])
+    if ends == "claim":
+        upload = store.append(upload, 5, DATA[5:])
+    threading.Timer(0.05, may_fail.set).start()
+    with pytest.raises((OffsetMismatch, UploadReplaced)):
+        if ends == "claim":
+            store.claim(upload)
+        else:
+            store.complete(upload, 5, DATA[5:])
+    monkeypatch.undo()
+    assert_starts_again(store, upload)
+
+
+def test_a_late_flush_says_nothing_about_bytes_that_were_sent_again(store, flushed, disk, tmp_path):
+    upload = store.create(Upload(length=len(DATA)))
+    late = []
+    with pytest.MonkeyPatch.context() as held:
+        held.setattr(flushing, "start", lambda flush, path: late.append((flush, path)))
+        upload = store.append(upload, 0, DATA[:5])
+        upload = store.append(upload, 5, DATA[5:])
+        disk.fail("")
+        with pytest.raises(OSError, match="Input/output"):
+            store.claim(upload)
+        store.append(upload, 0, DATA[:6])
+        (first, path), *_ = late
+    first.run(path)
+    for flush, _ in late[1:]:
+        os.close(flush.data_fd)
+    assert DirectoryStore(str(tmp_path), boot=OTHER).load(upload.id).offset == 0
+
+
+def test_no_policy_but_finish_flushes(flushed, tmp_path):
+    for policy in ("none", "always"):
+        store = DirectoryStore(str(tmp_path), fsync=policy)
+        store.append(store.create(Upload(length=len(DATA))), 0, DATA[:8])
+    assert flushed == []
+
+
+# -- After a restart of the machine --
+
+
+RECEIVED, STORED, PROMISED = "received", "stored", "promised"
+
+
+@pytest.mark.parametrize(
+    ("fsync", "protocol", "stage", "expected"),
+    [
+        ("none", "tus", RECEIVED, 0),
+        ("none", "tus", STORED, 0),
+        ("none", "tus", PROMISED, 0),
+        ("none", "ietf", RECEIVED, None),
+        ("none", "ietf", PROMISED, None),
+        ("finish", "tus", RECEIVED, 0),
+        ("finish", "tus", STORED, 0),
+        ("finish", "tus", PROMISED, 9),
+        ("finish", "ietf", RECEIVED, None),
+        ("finish", "ietf", STORED, None),
+        ("finish", "ietf", PROMISED, 9),
+        ("always", "tus", RECEIVED, 4),
+        ("always", "tus", STORED, 9),
+        ("always", "ietf", RECEIVED, 4),
+        ("always", "ietf", PROMISED, 9),
+    ],
+)
+def test_what_is_left_after_a_restart(tmp_path, fsync, protocol, stage, expected):
+    store = DirectoryStore(str(tmp_path), fsync=fsync)
+    upload = begun(store, protocol=protocol)
+    if stage != RECEIVED:
+        upload = store.append(upload, 4, DATA[4:])
+    if stage == PROMISED:
+        store.promise(upload)
+    again = DirectoryStore(str(tmp_path), fsync=fsync, boot=OTHER)
+    if expected is None:
+        for use in (lambda: again.load(upload.id), lambda: again.append(upload, 4, DATA[4:])):
+            with pytest.raises(UploadGone):
+                use()
+        again.sweep()
+        assert not os.path.exists(upload.path)
+        return
+    upload = again.load(upload.id)
+    assert upload.offset == expected
+    assert upload.state == (State.COMPLETE if expected == 9 else State.RECEIVING)
+    claim = again.claim(upload) if expected == 9 else again.complete(upload, expected, DATA[expected:])
+    assert content(claim) == DATA
+    claim.accept()
+
+
+@pytest.mark.parametrize("state", [State.ACCEPTED, State.REJECTED])
+def test_a_decision_outlives_a_restart(store, tmp_path, state):
+    claim = store.complete(begun(store), 4, DATA[4:])
+    if state == State.ACCEPTED:
+        claim.accept(Response(201, "Created", [("X-App", "1")]))
+    else:
+        claim.reject(Response(415, "No", [("X-App", "1")]))
+    upload = DirectoryStore(str(tmp_path), boot=OTHER).load(claim.upload.id)
+    assert upload.state == state
+    assert upload.answer.headers == [("X-App", "1")]
+
+
+def test_a_final_upload_that_waits_for_its_parts_outlives_a_restart(store, tmp_path):
+    final = store.create(Upload(concat="final;/a", parts=("a" * 32,)))
+    assert DirectoryStore(str(tmp_path), boot=OTHER).load(final.id).state == State.RECEIVING
+
+
+def test_an_unsynced_final_upload_is_gone_after_a_restart(store, tmp_path):
+    part = store.append(store.create(Upload(length=9, concat="partial")), 0, DATA)
+    final = store.create(Upload(concat=f"final;/{part.id}", parts=(part.id,)))
+    store.concatenate(final.id, [part])
+    with pytest.raises(UploadGone):
+        DirectoryStore(str(tmp_path), boot=OTHER).load(final.id)
+
+
+def test_unsynced_bytes_are_cut_off_before_others_are_counted(store, tmp_path):
+    upload = begun(store)
+    again = DirectoryStore(str(tmp_path), boot=OTHER)
+    again.append(upload, 0, b"xy")
+    assert os.path.getsize(upload.path) == 2
+    assert again.load(upload.id).offset == 2
+
+
+def test_a_boot_has_one_id(monkeypatch):
+    assert len(boot.boot_id()) == boot.ID_SIZE
+    assert boot.boot_id() == boot._linux_id() or boot._linux_id() is None
+    monkeypatch.setattr(boot, "_LINUX", "/nonexistent")
+    assert boot._linux_id() is None
+    first = boot.boot_id.__wrapped__()
+    assert len(first) == boot.ID_SIZE
+
+
+def test_the_time_since_the_boot_grows():
+    assert 0 < boot.uptime() <= boot.uptime()
