@@ -33,6 +33,22 @@ class OptionError(TusException, ValueError):
         super().__init__(f"option {option!r}: {problem}")
 
 
+class SweepIncomplete(TusException):
+    """A sweep that could not remove every expired upload; it has tried each one.
+
+    Attributes:
+        removed: the number of uploads that it has removed.
+        failed: the number of uploads that it could not remove or read.
+        cause: the first error.
+    """
+
+    def __init__(self, removed: int, failed: int, cause: object) -> None:
+        self.removed = removed
+        self.failed = failed
+        self.cause = cause
+        super().__init__(f"{failed} of the expired uploads could not be removed or read, the first because of: {cause}")
+
+
 class RequestError(TusException):
     """A refused request; the response has this status, these headers, and the error's text as its body.
 

@@ -3,8 +3,11 @@
 import contextlib
 import errno
 import os
+import subprocess
 from functools import partial
 from unittest import mock
+
+import pytest
 
 from tus.filesystem import io, saving
 
@@ -93,3 +96,39 @@ def another_disk(directory):
 def simple_disk():
     """A system whose disk has neither hard links nor extended attributes."""
     return System(link=errno.EPERM, setxattr=errno.ENOTSUP, getxattr=errno.ENOTSUP)
+
+
+@contextlib.contextmanager
+def mounted(kind, directory, size):
+    """A file system of so many MiB, for root; the test is skipped where none can be made or mounted.
+
+    Args:
+        kind: tmpfs, ext4 or btrfs.
+        directory: where its image and its mount point are made.
+        size: in MiB.
+    """
+    disk = directory / f"{kind}-disk"
+    disk.mkdir(exist_ok=True)
+    try:
+        mount(kind, directory, disk, size)
+    except (OSError, subprocess.CalledProcessError) as error:
+        pytest.skip(f"no {kind} can be mounted here: {error}")
+    try:
+        yield disk
+    finally:
+        subprocess.run(["umount", "-l", str(disk)], check=False, capture_output=True)
+
+
+def mount(kind, directory, disk, size=0):
+    """Mount a file system, which is made by the first call."""
+    if kind == "tmpfs":
+        command = ["mount", "-t", "tmpfs", "-o", f"size={size}m", "tmpfs", str(disk)]
+        subprocess.run(command, check=True, capture_output=True)
+        return
+    image = directory / f"{kind}.img"
+    if not image.exists():
+        with image.open("wb") as file:
+            file.truncate(size << 20)
+        quiet = ["-q", "-f"] if kind == "btrfs" else ["-q", "-m", "0"]
+        subprocess.run([f"mkfs.{kind}", *quiet, str(image)], check=True, capture_output=True)
+    subprocess.run(["mount", "-o", "loop", str(image), str(disk)], check=True, capture_output=True)

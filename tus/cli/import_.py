@@ -20,6 +20,7 @@ from typing import Any
 from tus.cli.import_formats import READERS, Found, Left, names
 from tus.converters import as_duration
 from tus.errors import OptionError, TusException, UploadLocked
+from tus.filesystem.descriptors import close
 from tus.filesystem.locks import lock, unlock
 from tus.models import State, Upload, is_upload_id
 from tus.stores.directory.adopt import CannotAdopt, How, adopt, check, has_upload, remove_drafts
@@ -114,7 +115,7 @@ def _lock(directory: str) -> Iterator[None]:
         finally:
             unlock(fd)
     finally:
-        os.close(fd)
+        close(fd)
 
 
 def _target(into: str, is_dry_run: bool) -> str:

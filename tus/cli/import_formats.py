@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from tus.errors import BadRequest, TusException
+from tus.filesystem.descriptors import close
 from tus.http.headers import MAX_INTEGER, parse_metadata
 from tus.models import is_upload_id
 
@@ -198,7 +199,7 @@ def _read_record(path: str) -> tuple[dict[str, Any], float]:
             with open(fd, "rb", closefd=False) as file:
                 data = file.read(_LARGEST_RECORD + 1)
         finally:
-            os.close(fd)
+            close(fd)
         record = json.loads(data) if len(data) <= _LARGEST_RECORD else None
     except OSError as error:
         raise Unreadable(f"its record cannot be read: {error.strerror}") from None

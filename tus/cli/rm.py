@@ -7,7 +7,7 @@ import sys
 from typing import Any
 
 from tus.cli import arguments, text
-from tus.errors import OptionError, TusException, UploadGone, UploadLocked, UploadNotFound
+from tus.errors import OptionError, SweepIncomplete, TusException, UploadGone, UploadLocked, UploadNotFound
 from tus.stores import Store
 from tus.stores.directory.fsck import check as fsck
 from tus.stores.interface import Expires
@@ -59,14 +59,20 @@ def _remove_one(store: Store, given: str) -> str:
     return ""
 
 
-def _clean(options: argparse.Namespace) -> None:
+def _clean(options: argparse.Namespace) -> int:
     """Remove the expired uploads of a directory, and the records whose time is over."""
     store = arguments.open_uploads(options.dir)
     if not options.dry_run:
         if not isinstance(store, Expires):
             raise TusException("the uploads of this store do not expire")
-        print(f"{store.sweep()} removed")
-        return
+        try:
+            removed, failure = store.sweep(), None
+        except SweepIncomplete as error:
+            removed, failure = error.removed, error
+        print(f"{removed} removed")
+        if failure is not None:
+            print(f"tus: {failure}", file=sys.stderr)
+        return 0 if failure is None else 1
     if arguments.is_store_url(options.dir):
         raise OptionError("--dry-run", "works only with a directory")
     count = size = 0
@@ -76,3 +82,4 @@ def _clean(options: argparse.Namespace) -> None:
         count += 1
         size += upload.offset if not upload.is_complete or upload.is_partial else 0
     print(f"{count} would be removed, holding {text.size_text(size)}")
+    return 0

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
+import logging
 import os
+import sys
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
 
 from tus.errors import StorageFull
 from tus.events import Synced, emit, listeners
+from tus.filesystem.descriptors import close
 from tus.filesystem.ownership import Ownership
 from tus.models import Block
+
+log = logging.getLogger(__name__)
 
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _LONGEST_VECTOR = 1024  # blocks; IOV_MAX of POSIX systems
@@ -25,7 +31,10 @@ def write_at(fd: int, offset: int, *blocks: Block) -> int:
     try:
         written = os.pwrite(fd, blocks[0], offset) if len(blocks) == 1 else _write_vector(fd, blocks, offset)
         while written < size:
-            written += os.pwrite(fd, memoryview(b"".join(blocks))[written:], offset + written)
+            count = os.pwrite(fd, memoryview(b"".join(blocks))[written:], offset + written)
+            if not count:  # a file system that has no room and does not say so
+                break
+            written += count
     except OSError as error:
         if error.errno not in _FULL:
             raise
@@ -39,9 +48,14 @@ def _write_vector(fd: int, blocks: Sequence[Block], offset: int) -> int:
     return os.pwritev(fd, blocks, offset)
 
 
+def is_full(error: BaseException) -> bool:
+    """Return whether an error says that the disk is full, or a quota of the system is used up."""
+    return isinstance(error, OSError) and error.errno in _FULL
+
+
 def translate_error(error: BaseException) -> BaseException:
     """Return StorageFull for an error of a full disk, and any other error unchanged."""
-    return StorageFull() if isinstance(error, OSError) and error.errno in _FULL else error
+    return StorageFull() if is_full(error) else error
 
 
 _fdatasync: Callable[[int], None] = getattr(os, "fdatasync", os.fsync)
@@ -108,8 +122,8 @@ class _Descriptor:
         self.identity = (status.st_dev, status.st_ino)
 
     def __del__(self) -> None:
-        with contextlib.suppress(AttributeError, OSError):
-            os.close(self.fd)
+        with contextlib.suppress(AttributeError):
+            close(self.fd)
 
 
 def unlink(path: str) -> None:
@@ -146,9 +160,33 @@ def copy_file(source: str, target_fd: int, offset: int, size: int, ownership: Ow
             block = os.pread(fd, min(_BUFFER, size - done), done)
             if not block:
                 raise FileNotFoundError(errno.ENOENT, "the file is shorter than expected")
-            done += os.pwrite(target_fd, block, offset + done)
+            written = write_at(target_fd, offset + done, block)
+            if written < len(block):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            done += written
     finally:
-        os.close(fd)
+        close(fd)
+
+
+_FICLONE = 0x40049409  # in linux/fs.h
+
+
+def can_share_blocks(source: str, target_fd: int) -> bool:
+    """Return whether a copy of one file in another needs no room; the content of the target is lost."""
+    if not sys.platform.startswith("linux"):
+        return False
+    try:
+        fd = os.open(source, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except OSError:
+        return False
+    try:
+        fcntl.ioctl(target_fd, _FICLONE, fd)
+    except OSError:
+        return False
+    else:
+        return True
+    finally:
+        close(fd)
 
 
 def _copy_in_kernel(fd: int, target_fd: int, offset: int, size: int) -> int:

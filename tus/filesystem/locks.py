@@ -7,12 +7,16 @@ it.
 from __future__ import annotations
 
 import fcntl
+import logging
 import os
 import tempfile
 import time
 
 from tus.errors import OptionError, UploadLocked
+from tus.filesystem.descriptors import close
 from tus.filesystem.ownership import Ownership
+
+log = logging.getLogger(__name__)
 
 LIMIT = 5.0  # seconds; critical sections take microseconds, so only a stopped process makes others wait this long
 
@@ -46,8 +50,17 @@ def lock(fd: int, limit: float = LIMIT) -> None:
 
 
 def unlock(fd: int) -> None:
-    """Release the lock."""
-    fcntl.flock(fd, fcntl.LOCK_UN)
+    """Release the lock. An error is logged: the lock ends when the file is closed, at the latest."""
+    try:
+        fcntl.flock(fd, fcntl.LOCK_UN)
+    except OSError as error:
+        log.warning("a lock could not be released before its file is closed: %s", error)
+
+
+def unlock_and_close(fd: int) -> None:
+    """Release the lock, also for children that were forked meanwhile, and close the file."""
+    unlock(fd)
+    close(fd)
 
 
 def check_locks_work(directory: str) -> None:
@@ -77,8 +90,8 @@ def check_locks_work(directory: str) -> None:
         except OSError as error:
             raise OptionError("tmp_file_dir", f"is on a file system without locks: {error.strerror}") from None
         finally:
-            os.close(second)
+            close(second)
     finally:
-        os.close(first)
+        close(first)
         os.unlink(path)
     raise OptionError("tmp_file_dir", "is on a file system that grants the same lock twice; uploads would not be safe")

@@ -23,6 +23,7 @@ from functools import partial
 from typing import BinaryIO, Final
 
 from tus.errors import OptionError
+from tus.filesystem.descriptors import close
 
 #: For every open call. Opening a pipe of that name must not block.
 FLAGS: Final = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
@@ -93,7 +94,7 @@ class Ownership:
         except OSError as error:
             raise self._explain(error, path, dir_fd) from None
         if not self.believes(os.fstat(fd), names):
-            os.close(fd)
+            close(fd)
             raise not_ours(path)
         return fd
 
@@ -101,7 +102,7 @@ class Ownership:
         """Open data that an application may have been offered; otherwise like :meth:`open`."""
         fd = self.open_unchecked(path, flags, dir_fd)
         if not self.believes(os.fstat(fd), is_offered=True):
-            os.close(fd)
+            close(fd)
             raise not_ours(path)
         return fd
 
@@ -124,7 +125,7 @@ class Ownership:
             OptionError: another user has made it, or can change it.
         """
         try:
-            os.close(self.open(path, os.O_RDWR))
+            close(self.open(path, os.O_RDWR))
         except NotOurs:
             problem = f"has {path!r}, which is not ours, or which other users can change; remove it"
             raise OptionError(option, problem) from None
@@ -167,7 +168,7 @@ class Ownership:
             try:
                 self._share(fd, 0o660)
             except BaseException:
-                os.close(fd)
+                close(fd)
                 os.unlink(path)
                 raise
         return fd
@@ -216,7 +217,7 @@ class Ownership:
                 problem = f"must be a group of the user {_user_name(self.uid)}; it is {_group_name(self.group)}"
                 raise OptionError("trusted_group", problem) from None
             finally:
-                os.close(fd)
+                close(fd)
 
     def prepare_directory(self, path: str, option: str) -> str:
         """Create the last level of a directory if it is missing, and check that no other user can replace its files.
@@ -269,7 +270,7 @@ class Ownership:
         try:
             problem = self._problem_with(os.fstat(fd), path)
         finally:
-            os.close(fd)
+            close(fd)
         return problem or next(filter(None, map(partial(self._problem_above, path), _ways_to(path))), None)
 
     def _problem_with(self, status: os.stat_result, path: str) -> str | None:

@@ -24,6 +24,7 @@ from dataclasses import dataclass
 from typing import BinaryIO, Final
 
 from tus.errors import StorageFull, StorageUnavailable, UploadGone
+from tus.filesystem.descriptors import close
 from tus.filesystem.io import copy_file, sync, sync_directory, sync_file, translate_error, unlink, write_at
 from tus.filesystem.ownership import FLAGS, Ownership
 from tus.http.filenames import add_suffix
@@ -139,7 +140,7 @@ class _Saving:
             try:
                 sync_file(fd)
             finally:
-                os.close(fd)
+                close(fd)
 
     # -- Names --
 
@@ -218,7 +219,7 @@ class _Saving:
                 return None
             self._sync_source(fd)
         finally:
-            os.close(fd)
+            close(fd)
         origin = source.path
         try:
             return self._publish(lambda path: os.link(origin, path, follow_symlinks=False))
@@ -252,7 +253,7 @@ class _Saving:
         try:
             wanted, wanted_acl = os.fstat(probe), _attribute(probe, _ACL)
         finally:
-            os.close(probe)
+            close(probe)
             unlink(self._hidden)
         mode = stat.S_IMODE(wanted.st_mode) if self._mode is None else self._mode
         if not mode & stat.S_IRUSR:
@@ -287,7 +288,7 @@ class _Saving:
                 os.fchmod(fd, self._mode)
             sync_file(fd)
         finally:
-            os.close(fd)
+            close(fd)
         if is_marked:
             try:
                 return self._publish(lambda path: os.link(hidden, path, follow_symlinks=False))
@@ -334,7 +335,7 @@ class _Saving:
         status = os.fstat(fd)
         if stat.S_ISREG(status.st_mode) and status.st_uid == os.geteuid() and status.st_nlink == 1:
             return fd
-        os.close(fd)
+        close(fd)
         return None
 
 

@@ -24,6 +24,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 from tus.errors import OptionError, UploadLocked
+from tus.filesystem.descriptors import close
 from tus.filesystem.io import sync_directory
 from tus.filesystem.locks import lock, unlock
 from tus.handover.spool_entries import (
@@ -91,7 +92,7 @@ class Spool:
         name = f".tus-probe-{os.urandom(4).hex()}"
         source, target = os.path.join(directory, name), self._path("tmp", name)
         try:
-            os.close(os.open(source, os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+            close(os.open(source, os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
             os.link(source, target)
         except OSError as error:
             raise OptionError(
@@ -119,13 +120,13 @@ class Spool:
                 return
             os.mkdir(draft)
             sync_directory(self._path("tmp"))
-        os.close(os.open(marker, os.O_CREAT | os.O_CLOEXEC, 0o666))
+        close(os.open(marker, os.O_CREAT | os.O_CLOEXEC, 0o666))
         sync_directory(self._path("put"))
         source, data = str(upload.path), os.path.join(draft, "data")
         fd = os.open(os.path.join(draft, "lock"), os.O_CREAT | os.O_CLOEXEC, 0o666)
         # The mode of a new file shows the umask, which cannot be read without setting it.
         os.chmod(source, os.fstat(fd).st_mode & 0o777)
-        os.close(fd)
+        close(fd)
         with suppress(FileExistsError):
             os.link(source, data)
         write_record(draft, new_record(upload, key, time.time()))
@@ -222,7 +223,7 @@ class Spool:
         finally:
             if entry is None:
                 unlock(fd)
-                os.close(fd)
+                close(fd)
         return entry
 
     # -- The operator's side --
@@ -272,10 +273,14 @@ class Spool:
             entry = self._lock_entry("done", key)
             if entry is None:
                 continue
-            if now - entry.done_at >= older_than:
-                entry.remove()
-                removed += 1
-            entry.unlock()
+            try:
+                if now - entry.done_at >= older_than:
+                    entry.remove()
+                    removed += 1
+            except OSError as error:  # it must not keep the others
+                log.warning("%s could not be purged: %s", key, error)
+            finally:
+                entry.unlock()
         present = {key for state in STATES for key in self._keys(state)}
         with os.scandir(self._path("put")) as markers:
             for marker in markers:

@@ -11,7 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
-from tus.filesystem.io import sync_directory
+from tus.filesystem.descriptors import close
+from tus.filesystem.io import sync_directory, unlink
 from tus.filesystem.locks import unlock
 from tus.http.filenames import safe_filename
 from tus.http.headers import MAX_INTEGER
@@ -116,13 +117,18 @@ class Entry:
 
     def remove(self) -> None:
         doomed = os.path.join(self._directory, "tmp", REMOVED + self._key)
-        os.rename(self._path, doomed)
-        shutil.rmtree(doomed)
+        try:
+            os.rename(self._path, doomed)
+        except OSError:
+            unlink(os.path.join(self._path, "data"))  # a full copy-on-write disk has no room for another name
+            os.rename(self._path, doomed)
+        shutil.rmtree(doomed, ignore_errors=True)  # the next purge removes the rest
 
     def unlock(self) -> None:
+        fd, self._fd = self._fd, -1
         if self._process == os.getpid():
-            unlock(self._fd)
-        os.close(self._fd)
+            unlock(fd)
+        close(fd)
 
 
 def _read(entry: str) -> dict[str, Any]:

@@ -24,8 +24,9 @@ from dataclasses import asdict, dataclass
 from typing import Final
 from weakref import ref
 
-from tus.errors import UploadLocked
-from tus.filesystem.io import sync_directory
+from tus.errors import StorageFull, UploadLocked
+from tus.filesystem.descriptors import close
+from tus.filesystem.io import is_full, sync_directory
 from tus.filesystem.locks import lock, unlock
 
 log = logging.getLogger(__name__)
@@ -119,7 +120,19 @@ class Outbox:
         Args:
             stream: 32 hexadecimal digits; events of one stream keep their order.
             event: identified by its id.
+
+        Raises:
+            StorageFull: there is no room for the event.
         """
+        try:
+            self._put(stream, event)
+        except OSError as error:
+            if is_full(error):
+                log.warning("no room for %s of upload %s in the outbox", event.type, event.upload)
+                raise StorageFull() from error
+            raise
+
+    def _put(self, stream: str, event: Event) -> None:
         draft = os.path.join(self._directory, _DRAFTS, os.urandom(8).hex())
         fd = self._create(draft)
         try:
@@ -131,7 +144,7 @@ class Outbox:
             while not self._link(draft, os.path.join(self._directory, stream), event):
                 pass
         finally:
-            with suppress(FileNotFoundError):  # it has replaced an event
+            with suppress(OSError):  # it has replaced an event; another draft is removed later
                 os.unlink(draft)
 
     def _create(self, draft: str) -> int:
@@ -291,7 +304,7 @@ class Outbox:
             finally:
                 unlock(fd)
         finally:
-            os.close(fd)
+            close(fd)
 
     def _streams(self) -> list[str]:
         try:

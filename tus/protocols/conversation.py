@@ -7,10 +7,11 @@ Like all of :mod:`tus.protocols` they perform nothing.
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any, NamedTuple, Protocol
 
-from tus.errors import RequestError, StorageUnavailable, TooLarge, UploadGone, UploadLocked, UploadNotFound
+from tus.errors import RequestError, StorageFull, StorageUnavailable, TooLarge, UploadGone, UploadLocked, UploadNotFound
 from tus.models import HookReply, HookType, Intent, Request, Response, State, Upload
 from tus.options import Options
 from tus.protocols import hook_replies, idempotency
@@ -217,12 +218,20 @@ class Conversation:
         if not self.options.has_hooks:
             yield Remove(upload.id)
             return
-        yield Queue(HookType.POST_TERMINATE, upload)
+        is_queued = True
+        try:
+            yield Queue(HookType.POST_TERMINATE, upload)
+        except StorageFull:
+            is_queued = False  # the removal makes room for the event, and must not wait for it
         try:
             yield Remove(upload.id)
         except RequestError:
-            yield Unqueue(HookType.POST_TERMINATE, upload)
+            if is_queued:
+                yield Unqueue(HookType.POST_TERMINATE, upload)
             raise
+        if not is_queued:
+            with suppress(RequestError):  # the outbox has logged it
+                yield Queue(HookType.POST_TERMINATE, upload)
         yield Tell(HookType.POST_TERMINATE, upload)
 
     def terminate(self, upload_id: str) -> Generator[Effect, Any, HookReply | None]:

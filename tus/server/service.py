@@ -12,13 +12,13 @@ import os
 import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import ClassVar
 from urllib.parse import quote, unquote, urlsplit
 from weakref import WeakSet
 
 from tus.converters import is_async
-from tus.errors import OptionError, RequestError, StorageUnavailable, UploadGone, UploadNotFound
+from tus.errors import OptionError, RequestError, StorageFull, StorageUnavailable, UploadGone, UploadNotFound
 from tus.events import Answered, Created, Ended, Finished, emit, listen
 from tus.handover.attempt import Receiver
 from tus.handover.backlog import Backlog
@@ -413,20 +413,26 @@ class Service:
             UploadGone: the upload was removed.
             StorageUnavailable: the store failed.
         """
+        kind, is_queued = HookType.POST_TERMINATE, False
         if self.hooks:
             with _store_failures():
                 upload = self.store.load(upload.id)  # the given one may be old, and the file accepted by now
-            self.hooks.queue(HookType.POST_TERMINATE, upload, None)
+            with suppress(StorageFull):  # the removal makes room for the event, and must not wait for it
+                self.hooks.queue(kind, upload, None)
+                is_queued = True
         try:
             with _store_failures():
                 self.store.remove(upload.id)
         except RequestError:
-            if self.hooks:
-                self.hooks.unqueue(HookType.POST_TERMINATE, upload, None)
+            if is_queued:
+                self.hooks.unqueue(kind, upload, None)
             raise
         emit(Ended(upload, "terminated"))
         if self.hooks:
-            self.hooks.notify(HookType.POST_TERMINATE, upload, None)
+            if not is_queued:
+                with suppress(StorageFull):  # the outbox has logged it
+                    self.hooks.queue(kind, upload, None)
+            self.hooks.notify(kind, upload, None)
 
 
 @contextmanager

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
+from contextlib import suppress
 from types import TracebackType
 from typing import Any, BinaryIO, Self
 
 from tus.adapters.interface import Adapter, Transactional
-from tus.errors import NotTaken, OptionError, Rejected, RequestError, UploadGone, UploadLocked
+from tus.errors import NotTaken, OptionError, Rejected, RequestError, SweepIncomplete, UploadGone, UploadLocked
 from tus.handover.attempt import Receiver
 from tus.handover.finished import FinishedUpload, claim_again, keep_untaken, offer
 from tus.models import Outcome, Response, Upload
@@ -192,7 +193,8 @@ class Tus:
     def _settle(self, offered: Offered) -> None:
         """Go on with the paused exchange; a second call does nothing."""
         if self._file is not None:
-            self._file.close()
+            with suppress(OSError):  # the application has decided
+                self._file.close()
         if not self._resume() and not self._claim_again():
             return
         if offered.outcome == Outcome.ACCEPTED and self._offered is not None and not self.send_file:
@@ -235,7 +237,11 @@ class Tus:
         Where threads can run no code needs to call it, because the first creation starts the sweeper.
         """
         store = self._service.store
-        return store.sweep() if isinstance(store, Expires) else 0
+        try:
+            return store.sweep() if isinstance(store, Expires) else 0
+        except SweepIncomplete as error:
+            log.warning("%s", error)
+            return error.removed
 
     def handle(self) -> None:
         """Handle the request, and give the adapter the response; a refusal is a response too.

@@ -316,6 +316,9 @@ class Expires(Protocol):
 
         Returns:
             The number of removed uploads.
+
+        Raises:
+            SweepIncomplete: some uploads could not be removed. One of them never stops the sweep of the others.
         """
 
 

@@ -13,6 +13,7 @@ import threading
 import time
 from weakref import ref
 
+from tus.errors import SweepIncomplete
 from tus.stores.interface import Expires
 
 log = logging.getLogger(__name__)
@@ -102,6 +103,8 @@ class Sweeper:
 def _sweep(store: Expires, interval: float) -> None:
     try:
         store.sweep(at_most_every=interval)
+    except SweepIncomplete as error:
+        log.warning("%s; the next attempt is in %d seconds", error, interval)
     except Exception:
         log.exception("expired uploads could not be removed; the next attempt is in %d seconds", interval)
 

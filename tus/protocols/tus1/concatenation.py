@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Generator
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
 from tus.errors import (
     BadRequest,
     RequestError,
+    StorageFull,
     StorageUnavailable,
     TooLarge,
     UploadGone,
@@ -61,7 +63,13 @@ class Concatenation(Completion):
         if final.state == State.RECEIVING:
             if missing is not None:
                 raise missing
-            final = yield from _fill(final, parts, options)
+            try:
+                final = yield from _fill(final, parts, options)
+            except StorageFull:
+                if not final.is_known:  # no client has its URL
+                    with suppress(RequestError):
+                        yield from self.remove(final)
+                raise
         if final.state == State.RECEIVING and not final.is_known:
             # From now on the request that completes the last part hands it over. Look again, because the last part may
             # have been completed just before.

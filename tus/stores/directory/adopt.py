@@ -22,6 +22,7 @@ from enum import StrEnum
 
 from tus.errors import TusException
 from tus.filesystem.boot import boot_id
+from tus.filesystem.descriptors import close
 from tus.filesystem.io import copy_file, sync_directory, unlink, write_at
 from tus.filesystem.ownership import FLAGS, Ownership
 from tus.models import Upload
@@ -119,7 +120,7 @@ def _open_data(path: str, size: int) -> Iterator[int]:
             raise CannotAdopt(f"its data has changed meanwhile, from {size} to {status.st_size} bytes")
         yield fd
     finally:
-        os.close(fd)
+        close(fd)
 
 
 def _is_the_data(target: str, data: str | None) -> bool:
@@ -186,7 +187,7 @@ def _create_draft(directory: str) -> Iterator[tuple[int, str]]:
     try:
         yield fd, path
     finally:
-        os.close(fd)
+        close(fd)
         os.unlink(path)
 
 

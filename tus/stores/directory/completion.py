@@ -12,11 +12,11 @@ from collections.abc import Callable
 from tus.errors import StorageFull
 from tus.events import TakenOver, emit
 from tus.filesystem.io import write_at
+from tus.filesystem.locks import unlock_and_close
 from tus.models import Block, Upload
 from tus.stores import ledger
 from tus.stores.directory import flushing
 from tus.stores.directory.claims import DirectoryClaim
-from tus.stores.directory.data_lock import unlock_data
 from tus.stores.directory.record import Policy, SideCar
 
 _LOCK = fcntl.LOCK_EX | fcntl.LOCK_NB
@@ -106,5 +106,5 @@ def complete(
 
 def _close(car: SideCar, data_fd: int) -> None:
     if data_fd >= 0:
-        unlock_data(data_fd)
+        unlock_and_close(data_fd)
     car.close()

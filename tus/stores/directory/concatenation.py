@@ -7,17 +7,22 @@ import os
 from collections.abc import Sequence
 
 from tus.errors import StorageFull, UploadGone, UploadNotFound
-from tus.filesystem.io import copy_file, translate_error, write_at
+from tus.filesystem.descriptors import close
+from tus.filesystem.io import can_share_blocks, copy_file, translate_error, write_at
+from tus.filesystem.locks import unlock_and_close
 from tus.models import State, Upload
 from tus.stores import ledger
 from tus.stores.directory import record_format as sidecar
-from tus.stores.directory.data_lock import lock_data, unlock_data
+from tus.stores.directory.data_lock import lock_data
 from tus.stores.directory.record import Policy, SideCar, open_sidecar, read_all
+from tus.stores.directory.space import Space
+from tus.stores.slots import Slot
 
 
 class Concatenation:
     """The methods of :class:`~tus.stores.interface.Concatenates` for a directory."""
 
+    directory: str
     _policy: Policy
 
     def _path(self, upload_id: str) -> str:
@@ -48,7 +53,7 @@ class Concatenation:
         try:
             return sidecar.unpack_watchers(read_all(fd))
         finally:
-            os.close(fd)
+            close(fd)
 
     def concatenate(self, final_id: str, parts: Sequence[Upload]) -> Upload:
         path = self._path(final_id)
@@ -64,14 +69,39 @@ class Concatenation:
             if final.state == State.RECEIVING:
                 self._fill(path, data_fd, parts)
         finally:
-            unlock_data(data_fd)
+            unlock_and_close(data_fd)
         return self.load(final_id)
 
     def _fill(self, path: str, data_fd: int, parts: Sequence[Upload]) -> None:
         # Opened before copying, so that an upload that is removed and created again meanwhile is not completed.
         car = SideCar(path, self._policy)
+        joined: Slot | None = None
+        try:
+            end = self._copy(data_fd, parts)
+            car.lock()
+            try:
+                joined = ledger.join(car.slot, size=end, now=self._policy.clock(), lifetimes=self._policy.lifetimes)
+                car.count(data_fd, joined)
+            finally:
+                car.unlock()
+        except BaseException:
+            if joined is None or car.slot is not joined:
+                with contextlib.suppress(OSError):
+                    os.ftruncate(data_fd, 0)  # nothing of it is counted, and others need the room
+            raise
+        finally:
+            car.close()
+
+    def _copy(self, data_fd: int, parts: Sequence[Upload]) -> int:
+        """Copy the data of all parts, and return the size.
+
+        Raises:
+            StorageFull: there is no room. Where the free space says so, nothing is copied.
+            UploadGone: a part is gone.
+        """
         end = 0
         try:
+            self._check_room(data_fd, parts)
             for part in parts:
                 copy_file(self._path(part.id), data_fd, end, part.offset, self._policy.ownership)
                 end += part.offset
@@ -80,12 +110,14 @@ class Concatenation:
             raise UploadGone("A part of this upload is gone; create the parts again.") from None
         except OSError as error:
             raise translate_error(error) from error
-        else:
-            car.lock()
-            try:
-                now = self._policy.clock()
-                car.count(data_fd, ledger.join(car.slot, size=end, now=now, lifetimes=self._policy.lifetimes))
-            finally:
-                car.unlock()
-        finally:
-            car.close()
+        return end
+
+    def _check_room(self, data_fd: int, parts: Sequence[Upload]) -> None:
+        """Check that the parts fit, unless the file system can share their blocks.
+
+        Raises:
+            StorageFull: they do not fit.
+        """
+        if parts and not can_share_blocks(self._path(parts[0].id), data_fd):
+            space = self._policy.space or Space(self.directory, 0)
+            space.check(sum(part.offset for part in parts))

@@ -7,19 +7,22 @@ expires or waits for its hand-over. It never leaves a record that counts more th
 
 from __future__ import annotations
 
-import os
+import logging
 from collections.abc import Callable
 
 from tus.errors import StorageFull
-from tus.filesystem.io import sync, translate_error, write_at
-from tus.filesystem.locks import lock
+from tus.filesystem.descriptors import close
+from tus.filesystem.io import sync, translate_error, unlink, write_at
+from tus.filesystem.locks import lock, unlock_and_close
 from tus.models import Block, State, Upload
 from tus.stores import ledger
 from tus.stores.directory import record_format as sidecar
 from tus.stores.directory.claims import DirectoryClaim
-from tus.stores.directory.data_lock import LOOK, unlock_data
+from tus.stores.directory.data_lock import LOOK
 from tus.stores.directory.record import Policy, SideCar
 from tus.stores.slots import Slot, upload_of
+
+log = logging.getLogger(__name__)
 
 
 def create(draft: Upload, path: str, policy: Policy) -> Upload:
@@ -30,8 +33,8 @@ def create(draft: Upload, path: str, policy: Policy) -> Upload:
         StorageFull: there is no room for the upload.
     """
     upload, fd, data_fd, _, _ = _make(draft, path, policy)
-    os.close(data_fd)
-    os.close(fd)
+    close(data_fd)
+    close(fd)
     return upload
 
 
@@ -72,7 +75,11 @@ def create_whole(
         _undo(path, fd, data_fd)
         raise translate_error(error) from error
     claim = DirectoryClaim(upload, car, policy, ended, data_fd)
-    claim.go_on()
+    try:
+        claim.go_on()
+    except BaseException:
+        _remove_files(path, has_data=True)
+        raise
     return claim
 
 
@@ -119,8 +126,17 @@ def _make(draft: Upload, path: str, policy: Policy, is_locked: bool = False) -> 
 
 
 def _undo(path: str, fd: int, data_fd: int) -> None:
+    _remove_files(path, data_fd >= 0)
     if data_fd >= 0:
-        os.unlink(path)
-        unlock_data(data_fd)
-    os.unlink(path + ".tus")
-    unlock_data(fd)
+        unlock_and_close(data_fd)
+    unlock_and_close(fd)
+
+
+def _remove_files(path: str, has_data: bool) -> None:
+    """Remove the files. What cannot be removed expires. Data that is not the upload's own is left."""
+    try:
+        if has_data:
+            unlink(path)
+        unlink(path + ".tus")
+    except OSError as error:
+        log.warning("the files of a failed creation could not be removed: %s", error)

@@ -9,6 +9,7 @@ import fcntl
 import os
 
 from tus.errors import UploadGone
+from tus.filesystem.descriptors import close
 from tus.filesystem.locks import lock, unlock
 from tus.filesystem.ownership import Ownership
 
@@ -36,15 +37,9 @@ def lock_data(path: str, ownership: Ownership, flags: int = os.O_RDONLY, dir_fd:
     try:
         lock(fd, limit=LOOK)
     except BaseException:
-        os.close(fd)
+        close(fd)
         raise
     return fd
-
-
-def unlock_data(fd: int) -> None:
-    """Unlock the data and close it."""
-    fcntl.flock(fd, fcntl.LOCK_UN)
-    os.close(fd)
 
 
 def is_held(path: str, ownership: Ownership) -> bool:
@@ -62,4 +57,4 @@ def is_held(path: str, ownership: Ownership) -> bool:
         unlock(fd)
         return False
     finally:
-        os.close(fd)
+        close(fd)

@@ -20,7 +20,8 @@ from contextlib import suppress
 from dataclasses import replace
 
 from tus.checksums import Hashed
-from tus.errors import UploadGone
+from tus.errors import StorageFull, UploadGone
+from tus.filesystem.io import write_at
 from tus.filesystem.ownership import Ownership
 from tus.models import Block, State, Upload
 from tus.stores.directory import record_format as sidecar
@@ -44,7 +45,9 @@ class Digesting:
         content = read_all(car.fd)
         self._position = sidecar.room_start(content)
         if sidecar.unpack_hashed(content) is not None:
-            os.pwrite(car.fd, sidecar.pack_hashed(None), self._position)
+            nothing = sidecar.pack_hashed(None)
+            if write_at(car.fd, self._position, nothing) < len(nothing):
+                raise StorageFull()
 
     def update(self, blocks: Iterable[Block], size: int) -> None:
         """Hash the first ``size`` bytes of the blocks. The caller need not hold the lock."""

@@ -6,21 +6,24 @@ The file contains the results of the sweep, so that metrics need not read every 
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import os
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 
-from tus.errors import UploadGone, UploadLocked, UploadNotFound
+from tus.errors import RequestError, SweepIncomplete, UploadGone, UploadLocked, UploadNotFound
 from tus.events import Ended, emit
-from tus.filesystem.locks import lock, unlock
+from tus.filesystem.descriptors import close
+from tus.filesystem.io import write_at
+from tus.filesystem.locks import lock, unlock_and_close
 from tus.filesystem.ownership import Ownership
 from tus.models import State, Upload, is_upload_id
 from tus.stores import ledger
-from tus.stores.directory.data_lock import lock_data, unlock_data
+from tus.stores.directory.data_lock import lock_data
 from tus.stores.directory.quota import Counts, Quota, counted_size
 from tus.stores.directory.record import Policy, SideCar, finish_removal, open_sidecar, read_upload
 from tus.stores.interface import Statistics
@@ -29,6 +32,8 @@ log = logging.getLogger(__name__)
 
 #: Seconds that the record of a finished upload without its data is kept. It counts for the limits until then.
 LOST_KEPT = 86400.0
+#: Errors about a side-car that this user or package has not made: not readable, a link, a pipe or a directory.
+_FOREIGN = frozenset({errno.EACCES, errno.EPERM, errno.ELOOP, errno.ENXIO, errno.EISDIR, errno.ESPIPE})
 NAME = ".tus-sweeper"
 
 
@@ -51,7 +56,9 @@ class Sweep:
     """One pass over all uploads of a directory.
 
     Attributes:
-        removed: the number of expired uploads.
+        removed: the number of expired uploads that were removed.
+        failed: the number of uploads that could not be removed or read.
+        cause: the first error.
         counts: the correct counts of the quota.
         statistics: the statistics of the remaining uploads.
     """
@@ -62,35 +69,55 @@ class Sweep:
     removed: int
     counts: Counts
     statistics: Statistics
+    failed: int = 0
+    cause: Exception | None = None
 
     def visit(self, upload_id: str, began: float) -> None:
-        """Remove an upload if it has expired, or else count it."""
+        """Remove an upload if it has expired, or else count it. No upload stops the sweep of the others."""
         path = os.path.join(self.directory, upload_id)
         try:
-            upload = self._read(path)
-            if upload.state == State.TERMINATED:
-                finish_removal(path, self.policy.ownership, self.policy.boot)
-            elif upload.has_expired(self.policy.clock()) or is_lost(path, upload, self.policy.clock()):
-                self._expire(path, upload)
-            else:
-                self._count(path, upload, began)
+            self._visit(path, began)
         except (UploadNotFound, UploadGone, UploadLocked):
             pass  # requests append and terminate during the sweep
-        except OSError as error:
-            log.debug("a side-car belongs to another program, or cannot be read: %s", error)
+        except Exception as error:
+            if isinstance(error, OSError) and error.errno in _FOREIGN:
+                log.debug("a side-car belongs to another program: %s", error)
+                return
+            log.debug("upload %s could not be removed or read", upload_id, exc_info=True)
+            self.failed += 1
+            self.cause = self.cause or error
+
+    def _visit(self, path: str, began: float) -> None:
+        upload = self._read(path)
+        if upload.state == State.TERMINATED:
+            finish_removal(path, self.policy.ownership, self.policy.boot)
+        elif upload.has_expired(self.policy.clock()) or is_lost(path, upload, self.policy.clock()):
+            self._expire(path, upload)
+        else:
+            self._count(path, upload, began)
+
+    def finish(self) -> int:
+        """Return the number of uploads that were removed.
+
+        Raises:
+            SweepIncomplete: others could not be removed or read.
+        """
+        if self.failed:
+            raise SweepIncomplete(self.removed, self.failed, self.cause)
+        return self.removed
 
     def _read(self, path: str) -> Upload:
         fd = open_sidecar(path, os.O_RDONLY, self.policy.ownership)
         try:
             return read_upload(fd, path, self.policy.boot)
         finally:
-            os.close(fd)
+            close(fd)
 
     def _expire(self, path: str, upload: Upload) -> None:
         with ExitStack() as held:
             if upload.is_pending and os.path.lexists(path):
                 # Another process may be handing it over now.
-                held.callback(unlock_data, lock_data(path, self.policy.ownership))
+                held.callback(unlock_and_close, lock_data(path, self.policy.ownership))
             car = held.enter_context(SideCar(path, self.policy))
             upload = car.upload(upload)
             now = self.policy.clock()
@@ -139,38 +166,56 @@ def expire(directory: str, policy: Policy, quota: Quota | None, upload_id: str) 
 
 
 def sweep(directory: str, policy: Policy, quota: Quota | None, at_most_every: float) -> int:
-    """Sweep a directory, unless another process is doing so; return the number of expired uploads."""
-    fd = policy.ownership.open_or_create(os.path.join(directory, NAME))
+    """Sweep a directory, unless another process is doing so; return the number of expired uploads.
+
+    Raises:
+        SweepIncomplete: some uploads could not be removed.
+    """
+    fd = -1
+    with _bookkeeping():
+        fd = policy.ownership.open_or_create(os.path.join(directory, NAME))
+    if fd < 0:
+        return _sweep(directory, policy, quota).finish()
     try:
         lock(fd, limit=0)
         swept_at = os.fstat(fd).st_mtime if os.fstat(fd).st_size else 0.0
         if 0 <= time.time() - swept_at < at_most_every:  # a clock may have been set back
-            unlock(fd)
             return 0
-        try:
+        with _bookkeeping():  # before the sweep, so that a sweep that fails is not repeated at once
             if not os.fstat(fd).st_size:
                 os.pwrite(fd, b"{}\n", 0)
-            os.utime(fd)  # before the sweep, so that a sweep that fails is not repeated at once
-            done = _sweep(directory, policy, quota)
+            os.utime(fd)
+        done = _sweep(directory, policy, quota)
+        with _bookkeeping():
             data = json.dumps(asdict(done.statistics)).encode() + b"\n"
-            os.pwrite(fd, data.ljust(os.fstat(fd).st_size), 0)
-            return done.removed
-        finally:
-            unlock(fd)
+            write_at(fd, 0, data.ljust(os.fstat(fd).st_size))  # torn, they are not read
+        return done.finish()
     except UploadLocked:
         return 0
     finally:
-        os.close(fd)
+        unlock_and_close(fd)
+
+
+@contextmanager
+def _bookkeeping() -> Iterator[None]:
+    """Log a failure of what a sweep does beside removing uploads: a full disk is emptied without it."""
+    try:
+        yield
+    except (OSError, RequestError) as error:
+        log.warning("the results of a sweep could not be recorded: %s", error)
 
 
 def _sweep(directory: str, policy: Policy, quota: Quota | None) -> Sweep:
     began = policy.clock()
-    before = Counts() if quota is None else quota.read()
+    before: Counts | None = None
+    with _bookkeeping():
+        before = None if quota is None else quota.read()
     done = Sweep(directory, policy, quota, 0, Counts(), Statistics(swept_at=time.time()))
     for upload_id in list(ids_in(directory)):
         done.visit(upload_id, began)
-    if quota is not None:
-        quota.correct(before, done.counts)
+    if quota is not None and before is not None:
+        with _bookkeeping():
+            quota.correct(before, done.counts)
     return done
 
 
@@ -185,4 +230,4 @@ def read_statistics(directory: str, ownership: Ownership) -> Statistics | None:
     except (ValueError, TypeError):
         return None
     finally:
-        os.close(fd)
+        close(fd)

@@ -16,6 +16,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from tus.errors import RequestError
+from tus.filesystem.descriptors import close
 from tus.filesystem.io import sync
 
 log = logging.getLogger(__name__)
@@ -50,7 +51,7 @@ class Flush:
         except OSError:
             log.exception("the result for upload %s could not be recorded", os.path.basename(path))
         finally:
-            os.close(self.data_fd)
+            close(self.data_fd)
             flushes.pop(path, None)
             self.has_ended.set()
 
@@ -76,7 +77,7 @@ def start(flush: Flush, path: str) -> None:
         thread.start()
     except RuntimeError:
         del flushes[path]
-        os.close(flush.data_fd)
+        close(flush.data_fd)
 
 
 def is_running(path: str) -> bool:

@@ -15,7 +15,9 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from tus.errors import QuotaExceeded, TooLarge, TooManyUploads, UploadLocked
+from tus.errors import QuotaExceeded, RequestError, StorageFull, TooLarge, TooManyUploads
+from tus.filesystem.descriptors import close
+from tus.filesystem.io import write_at
 from tus.filesystem.locks import lock, unlock
 from tus.filesystem.ownership import Ownership
 from tus.models import Upload
@@ -81,6 +83,7 @@ class Quota:
             TooLarge: the upload alone exceeds a limit.
             TooManyUploads: the limit of uploads is reached.
             QuotaExceeded: the limit of bytes is reached.
+            StorageFull: there is no room for the counts.
         """
         limits = self._limits
         most = min(
@@ -106,7 +109,7 @@ class Quota:
         try:
             with self._counts() as counts:
                 counts.add(principal, uploads, size)
-        except (OSError, UploadLocked) as error:
+        except (OSError, RequestError) as error:
             log.warning("the counts of unfinished uploads are wrong until the next sweep: %s", error)
 
     def release(self, upload: Upload) -> None:
@@ -178,11 +181,13 @@ class Quota:
                 packed = _pack(counts)
                 if packed != data:
                     # In one write, and padded, because a file that was cut short in between would be damaged.
-                    os.pwrite(fd, packed.ljust(len(data)), 0)
+                    packed = packed.ljust(len(data))
+                    if write_at(fd, 0, packed) < len(packed):
+                        raise StorageFull()
             finally:
                 unlock(fd)
         finally:
-            os.close(fd)
+            close(fd)
 
     def _unpack(self, data: bytes) -> Counts:
         try:

@@ -14,7 +14,6 @@ Laws of this room:
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import logging
 import os
 import time
@@ -24,8 +23,9 @@ from typing import Self
 
 from tus.errors import OffsetMismatch, StorageFull, UploadGone, UploadLocked, UploadNotFound
 from tus.filesystem.boot import boot_id
+from tus.filesystem.descriptors import close
 from tus.filesystem.io import Directory, sync, translate_error, unlink, write_at
-from tus.filesystem.locks import lock, unlock
+from tus.filesystem.locks import lock, unlock, unlock_and_close
 from tus.filesystem.ownership import Ownership
 from tus.models import Fsync, Response, State, Upload
 from tus.stores import ledger
@@ -124,9 +124,9 @@ class SideCar:
 
     def close(self) -> None:
         """Close the file, unless it is closed."""
-        if self.fd >= 0:
-            os.close(self.fd)
-            self.fd = -1
+        fd, self.fd = self.fd, -1
+        if fd >= 0:
+            close(fd)
 
     def lock(self) -> None:
         """Take the lock and read the slots. After an error the lock is not held."""
@@ -154,7 +154,7 @@ class SideCar:
 
     def unlock(self) -> None:
         """Release the lock."""
-        fcntl.flock(self.fd, fcntl.LOCK_UN)
+        unlock(self.fd)
 
     def _mark_again(self) -> None:
         """Try once more to record that the upload is lost. The caller holds the lock.
@@ -213,7 +213,7 @@ class SideCar:
             if self._policy.space is not None:
                 self._make_room(self._policy.space, fd, length)
         except BaseException:
-            os.close(fd)
+            close(fd)
             raise
         return fd
 
@@ -329,18 +329,29 @@ class SideCar:
         self.slot = slot
 
     def write_slot(self, packed: bytes, position: int) -> None:
-        """Write a packed slot at its position."""
+        """Write a packed slot at its position.
+
+        Raises:
+            StorageFull: the slot is not written, or torn; the previous slot counts.
+        """
         try:
-            os.pwrite(self.fd, packed, position)
+            written = os.pwrite(self.fd, packed, position)
         except OSError as error:
             raise translate_error(error) from error
+        if written < SLOT_SIZE:
+            raise StorageFull()
 
     def remove(self) -> None:
         """Terminate the upload, and remove its files. The caller holds the lock.
 
-        An open session learns it from the slot. The side-car is removed last, because it shows whose the data is.
+        An open session learns it from the slot. A full copy-on-write disk may have no room even for that. Then the
+        side-car is emptied, which needs none, and the session finds its upload damaged. The side-car is removed last,
+        because it shows whose the data is.
         """
-        self.change(ledger.terminate(self.slot))
+        try:
+            self.change(ledger.terminate(self.slot))
+        except (StorageFull, OSError):
+            os.ftruncate(self.fd, 0)
         unlink(self.path)
         unlink(self.path + ".tus")
         _unmarked.discard(self.path)
@@ -365,16 +376,12 @@ def finish_removal(path: str, ownership: Ownership, boot: bytes) -> None:
     fd = open_sidecar(path, os.O_RDWR, ownership)
     try:
         lock(fd)
-        try:
-            slot = ledger.trust(sidecar.unpack_slots(os.pread(fd, SLOTS_SIZE, 0)), boot)
-            ended = slot.state == State.TERMINATED
-            if ended and os.path.samestat(os.fstat(fd), os.stat(path + ".tus")):
-                unlink(path)
-                unlink(path + ".tus")
-        finally:
-            unlock(fd)
+        slot = ledger.trust(sidecar.unpack_slots(os.pread(fd, SLOTS_SIZE, 0)), boot)
+        if slot.state == State.TERMINATED and os.path.samestat(os.fstat(fd), os.stat(path + ".tus")):
+            unlink(path)
+            unlink(path + ".tus")
     finally:
-        os.close(fd)
+        unlock_and_close(fd)
 
 
 def open_sidecar(path: str, flags: int, ownership: Ownership) -> int:

@@ -11,6 +11,7 @@ import hashlib
 import os
 
 from tus.errors import StorageFull, StorageUnavailable
+from tus.filesystem.descriptors import close
 from tus.filesystem.io import sync, sync_directory, write_at
 from tus.filesystem.locks import lock, unlock
 from tus.filesystem.ownership import NotOurs, Ownership
@@ -47,7 +48,7 @@ def read_secret(directory: str, ownership: Ownership) -> bytes:
         finally:
             unlock(fd)
     finally:
-        os.close(fd)
+        close(fd)
 
 
 def _digest(secret: bytes) -> bytes:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Callable
 from dataclasses import replace
 from types import TracebackType
@@ -11,6 +10,7 @@ from typing import Self
 
 from tus.errors import StorageFull, UploadGone, UploadLocked, UploadReplaced
 from tus.events import Fenced, TakenOver, emit
+from tus.filesystem.descriptors import close
 from tus.filesystem.io import write_at
 from tus.models import Block, Upload
 from tus.stores import ledger
@@ -43,7 +43,7 @@ class DirectorySession:
             try:
                 is_takeover = car.slot.writing
                 self._data_fd = car.open_data(record, offset, length)
-                undo.callback(os.close, self._data_fd)
+                undo.callback(close, self._data_fd)
                 opened = ledger.open(
                     car.slot,
                     offset=offset,
@@ -162,7 +162,8 @@ class DirectorySession:
             if self._staged or self._car.slot.writing:
                 self._leave()
         finally:
-            os.close(self._data_fd)
+            data_fd, self._data_fd = self._data_fd, -1
+            close(data_fd)
             self._car.close()
             self.ended(self.upload, self._offset - self._start if not self._staged else 0)
 

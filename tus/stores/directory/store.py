@@ -43,15 +43,16 @@ from tus.errors import (
 )
 from tus.events import TakenOver, emit
 from tus.filesystem.boot import boot_id
+from tus.filesystem.descriptors import close
 from tus.filesystem.io import Directory, write_at
-from tus.filesystem.locks import LIMIT, check_locks_work
+from tus.filesystem.locks import LIMIT, check_locks_work, unlock_and_close
 from tus.filesystem.ownership import Ownership
 from tus.models import Block, Fsync, State, Upload, is_upload_id
 from tus.stores import ledger
 from tus.stores.directory import completion, creation, expiry, quota, secret
 from tus.stores.directory.claims import DirectoryClaim
 from tus.stores.directory.concatenation import Concatenation
-from tus.stores.directory.data_lock import LONGEST_HAND_OVER, is_held, lock_data, unlock_data
+from tus.stores.directory.data_lock import LONGEST_HAND_OVER, is_held, lock_data
 from tus.stores.directory.digests import Digesting
 from tus.stores.directory.quota import Quota
 from tus.stores.directory.record import NAMES, Policy, SideCar, open_sidecar, read_upload
@@ -201,7 +202,7 @@ class DirectoryStore(Concatenation):
         try:
             return read_upload(fd, path, self._policy.boot)
         finally:
-            os.close(fd)
+            close(fd)
 
     def list(self) -> Iterator[Upload]:
         for upload_id in expiry.ids_in(self.directory):
@@ -275,7 +276,7 @@ class DirectoryStore(Concatenation):
         try:
             self._remove(path)
         finally:
-            unlock_data(data_fd)
+            unlock_and_close(data_fd)
 
     def _remove(self, path: str) -> None:
         with SideCar(path, self._policy) as car:
@@ -353,7 +354,7 @@ class DirectoryStore(Concatenation):
                     digesting.update((block,), written)
                     digests = digesting.keep()
             finally:
-                os.close(data_fd)
+                close(data_fd)
             if written < len(block):
                 raise StorageFull()
         appended = car.upload(replace(upload, digests=digests) if digests else upload)

@@ -18,12 +18,13 @@ from collections.abc import Callable, Iterator
 
 from tus.errors import UploadGone, UploadLocked, UploadNotFound
 from tus.filesystem.boot import boot_id
+from tus.filesystem.descriptors import close
 from tus.filesystem.io import unlink, write_at
-from tus.filesystem.locks import lock, unlock
+from tus.filesystem.locks import lock, unlock, unlock_and_close
 from tus.filesystem.ownership import FLAGS, Ownership
 from tus.models import State, Upload, is_upload_id
 from tus.stores import ledger
-from tus.stores.directory.data_lock import LONGEST_HAND_OVER, lock_data, unlock_data
+from tus.stores.directory.data_lock import LONGEST_HAND_OVER, lock_data
 from tus.stores.directory.expiry import is_lost
 from tus.stores.directory.fsck import strays
 from tus.stores.directory.fsck.diagnosis import (
@@ -132,7 +133,7 @@ def expired(directory: str, clock: Callable[[], float] = time.time) -> Iterator[
             try:
                 upload = read_upload(fd, path, boot_id())
             finally:
-                os.close(fd)
+                close(fd)
             if upload.state != State.TERMINATED and (upload.has_expired(clock()) or is_lost(path, upload, clock())):
                 yield upload
 
@@ -219,7 +220,7 @@ class _ExaminedUpload:
         try:
             return self._content(fd)
         finally:
-            os.close(fd)
+            close(fd)
 
     @contextlib.contextmanager
     def _open_locked(self) -> Iterator[int]:
@@ -243,7 +244,7 @@ class _ExaminedUpload:
             finally:
                 unlock(fd)
         finally:
-            os.close(fd)
+            close(fd)
 
     def repair(self, diagnosis: Diagnosis) -> Repair | None:
         """Return the repair for a diagnosis; None if there is none."""
@@ -268,7 +269,7 @@ class _ExaminedUpload:
             if cure is not Cure.TRIM_WATCHERS:
                 # As in a removal, lock the data first. A hand-over or a concatenation holds this lock.
                 with contextlib.suppress(UploadGone):
-                    held.callback(unlock_data, lock_data(self._path, Ownership()))
+                    held.callback(unlock_and_close, lock_data(self._path, Ownership()))
             try:
                 fd = held.enter_context(self._open_locked())
                 evidence = self._evidence(fd)

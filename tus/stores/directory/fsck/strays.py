@@ -12,9 +12,10 @@ from collections.abc import Callable, Iterator
 
 from tus.errors import UploadGone, UploadLocked
 from tus.filesystem.io import unlink
+from tus.filesystem.locks import unlock_and_close
 from tus.filesystem.ownership import Ownership
 from tus.models import is_upload_id
-from tus.stores.directory.data_lock import lock_data, unlock_data
+from tus.stores.directory.data_lock import lock_data
 from tus.stores.directory.fsck.diagnosis import GRACE, Finding, Repair, Severity
 
 _PROBE = re.compile(r"\.tus-probe-[a-z0-9_]{8}(\.link)?")
@@ -132,7 +133,7 @@ def _examine_hand_over(path: str, name: str) -> Iterator[Finding]:
     try:
         status = os.fstat(fd)
     finally:
-        unlock_data(fd)
+        unlock_and_close(fd)
     others = status.st_nlink > 1
     repair = Repair(
         "remove this name; the data has another name",
@@ -159,7 +160,7 @@ def _remove_second_name(path: str) -> bool:
             return False
         unlink(path)
     finally:
-        unlock_data(fd)
+        unlock_and_close(fd)
     return True
 
 

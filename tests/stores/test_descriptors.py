@@ -1,0 +1,151 @@
+"""Descriptors and locks on a file system whose close and unlock fail: FUSE and NFS can report an error there."""
+
+import errno
+import fcntl
+import gc
+import itertools
+import os
+import sys
+import threading
+import traceback
+
+import pytest
+
+from tests.support.life import live
+from tus.errors import UploadLocked
+from tus.models import Upload
+from tus.stores.directory.store import DirectoryStore
+
+
+class Failing:
+    """A system call that does its work, and reports an error at one of its calls in this thread."""
+
+    def __init__(self, real, fails_at, then=lambda *arguments: None, counts=lambda *arguments: True):
+        self.real, self.fails_at, self.then, self.counts = real, fails_at, then, counts
+        self.thread = threading.current_thread()
+        self.calls = 0
+        self.has_failed = False
+
+    def __call__(self, *arguments):
+        if threading.current_thread() is not self.thread or not self.counts(*arguments):
+            return self.real(*arguments)
+        self.calls += 1
+        if self.calls - 1 != self.fails_at:
+            return self.real(*arguments)
+        self.has_failed = True
+        self.then(*arguments)
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+
+def alone(work, tmp_path):
+    """Run a function in a child without threads, because those of other tests open and close files as well."""
+    result = tmp_path / "result"
+    child = os.fork()
+    if not child:
+        try:
+            with pytest.MonkeyPatch.context() as patch:
+                work(tmp_path, patch)
+            result.write_text("done")
+        except BaseException:
+            result.write_text(traceback.format_exc())
+        finally:
+            os._exit(0)
+    os.waitpid(child, 0)
+    assert result.read_text() == "done"
+
+
+def is_called_by_the_package(*arguments):
+    """shutil of the standard library closes twice."""
+    return sys._getframe(2).f_globals["__name__"].startswith("tus.")
+
+
+def descriptors():
+    return len(os.listdir("/proc/self/fd"))
+
+
+@pytest.fixture(autouse=True)
+def _no_waiting_for_the_disk(monkeypatch):
+    monkeypatch.setattr(os, "fsync", lambda fd: None)
+
+
+needs_proc = pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="there is no /proc to count descriptors in")
+
+
+@needs_proc
+def test_a_close_that_fails_disturbs_nothing_and_is_never_repeated(tmp_path):
+    alone(close_with_errors, tmp_path)
+
+
+def close_with_errors(tmp_path, monkeypatch):
+    real, strangers = os.close, []
+
+    def take_the_number(fd):
+        real(fd)
+        strangers.append(os.open(os.devnull, os.O_RDONLY))  # another thread gets the number that is free now
+        assert strangers[-1] == fd
+
+    live(tmp_path / "first", fsync="none")  # it opens what stays open, such as the file of a log
+    for number in itertools.count():
+        before = descriptors()
+        close = Failing(real, number, take_the_number, is_called_by_the_package)
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "close", close)
+            live(tmp_path / str(number), fsync="none")
+        if not close.has_failed:
+            break
+        os.fstat(strangers[-1])  # it is still open
+        real(strangers.pop())
+        assert descriptors() == before
+    assert number > 40
+
+
+@needs_proc
+def test_an_unlock_that_fails_leaves_no_lock_and_no_descriptor(tmp_path):
+    alone(unlock_with_errors, tmp_path)
+
+
+def unlock_with_errors(tmp_path, monkeypatch):
+    real = fcntl.flock
+    live(tmp_path / "first", fsync="none")
+    for number in itertools.count():
+        before = descriptors()
+        flock = Failing(real, number, counts=lambda fd, how: how == fcntl.LOCK_UN)
+        with monkeypatch.context() as patch:
+            patch.setattr(fcntl, "flock", flock)
+            live(tmp_path / str(number), fsync="none")
+        if not flock.has_failed:
+            break
+        assert descriptors() == before
+    assert number > 40
+
+
+def test_an_upload_is_not_locked_for_ever_by_an_unlock_that_failed(tmp_path, monkeypatch, caplog):
+    store = DirectoryStore(str(tmp_path))
+    upload = store.create(Upload(length=100))
+    with monkeypatch.context() as patch:
+        patch.setattr(fcntl, "flock", Failing(fcntl.flock, 0, counts=lambda fd, how: how == fcntl.LOCK_UN))
+        upload = store.append(upload, 0, b"x" * 10)
+    assert "lock could not be released" in caplog.text
+    try:
+        assert store.append(upload, 10, b"x" * 10).offset == 20
+    except UploadLocked:
+        pytest.fail("a lock was left")
+
+
+@needs_proc
+def test_a_claim_that_is_dropped_closes_its_file_once(tmp_path, monkeypatch):
+    store = DirectoryStore(str(tmp_path))
+    claim = store.create_whole(Upload(length=4), b"four")
+    real, strangers = os.close, []
+
+    def take_the_number(fd):
+        real(fd)
+        strangers.append(os.open(os.devnull, os.O_RDONLY))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "close", Failing(real, 0, take_the_number))
+        claim.release("not now")
+    del claim
+    gc.collect()
+    os.fstat(strangers[0])
+    real(strangers[0])
