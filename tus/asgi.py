@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -179,7 +180,8 @@ class _Uploads:
                 answer.is_file_taken = upload.is_taken or not upload.length or file.closed or file.tell() > 0
             return answer
         finally:
-            file.close()
+            with suppress(OSError):  # the application has decided
+                file.close()
 
     async def _ask(self, adapter: AsgiAdapter, intent: Intent, upload: Upload) -> str | Response | None:
         assert self._app is not None, "only TusMiddleware allows ask_app"

@@ -473,17 +473,15 @@ def test_a_client_joins_the_hand_over_of_another_holder():
     )
 
 
-@pytest.mark.parametrize("said", [ACCEPTED, REJECTING])
-def test_an_answer_that_a_busy_record_does_not_take_is_asked_for_once(said):
+def test_a_rejection_that_a_busy_record_does_not_take_is_asked_for_once():
     """Upload Append: the client may ask again, and this request does not."""
-    outcome = Outcome.ACCEPTED if said == ACCEPTED else Outcome.REJECTED
     dialogue(
         ietf.patch(ID, offset=2, body=3),
         asks(Load(ID)).gets(stored(offset=2)),
         asks(Authorize),
         *completes(a_stored_file()),
-        asks(Offer).gets(Offered(said)),
-        asks(Settle, outcome).fails(UploadLocked()),
+        asks(Offer).gets(Offered(REJECTING)),
+        asks(Settle, Outcome.REJECTED).fails(UploadLocked()),
         responds(503, {"Upload-Complete": "?0", "Retry-After": ...}),
     )
 

@@ -604,15 +604,15 @@ def test_an_outcome_that_another_holder_has_recorded_is_the_reply():
     )
 
 
-def test_an_outcome_that_a_busy_record_does_not_take_is_503():
+def test_a_rejection_that_a_busy_record_does_not_take_is_503():
     """The client may ask again, and this request does not."""
     dialogue(
         tus1.patch(ID, offset=2, body=3),
         asks(Load(ID)).gets(an_upload(offset=2, length=5)),
         asks(Authorize),
         *completes(a_file()),
-        asks(Offer).gets(Offered(ACCEPTED)),
-        asks(Settle, Outcome.ACCEPTED).fails(UploadLocked()),
+        asks(Offer).gets(Offered(REJECTED, outcome=Outcome.REJECTED)),
+        asks(Settle, Outcome.REJECTED).fails(UploadLocked()),
         responds(503, {"Retry-After": ...}),
     )
 

@@ -1,5 +1,6 @@
 """The hand-over: what an application's answer does, what the client hears, and who asks again."""
 
+import contextlib
 import os
 import threading
 import time
@@ -903,7 +904,10 @@ def test_a_view_lets_go_at_the_end_of_its_block(view):
 
 @pytest.mark.parametrize("failure", [OSError("the disk is away"), UploadLocked(), Died()], ids=repr)
 def test_a_commit_that_cannot_be_recorded_releases_the_claim(tmp_path, monkeypatch, failure):
-    """The framework calls back at the end of the transaction, when the response is decided."""
+    """The framework calls back at the end of the transaction, when the response is decided.
+
+    Only the end of the process is reported to it: an error of the disk does not change what the application has said.
+    """
     ends = []
 
     class Adapter(WebobAdapter):
@@ -930,7 +934,8 @@ def test_a_commit_that_cannot_be_recorded_releases_the_claim(tmp_path, monkeypat
     url, reply = filled(view)
     assert reply.status == 204
     assert view.head(url).status == 423, "the transaction is under way"
-    with monkeypatch.context() as broken, pytest.raises(type(failure)):
+    raised = contextlib.nullcontext() if isinstance(failure, Exception) else pytest.raises(type(failure))
+    with monkeypatch.context() as broken, raised:
         broken.setattr(DirectoryClaim, "accept", fail)
         ends.pop()(True)
     links = [os.path.realpath(f"/proc/self/fd/{fd}") for fd in os.listdir("/proc/self/fd")]
@@ -944,7 +949,7 @@ def test_a_commit_that_cannot_be_recorded_releases_the_claim(tmp_path, monkeypat
 
 @pytest.mark.parametrize("spoken", [{"Upload-Draft-Interop-Version": "8", "Upload-Complete": "?1"}, None])
 def test_an_answer_that_a_busy_record_does_not_take(subject, monkeypatch, spoken):
-    """Another process was stopped while it held the lock of the record."""
+    """Another process was stopped while it held the lock of the record. The application has the file all the same."""
     accept, failures = DirectoryClaim.accept, [UploadLocked()] * 3
 
     def fail(claim, *arguments):
@@ -959,7 +964,7 @@ def test_an_answer_that_a_busy_record_does_not_take(subject, monkeypatch, spoken
     else:
         headers = spoken | {"Upload-Offset": "0", "Content-Type": "application/partial-upload"}
         reply = call(subject.app, "PATCH", url, headers, DATA)
-    assert reply.status == 503
+    assert reply.status in (200, 204), "nothing changes what the application has said"
     assert (len(failures), [upload.attempts for upload, _ in subject.landed]) == (2, [1]), "it is asked once"
     kept = record(subject, url)
     assert (kept.state, kept.attempts) == (State.COMPLETE, 1)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import tempfile
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, MutableMapping
 from functools import lru_cache, partial
 from http import HTTPStatus
@@ -15,7 +14,7 @@ try:
 except ImportError as missing:
     raise ImportError("ASGI needs anyio; install it with: pip install anyio") from missing
 
-from tus.adapters.filebody import BLOCK, FileBody
+from tus.adapters.filebody import BLOCK, LongBody, drop_representation
 from tus.http.headers import number_in
 from tus.models import MEDIA_TYPE, Origin, Request, Response, Upload
 from tus.protocols.origins import PROTOCOL_FIELDS, REPRESENTATION, place_of, split_url
@@ -344,7 +343,7 @@ class Call:
         self._status = 0
         self._headers: list[tuple[str, str]] = []
         self._body: list[bytes] = []
-        self._rest: BinaryIO | None = None  # the body, once it is too long for memory
+        self._rest: LongBody | None = None  # the body, once it is too long for memory
         self._size = 0
         self._is_complete = False
         self._keeps = False
@@ -385,7 +384,9 @@ class Call:
             reason = ""
         body: Iterable[bytes] = tuple(self._body)
         if self._rest is not None:
-            body = FileBody(self._rest, 0, self._size, reaches_end=True)
+            body = self._rest.body() or ()
+            if body == ():
+                self._headers = drop_representation(self._headers)
         elif self._size > longest_kept:
             body = list(body)
         return Response(self._status, reason, self._headers, body)
@@ -410,8 +411,8 @@ class Call:
 
     def _spool_to_file(self) -> None:
         if self._rest is None:
-            self._rest = tempfile.TemporaryFile()  # noqa: SIM115 - the response closes it
-        self._rest.writelines(self._body)
+            self._rest = LongBody()
+        self._rest.write(*self._body)
         self._body.clear()
 
     async def _send(self, message: Message) -> None:

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import io
+import logging
 import re
 import sys
-import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from types import TracebackType
 from typing import Any, BinaryIO, cast
 from urllib.parse import quote
 
-from tus.adapters.filebody import BLOCK, FileBody
+from tus.adapters.filebody import BLOCK, FileBody, LongBody, drop_representation
 from tus.adapters.interface import LONGEST_ANSWER
 from tus.models import MEDIA_TYPE, Origin, Readable, Request, Response, Upload
 from tus.protocols.origins import PROTOCOL_FIELDS, REPRESENTATION, place_of, split_url
+
+log = logging.getLogger(__name__)
 
 Environ = dict[str, Any]
 
@@ -368,17 +370,23 @@ class ApplicationResponse:
             raise
         return self
 
-    def _spool_to_file(self) -> FileBody:
-        """Write the whole body of a success to a temporary file, because it is too long for memory."""
-        file = tempfile.TemporaryFile()  # noqa: SIM115 - the response closes it
+    def _spool_to_file(self) -> Iterable[bytes]:
+        """Write the whole body of a success to a temporary file, because it is too long for memory.
+
+        If the file cannot be written, the body is dropped. It is still a success.
+        """
+        long = LongBody()
         try:
             while self._blocks or self._produce():
-                file.write(self._blocks.pop(0))
+                long.write(self._blocks.pop(0))
             self.close()
-            return FileBody(file, 0, file.tell(), reaches_end=True)
         except BaseException:
-            file.close()
+            long.close()
             raise
+        body = long.body()
+        if body is None:
+            self.headers = drop_representation(self.headers)
+        return body or ()
 
     @property
     def _is_success(self) -> bool:
@@ -405,4 +413,7 @@ class ApplicationResponse:
         finally:
             if self._watches:
                 self.is_file_read = self._file.closed or self._file.tell() > 0
-            self._file.close()
+            try:
+                self._file.close()
+            except OSError:  # the application has decided
+                log.warning("the body of a hand-over was closed with an error", exc_info=True)

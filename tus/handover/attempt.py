@@ -6,10 +6,9 @@ import logging
 import os
 import time
 from collections.abc import Callable, Generator
-from contextlib import suppress
 from typing import Any, ClassVar, TypeVar
 
-from tus.errors import NotTaken, Rejected, RequestError, UploadReplaced
+from tus.errors import NotTaken, Rejected, RequestError, StorageUnavailable, UploadReplaced
 from tus.events import Ended, HandedOver, emit, listeners
 from tus.hooks.calling import Hooks
 from tus.models import Outcome, Request, Response, Upload
@@ -125,6 +124,12 @@ class Attempt:
         except UploadReplaced:
             self.claim = None  # it is another holder's by now
             raise
+        except Exception:
+            if effect.outcome != Outcome.ACCEPTED:
+                raise
+            # The application has the file, whatever the disk says. The client must not send it again.
+            log.exception("upload %s is accepted, but that could not be recorded", claim.upload.id)
+            self._release(claim, "it was accepted, but that could not be recorded")
         self.claim, upload = None, claim.upload
         if listeners[HandedOver]:
             emit(HandedOver(upload, str(effect.outcome), time.monotonic() - self._began))
@@ -140,7 +145,10 @@ class Attempt:
         """Close the application's response if the client gets another one."""
         answer, self._answer = self._answer, None
         if answer is not None and answer.body is not response.body:
-            getattr(answer.body, "close", lambda: None)()
+            try:
+                getattr(answer.body, "close", lambda: None)()
+            except Exception:
+                log.exception("the application's response could not be closed")
 
     def leave(self, error: str | None = None) -> None:
         """Release the claim, if it was not settled.
@@ -150,10 +158,18 @@ class Attempt:
         """
         if self.claim is not None:
             claim, self.claim = self.claim, None
-            with suppress(UploadReplaced):
-                claim.release(error)
+            self._release(claim, error)
             if claim.upload.attempts and error is not None:
                 emit(HandedOver(claim.upload, str(Outcome.POSTPONED), time.monotonic() - self._began))
+
+    def _release(self, claim: Claim, error: str | None) -> None:
+        """Release a claim; log a failure, because the claim ends anyway, and the response is decided."""
+        try:
+            claim.release(error)
+        except UploadReplaced:
+            pass
+        except Exception:
+            log.exception("the claim on upload %s could not be released", claim.upload.id)
 
     _PERFORM: ClassVar[dict[type, Callable[[Attempt, Any], Any]]] = {
         effects.Claim: _take,
@@ -174,7 +190,8 @@ def run(steps: Generator[Any, Any, _Result], perform: Callable[[Any], Any]) -> _
 
     Args:
         steps: the generator.
-        perform: performs an effect. A :class:`~tus.errors.RequestError` is thrown into the generator.
+        perform: performs an effect. A :class:`~tus.errors.RequestError` is thrown into the generator, and
+            StorageUnavailable in the place of another exception.
     """
     try:
         effect = next(steps)
@@ -183,6 +200,9 @@ def run(steps: Generator[Any, Any, _Result], perform: Callable[[Any], Any]) -> _
                 result = perform(effect)
             except RequestError as error:
                 effect = steps.throw(error)
+            except Exception as error:
+                log.exception("the store failed")
+                effect = steps.throw(StorageUnavailable().with_traceback(error.__traceback__))
             else:
                 effect = steps.send(result)
     except StopIteration as stop:

@@ -106,7 +106,8 @@ def hand_over(
         offered = yield Offer(pending)
     outcome, answer = outcome_of(offered, upload, options)
     if options.has_hooks and outcome != Outcome.ACCEPTED:
-        yield Unqueue(HookType.POST_FINISH, upload)
+        with suppress(RequestError):  # the event is dropped later, because its change has not happened
+            yield Unqueue(HookType.POST_FINISH, upload)
     if outcome == Outcome.POSTPONED:
         yield Settle(outcome, None, offered.error or f"the response was {answer.status} {answer.reason}")
         return Handed(outcome, answer, upload.digests)

@@ -11,11 +11,13 @@ from functools import partial
 from typing import BinaryIO
 
 from tus.errors import RequestError, StorageFull, UploadGone, UploadReplaced
+from tus.filesystem.descriptors import close
 from tus.filesystem.io import sync, translate_error, unlink
+from tus.filesystem.locks import unlock_and_close
 from tus.models import Response, State, Upload
 from tus.stores import ledger
 from tus.stores.directory import flushing
-from tus.stores.directory.data_lock import lock_data, unlock_data
+from tus.stores.directory.data_lock import lock_data
 from tus.stores.directory.digests import with_digests
 from tus.stores.directory.record import Policy, SideCar, read_upload
 from tus.stores.slots import Slot
@@ -166,9 +168,9 @@ class DirectoryClaim:
         try:
             slot = decide(car.slot, generation=generation, now=now, lifetimes=policy.lifetimes)
             if not says_nothing or slot.attempts > 1:  # the outcome also replaces the error of an earlier attempt
-                with suppress(StorageFull):  # the decision matters more than its text
+                with suppress(StorageFull, OSError):  # the decision matters more than its text
                     car.write_outcome(None, answer)  # before the slot, because the slot makes the decision valid
-            car.change(slot)
+            self._record_decision(slot)
         finally:
             car.unlock()
         self._generation = slot.generation
@@ -180,6 +182,16 @@ class DirectoryClaim:
         self._upload = None
         if self._ended is not None:
             self._ended(self.upload)
+
+    def _record_decision(self, slot: Slot) -> None:
+        """Write the slot of a decision. The caller holds the lock of the side-car."""
+        try:
+            self._car.change(slot)
+        except StorageFull:
+            if slot.state != State.ACCEPTED or self._keeps:
+                raise
+            unlink(self._car.path)  # the application has the file, and the record needs the room
+            self._car.change(slot)
 
     def _clean_up(self, slot: Slot) -> None:
         try:
@@ -201,7 +213,7 @@ class DirectoryClaim:
         try:
             slot = transition(car.slot)
             if outcome is not None:
-                with suppress(StorageFull):  # the state matters more than the text of the outcome
+                with suppress(StorageFull, OSError):  # the state matters more than the text of the outcome
                     car.write_outcome(*outcome)  # before the slot, because the slot makes the outcome valid
             car.change(slot)
         finally:
@@ -224,14 +236,14 @@ class DirectoryClaim:
     def _close(self) -> None:
         data_fd, self._data_fd = self._data_fd, None
         if data_fd is not None:
-            unlock_data(data_fd)
+            unlock_and_close(data_fd)
         self._car.close()
 
     def _forget(self) -> None:
         """Close the files in a forked child, which shares the lock and must not end it."""
-        if self._data_fd is not None:
-            os.close(self._data_fd)
-            self._data_fd = None
+        data_fd, self._data_fd = self._data_fd, None
+        if data_fd is not None:
+            close(data_fd)
         self._car.close()
 
     def __del__(self) -> None:
