@@ -77,6 +77,14 @@ class Served:
         return self.process.wait(PROMPT)
 
 
+def open_files(process):
+    """The paths of the files that the workers of a server have open, also those without a name any more."""
+    for worker in psutil.Process(process.pid).children():
+        for fd in os.listdir(f"/proc/{worker.pid}/fd"):
+            with contextlib.suppress(OSError):
+                yield os.readlink(f"/proc/{worker.pid}/fd/{fd}")
+
+
 @contextlib.contextmanager
 def serving(directory, *arguments, has_port=False, **how):
     """Run ``tus serve`` on a free port, unless the arguments or the ini file have one, until its URL is printed."""
@@ -917,3 +925,20 @@ def test_a_webhook_gets_the_path_where_the_file_is(tmp_path):
             upload(served, "film.mp4", b"content")
             (post,) = endpoint.wait(1)
         assert Path(post.upload["Storage"]["Path"]).samefile(tmp_path / "uploads" / "film.mp4")
+
+
+@pytest.mark.skipif(not os.path.isdir("/dev/shm"), reason="this system has no directory in memory")
+def test_no_stalled_disk_stops_a_worker(tmp_path):
+    """gunicorn kills a worker that does not touch its file in time; the disk of TMPDIR may be stalled."""
+    (tmp_path / "temporary").mkdir()
+    env = os.environ | {"TMPDIR": str(tmp_path / "temporary")}
+    with serving(tmp_path, "--metrics", env=env) as served:
+        call_it = http.client.HTTPConnection(served.netloc, timeout=GUARD)
+        call_it.request("GET", "/metrics")
+        assert call_it.getresponse().status == 200
+        call_it.close()
+        wait_until(lambda: any("wgunicorn" in path for path in open_files(served.process)))
+        paths = list(open_files(served.process))
+        assert all(path.startswith("/dev/shm/") for path in paths if "wgunicorn" in path)
+        assert any(path.startswith("/dev/shm/tus-metrics-") for path in paths)
+        assert not any(path.startswith(f"{tmp_path}/temporary") for path in paths)

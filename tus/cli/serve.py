@@ -33,6 +33,9 @@ LARGEST_FIELD = 128 << 10
 MOST_FIELDS = 64  # so the head of a request takes at most 8 MiB of memory
 
 
+_SHARED_MEMORY = "/dev/shm"
+
+
 def build_pipeline(
     directory: str,
     path: str,
@@ -64,10 +67,18 @@ def build_pipeline(
 def _share_metrics() -> None:
     """Make a directory in which all worker processes share their metrics; it is removed with this process."""
     if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
-        directory = tempfile.mkdtemp(prefix="tus-metrics-")
+        directory = tempfile.mkdtemp(prefix="tus-metrics-", dir=_memory())
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = directory
         ours = os.getpid()  # a forked worker that ends must not remove it
         atexit.register(lambda: shutil.rmtree(directory, ignore_errors=True) if os.getpid() == ours else None)
+
+
+def _memory() -> str | None:
+    """Return a directory in memory, where no stalled disk can stop a worker; None if there is none.
+
+    A worker touches a file several times a second to show that it works, and is killed if it does not.
+    """
+    return _SHARED_MEMORY if os.access(_SHARED_MEMORY, os.W_OK | os.X_OK) else None
 
 
 def _forget_process(arbiter: Any, worker: Any) -> None:
@@ -138,6 +149,7 @@ def run(app: WsgiApp, host: str, port: int, workers: int, threads: int, upload_p
                 "workers": workers,
                 "threads": threads,
                 "worker_class": "gthread",
+                "worker_tmp_dir": _memory(),
                 "graceful_timeout": GRACE,
                 "keepalive": 15,
                 "limit_request_field_size": LARGEST_FIELD,
