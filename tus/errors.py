@@ -7,7 +7,7 @@ Its text is for that client: what was wrong, what was expected, never a path or 
 from __future__ import annotations
 
 from http import HTTPStatus
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
     from tus.models import Upload
@@ -303,20 +303,13 @@ class StorageFull(RequestError):
     """A store without free space; the bytes written before are kept and counted (507)."""
 
     status, reason = 507, "Insufficient Storage"
+    detail: ClassVar[str] = "No space is left for this upload; the bytes received are kept, resume later."
 
     def __init__(self) -> None:
-        super().__init__(
-            "No space is left for this upload; the bytes received are kept, resume later.", [("Retry-After", "60")]
-        )
+        super().__init__(self.detail, [("Retry-After", "60")])
 
 
-class QuotaExceeded(RequestError):
-    """A limit on the bytes of all unfinished uploads that is reached (507, according to RFC 4331 section 6)."""
+class QuotaExceeded(StorageFull):
+    """A limit on the bytes of all uploads that is reached (507, according to RFC 4331 section 6)."""
 
-    status, reason = 507, "Insufficient Storage"
-
-    def __init__(self) -> None:
-        super().__init__(
-            "Unfinished uploads use all the space that they may use; finish or delete some, or try again later.",
-            [("Retry-After", "60")],
-        )
+    detail = "Uploads use all the space that they may use; finish or delete some, or resume later."

@@ -173,8 +173,8 @@ class Options:
     """
 
     rejected_keep: int = _option(as_duration, "24h", group="Lifetimes and cleanup")
-    """The time to keep a rejected file, in addition to all limits. Use 0 if untrusted users could fill the disk with
-    rejected files.
+    """The time to keep a rejected file. Until it is removed, its bytes count for ``max_total_size``. Use 0 if untrusted
+    users could fill that limit with rejected files.
     """
 
     threads: bool = _option(as_bool, "true", group="Lifetimes and cleanup")
@@ -197,9 +197,11 @@ class Options:
     """The same limit as ``max_uploads`` for each principal."""
 
     max_total_size: int = _option(as_size, "0", group="Limits and timeouts")
-    """The most bytes that unfinished uploads may have together, by their announced lengths; more are refused with 507.
-    An upload of deferred length counts with its received bytes. The final upload of a concatenation counts as nothing,
-    because its parts count. 0 means no limit.
+    """The most bytes that uploads may have together, by their announced lengths; more are refused with 507. An upload
+    without a length counts with its bytes while they arrive, ahead of them by at most 4 MiB or 1/64 of the limit. At
+    the limit, the bytes that fit are kept, and the client can resume once there is room. The final upload of a
+    concatenation counts in addition to its parts. A rejected or finished file counts as long as it is kept. 0 means no
+    limit.
     """
 
     max_total_size_per_principal: int = _option(as_size, "0", group="Limits and timeouts")

@@ -46,6 +46,8 @@ from tus.testing import Clock, StoreSuite
 
 
 class TestMemoryStore(StoreSuite):
+    has_limits = True
+
     def make_store(self, **options):
         return MemoryStore(**options)
 
@@ -54,6 +56,7 @@ class TestMemoryStoreThatCountsLate(StoreSuite):
     """As a store on another host does, with leases for claims."""
 
     has_leases = True
+    has_limits = True
 
     def make_store(self, **options):
         return MemoryStore(counts="late", lease=15, **options)
@@ -69,11 +72,15 @@ class TestMemoryStoreWithLeases(TestMemoryStoreThatCountsLate):
 
 
 class TestMemoryStoreThatCountsLateWithoutLeases(StoreSuite):
+    has_limits = True
+
     def make_store(self, **options):
         return MemoryStore(counts="late", **options)
 
 
 class TestDirectoryStore(StoreSuite):
+    has_limits = True
+
     @pytest.fixture(autouse=True)
     def _directory(self, tmp_path):
         self.directory = tmp_path

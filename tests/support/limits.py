@@ -6,4 +6,5 @@ COUNTS = ".tus-counts"
 
 
 def counts(directory):
-    return json.loads((directory / COUNTS).read_text())
+    fields = json.loads((directory / COUNTS).read_text())
+    return {name: fields[name] for name in ("uploads", "size", "each")}

@@ -3,14 +3,17 @@
 import json
 import os
 import time
+from base64 import b64encode
 
 import pytest
 
+from tests.support.ietf import VERSIONS, Client
 from tests.support.limits import COUNTS, counts
-from tests.support.subjects import SUBJECTS, FilterSubject
+from tests.support.subjects import REJECTS, SUBJECTS, AsgiSubject, FilterSubject
 from tus.errors import QuotaExceeded, StorageFull, TooLarge, TooManyUploads
 from tus.filesystem.ownership import Ownership
-from tus.models import Upload
+from tus.models import Upload, is_upload_id
+from tus.stores.charges import Charge, charge_of
 from tus.stores.directory import space
 from tus.stores.directory.quota import Limits, Quota
 from tus.stores.directory.store import DirectoryStore
@@ -131,13 +134,94 @@ def test_large_bodies_count_too(tmp_path):
     assert counts(tmp_path)["size"] == 600_000
 
 
-def test_parts_count_and_their_final_does_not_count_again(make, tmp_path):
-    subject = make(max_total_size=10)
+MIB = 1 << 20
+
+
+def stored_bytes(tmp_path):
+    return sum(path.stat().st_size for path in tmp_path.iterdir() if is_upload_id(path.name))
+
+
+@pytest.mark.parametrize("how", [{}, {"chunked": True}], ids=["content-length", "chunked"])
+def test_a_deferred_length_is_no_way_around_the_limit(make, tmp_path, how):
+    subject = make(max_total_size="1M")
+    url = subject.url()
+    assert subject.patch(url, 0, bytes(3 * MIB), **how).status == 507
+    assert subject.offset(url) == stored_bytes(tmp_path) == counts(tmp_path)["size"] == MIB, "what fits is kept"
+    assert subject.patch(url, MIB, b"a").status == 507
+    assert subject.create(1).status == 507
+    assert subject.patch(url, MIB, b"", {"Upload-Length": str(MIB)}).status == 204
+    assert counts(tmp_path)["size"] == 0
+
+
+def test_it_goes_on_where_it_stopped_once_there_is_room(make, tmp_path):
+    subject = make(max_total_size="1M")
+    other, url, data = subject.url(MIB // 2), subject.url(), os.urandom(MIB)
+    assert subject.patch(url, 0, data).status == 507
+    assert subject.offset(url) == MIB // 2
+    subject.send("DELETE", other)
+    assert subject.patch(url, MIB // 2, data[MIB // 2 :], {"Upload-Length": str(MIB)}).status == 204
+    assert [landed for _, landed in subject.landed] == [data]
+
+
+def test_a_creation_with_its_first_bytes_keeps_what_fits(make, tmp_path):
+    subject = make(max_total_size="1M")
+    reply = subject.create(None, {}, bytes(3 * MIB))
+    assert (reply.status, reply["Upload-Offset"]) == (201, str(MIB))
+    assert stored_bytes(tmp_path) == counts(tmp_path)["size"] == MIB
+
+
+def test_unverified_bytes_are_charged_too(make, tmp_path):
+    subject = make(max_total_size="1M")
+    url = subject.url()
+    checksum = {"Upload-Checksum": "sha1 " + b64encode(bytes(20)).decode()}
+    assert subject.patch(url, 0, bytes(3 * MIB), checksum).status == 507
+    assert (subject.offset(url), stored_bytes(tmp_path), counts(tmp_path)["size"]) == (0, 0, 0)
+    assert subject.patch(url, 0, bytes(MIB // 2), checksum).status == 460
+    assert (subject.offset(url), stored_bytes(tmp_path), counts(tmp_path)["size"]) == (0, 0, 0)
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("complete", [True, False])
+def test_an_ietf_upload_without_a_length_is_no_way_around_the_limit(tmp_path, version, complete):
+    client = Client(FilterSubject(tmp_file_dir=str(tmp_path), max_total_size="1M"), version)
+    client.create(bytes(3 * MIB), complete=complete, chunked=True)
+    assert client.s.landed == []
+    assert stored_bytes(tmp_path) == counts(tmp_path)["size"] <= MIB
+
+
+def test_each_principal_is_charged_as_its_bytes_come(make, tmp_path):
+    subject = make(max_total_size_per_principal="1M")
+    url = subject.url(None, ANN)
+    assert subject.patch(url, 0, bytes(3 * MIB), ANN).status == 507
+    assert counts(tmp_path)["each"] == {"ann": [1, MIB]}
+    assert subject.create(1, ANN).status == 507
+    assert subject.create(MIB, BOB).status == 201
+
+
+def test_a_charge_covers_more_than_one_block(tmp_path, monkeypatch):
+    """The file of counts is opened once in 4 MiB, not at each block."""
+    store = DirectoryStore(str(tmp_path), limits=Limits(size=1 << 40))
+    upload = store.create(Upload())
+    with store.open(upload, 0) as session:
+        opened = []
+        opening = os.open
+        monkeypatch.setattr(
+            os, "open", lambda path, *rest, **words: opened.append(path) or opening(path, *rest, **words)
+        )
+        for _ in range(160):
+            session.write(bytes(64 << 10))
+        assert len(opened) <= 3
+        assert counts(tmp_path)["size"] >= 10 << 20
+    assert counts(tmp_path)["size"] == 10 << 20
+
+
+def test_a_final_counts_beside_its_parts(make, tmp_path):
+    subject = make(max_total_size=20)
     parts = [subject.url(5, {"Upload-Concat": "partial"}, b"abcde") for _ in range(2)]
     subject.fail = "503 Later"
     final = {"Upload-Concat": "final;" + " ".join(parts)}
     assert subject.send("POST", headers=final).status == 503
-    assert counts(tmp_path) == {"uploads": 3, "size": 10, "each": {}}
+    assert counts(tmp_path) == {"uploads": 3, "size": 20, "each": {}}
     subject.fail = None
     for _ in range(2):  # the repeated request finds the same upload
         assert subject.send("POST", headers=final).status == 201
@@ -145,6 +229,46 @@ def test_parts_count_and_their_final_does_not_count_again(make, tmp_path):
     for part in parts:
         subject.send("DELETE", part)
     assert counts(tmp_path) == {"uploads": 0, "size": 0, "each": {}}
+
+
+def test_one_part_many_times_is_no_way_around_the_limit(make, tmp_path):
+    subject = make(max_total_size="1M")
+    part = subject.url(9000, {"Upload-Concat": "partial"}, bytes(9000))
+    assert subject.send("POST", headers={"Upload-Concat": "final;" + " ".join([part] * 200)}).status == 413
+    subject.fail = "503 Later"
+    final = {"Upload-Concat": "final;" + " ".join([part] * 100)}
+    assert subject.send("POST", headers=final).status == 503
+    assert subject.send("POST", headers=final | {"Upload-Metadata": "a YQ=="}).status == 507
+    assert sum(path.stat().st_size for path in tmp_path.iterdir()) < 1 << 20
+
+
+def test_parts_without_a_length_are_charged_to_their_final_once_it_is_known(make, tmp_path):
+    subject = make(max_total_size=24)
+    part = subject.url(None, {"Upload-Concat": "partial"})
+    final = subject.send("POST", headers={"Upload-Concat": f"final;{part} {part} {part}"})
+    assert final.status == 201
+    assert subject.patch(part, 0, b"abcdefg", {"Upload-Length": "7"}).status == 507  # 28 bytes
+    assert subject.offset(part) == 7
+    assert (counts(tmp_path)["size"], subject.landed) == (7, [])
+
+
+@pytest.mark.parametrize("kind", [FilterSubject, AsgiSubject])
+def test_rejected_files_count_as_long_as_they_are_kept(kind, tmp_path):
+    subject = kind(tmp_file_dir=str(tmp_path), max_total_size="1M", max_uploads=1)
+    subject.fields.append(REJECTS)
+    data = bytes(300 << 10)
+    assert [subject.create(len(data), body=data).status for _ in range(5)][3:] == [507, 507]
+    assert sum(path.stat().st_size for path in tmp_path.iterdir()) < 1 << 20
+    assert counts(tmp_path)["uploads"] == 0
+
+
+def test_kept_files_count_as_long_as_they_are_kept(make, tmp_path):
+    subject = make(max_total_size=20, keep_finished=True)
+    url = subject.url(15, body=bytes(15))
+    assert counts(tmp_path) == {"uploads": 0, "size": 15, "each": {}}
+    assert subject.create(6).status == 507
+    assert subject.send("DELETE", url).status == 204
+    assert counts(tmp_path)["size"] == 0
 
 
 def test_what_exists_is_found_also_where_there_is_room_for_no_more(make):
@@ -224,34 +348,50 @@ def test_the_sweeper_corrects_what_a_crash_left_wrong(tmp_path):
     assert store.load(kept.id).length == 40
 
 
-def test_what_changes_during_a_sweep_is_not_lost(tmp_path, monkeypatch):
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_what_changes_while_a_sweep_counts_is_neither_lost_nor_counted_twice(tmp_path, monkeypatch, when):
     from tus.stores.directory import expiry
 
     store = stored(tmp_path, clock=time.time)
-    first = store.create(Upload(length=10, principal="ann"))
+    first, second = store.create(Upload(length=10, principal="ann")), store.create(Upload())
     ids_in = expiry.ids_in
 
     def meanwhile(directory):
-        time.sleep(0.01)
+        if when == "after":  # all that the sweep sees, and then the changes
+            yield from list(ids_in(directory))
         store.create(Upload(length=20, principal="bob"))
-        ids = list(ids_in(directory))
+        store.append(second, 0, bytes(5))
         store.remove(first.id)
-        return ids
+        if when == "before":
+            yield from list(ids_in(directory))
 
     monkeypatch.setattr(expiry, "ids_in", meanwhile)
     store.sweep()
-    monkeypatch.undo()
-    store.sweep()
-    assert counts(tmp_path) == {"uploads": 1, "size": 20, "each": {"bob": [1, 20]}}
+    assert counts(tmp_path) == {"uploads": 2, "size": 25, "each": {"bob": [1, 20]}}
+
+
+def test_a_session_over_a_sweep(tmp_path):
+    """A sweep counts what is stored, so that a session has nothing to give back after it."""
+    store = stored(tmp_path)
+    upload, other = store.create(Upload()), store.create(Upload(length=50))
+    with store.open(upload, 0, staged=True) as session:
+        session.write(bytes(20))
+        store.remove(upload.id)
+        store.sweep()
+    assert counts(tmp_path)["size"] == 50
+    store.remove(other.id)
+    assert counts(tmp_path)["size"] == 0
 
 
 def test_the_file_never_gets_shorter_in_between(tmp_path):
     quota = Quota(str(tmp_path / "counts"), Limits(uploads=1000), lambda: (), Ownership())
-    for number in range(200):
-        quota.add(f"user {number}", 1, 10**9)
+    uploads = [Upload(length=10**9, principal=f"user {number}") for number in range(200)]
+    for upload in uploads:
+        with quota.charge_creation(upload, "an id"):
+            pass
     size = (tmp_path / "counts").stat().st_size
-    for number in range(200):
-        quota.count(f"user {number}", -1, -(10**9))
+    for upload in uploads:
+        quota.end(upload, charge_of(upload), Charge())
     assert (tmp_path / "counts").stat().st_size == size
     assert quota.read().uploads == 0
     assert quota.read().each == {}

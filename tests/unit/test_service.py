@@ -719,11 +719,19 @@ def test_a_spool_and_a_webhook_need_a_directory(tmp_path):
     Service(store="memory:", tmp_file_dir=str(tmp_path), **webhook)
 
 
-def test_limits_need_a_directory():
-    for name in ("max_uploads", "max_total_size", "max_uploads_per_principal", "keep_free"):
-        with pytest.raises(OptionError, match="only with a directory") as caught:
-            Service(store="memory:", **{name: 1})
-        assert caught.value.option == name
+def test_free_space_needs_a_directory():
+    with pytest.raises(OptionError, match="only with a directory") as caught:
+        Service(store="memory:", keep_free=1)
+    assert caught.value.option == "keep_free"
+
+
+def test_memory_has_limits_too():
+    service = Service(store="memory:", send_file=True, threads=False, max_uploads=1, max_total_size=5)
+    with pytest.raises(TooLarge):
+        service.create_upload(length=6)
+    service.create_upload(length=5)
+    with pytest.raises(TooManyUploads):
+        service.create_upload(length=0)
 
 
 # -- Uploads that code of the site makes, finds and cancels -------------------------------------------------------

@@ -19,15 +19,6 @@ ENTRY_POINTS: Final = "tus.stores"
 #: Makes a store from its URL and the options.
 StoreFactory = Callable[[str, Options], Store]
 
-#: Options that would have no effect in memory.
-_ONLY_DIRECTORIES: Final = (
-    "max_uploads",
-    "max_total_size",
-    "max_uploads_per_principal",
-    "max_total_size_per_principal",
-    "keep_free",
-)
-
 _factories: dict[str, StoreFactory] = {}
 
 
@@ -76,12 +67,7 @@ def _open_directory(path: str, options: Options) -> Store:
         completed_keep=options.completed_keep,
         keep_finished=options.keep_finished,
         rejected_keep=options.rejected_keep,
-        limits=Limits(
-            options.max_uploads,
-            options.max_total_size,
-            options.max_uploads_per_principal,
-            options.max_total_size_per_principal,
-        ),
+        limits=_limits_of(options),
         keep_free=options.keep_free,
         ownership=ownership,
     )
@@ -90,14 +76,23 @@ def _open_directory(path: str, options: Options) -> Store:
 def _open_memory(options: Options) -> Store:
     from tus.stores.memory import MemoryStore
 
-    for name in _ONLY_DIRECTORIES:
-        if getattr(options, name):
-            raise OptionError(name, "works only with a directory, not with memory:")
+    if options.keep_free:
+        raise OptionError("keep_free", "works only with a directory, not with memory:")
     return MemoryStore(
         lifetime=options.upload_valid_duration,
         completed_keep=options.completed_keep,
         keep_finished=options.keep_finished,
         rejected_keep=options.rejected_keep,
+        limits=_limits_of(options),
+    )
+
+
+def _limits_of(options: Options) -> Limits:
+    return Limits(
+        options.max_uploads,
+        options.max_total_size,
+        options.max_uploads_per_principal,
+        options.max_total_size_per_principal,
     )
 
 

@@ -18,12 +18,23 @@ from threading import RLock
 from types import TracebackType
 from typing import BinaryIO, Literal, Self
 
-from tus.errors import InconsistentLength, RequestError, UploadGone, UploadLocked, UploadNotFound, UploadReplaced
+from tus.errors import (
+    InconsistentLength,
+    QuotaExceeded,
+    RequestError,
+    UploadGone,
+    UploadLocked,
+    UploadNotFound,
+    UploadReplaced,
+)
 from tus.models import Block, Response, State, Upload
 from tus.stores import ledger
-from tus.stores.interface import is_waiting
+from tus.stores.charges import Charge, Counts, charge_of, check_alone
+from tus.stores.interface import Limits, is_waiting
 from tus.stores.naming import SECRET_SIZE, id_from
 from tus.stores.slots import Lifetimes, Slot, upload_of
+
+_NO_CHARGE = Charge()
 
 
 @dataclass
@@ -33,7 +44,9 @@ class _Entry:
     data: bytearray = field(default_factory=bytearray)
     holder: _Claim | None = None
     watchers: tuple[str, ...] = ()
-    is_kept: bool = False  # its data, after the acceptance
+    is_kept: bool = True  # its data, after the decision
+    charge: Charge = _NO_CHARGE
+    charged_to: dict[_Session, int] = field(default_factory=dict)  # the end of the bytes that each session may store
 
     @property
     def upload(self) -> Upload:
@@ -54,6 +67,7 @@ class MemoryStore:
         completed_keep: seconds that the record of an accepted upload is kept.
         keep_finished: whether the data of an accepted upload is kept as long as its record.
         rejected_keep: seconds that a rejected upload is kept.
+        limits: the limits on the number and size of uploads.
         clock: returns the time in seconds since 1970.
         counts: when the bytes of a session are counted: "now", or as "late" as the interface allows.
         lease: seconds from the last renewal of a claim to its end; None if claims end with the process.
@@ -66,12 +80,15 @@ class MemoryStore:
         completed_keep: float = 86400,
         keep_finished: bool = False,
         rejected_keep: float = 86400,
+        limits: Limits | None = None,
         clock: Callable[[], float] = time.time,
         counts: Literal["now", "late"] = "now",
         lease: float | None = None,
     ) -> None:
         self._lifetimes = Lifetimes(lifetime=lifetime, completed_keep=completed_keep, rejected_keep=rejected_keep)
         self._keep_finished = keep_finished
+        self.limits = limits or Limits()
+        self._counts = Counts()
         self._clock = clock
         self._counts_now = counts == "now"
         self._lease = lease
@@ -89,6 +106,9 @@ class MemoryStore:
         with self._lock:
             upload_id = draft.id or secrets.token_hex(16)
             if upload_id not in self._entries:
+                charge = charge_of(draft)
+                check_alone(self.limits, draft.principal, charge.size)
+                self._counts.admit(self.limits, draft.principal, *charge)
                 now = self._clock()
                 slot = ledger.create(
                     length=draft.length,
@@ -98,8 +118,37 @@ class MemoryStore:
                     is_final=draft.is_final,
                     expires_at=draft.expires_at,
                 )
-                self._entries[upload_id] = _Entry(replace(draft, id=upload_id, created_at=now), slot)
+                self._entries[upload_id] = _Entry(replace(draft, id=upload_id, created_at=now), slot, charge=charge)
             return self._entries[upload_id].upload
+
+    # -- Limits --
+
+    def _charge_length(self, entry: _Entry, length: int | None) -> None:
+        """Charge a length before it is set."""
+        if length is not None and entry.slot.length is None:
+            check_alone(self.limits, entry.record.principal, length)
+            size = max(length - entry.charge.size, 0)
+            self._counts.admit(self.limits, entry.record.principal, 0, size)
+            entry.charge = Charge(1, entry.charge.size + size)
+
+    def _charge_to(self, entry: _Entry, end: int, session: _Session | None = None) -> int:
+        """Charge bytes up to an end, and return the end up to which they may be stored."""
+        missing = end - entry.charge.size
+        if missing <= 0 or entry.slot.length is not None:
+            return end
+        granted = self._counts.grant(self.limits, entry.record.principal, missing)
+        entry.charge = Charge(1, entry.charge.size + granted)
+        if session is not None:
+            entry.charged_to[session] = entry.charge.size
+        return entry.charge.size
+
+    def _settle(self, entry: _Entry) -> None:
+        """Charge an entry for what it is now, and for what its sessions may still store."""
+        uploads, size = charge_of(entry.upload, entry.is_kept)
+        if uploads:
+            size = max(size, *entry.charged_to.values(), 0)
+        before, entry.charge = entry.charge, Charge(uploads, size)
+        self._counts.add(entry.record.principal, uploads - before.uploads, size - before.size)
 
     def id_for(self, text: str) -> str:
         return id_from(self._secret, text)
@@ -134,34 +183,49 @@ class MemoryStore:
     ) -> _Session:
         with self._lock:
             entry = self._entry(upload.id)
-            entry.slot = ledger.open(
-                entry.slot,
-                offset=offset,
-                length=length,
-                now=self._clock(),
-                lifetimes=self._lifetimes,
-                is_known=upload.is_known,
-                staged=staged,
-                completes=completes,
-            )
-            return _Session(self, entry, length, staged, completes)
+            try:
+                self._charge_length(entry, length)
+                charged = entry.charge.size
+                entry.slot = ledger.open(
+                    entry.slot,
+                    offset=offset,
+                    length=length,
+                    now=self._clock(),
+                    lifetimes=self._lifetimes,
+                    is_known=upload.is_known,
+                    staged=staged,
+                    completes=completes,
+                )
+                session = _Session(self, entry, length, staged, completes)
+                if entry.slot.length is None:
+                    entry.charged_to[session] = charged
+                return session
+            finally:
+                self._settle(entry)
 
     def append(
         self, upload: Upload, offset: int, block: Block, length: int | None = None, completes: bool = True
     ) -> Upload:
         with self._lock:
             entry = self._entry(upload.id)
-            entry.slot = ledger.append(
-                entry.slot,
-                offset=offset,
-                end=offset + len(block),
-                length=length,
-                now=self._clock(),
-                lifetimes=self._lifetimes,
-                is_known=upload.is_known,
-                completes=completes,
-            )
-            entry.data += block
+            try:
+                self._charge_length(entry, length)
+                end = offset + len(block) if length is not None else self._charge_to(entry, offset + len(block))
+                entry.slot = ledger.append(
+                    entry.slot,
+                    offset=offset,
+                    end=end,
+                    length=length,
+                    now=self._clock(),
+                    lifetimes=self._lifetimes,
+                    is_known=upload.is_known,
+                    completes=completes,
+                )
+                entry.data += block[: end - offset]
+            finally:
+                self._settle(entry)
+            if end < offset + len(block):
+                raise QuotaExceeded()
             return entry.upload
 
     def fence(self, upload: Upload) -> Upload:
@@ -199,17 +263,21 @@ class MemoryStore:
     ) -> _Claim:
         with self._lock:
             entry = self._entry(upload.id)
-            entry.slot = ledger.complete(
-                entry.slot,
-                offset=offset,
-                end=offset + len(block),
-                length=length,
-                now=self._clock(),
-                lifetimes=self._lifetimes,
-                is_known=upload.is_known,
-                is_last=is_last,
-            )
-            entry.data += block
+            try:
+                self._charge_length(entry, length)
+                entry.slot = ledger.complete(
+                    entry.slot,
+                    offset=offset,
+                    end=offset + len(block),
+                    length=length,
+                    now=self._clock(),
+                    lifetimes=self._lifetimes,
+                    is_known=upload.is_known,
+                    is_last=is_last,
+                )
+                entry.data += block
+            finally:
+                self._settle(entry)
             claim = _Claim(self, entry, upload.is_known)
             claim.take()
             return claim
@@ -243,7 +311,8 @@ class MemoryStore:
             self._remove(entry, ledger.terminate(entry.slot))
 
     def _remove(self, entry: _Entry, slot: Slot) -> None:
-        entry.slot = slot
+        entry.slot, entry.is_kept = slot, False
+        self._settle(entry)
         del self._entries[entry.record.id]
 
     def sweep(self, at_most_every: float = 0) -> int:
@@ -287,8 +356,12 @@ class MemoryStore:
                     data = b"".join(self._entries[part.id].data for part in parts)
                 except KeyError:
                     raise UploadGone("A part of this upload is gone; create the parts again.") from None
-                final.slot = ledger.join(final.slot, size=len(data), now=self._clock(), lifetimes=self._lifetimes)
-                final.data[:] = data
+                try:
+                    self._charge_length(final, len(data))
+                    final.slot = ledger.join(final.slot, size=len(data), now=self._clock(), lifetimes=self._lifetimes)
+                    final.data[:] = data
+                finally:
+                    self._settle(final)
             return final.upload
 
 
@@ -307,12 +380,17 @@ class _Session:
         return self._entry.upload
 
     def write(self, *blocks: Block) -> None:
+        data = b"".join(blocks)
         with self._store._lock:
             if self._store._counts_now:
                 ledger.check_generation(self._entry.slot, self._generation)
-            self._held += b"".join(blocks)
+            start = len(self._entry.data) + len(self._held)
+            end = self._store._charge_to(self._entry, start + len(data), self)
+            self._held += data[: end - start]
             if self._store._counts_now:
                 self.keep()
+        if end < start + len(data):
+            raise QuotaExceeded()
 
     def keep(self) -> Upload:
         with self._store._lock:
@@ -334,6 +412,7 @@ class _Session:
         )
         entry.data += self._held
         self._held.clear()
+        self._store._settle(entry)
 
     def is_current(self) -> bool:
         slot = self._entry.slot
@@ -356,8 +435,12 @@ class _Session:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         with self._store._lock, contextlib.suppress(RequestError):
-            self.keep()
-            self._entry.slot = ledger.leave(self._entry.slot, generation=self._generation)
+            try:
+                self.keep()
+                self._entry.slot = ledger.leave(self._entry.slot, generation=self._generation)
+            finally:
+                self._entry.charged_to.pop(self, None)
+                self._store._settle(self._entry)
 
 
 class _Claim:
@@ -429,8 +512,7 @@ class _Claim:
         with self._store._lock:
             if not self._is_held:
                 return
-            self._decide(partial(ledger.accept, keeps=self._keeps), answer)
-            self._entry.is_kept = self._keeps
+            self._decide(partial(ledger.accept, keeps=self._keeps), answer, self._keeps)
             if not self._keeps:
                 self._entry.data.clear()
             if not (self._keeps or self._store._lifetimes.completed_keep):
@@ -442,12 +524,13 @@ class _Claim:
             if self._is_held:
                 self._decide(ledger.reject, answer)
 
-    def _decide(self, decide: Callable[..., Slot], answer: Response | None) -> None:
+    def _decide(self, decide: Callable[..., Slot], answer: Response | None, is_kept: bool = True) -> None:
         self._check()
         lifetimes = self._store._lifetimes
         slot = decide(self._entry.slot, generation=self._generation, now=self._store._clock(), lifetimes=lifetimes)
-        self._entry.holder, self._is_held = None, False
+        self._entry.holder, self._is_held, self._entry.is_kept = None, False, is_kept
         self._change(slot, answer=answer, error=None)
+        self._store._settle(self._entry)
 
     def release(self, error: str | None = None) -> None:
         with self._store._lock:

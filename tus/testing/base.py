@@ -28,7 +28,7 @@ class Base:
 
         Args:
             **options: ``lifetime``, ``completed_keep``, ``rejected_keep`` (seconds), ``keep_finished`` and ``clock``,
-                as for :class:`tus.stores.memory.MemoryStore`.
+                as for :class:`tus.stores.memory.MemoryStore`; ``limits`` only if :attr:`has_limits` is true.
         """
         raise NotImplementedError
 
@@ -36,6 +36,9 @@ class Base:
         """Write blocks and let the store count them."""
         session.write(*blocks)
         session.keep()
+
+    #: Whether the store enforces limits, as :class:`tus.stores.interface.Limited`.
+    has_limits = False
 
     #: Whether claims are leases, so that :meth:`lapse` works; else they end with their process.
     has_leases = False

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from tus.errors import StorageFull, UploadGone, UploadNotFound
 from tus.filesystem.descriptors import close
@@ -12,8 +12,10 @@ from tus.filesystem.io import can_share_blocks, copy_file, translate_error, writ
 from tus.filesystem.locks import unlock_and_close
 from tus.models import State, Upload
 from tus.stores import ledger
+from tus.stores.charges import charge_of
 from tus.stores.directory import record_format as sidecar
 from tus.stores.directory.data_lock import lock_data
+from tus.stores.directory.quota import Quota
 from tus.stores.directory.record import Policy, SideCar, open_sidecar, read_all
 from tus.stores.directory.space import Space
 from tus.stores.slots import Slot
@@ -24,6 +26,7 @@ class Concatenation:
 
     directory: str
     _policy: Policy
+    _quota: Quota | None
 
     def _path(self, upload_id: str) -> str:
         raise NotImplementedError
@@ -67,10 +70,24 @@ class Concatenation:
         try:
             final = self.load(final_id)  # it may have been filled before this process got the lock
             if final.state == State.RECEIVING:
-                self._fill(path, data_fd, parts)
+                with self._charged(final, sum(part.offset for part in parts)):
+                    self._fill(path, data_fd, parts)
         finally:
             unlock_and_close(data_fd)
         return self.load(final_id)
+
+    @contextlib.contextmanager
+    def _charged(self, final: Upload, length: int) -> Iterator[None]:
+        """Charge a final upload, whose length was unknown before, unless the ``with`` block fails."""
+        if self._quota is None:
+            yield
+            return
+        grant = self._quota.charge_length(final, length, charge_of(final).size)
+        try:
+            yield
+        except BaseException:
+            self._quota.give_back(final, grant)
+            raise
 
     def _fill(self, path: str, data_fd: int, parts: Sequence[Upload]) -> None:
         # Opened before copying, so that an upload that is removed and created again meanwhile is not completed.

@@ -23,8 +23,9 @@ from tus.filesystem.locks import lock, unlock_and_close
 from tus.filesystem.ownership import Ownership
 from tus.models import State, Upload, is_upload_id
 from tus.stores import ledger
+from tus.stores.charges import Charge, charge_of
 from tus.stores.directory.data_lock import lock_data
-from tus.stores.directory.quota import Counts, Quota, counted_size
+from tus.stores.directory.quota import Quota, Recount, stored_charge
 from tus.stores.directory.record import Policy, SideCar, finish_removal, open_sidecar, read_upload
 from tus.stores.interface import Statistics
 
@@ -59,7 +60,7 @@ class Sweep:
         removed: the number of expired uploads that were removed.
         failed: the number of uploads that could not be removed or read.
         cause: the first error.
-        counts: the correct counts of the quota.
+        recount: the counts of the limits, counted again; None if nothing counts.
         statistics: the statistics of the remaining uploads.
     """
 
@@ -67,16 +68,16 @@ class Sweep:
     policy: Policy
     quota: Quota | None
     removed: int
-    counts: Counts
+    recount: Recount | None
     statistics: Statistics
     failed: int = 0
     cause: Exception | None = None
 
-    def visit(self, upload_id: str, began: float) -> None:
+    def visit(self, upload_id: str) -> None:
         """Remove an upload if it has expired, or else count it. No upload stops the sweep of the others."""
         path = os.path.join(self.directory, upload_id)
         try:
-            self._visit(path, began)
+            self._visit(path)
         except (UploadNotFound, UploadGone, UploadLocked):
             pass  # requests append and terminate during the sweep
         except Exception as error:
@@ -87,14 +88,14 @@ class Sweep:
             self.failed += 1
             self.cause = self.cause or error
 
-    def _visit(self, path: str, began: float) -> None:
+    def _visit(self, path: str) -> None:
         upload = self._read(path)
         if upload.state == State.TERMINATED:
             finish_removal(path, self.policy.ownership, self.policy.boot)
         elif upload.has_expired(self.policy.clock()) or is_lost(path, upload, self.policy.clock()):
             self._expire(path, upload)
         else:
-            self._count(path, upload, began)
+            self._count(path, upload)
 
     def finish(self) -> int:
         """Return the number of uploads that were removed.
@@ -126,26 +127,26 @@ class Sweep:
                 return  # a request has changed it meanwhile
             if not lost and upload.state == State.HANDING_OVER and not os.path.lexists(path):
                 return  # the application has just moved the data away
+            before = charge_of(upload, os.path.lexists(path))
             if lost:
                 log.warning("the data of upload %s was moved away, but no acceptance was recorded", upload.id)
             car.remove()
         self.removed += 1
-        if upload.state in (State.ACCEPTED, State.REJECTED):
-            return  # its end was reported before
         if self.quota is not None:
-            self.quota.release(upload)
-        emit(Ended(upload, "expired"))
+            self.quota.end(upload, before, Charge())
+        if upload.state not in (State.ACCEPTED, State.REJECTED):  # else its end was reported before
+            emit(Ended(upload, "expired"))
 
-    def _count(self, path: str, upload: Upload, began: float) -> None:
+    def _count(self, path: str, upload: Upload) -> None:
         seen = self.statistics
+        if self.recount is not None:
+            self.recount.add(upload.id, upload.principal, stored_charge(upload, path))
         if upload.state == State.ACCEPTED:
             seen.accepted += 1
             return
         if upload.state == State.REJECTED:
             seen.rejected += 1
             return
-        if upload.created_at < began:  # newer uploads were counted when they were created
-            self.counts.add(upload.principal, 1, counted_size(upload))
         try:
             status = os.stat(path, follow_symlinks=False)
         except FileNotFoundError:
@@ -162,7 +163,7 @@ class Sweep:
 
 def expire(directory: str, policy: Policy, quota: Quota | None, upload_id: str) -> None:
     """Remove one upload if it has expired, or was terminated by a process that crashed before it removed the files."""
-    Sweep(directory, policy, quota, 0, Counts(), Statistics(swept_at=0.0)).visit(upload_id, 0.0)
+    Sweep(directory, policy, quota, 0, None, Statistics(swept_at=0.0)).visit(upload_id)
 
 
 def sweep(directory: str, policy: Policy, quota: Quota | None, at_most_every: float) -> int:
@@ -206,16 +207,16 @@ def _bookkeeping() -> Iterator[None]:
 
 
 def _sweep(directory: str, policy: Policy, quota: Quota | None) -> Sweep:
-    began = policy.clock()
-    before: Counts | None = None
-    with _bookkeeping():
-        before = None if quota is None else quota.read()
-    done = Sweep(directory, policy, quota, 0, Counts(), Statistics(swept_at=time.time()))
-    for upload_id in list(ids_in(directory)):
-        done.visit(upload_id, began)
-    if quota is not None and before is not None:
+    recount: Recount | None = None
+    if quota is not None:
         with _bookkeeping():
-            quota.correct(before, done.counts)
+            recount = quota.begin_recount()
+    done = Sweep(directory, policy, quota, 0, recount, Statistics(swept_at=time.time()))
+    for upload_id in list(ids_in(directory)):
+        done.visit(upload_id)
+    if quota is not None and recount is not None:
+        with _bookkeeping():
+            quota.finish_recount(recount)
     return done
 
 

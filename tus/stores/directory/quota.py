@@ -1,55 +1,88 @@
-"""The number and size of the uploads that the application has not accepted, and the limits on them.
+"""The limits of a directory: the counts of its uploads in one small file, ``.tus-counts``.
 
-The counts are in one small file, ``.tus-counts``, which every process changes under its lock. They are separate
-from the uploads, so a process that crashes between the two writes leaves them wrong. The sweeper reads every upload
-anyway, and corrects them. An upload counts with its length, or with its received bytes while the length is deferred. A
-final upload counts with no bytes, because its parts count.
+Every process changes the file under its lock. The counts are separate from the uploads, so a process that crashes
+between the two writes leaves the counts too high. The sweeper reads every upload anyway, and counts again. Uploads
+change meanwhile, so while it does, every process appends its changes to a second file, ``.tus-counts-moves``.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
-from tus.errors import QuotaExceeded, RequestError, StorageFull, TooLarge, TooManyUploads
+from tus.errors import RequestError, StorageFull
 from tus.filesystem.descriptors import close
-from tus.filesystem.io import write_at
+from tus.filesystem.io import unlink, write_at
 from tus.filesystem.locks import lock, unlock
 from tus.filesystem.ownership import Ownership
 from tus.models import Upload
+from tus.stores.charges import Charge, Counts, charge_of, check_alone, step_of
 from tus.stores.interface import Limits as Limits
 
 log = logging.getLogger(__name__)
 
 NAME = ".tus-counts"
+MOVES = ".tus-counts-moves"
+#: Seconds after which a recount is void, so that the moves of a sweeper that crashed do not grow for ever.
+_LONGEST_RECOUNT = 3600.0
 
 
 @dataclass(slots=True)
-class Counts:
-    """The numbers of uploads and of bytes, in total and by principal."""
+class Recount:
+    """The uploads that a sweep has counted.
 
-    uploads: int = 0
+    Attributes:
+        until: the time after which it is void, in seconds since 1970.
+        counts: their counts.
+        charges: what each is charged, with its owner.
+    """
+
+    until: float
+    counts: Counts = field(default_factory=Counts)
+    charges: dict[str, tuple[str | None, Charge]] = field(default_factory=dict)
+
+    def add(self, upload_id: str, principal: str | None, charge: Charge) -> None:
+        """Count an upload, in place of what was counted for it before."""
+        before = self.charges.pop(upload_id, None)
+        if before is not None:
+            self.counts.add(before[0], -before[1].uploads, -before[1].size)
+        self.counts.add(principal, *charge)
+        self.charges[upload_id] = (principal, charge)
+
+    def move(self, upload_id: str, principal: str | None, charge: Charge, is_end: bool) -> None:
+        """Take account of a change that a process has made meanwhile; one that adds may be counted already."""
+        if not is_end and upload_id in self.charges:
+            charge = Charge(*map(max, charge, self.charges[upload_id][1]))
+        self.add(upload_id, principal, charge)
+
+
+def stored_charge(upload: Upload, path: str) -> Charge:
+    """Return what an upload is charged by its files; bytes that a crashed process has not counted count too."""
+    try:
+        size = os.lstat(path).st_size
+    except FileNotFoundError:
+        return charge_of(upload, is_kept=False)
+    charge = charge_of(upload)
+    return charge._replace(size=max(charge.size, size)) if charge.uploads else charge
+
+
+class Grant(NamedTuple):
+    """Bytes that an upload was charged.
+
+    Attributes:
+        size: their number.
+        recounted_at: the time of the last recount before that. A later one does not know the bytes that are not stored.
+    """
+
     size: int = 0
-    each: dict[str, tuple[int, int]] = field(default_factory=dict)
-
-    def add(self, principal: str | None, uploads: int, size: int) -> None:
-        """Add to the counts; negative numbers subtract, down to zero."""
-        self.uploads = max(self.uploads + uploads, 0)
-        self.size = max(self.size + size, 0)
-        if principal is not None:
-            number, bytes_ = self.each.pop(principal, (0, 0))
-            number, bytes_ = max(number + uploads, 0), max(bytes_ + size, 0)
-            if number or bytes_:
-                self.each[principal] = (number, bytes_)
-
-
-def counted_size(upload: Upload) -> int:
-    """Return the number of bytes with which an upload counts."""
-    return 0 if upload.is_final else max(upload.length or 0, upload.offset)
+    recounted_at: float = 0.0
 
 
 class Quota:
@@ -58,26 +91,30 @@ class Quota:
     Args:
         path: the path of the file.
         limits: the numbers that must not be exceeded.
-        recount: returns every upload that counts; called if the file is missing or damaged.
+        recount: returns every upload with its charge; called if the file is missing or damaged.
         ownership: whose files are believed.
     """
 
     def __init__(
-        self, path: str, limits: Limits, recount: Callable[[], Iterable[Upload]], ownership: Ownership
+        self,
+        path: str,
+        limits: Limits,
+        recount: Callable[[], Iterable[tuple[Upload, Charge]]],
+        ownership: Ownership,
     ) -> None:
         self._ownership = ownership
         self._path = path
+        self._moves = f"{path}-moves"
         self._limits = limits
-        self._recount = recount
+        self._list_charges = recount
+        self._until = 0.0  # of the recount that is going on, as read with the counts
+        self._recounted_at = 0.0
 
-    def add(self, principal: str | None, uploads: int, size: int, whole: int | None = None) -> None:
-        """Count an upload before it is created or its length is set.
+    # -- Before bytes are stored --
 
-        Args:
-            principal: the owner of the upload.
-            uploads: the number of new uploads.
-            size: the number of bytes to add to the counts.
-            whole: the size of the whole upload, if it differs from ``size``.
+    @contextmanager
+    def charge_creation(self, draft: Upload, upload_id: str) -> Iterator[None]:
+        """Charge an upload that the ``with`` block creates, unless it fails.
 
         Raises:
             TooLarge: the upload alone exceeds a limit.
@@ -85,89 +122,138 @@ class Quota:
             QuotaExceeded: the limit of bytes is reached.
             StorageFull: there is no room for the counts.
         """
-        limits = self._limits
-        most = min(
-            (limit for limit in (limits.size, limits.size_each if principal is not None else 0) if limit), default=0
-        )
-        if most and (size if whole is None else whole) > most:
-            raise TooLarge(f"This upload is larger than the limit of {most} bytes for all unfinished uploads together.")
+        principal, charge = draft.principal, charge_of(draft)
+        check_alone(self._limits, principal, charge.size)
         with self._counts() as counts:
-            number, bytes_ = counts.each.get(principal, (0, 0)) if principal is not None else (0, 0)
-            if uploads and (
-                (limits.uploads and counts.uploads + uploads > limits.uploads)
-                or (principal is not None and limits.uploads_each and number + uploads > limits.uploads_each)
-            ):
-                raise TooManyUploads()
-            if (limits.size and counts.size + size > limits.size) or (
-                principal is not None and limits.size_each and bytes_ + size > limits.size_each
-            ):
-                raise QuotaExceeded()
-            counts.add(principal, uploads, size)
+            counts.admit(self._limits, principal, *charge)
+            self._note(upload_id, principal, charge)
+        try:
+            yield
+        except BaseException:
+            self._give_back(principal, charge)
+            raise
 
-    def count(self, principal: str | None, uploads: int, size: int) -> None:
-        """Count a change that has happened, without limits; if that fails, the sweeper corrects the counts."""
+    def charge_length(self, upload: Upload, length: int, charged: int) -> Grant:
+        """Charge the rest of a length before it is set.
+
+        Args:
+            upload: the upload.
+            length: its length.
+            charged: the bytes that it is charged already.
+
+        Raises:
+            TooLarge: the upload alone exceeds a limit.
+            QuotaExceeded: the limit of bytes is reached.
+        """
+        check_alone(self._limits, upload.principal, length)
+        size = max(length - charged, 0)
+        if not size:
+            return Grant()
+        with self._counts() as counts:
+            counts.admit(self._limits, upload.principal, 0, size)
+            self._note(upload.id, upload.principal, Charge(1, length))
+            return Grant(size, self._recounted_at)
+
+    def charge_bytes(self, upload: Upload, end: int, wanted: int, ahead: bool = True) -> Grant:
+        """Charge the next bytes of an upload before they are stored; fewer than wanted if no more fit.
+
+        Args:
+            upload: the upload.
+            end: the number of bytes that the upload is charged by now.
+            wanted: the number of bytes to store.
+            ahead: whether to charge a step more, if the limits allow it.
+        """
+        step = step_of(self._limits, upload.principal) if ahead else 0
+        with self._counts() as counts:
+            granted = counts.grant(self._limits, upload.principal, wanted, step)
+            self._note(upload.id, upload.principal, Charge(1, end + granted))
+            return Grant(granted, self._recounted_at)
+
+    # -- After bytes were removed --
+
+    def give_back(self, upload: Upload, grant: Grant) -> None:
+        """Subtract bytes that were charged and not stored, unless the uploads were counted again meanwhile."""
+        if grant.size:
+            self._give_back(upload.principal, Charge(0, grant.size), since=grant.recounted_at)
+
+    def end(self, upload: Upload, before: Charge, after: Charge) -> None:
+        """Count an upload that was decided or removed.
+
+        Args:
+            upload: the upload.
+            before: what it was charged.
+            after: what is charged for the data that is kept.
+        """
+        removed = Charge(before.uploads - after.uploads, before.size - after.size)
+        self._give_back(upload.principal, removed, (upload.id, after))
+
+    def _give_back(
+        self,
+        principal: str | None,
+        charge: Charge,
+        ended: tuple[str, Charge] | None = None,
+        since: float | None = None,
+    ) -> None:
+        """Subtract from the counts; if that fails, they are too high until the next sweep."""
         try:
             with self._counts() as counts:
-                counts.add(principal, uploads, size)
+                if since not in (None, self._recounted_at):
+                    return
+                counts.add(principal, -charge.uploads, -charge.size)
+                if ended is not None:
+                    self._note(ended[0], principal, ended[1], is_end=True)
         except (OSError, RequestError) as error:
-            log.warning("the counts of unfinished uploads are wrong until the next sweep: %s", error)
+            log.warning("the counts of uploads are too high until the next sweep: %s", error)
 
-    def release(self, upload: Upload) -> None:
-        """Remove an upload from the counts."""
-        self.count(upload.principal, -1, -counted_size(upload))
-
-    @contextmanager
-    def count_creation(self, draft: Upload) -> Iterator[None]:
-        """Count an upload that the ``with`` block creates, unless it fails.
-
-        Raises:
-            RequestError: a limit is reached, see :meth:`add`.
-        """
-        size = counted_size(draft)
-        self.add(draft.principal, 1, size)
-        try:
-            yield
-        except BaseException:
-            self.count(draft.principal, -1, -size)
-            raise
-
-    @contextmanager
-    def count_length(self, upload: Upload, length: int | None) -> Iterator[None]:
-        """Count a deferred length that the ``with`` block sets, unless it fails.
-
-        Raises:
-            RequestError: a limit is reached, see :meth:`add`; without a length, too, if no more bytes are allowed.
-        """
-        size = 0 if length is None else max(length - counted_size(upload), 0)
-        self.add(upload.principal, 0, size, length)
-        try:
-            yield
-        except BaseException:
-            self.count(upload.principal, 0, -size)
-            raise
+    # -- Counting again --
 
     def read(self) -> Counts:
         """Return the current counts."""
         with self._counts() as counts:
             return counts
 
-    def correct(self, before: Counts, found: Counts) -> None:
-        """Correct the counts after a sweep.
+    def begin_recount(self) -> Recount:
+        """Begin to count again; from now on every process notes its changes."""
+        recount = Recount(time.time() + _LONGEST_RECOUNT)
+        with self._counts():
+            unlink(self._moves)
+            self._until = recount.until
+        return recount
 
-        Args:
-            before: the counts when the sweep began.
-            found: the numbers that the sweep found, of uploads created before it began.
-        """
-        with self._counts() as counts:  # changes since the sweep began must stay counted
-            counts.uploads = max(counts.uploads + found.uploads - before.uploads, 0)
-            counts.size = max(counts.size + found.size - before.size, 0)
-            for principal in before.each.keys() | found.each.keys():
-                number, bytes_ = found.each.get(principal, (0, 0))
-                old_number, old_bytes = before.each.get(principal, (0, 0))
-                now_number, now_bytes = counts.each.pop(principal, (0, 0))
-                number, bytes_ = now_number + number - old_number, now_bytes + bytes_ - old_bytes
-                if number > 0:
-                    counts.each[principal] = (number, max(bytes_, 0))
+    def finish_recount(self, recount: Recount) -> None:
+        """Replace the counts by those of a recount and of the changes since it began."""
+        with self._counts() as counts:
+            if self._until == recount.until and time.time() < recount.until:
+                for upload_id, principal, charge, is_end in self._read_moves():
+                    recount.move(upload_id, principal, charge, is_end)
+                found = recount.counts
+                counts.uploads, counts.size, counts.each = found.uploads, found.size, found.each
+                self._recounted_at = time.time()
+            self._until = 0.0
+            unlink(self._moves)
+
+    def _note(self, upload_id: str, principal: str | None, charge: Charge, is_end: bool = False) -> None:
+        """Note a change for the recount, if one is going on. The caller holds the lock."""
+        if not time.time() < self._until:
+            return
+        fd = self._ownership.open_or_create(self._moves)
+        try:
+            line = json.dumps([upload_id, principal, *charge, is_end]).encode() + b"\n"
+            if write_at(fd, os.fstat(fd).st_size, line) < len(line):
+                raise StorageFull()
+        finally:
+            close(fd)
+
+    def _read_moves(self) -> Iterator[tuple[str, str | None, Charge, bool]]:
+        with contextlib.suppress(FileNotFoundError):
+            fd = self._ownership.open(self._moves, os.O_RDONLY)
+            with open(fd, "rb") as file:
+                for line in file:
+                    with contextlib.suppress(ValueError):  # torn, because its process crashed
+                        upload_id, principal, uploads, size, is_end = json.loads(line)
+                        yield upload_id, principal, Charge(uploads, size), is_end
+
+    # -- The file --
 
     @contextmanager
     def _counts(self) -> Iterator[Counts]:
@@ -178,7 +264,7 @@ class Quota:
                 data = os.pread(fd, os.fstat(fd).st_size, 0)
                 counts = self._unpack(data)
                 yield counts
-                packed = _pack(counts)
+                packed = self._pack(counts)
                 if packed != data:
                     # In one write, and padded, because a file that was cut short in between would be damaged.
                     packed = packed.ljust(len(data))
@@ -193,13 +279,68 @@ class Quota:
         try:
             fields = json.loads(data)
             each = {str(key): (int(number), int(size)) for key, (number, size) in fields["each"].items()}
-            return Counts(int(fields["uploads"]), int(fields["size"]), each)
+            counts = Counts(int(fields["uploads"]), int(fields["size"]), each)
+            self._until = float(fields.get("recount_until", 0))
+            self._recounted_at = float(fields.get("recounted_at", 0))
         except (ValueError, KeyError, TypeError, AttributeError):
+            self._until, self._recounted_at = 0.0, time.time()
             counts = Counts()
-            for upload in self._recount():
-                counts.add(upload.principal, 1, counted_size(upload))
-            return counts
+            for upload, charge in self._list_charges():
+                counts.add(upload.principal, *charge)
+        return counts
+
+    def _pack(self, counts: Counts) -> bytes:
+        fields: dict[str, object] = {"uploads": counts.uploads, "size": counts.size, "each": counts.each}
+        if self._until:
+            fields["recount_until"] = self._until
+        if self._recounted_at:
+            fields["recounted_at"] = self._recounted_at
+        return json.dumps(fields).encode() + b"\n"
 
 
-def _pack(counts: Counts) -> bytes:
-    return json.dumps({"uploads": counts.uploads, "size": counts.size, "each": counts.each}).encode() + b"\n"
+class Tab:
+    """What an append session is charged, for an upload whose length is unknown when the session opens.
+
+    Args:
+        quota: the counts.
+        upload: the upload as it was loaded.
+        offset: the first byte of the session.
+        length: the length that the session sets; None if it sets none.
+
+    Raises:
+        RequestError: the length exceeds a limit.
+    """
+
+    def __init__(self, quota: Quota, upload: Upload, offset: int, length: int | None) -> None:
+        self._quota = quota
+        self._upload = upload
+        self._end = offset  # of the bytes that are charged
+        self._grant = Grant()
+        if length is not None:
+            self._add(quota.charge_length(upload, length, offset))
+
+    def _add(self, grant: Grant) -> None:
+        """Take over a grant; earlier ones are void if the uploads were counted again meanwhile."""
+        self._end += grant.size
+        if grant.recounted_at == self._grant.recounted_at:
+            grant = grant._replace(size=grant.size + self._grant.size)
+        self._grant = grant
+
+    def take(self, offset: int, size: int, ahead: bool = True) -> int:
+        """Charge the next bytes, and return how many of them may be stored.
+
+        Args:
+            offset: the first of them.
+            size: their number.
+            ahead: whether more bytes may follow.
+        """
+        missing = offset + size - self._end
+        if missing > 0:
+            self._add(self._quota.charge_bytes(self._upload, self._end, missing, ahead))
+        return min(size, self._end - offset)
+
+    def settle(self, end: int) -> None:
+        """Give back what was charged beyond the end of the stored bytes, or beyond the length."""
+        unused = min(self._end - end, self._grant.size)
+        self._end = end
+        self._quota.give_back(self._upload, self._grant._replace(size=unused))

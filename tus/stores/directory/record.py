@@ -218,11 +218,11 @@ class SideCar:
         return fd
 
     def _make_room(self, space: Space, fd: int, length: int | None) -> None:
-        if self.slot.length is None:
-            if length is None:
-                space.check()  # without a length, nothing can be reserved
-            else:
-                space.reserve(fd, length)
+        length = self.slot.length if length is None else length
+        if length is None:
+            space.check()  # without a length, nothing can be reserved
+        else:
+            space.reserve(fd, length)
 
     def truncate(self, data_fd: int) -> None:
         """Cut off the stored bytes that are not counted. The caller holds the lock."""

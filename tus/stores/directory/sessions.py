@@ -3,38 +3,47 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
 from dataclasses import replace
 from types import TracebackType
 from typing import Self
 
-from tus.errors import StorageFull, UploadGone, UploadLocked, UploadReplaced
+from tus.errors import QuotaExceeded, StorageFull, UploadGone, UploadLocked, UploadReplaced
 from tus.events import Fenced, TakenOver, emit
 from tus.filesystem.descriptors import close
 from tus.filesystem.io import write_at
 from tus.models import Block, Upload
 from tus.stores import ledger
 from tus.stores.directory.digests import Digesting
+from tus.stores.directory.quota import Tab
 from tus.stores.directory.record import Policy, SideCar
+from tus.stores.directory.space import CHECK_EVERY
 
 
 class DirectorySession:
     """An :class:`~tus.stores.interface.AppendSession`, which writes only while its generation is the upload's latest.
 
-    Attributes:
-        ended: is called at the end with the upload and the number of bytes added.
+    The bytes are charged to ``tab``, if there is one.
     """
 
     def __init__(
-        self, record: Upload, path: str, policy: Policy, offset: int, length: int | None, staged: bool, completes: bool
+        self,
+        record: Upload,
+        path: str,
+        policy: Policy,
+        offset: int,
+        length: int | None,
+        staged: bool,
+        completes: bool,
+        tab: Tab | None = None,
     ) -> None:
         self._record = record
         self._staged = staged
         self._completes = completes
         self._policy = policy
         self._is_fenced = False
-        self.ended: Callable[[Upload, int], None] = lambda upload, gained: None
-        self._start = offset
+        self._tab = tab
+        self._kept = offset if length is None or staged else length  # the end of what this session is charged for
+        self._room_until = offset  # the offset at which the space of the disk is checked again
         self._offset = offset  # of the next byte; larger than the slot's offset while blocks are staged
         with contextlib.ExitStack() as undo:
             self._car = car = SideCar(path, policy)
@@ -70,6 +79,24 @@ class DirectorySession:
         return self._car.upload(self._record)
 
     def write(self, *blocks: Block) -> None:
+        size = sum(map(len, blocks))
+        self._check_room(size)
+        allowed = size if self._tab is None else self._tab.take(self._offset, size)
+        if allowed == size:
+            self._write(*blocks)
+            return
+        if allowed:
+            self._write(memoryview(b"".join(blocks))[:allowed])
+        raise QuotaExceeded()
+
+    def _check_room(self, size: int) -> None:
+        """Check from time to time that the disk has room for bytes whose space is not reserved."""
+        space = self._policy.space
+        if space is not None and self._offset + size > self._room_until:
+            space.check_growth(self._data_fd, self._length)
+            self._room_until = self._offset + max(size, CHECK_EVERY)
+
+    def _write(self, *blocks: Block) -> None:
         car = self._car
         car.lock()
         try:
@@ -116,6 +143,7 @@ class DirectorySession:
             writing=writing,
         )
         self._car.count(self._data_fd, counted)
+        self._kept = max(self._kept, self._offset if self._length is None else self._length)
 
     def keep(self) -> Upload:
         return self.upload  # every block is counted when it is written
@@ -165,7 +193,8 @@ class DirectorySession:
             data_fd, self._data_fd = self._data_fd, -1
             close(data_fd)
             self._car.close()
-            self.ended(self.upload, self._offset - self._start if not self._staged else 0)
+            if self._tab is not None:
+                self._tab.settle(self._kept)
 
     def _leave(self) -> None:
         """Record the end of the session, and free the space of staged blocks.

@@ -1,5 +1,8 @@
 """Disk space, reserved when an upload is created, so that it is refused before its first byte.
 
+A reservation lasts while bytes come. After a minute without one it is given back, so that a client cannot hold the disk
+by announcing a length. When the next bytes come, the space is reserved again.
+
 ``fallocate(2)`` with ``KEEP_SIZE`` allocates the blocks of a file, but does not change its size, which is the number of
 stored bytes. Without this call (macOS, some file systems) the free space is checked, but not reserved.
 """
@@ -10,9 +13,20 @@ import ctypes
 import errno
 import os
 import sys
+import time
 from collections.abc import Callable
+from contextlib import suppress
+from typing import Final
 
 from tus.errors import StorageFull
+from tus.filesystem.descriptors import close
+from tus.filesystem.io import translate_error
+from tus.filesystem.ownership import Ownership
+
+#: Seconds without a byte after which a reservation is given back.
+RESERVED_FOR: Final = 60.0
+#: The number of bytes of a session after which the free space is checked again.
+CHECK_EVERY: Final = 4 << 20
 
 _KEEP_SIZE = 1  # FALLOC_FL_KEEP_SIZE in linux/falloc.h
 _CANNOT = frozenset({errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL, errno.EPERM})
@@ -31,29 +45,36 @@ class Space:
         self._keep_free = keep_free
 
     def reserve(self, fd: int, size: int) -> None:
-        """Reserve space for an open file of ``size`` bytes.
+        """Reserve space for an open file of ``size`` bytes, unless it has its space already.
 
         Raises:
             StorageFull: less than ``keep_free`` bytes would stay free; nothing is reserved.
         """
-        if not size:
+        missing = missing_space(os.fstat(fd), size)
+        if not missing:
             return
-        # Reserve before checking, so that of two simultaneous requests each sees the space of the other.
-        missing = 0 if _allocate(fd, size) else max(size - os.fstat(fd).st_size, 0)
+        self.check(missing)  # first, because a reservation that does not fit may fill the disk before it fails
         try:
-            self.check(missing)
-        except StorageFull:
-            os.ftruncate(fd, os.fstat(fd).st_size)  # to the same size, which frees the blocks beyond it
-            raise
+            # Check again, so that of two simultaneous requests each sees the space of the other.
+            self.check(0 if _allocate(fd, size) else missing)
+        except (StorageFull, OSError) as error:
+            give_back(fd)
+            raise translate_error(error) from error
 
     def restore(self, fd: int, size: int | None) -> None:
-        """Reserve the space again that a truncation has freed, unless the disk is full."""
+        """Reserve the space again that a truncation has freed, if there is room."""
         if size:
-            try:
-                _allocate(fd, size)
-            except OSError as error:
-                if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-                    raise
+            with suppress(StorageFull):
+                self.reserve(fd, size)
+
+    def check_growth(self, fd: int, length: int | None) -> None:
+        """Check that there is room for more bytes of an open file, unless its space is reserved.
+
+        Raises:
+            StorageFull: there is no room.
+        """
+        if length is None or missing_space(os.fstat(fd), length):
+            self.check()
 
     def check(self, wanted: int = 0) -> None:
         """Check that there is room for this many bytes more.
@@ -68,6 +89,35 @@ class Space:
         """Return the number of bytes that are free for unprivileged users."""
         status = os.statvfs(self._directory)
         return status.f_bavail * status.f_frsize
+
+
+def missing_space(status: os.stat_result, size: int) -> int:
+    """Return how many of a file's ``size`` bytes have no space yet."""
+    return max(size - max(status.st_blocks * 512, status.st_size), 0)
+
+
+def give_back(fd: int) -> None:
+    """Free the space that is reserved beyond the end of an open file."""
+    os.ftruncate(fd, os.fstat(fd).st_size)
+
+
+def give_back_idle(path: str, ownership: Ownership) -> bool:
+    """Free the space reserved for data that got no byte for a while; return False if it may still get one.
+
+    The caller holds the lock of its side-car.
+    """
+    try:
+        fd = ownership.open(path, os.O_WRONLY)
+    except FileNotFoundError:
+        return True
+    try:
+        status = os.fstat(fd)
+        if abs(time.time() - status.st_mtime) < RESERVED_FOR:
+            return False
+        give_back(fd)
+        return True
+    finally:
+        close(fd)
 
 
 def _allocate(fd: int, size: int) -> bool:

@@ -35,6 +35,7 @@ if sys.platform == "win32":  # pragma: no cover
 
 from tus.errors import (
     InconsistentLength,
+    QuotaExceeded,
     StorageFull,
     StorageUnavailable,
     UploadGone,
@@ -49,12 +50,13 @@ from tus.filesystem.locks import LIMIT, check_locks_work, unlock_and_close
 from tus.filesystem.ownership import Ownership
 from tus.models import Block, Fsync, State, Upload, is_upload_id
 from tus.stores import ledger
+from tus.stores.charges import Charge, charge_of
 from tus.stores.directory import completion, creation, expiry, quota, secret
 from tus.stores.directory.claims import DirectoryClaim
 from tus.stores.directory.concatenation import Concatenation
 from tus.stores.directory.data_lock import LONGEST_HAND_OVER, is_held, lock_data
 from tus.stores.directory.digests import Digesting
-from tus.stores.directory.quota import Quota
+from tus.stores.directory.quota import Quota, Tab, stored_charge
 from tus.stores.directory.record import NAMES, Policy, SideCar, open_sidecar, read_upload
 from tus.stores.directory.secret import read_secret
 from tus.stores.directory.sessions import DirectorySession
@@ -78,7 +80,7 @@ def prepare_directory(path: str, ownership: Ownership | None = None) -> str:
     """
     ownership = ownership or Ownership()
     path = ownership.prepare_directory(path, "tmp_file_dir")
-    for name in (quota.NAME, expiry.NAME, secret.NAME):
+    for name in (quota.NAME, quota.MOVES, expiry.NAME, secret.NAME):
         ownership.check_file(os.path.join(path, name), "tmp_file_dir")
     status = os.stat(path)
     identity = (status.st_dev, status.st_ino)
@@ -135,9 +137,9 @@ class DirectoryStore(Concatenation):
         self.limits = limits or Limits()
         names = Directory(directory)
         self._policy = Policy(fsync, lifetimes, keep_finished, clock, names, space, ownership, boot or boot_id())
-        self._quota = Quota(self._prefix + quota.NAME, limits, self._list_counted, ownership) if limits else None
+        self._quota = Quota(self._prefix + quota.NAME, limits, self._list_charges, ownership) if limits else None
         self._secret: bytes | None = None
-        self._ended = None if self._quota is None else self._quota.release  # a decided upload no longer counts
+        self._ended = None if self._quota is None else self._count_decided
 
     def _path(self, upload_id: str) -> str:
         if not is_upload_id(upload_id):
@@ -216,9 +218,10 @@ class DirectoryStore(Concatenation):
     def path_of(self, upload: Upload) -> str:
         return self._path(upload.id)
 
-    def _list_counted(self) -> Iterator[Upload]:
-        """Return every upload that the limits count."""
-        return (upload for upload in self.list() if upload.state not in (State.ACCEPTED, State.REJECTED))
+    def _list_charges(self) -> Iterator[tuple[Upload, Charge]]:
+        """Return every upload, and what it is charged."""
+        for upload in self.list():
+            yield upload, stored_charge(upload, self._path(upload.id))
 
     # -- Creating and removing --
 
@@ -234,7 +237,7 @@ class DirectoryStore(Concatenation):
     def _create(self, draft: Upload, path: str) -> Upload:
         if self._quota is None:
             return creation.create(draft, path, self._policy)
-        with self._quota.count_creation(draft):
+        with self._quota.charge_creation(draft, path[-32:]):
             return creation.create(draft, path, self._policy)
 
     def id_for(self, text: str) -> str:
@@ -279,16 +282,21 @@ class DirectoryStore(Concatenation):
             unlock_and_close(data_fd)
 
     def _remove(self, path: str) -> None:
+        quota = self._quota
         with SideCar(path, self._policy) as car:
-            upload = read_upload(car.fd, path, car.boot) if self._quota is not None else None
+            if quota is None:
+                car.remove()
+                return
+            upload = read_upload(car.fd, path, car.boot)
+            before = charge_of(upload, os.path.lexists(path))
             car.remove()
-        if self._ended is not None and upload is not None and upload.state not in (State.ACCEPTED, State.REJECTED):
-            self._ended(upload)
+        quota.end(upload, before, Charge())
 
-    def _count_growth(self, upload: Upload, size: int) -> None:
-        """Count the bytes of an upload whose length is still deferred."""
-        if self._quota is not None and size:
-            self._quota.count(upload.principal, 0, size)
+    def _count_decided(self, upload: Upload) -> None:
+        """Count an upload that was just accepted or rejected: only what is kept of it."""
+        assert self._quota is not None, "only a store with limits counts"
+        is_kept = os.path.lexists(self._path(upload.id))
+        self._quota.end(upload, Charge(1, upload.offset), charge_of(upload, is_kept))
 
     def sweep(self, at_most_every: float = 0) -> int:
         return expiry.sweep(self.directory, self._policy, self._quota, at_most_every)
@@ -312,23 +320,35 @@ class DirectoryStore(Concatenation):
         completes: bool = True,
     ) -> DirectorySession:
         path = self._path(upload.id)
+        tab = self._tab(upload, offset, length)
+        try:
+            return DirectorySession(upload, path, self._policy, offset, length, staged, completes, tab)
+        except BaseException:
+            if tab is not None:
+                tab.settle(offset)
+            raise
+
+    def _tab(self, upload: Upload, offset: int, length: int | None) -> Tab | None:
+        """Return what a writer is charged; None for an upload that was charged its length before."""
         if self._quota is None or upload.length is not None:
-            return DirectorySession(upload, path, self._policy, offset, length, staged, completes)
-        with self._quota.count_length(upload, length):
-            session = DirectorySession(upload, path, self._policy, offset, length, staged, completes)
-        if length is None:
-            session.ended = self._count_growth
-        return session
+            return None
+        return Tab(self._quota, upload, offset, length)
 
     def append(
         self, upload: Upload, offset: int, block: Block, length: int | None = None, completes: bool = True
     ) -> Upload:
-        if self._quota is None or upload.length is not None:
+        tab = self._tab(upload, offset, length)
+        if tab is None:
             return self._append(upload, offset, block, length, completes)
-        with self._quota.count_length(upload, length):
-            appended = self._append(upload, offset, block, length, completes)
-        if length is None:
-            self._count_growth(upload, len(block))
+        kept = offset
+        try:
+            allowed = tab.take(offset, len(block), ahead=False)
+            appended = self._append(upload, offset, block[:allowed], length, completes)
+            kept = offset + allowed if length is None else length
+        finally:
+            tab.settle(kept)
+        if allowed < len(block):
+            raise QuotaExceeded()
         return appended
 
     def _append(self, upload: Upload, offset: int, block: Block, length: int | None, completes: bool) -> Upload:
@@ -441,5 +461,5 @@ class DirectoryStore(Concatenation):
             upload = self.create(draft)
             return self.complete(upload, 0, block, is_last=is_last) if block else self._claim_and_begin(upload, is_last)
         path = self._prefix + os.urandom(16).hex()
-        with self._quota.count_creation(draft) if self._quota is not None else contextlib.nullcontext():
+        with self._quota.charge_creation(draft, path[-32:]) if self._quota is not None else contextlib.nullcontext():
             return creation.create_whole(draft, path, self._policy, self._ended, block, is_last)
