@@ -5,6 +5,7 @@ An unacceptable value raises ValueError, whose text says what is accepted.
 
 from __future__ import annotations
 
+import base64
 import inspect
 import ipaddress
 import pkgutil
@@ -13,7 +14,7 @@ from collections.abc import Callable, Iterable, Mapping
 from difflib import get_close_matches
 from enum import StrEnum
 from functools import partial
-from typing import Any, Literal, TypeVar
+from typing import Any, Final, Literal, TypeVar
 from urllib.parse import urlsplit
 
 from tus.http.digests import NAMES
@@ -316,6 +317,51 @@ def as_webhook(value: object) -> str:
     if text and not (_WEBHOOK.fullmatch(text) and _has_port_in_range(text)):
         raise ValueError("must be a URL, such as https://example.org/hooks")
     return text
+
+
+def is_exposed(url: str) -> bool:
+    """Return whether an http URL names another host, so that others on the way can read and change what is sent."""
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    return parts.scheme == "http" and not is_loopback(host)
+
+
+def is_loopback(host: str) -> bool:
+    """Return whether a host is this machine itself: a loopback address, or a name that stands for one (RFC 6761)."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host.lower().rstrip(".").rpartition(".")[2] == "localhost"
+
+
+def as_secret(value: object) -> str:
+    """Convert the secret of a webhook, or an empty value."""
+    secret = as_text(value)
+    if secret:
+        key_of(secret)
+    return secret
+
+
+SHORTEST_KEY: Final = 24  # bytes, from the specification of Standard Webhooks
+
+
+def key_of(secret: str) -> bytes:
+    """Return the bytes of a secret: the Base64 after ``whsec_``, decoded, or the text itself.
+
+    Raises:
+        ValueError: the text after ``whsec_`` is not Base64, or there are too few bytes.
+    """
+    try:
+        is_encoded = secret.startswith("whsec_")
+        key = base64.b64decode(secret.removeprefix("whsec_"), validate=True) if is_encoded else secret.encode()
+    except ValueError:
+        raise ValueError("must have Base64 after whsec_") from None
+    if len(key) < SHORTEST_KEY:
+        raise ValueError(
+            f"must have at least {SHORTEST_KEY} random bytes, and has {len(key)}; this command makes one: "
+            "echo whsec_$(openssl rand -base64 32)"
+        )
+    return key
 
 
 def _has_port_in_range(url: str) -> bool:

@@ -299,6 +299,15 @@ class StorageUnavailable(RequestError):
         super().__init__("The upload cannot be read or written at the moment; try again.", [("Retry-After", "5")])
 
 
+class HookUnavailable(RequestError):
+    """A request that a hook must allow, and that no hook has decided about (503)."""
+
+    status, reason = 503, "Service Unavailable"
+
+    def __init__(self) -> None:
+        super().__init__("This upload cannot be checked at the moment; try again.", [("Retry-After", "5")])
+
+
 class StorageFull(RequestError):
     """A store without free space; the bytes written before are kept and counted (507)."""
 

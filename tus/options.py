@@ -34,12 +34,14 @@ from tus.converters import (
     as_origins,
     as_peers,
     as_protocols,
+    as_secret,
     as_size,
     as_statuses,
     as_text,
     as_url_path,
     as_webhook,
     is_async,
+    is_exposed,
     suggestion,
 )
 from tus.errors import OptionError
@@ -332,10 +334,30 @@ class Options:
     """
 
     webhook: str = _option(as_webhook, "", group="Hooks and webhooks")
-    """The http or https URL to which hook events are posted, as tusd does, see webhooks.rst."""
+    """The https URL to which hook events are posted, as tusd does, see webhooks.rst. It can be http on this machine,
+    such as ``http://127.0.0.1:8081/``.
+    """
 
-    webhook_secret: str = _option(as_text, "", group="Hooks and webhooks")
-    """The secret that signs the posts: ``whsec_`` and Base64, or any text. Without it, posts have no signature."""
+    webhook_allow_http: bool = _option(as_bool, "false", group="Hooks and webhooks")
+    """Whether the webhook may be an http URL of another host. Everybody on the way can then read the posts, and answer
+    them in place of the endpoint.
+    """
+
+    webhook_secret: str = _option(as_secret, "", group="Hooks and webhooks")
+    """The secret that signs the posts: ``whsec_`` and Base64, or any text; at least 24 bytes. Without it, posts have no
+    signature.
+    """
+
+    webhook_timeout: int = _option(as_duration, "15", group="Hooks and webhooks")
+    """The time for which a request waits for the webhook, with all tries, name look-ups and pauses. Then the client
+    gets 503. It is also the time for each delivery of an event that no request waits for.
+    """
+
+    webhook_threads: int = _option(as_count, "8", group="Hooks and webhooks")
+    """The most requests of one process that wait for the webhook at the same time. As many others wait for up to one
+    second; further ones get 503 at once. So an endpoint that does not respond leaves the other threads to other
+    requests.
+    """
 
     webhook_events: frozenset[HookType] = _option(
         as_hook_types, "pre-create, post-create, post-receive, post-finish, post-terminate", group="Hooks and webhooks"
@@ -428,6 +450,9 @@ def _hashable(value: object) -> object:
 _CONVERTERS: dict[str, Callable[[object], object]] = {each.name: each.metadata["convert"] for each in fields(Options)}
 
 
+_SECRETS = ("webhook_secret",)  # errors end up in logs
+
+
 # A ``Tus`` is made for each request, usually from the same keywords, so the result is cached.
 @lru_cache(maxsize=64)
 def _build(items: tuple[tuple[str, type, object], ...]) -> Options:
@@ -439,7 +464,8 @@ def _build(items: tuple[tuple[str, type, object], ...]) -> Options:
         try:
             converted[name] = converter(value)
         except ValueError as error:
-            raise OptionError(name, f"{error}; it is {value!r}") from None
+            shown = "" if name in _SECRETS else f"; it is {value!r}"
+            raise OptionError(name, f"{error}{shown}") from None
     options = Options(**converted)
     if not options.tmp_file_dir and not options.store:
         raise OptionError("tmp_file_dir", "is required")
@@ -447,8 +473,7 @@ def _build(items: tuple[tuple[str, type, object], ...]) -> Options:
         raise OptionError("keep_finished", "cannot be true while completed_keep is 0; set completed_keep")
     if options.on_finished is not None and options.spool:
         raise OptionError("on_finished", "cannot be combined with spool; only one of them can get the files")
-    if options.webhook_secret and not options.webhook:
-        raise OptionError("webhook_secret", "needs webhook")
+    _check_webhook(options)
     if options.min_append_size > options.max_append_size > 0:
         raise OptionError("min_append_size", "cannot be more than max_append_size")
     if options.min_rate and not options.stall_timeout:
@@ -456,6 +481,20 @@ def _build(items: tuple[tuple[str, type, object], ...]) -> Options:
     if options.cors_allow_credentials:
         _check_credentials(options)
     return options
+
+
+def _check_webhook(options: Options) -> None:
+    if options.webhook_secret and not options.webhook:
+        raise OptionError("webhook_secret", "needs webhook")
+    if is_exposed(options.webhook) and not options.webhook_allow_http:
+        raise OptionError(
+            "webhook",
+            "must be https for another host, because others on the way could read the posts and answer them; or set "
+            "webhook_allow_http = true",
+        )
+    for name in ("webhook_timeout", "webhook_threads"):
+        if not getattr(options, name):
+            raise OptionError(name, "must be at least 1")
 
 
 def _check_credentials(options: Options) -> None:

@@ -294,6 +294,8 @@ class SomeHooks:
 SOME_HOOKS = SomeHooks()
 ASKED = frozenset({Intent.CREATE, Intent.APPEND, Intent.HEAD})
 
+SECRET = "whsec_" + base64.b64encode(b"a secret of 24 bytes, or").decode()
+
 #: Each option as an ini file has it, and what it means.
 STRINGS = {
     "tmp_file_dir": [("%(here)s/elsewhere", "HERE/elsewhere")],
@@ -360,7 +362,10 @@ STRINGS = {
     "spool": [("", ""), ("%(here)s/spool", "HERE/spool")],
     "hooks": [("", None), ("tests.frameworks.test_paste:SOME_HOOKS", "HOOKS")],
     "webhook": [("", ""), ("http://127.0.0.1:1/hooks?x=1", "http://127.0.0.1:1/hooks?x=1")],
-    "webhook_secret": [("", ""), (" whsec_c2VjcmV0 ", "whsec_c2VjcmV0")],
+    "webhook_allow_http": [("yes", True), ("false", False)],
+    "webhook_timeout": [("15", 15), ("1m", 60)],
+    "webhook_threads": [("8", 8), ("1", 1)],
+    "webhook_secret": [("", ""), (f" {SECRET} ", SECRET)],
     "webhook_events": [("post-finish, pre-finish", frozenset({HookType.POST_FINISH, HookType.PRE_FINISH}))],
     "webhook_forward_headers": [("", ()), ("Cookie Authorization", ("Cookie", "Authorization"))],
     "base_url": [("", ""), ("https://example.org/x/", "https://example.org/x"), ("http://[::1]:80", "http://[::1]:80")],
@@ -415,8 +420,18 @@ BAD = {
     "on_finished": ["no_such_module:f", "tests.frameworks.test_paste:STRINGS"],
     "spool": ["%(here)s/missing/spool", "%(here)s/app.ini"],
     "hooks": ["no_such_module", "tests.frameworks.test_paste:STRINGS", "tests.frameworks.test_paste"],
-    "webhook": ["example.org", "ftp://example.org/", "https://example.org/#x", "http://h:99999", "http://h:abc"],
-    "webhook_secret": ["secret"],
+    "webhook": [
+        "example.org",
+        "ftp://example.org/",
+        "https://example.org/#x",
+        "https://h:99999",
+        "https://h:abc",
+        "http://h/",
+    ],
+    "webhook_allow_http": ["perhaps"],
+    "webhook_timeout": ["0", "soon"],
+    "webhook_threads": ["0", "-1", "few"],
+    "webhook_secret": ["secret", SECRET],
     "webhook_events": ["post-mortem"],
     "webhook_forward_headers": ["Coo:kie"],
     "base_url": ["example.org", "/prefix", "ftp://example.org", "https://", "https://example.org?x", "https://a@b"],

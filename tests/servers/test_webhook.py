@@ -16,6 +16,7 @@ import threading
 import time
 from collections import Counter
 from contextlib import closing, suppress
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -25,11 +26,12 @@ from tests.support.endpoint import Endpoint
 from tests.support.serving import ROOT, free_port
 from tests.support.subjects import PATH, AsgiSubject, FilterSubject, ViewSubject
 from tests.support.waiting import GUARD, wait_until
-from tus.errors import OptionError, StorageUnavailable
-from tus.hooks import outbox, webhook
+from tus import Options
+from tus.errors import HookUnavailable, OptionError, StorageUnavailable
+from tus.hooks import bounded, outbox, webhook
 from tus.hooks.outbox import Event, Outbox
 from tus.hooks.webhook import LONGEST_REPLY, Webhook, WebhookError, verify
-from tus.models import HookType
+from tus.models import HookEvent, HookReply, HookType, Upload
 
 ALL = tuple(map(str, HookType))
 NAMED = {"Upload-Metadata": "filename w7wudHh0,note eA=="}
@@ -128,7 +130,7 @@ def test_credentials_are_forwarded_only_if_they_are_named(site, endpoint, tmp_pa
         assert post.headers.get_all("Host") == [f"127.0.0.1:{endpoint.server_port}"]
 
 
-@pytest.mark.parametrize("secret", [ENCODED, "correct horse: ü"], ids=["whsec", "raw"])
+@pytest.mark.parametrize("secret", [ENCODED, "correct horse battery: ü"], ids=["whsec", "raw"])
 def test_the_signature(site, endpoint, secret):
     site("pre-create", "post-create", webhook_secret=secret).create(5)
     key = base64.b64decode(secret[6:]) if secret == ENCODED else secret.encode()
@@ -147,11 +149,19 @@ def test_the_signature(site, endpoint, secret):
             for garbage in ("", "x", "-1", "9" * 5000, "v1,", "ü\xff"):
                 assert not verify(secret, fields | {name: garbage}, post.body)
             assert not verify(secret, {key: value for key, value in fields.items() if key != name}, post.body)
-    for bad in ("whsec_", "whsec_!", "whsec_ü"):
-        with pytest.raises(OptionError, match="webhook_secret"):
-            site("pre-create", webhook_secret=bad)
-    with pytest.raises(OptionError, match="must not be empty"):
+    with pytest.raises(OptionError, match="at least 24 random bytes, and has 0"):
         verify("", fields, post.body)
+
+
+def test_a_secret_that_can_be_guessed_is_refused(site):
+    short = "whsec_" + base64.b64encode(b"x" * 23).decode()
+    for bad in ("a", "ü", "x" * 23, short, "whsec_", "whsec_!", "whsec_ü"):
+        with pytest.raises(OptionError, match="webhook_secret") as wrong:
+            site("pre-create", webhook_secret=bad)
+        assert "at least 24 random bytes" in str(wrong.value) or "Base64" in str(wrong.value)
+        secret = bad.removeprefix("whsec_")
+        assert len(secret) < 3 or secret not in str(wrong.value)
+    site("pre-create", webhook_secret="x" * 24)
 
 
 TEAPOT = {"StatusCode": 418, "Body": "tea ü\n", "Header": {"X-Hook": "é", "Content-Length": "9", "Keep-Alive": "5"}}
@@ -207,7 +217,7 @@ def test_answers_that_say_nothing(site, endpoint, answer):
 def test_answers_that_make_no_sense(site, endpoint, caplog, answer):
     """Nothing is done then, and what is wrong is the operator's to read, who publishes his logs."""
     endpoint.answers["pre-create"] = answer
-    reply = site("pre-create", webhook_secret="confidential").create(5)
+    reply = site("pre-create", webhook_secret="confidential, and long enough").create(5)
     assert (reply.status, reply.get("Set-Cookie"), len(endpoint.heard)) == (503, None, 1)
     assert "the hook pre-create failed" in caplog.text
     assert not any(secret in caplog.text for secret in ("hush", "confidential"))
@@ -261,6 +271,175 @@ def test_an_endpoint_that_trickles_is_cut_off(tmp_path, head):
         with pytest.raises(WebhookError, match=r"did not respond within 0\.3 seconds"):
             hook.post(b"{}", "1", 0.3)
         assert 0.3 <= time.monotonic() - began < GUARD
+
+
+class Silent:
+    """An endpoint that accepts connections, and answers when it is told to.
+
+    Attributes:
+        connections: all that it has accepted.
+    """
+
+    def __init__(self):
+        self._server = socket.create_server(("127.0.0.1", 0), backlog=256)
+        self.url = f"http://127.0.0.1:{self._server.getsockname()[1]}/"
+        self.connections = []
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self):
+        with suppress(OSError):
+            while True:
+                self.connections.append(self._server.accept()[0])
+
+    def answer(self):
+        for connection in self.connections:
+            with suppress(OSError):
+                connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+
+    def close(self):
+        with suppress(OSError):
+            self._server.shutdown(socket.SHUT_RDWR)  # accept() returns
+        self._server.close()
+        for connection in self.connections:
+            connection.close()
+
+
+@pytest.fixture
+def silent():
+    with closing(Silent()) as silent:
+        yield silent
+
+
+def in_threads(function, count):
+    """Call a function in threads of their own, and return their results as they come."""
+    results = []
+    for _ in range(count):
+        threading.Thread(target=lambda: results.append(function()), daemon=True).start()
+    return results
+
+
+@pytest.mark.parametrize("kind", [FilterSubject, ViewSubject, AsgiSubject])
+def test_a_webhook_that_does_not_answer_holds_a_few_threads(silent, tmp_path, kind, monkeypatch, caplog):
+    monkeypatch.setattr(bounded, "QUICK", 0.0)  # nobody waits for a place
+    options = {
+        "webhook": silent.url,
+        "webhook_events": "pre-create",
+        "webhook_threads": 3,
+        "webhook_timeout": 2 * GUARD,
+    }
+    subject = kind(tmp_file_dir=str(tmp_path), **options)
+    held = in_threads(lambda: subject.create(5).status, 3)
+    wait_until(lambda: len(silent.connections) == 3)
+    for _ in range(5):
+        reply = subject.create(5)
+        assert (reply.status, reply["Retry-After"], reply["Tus-Resumable"]) == (503, "5", "1.0.0")
+        assert reply.body == b"This upload cannot be checked at the moment; try again.\n"
+    assert (held, len(silent.connections)) == ([], 3), "the others wait, and nobody else has asked"
+    assert "webhook_threads" in caplog.text
+    silent.answer()
+    wait_until(lambda: held == [201] * 3)
+    refused = len(list(subject.stored().list()))
+    assert refused == 3
+
+
+def test_as_many_wait_for_a_place_while_the_webhook_is_quick(silent, tmp_path, monkeypatch):
+    monkeypatch.setattr(bounded, "QUICK", 2.0 * GUARD)
+    hook = Webhook(silent.url, events={HookType.PRE_CREATE}, directory=str(tmp_path), threads=2)
+    ask = partial(hook.pre_create, HookEvent(HookType.PRE_CREATE, "1", Upload()))
+    done = in_threads(ask, 4)
+    wait_until(lambda: len(silent.connections) == 2 and hook._asking._waiting == 2)
+    with pytest.raises(HookUnavailable):
+        ask()
+    silent.answer()
+    wait_until(lambda: len(silent.connections) == 4)
+    silent.answer()
+    wait_until(lambda: done == [HookReply()] * 4)
+
+
+def test_no_thread_waits_longer_than_the_option_says(silent, tmp_path):
+    options = {"webhook": silent.url, "webhook_events": "pre-create", "webhook_timeout": 1}
+    began = time.monotonic()
+    reply = FilterSubject(tmp_file_dir=str(tmp_path), **options).create(5)
+    assert (reply.status, reply["Retry-After"]) == (503, "5")
+    assert 1 <= time.monotonic() - began < GUARD
+    assert len(silent.connections) == 1, "the time is over, so it is not tried again"
+
+
+def test_the_time_is_that_of_all_tries(endpoint, tmp_path, monkeypatch):
+    monkeypatch.setattr(webhook, "PAUSE", 2.0 * GUARD)
+    endpoint.answers["pre-create"] = 500
+    hook = Webhook(endpoint.url, events={HookType.PRE_CREATE}, directory=str(tmp_path), timeout=GUARD)
+    with pytest.raises(WebhookError, match="responded with 500"):
+        hook.pre_create(HookEvent(HookType.PRE_CREATE, "1", Upload()))
+    assert len(endpoint.heard) == 1
+
+
+def test_a_name_server_that_does_not_answer_holds_nobody_up(tmp_path, monkeypatch):
+    """Nothing can end a look-up. It keeps its place until it ends, so that no more and more threads wait."""
+    asked, answers = [], threading.Event()
+
+    def getaddrinfo(*arguments, **named):
+        asked.append(arguments)
+        answers.wait(GUARD)
+        raise socket.gaierror("no such name")
+
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+    monkeypatch.setattr(bounded, "QUICK", 0.0)
+    hook = Webhook("https://h.example/", events={HookType.PRE_CREATE}, directory=str(tmp_path), timeout=0.1, threads=2)
+    event = HookEvent(HookType.PRE_CREATE, "1", Upload())
+    for _ in range(2):
+        with pytest.raises(WebhookError, match=r"did not respond within 0\.1 seconds"):
+            hook.pre_create(event)
+    with pytest.raises(HookUnavailable):
+        hook.pre_create(event)
+    for _ in range(outbox.WORKERS):
+        with pytest.raises(WebhookError, match=r"did not respond within 0\.1 seconds"):
+            hook.post(b"{}", "1")
+    with pytest.raises(WebhookError, match="earlier posts still wait"):
+        hook.post(b"{}", "1")
+    wait_until(lambda: len(asked) == 2 + outbox.WORKERS)
+    answers.set()
+    wait_until(lambda: not hook._asking._began)
+    with pytest.raises(WebhookError, match="cannot be reached"):
+        hook.pre_create(event)
+
+
+def test_receiving_does_not_wait_again_and_again(silent, tmp_path, monkeypatch):
+    monkeypatch.setattr(webhook, "POST_RECEIVE_TIMEOUT", 0.05)
+    hook = Webhook(silent.url, events={HookType.POST_RECEIVE}, directory=str(tmp_path))
+    event = HookEvent(HookType.POST_RECEIVE, "1", Upload())
+    for _ in range(3):
+        assert hook.post_receive(event) is None
+    wait_until(lambda: silent.connections)
+    assert len(silent.connections) == 1
+    monkeypatch.setattr(hook, "_rests_until", 0.0)
+    hook.post_receive(event)
+    wait_until(lambda: len(silent.connections) == 2)
+
+
+@pytest.mark.parametrize(
+    "url", ["http://h.example/", "http://169.254.169.254/", "http://127.0.0.1.example/", "http://127.1/"]
+)
+def test_http_to_another_host_must_be_allowed(tmp_path, url):
+    options = {"webhook": url, "tmp_file_dir": str(tmp_path)}
+    with pytest.raises(OptionError, match="webhook_allow_http = true") as wrong:
+        Options.build(**options)
+    assert wrong.value.option == "webhook"
+    assert Options.build(**options, webhook_allow_http=True).webhook == url
+    assert Options.build(**options | {"webhook": url.replace("http:", "https:")}).webhook
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.9.9.9:81", "[::1]:81", "localhost", "LocalHost:81", "a.localhost"])
+def test_http_to_this_machine_is_allowed(tmp_path, host):
+    assert Options.build(webhook=f"HTTP://{host}/", tmp_file_dir=str(tmp_path)).webhook
+
+
+def test_no_redirect_leads_elsewhere(site, endpoint):
+    """As it would around the check of the URL."""
+    with closing(Endpoint()) as other:
+        endpoint.answers["pre-create"], endpoint.fields["Location"] = 307, other.url
+        assert site("pre-create").create(5).status == 503
+        assert (len(endpoint.heard), other.heard) == (1, [])
 
 
 def test_an_endpoint_that_is_down_hears_it_later(site, endpoint, caplog):
@@ -439,6 +618,6 @@ def test_the_endpoint_of_the_documents(site):
     assert (subject.create(5).body, subject.create(5, NAMED, b"hello").status) == (b"It has no name.\n", 201)
     wait_until(lambda: processed)
     assert [upload["MetaData"]["note"] for upload in processed] == ["x"]
-    assert site("pre-create", **options | {"webhook_secret": "another"}).create(5, NAMED).status == 503
+    assert site("pre-create", **options | {"webhook_secret": ENCODED + "Qmad"}).create(5, NAMED).status == 503
     server.shutdown()
     server.server_close()

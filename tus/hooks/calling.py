@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Protocol, runtime_checkable
 
-from tus.errors import RequestError, StorageUnavailable
+from tus.errors import HookUnavailable, RequestError
 from tus.models import HookEvent, HookReply, HookType, Request, Response, Upload
 
 log = logging.getLogger(__name__)
@@ -56,7 +56,7 @@ class Hooks:
 
         Raises:
             RequestError: a hook raised it.
-            StorageUnavailable: a hook raised another exception; the client may retry.
+            HookUnavailable: a hook raised another exception; the client may retry.
         """
         event = _make_event(kind, upload, request)
         merged: HookReply | None = None
@@ -72,7 +72,7 @@ class Hooks:
                 raise
             except Exception:
                 log.exception("the hook %s failed", kind)
-                raise StorageUnavailable() from None
+                raise HookUnavailable() from None
             if reply is None:
                 continue
             merged = reply if merged is None else _merge(merged, reply)

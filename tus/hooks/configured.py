@@ -37,6 +37,8 @@ def _webhook(options: Options, store: Store) -> Webhook:
         forward_headers=options.webhook_forward_headers,
         directory=os.path.join(options.tmp_file_dir, ".tus-outbox"),
         has_happened=partial(_has_happened, store),
+        timeout=options.webhook_timeout,
+        threads=options.webhook_threads,
     )
 
 

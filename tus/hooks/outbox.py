@@ -38,7 +38,7 @@ PATIENCE: Final = 60.0  # seconds that an event may wait for its change to happe
 _BUSY = 1.0  # seconds until the next look at a stream that another thread delivers, or whose change is undecided
 _LOOK_EVERY = 60.0  # seconds between two looks for events that other processes left
 _ASIDE = float("inf")
-_WORKERS = 4  # threads in a process, because an endpoint that does not respond occupies one for a while
+WORKERS: Final = 4  # threads in a process, because an endpoint that does not respond occupies one for a while
 _STATE = ".state"
 _STATE_DRAFT = ".state.tmp"
 _DRAFTS = "tmp"
@@ -352,7 +352,7 @@ class Outbox:
         self._process = os.getpid()
         self._changed = threading.Condition()  # the parent process may have held its own when it forked
         self._remove_drafts()
-        for number in range(_WORKERS):
+        for number in range(WORKERS):
             threading.Thread(target=_work, args=(ref(self),), name=f"tus-outbox-{number}", daemon=True).start()
 
     def stop(self) -> None:

@@ -8,30 +8,36 @@ import hmac
 import http.client
 import json
 import logging
-import socket
-import threading
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import closing, contextmanager, suppress
-from typing import Final
+from collections.abc import Callable, Collection, Mapping
+from contextlib import closing
+from functools import partial
+from typing import Final, TypeVar
 from urllib.parse import urlsplit
 
-from tus.errors import OptionError, TusException
+from tus.converters import key_of
+from tus.errors import HookUnavailable, OptionError, TusException
 from tus.hooks import tusd
-from tus.hooks.outbox import Event, Outbox
+from tus.hooks.bounded import BoundedCalls, Busy, Deadline
+from tus.hooks.outbox import WORKERS, Event, Outbox
 from tus.models import HookEvent, HookReply, HookType, State
 from tus.version import __version__
 
 log = logging.getLogger(__name__)
 
-TIMEOUT: Final = 15.0  # seconds for a whole request
+TIMEOUT: Final = 15.0  # seconds, the default of the option webhook_timeout
+THREADS: Final = 8  # the default of the option webhook_threads
 POST_RECEIVE_TIMEOUT: Final = 5.0  # seconds; receiving bytes waits meanwhile
+POST_RECEIVE_REST: Final = 30.0  # seconds without a post-receive after one that had no response in time
 TRIES: Final = 3  # for a hook that a client waits for
+QUIET: Final = 10.0  # seconds between two lines in the log about refused requests
 PAUSE: Final = 1.0  # seconds between two tries
 LONGEST_REPLY: Final = 5 << 10  # bytes, as in tusd
 
 #: Header fields that describe the transfer of one request, so those of the client's request must not be forwarded.
 _OF_THE_REQUEST = frozenset({"connection", "content-length", "expect", "host", "te", "transfer-encoding", "upgrade"})
+
+_T = TypeVar("_T")
 
 _DURABLE = frozenset({HookType.POST_CREATE, HookType.POST_FINISH, HookType.POST_TERMINATE})
 
@@ -48,11 +54,21 @@ class WebhookError(TusException):
         self.may_pass = may_pass
 
 
+class WebhookTimeout(WebhookError):
+    """An endpoint that has not responded in time."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(f"the endpoint did not respond within {seconds:g} seconds")
+
+
 class Webhook:
     """Hooks that post the events of uploads to an endpoint.
 
     The hooks that a client waits for (``pre-create``, ``pre-finish``, ``pre-terminate``) are posted at once, up to
     three times; ``post-receive`` once. The others go through an outbox: at least once, in their order for each upload.
+
+    No thread waits for the endpoint longer than ``timeout``, whatever the endpoint or its name server does. At most
+    ``threads`` threads do, and for a second as many others; a further request gets 503.
 
     Args:
         url: http or https.
@@ -62,6 +78,8 @@ class Webhook:
             and as header fields.
         directory: the outbox; created with the first event.
         has_happened: see :class:`~tus.hooks.outbox.Outbox`; called with the hook and the upload's id.
+        timeout: seconds for a hook with all its tries, and for the delivery of one event.
+        threads: the most threads of a process that wait for the endpoint for clients.
     """
 
     def __init__(
@@ -73,11 +91,17 @@ class Webhook:
         forward_headers: Collection[str] = (),
         directory: str,
         has_happened: Callable[[HookType, str], bool | None] = lambda kind, upload_id: True,
+        timeout: float = TIMEOUT,
+        threads: int = THREADS,
     ) -> None:
         self._url = urlsplit(url)
         self._key = signing_key(secret) if secret else None
         self._events = frozenset(events)
         self._forward_headers = tuple(forward_headers)
+        self._timeout = timeout
+        self._asking = BoundedCalls(threads)
+        self._delivering = BoundedCalls(WORKERS)  # apart, so that no client waits for the outbox
+        self._rests_until = self._quiet_until = 0.0
         self.outbox = Outbox(
             directory, self._post_event, lambda event: has_happened(HookType(event.type), event.upload)
         )
@@ -95,25 +119,45 @@ class Webhook:
 
     def post_receive(self, event: HookEvent) -> HookReply | None:
         """Post the offset of an upload. A failure is only logged, because the next post reports the offset as well."""
+        if time.monotonic() < self._rests_until:
+            return None
         try:
-            return self._ask(event, 1, POST_RECEIVE_TIMEOUT)
-        except (WebhookError, ValueError) as error:
+            return self._ask(event, 1, min(POST_RECEIVE_TIMEOUT, self._timeout))
+        except (WebhookError, HookUnavailable, ValueError) as error:
+            if isinstance(error, WebhookTimeout):  # else each of these posts would hold up the bytes of every upload
+                self._rests_until = time.monotonic() + POST_RECEIVE_REST
             log.warning("cannot deliver post-receive of upload %s: %s", event.upload.id, error)
             return None
 
-    def _ask(self, event: HookEvent, tries: int = TRIES, timeout: float = TIMEOUT) -> HookReply | None:
+    def _ask(self, event: HookEvent, tries: int = TRIES, timeout: float | None = None) -> HookReply | None:
+        """Post an event that a client waits for, and return the reply of the endpoint.
+
+        Raises:
+            HookUnavailable: as many threads as may do that wait for the endpoint already.
+            WebhookError: the endpoint did not respond in time, or not as expected.
+            ValueError: its reply makes no sense.
+        """
         if event.type not in self._events:
             return None
-        payload = self._payload(event)
+        ask = partial(self._ask_within, event, self._payload(event), tries)
+        try:
+            return _run(self._asking, ask, self._timeout if timeout is None else timeout)
+        except Busy:
+            if time.monotonic() >= self._quiet_until:
+                self._quiet_until = time.monotonic() + QUIET
+                log.warning("requests get 503, because webhook_threads of them wait for the webhook already")
+            raise HookUnavailable() from None
+
+    def _ask_within(self, event: HookEvent, payload: bytes, tries: int, deadline: Deadline) -> HookReply:
         while True:
             tries -= 1
             try:
-                body = self.post(payload, event.id, timeout)
+                body = self._post_within(payload, event.id, deadline)
                 if len(body) > LONGEST_REPLY:
                     raise WebhookError(f"the endpoint's response is longer than {LONGEST_REPLY} bytes", may_pass=False)
                 return tusd.decode(body, event.type)
             except WebhookError as error:
-                if not error.may_pass or not tries:
+                if not error.may_pass or not tries or deadline.remaining <= PAUSE:
                     raise
             time.sleep(PAUSE)
 
@@ -164,17 +208,24 @@ class Webhook:
     def _payload(self, event: HookEvent) -> bytes:
         return json.dumps(tusd.encode(event, self._forward_headers)).encode()
 
-    def post(self, payload: bytes, event_id: str, timeout: float = TIMEOUT) -> bytes:
+    def post(self, payload: bytes, event_id: str, timeout: float | None = None) -> bytes:
         """Post JSON, and return the body of a 2xx response, or its beginning if it is longer than is allowed.
 
         Args:
             payload: from :func:`tus.hooks.tusd.encode`.
             event_id: the same for every attempt.
-            timeout: seconds for the whole exchange.
+            timeout: seconds for the whole exchange; the option by default.
 
         Raises:
             WebhookError: the endpoint did not respond, or not with a 2xx.
         """
+        post = partial(self._post_within, payload, event_id)
+        try:
+            return _run(self._delivering, post, self._timeout if timeout is None else timeout)
+        except Busy:  # by posts whose callers have left them
+            raise WebhookError("earlier posts still wait for the endpoint or for the address of its name") from None
+
+    def _post_within(self, payload: bytes, event_id: str, deadline: Deadline) -> bytes:
         now = int(time.time())
         headers = {"User-Agent": f"tus/{__version__}"} | self._forwarded_headers(payload)
         headers |= {"Content-Type": "application/json", "Webhook-Id": event_id, "Webhook-Timestamp": str(now)}
@@ -182,21 +233,21 @@ class Webhook:
             headers["Webhook-Signature"] = f"v1,{signature(self._key, event_id, now, payload)}"
         is_https = self._url.scheme.lower() == "https"
         connect = http.client.HTTPSConnection if is_https else http.client.HTTPConnection
-        connection = connect(str(self._url.hostname), self._url.port, timeout=timeout)
         target = (self._url.path or "/") + (f"?{self._url.query}" if self._url.query else "")
-        began = time.monotonic()
         try:
-            with closing(connection):
+            # 0 would mean that the socket does not block.
+            timeout = max(deadline.remaining, 0.001)
+            with closing(connect(str(self._url.hostname), self._url.port, timeout=timeout)) as connection:
                 connection.connect()
-                with _shut_at(connection.sock, began + timeout):
-                    connection.request("POST", target, payload, headers)
-                    with connection.getresponse() as response:
-                        body = response.read(LONGEST_REPLY + 1)
-            if time.monotonic() - began >= timeout:  # a body without a length ends where the socket was shut
+                deadline.watch(connection.sock)
+                connection.request("POST", target, payload, headers)
+                with connection.getresponse() as response:
+                    body = response.read(LONGEST_REPLY + 1)
+            if not deadline.remaining:  # a body without a length ends where the socket was shut
                 raise TimeoutError
         except Exception as error:  # http.client parses a stranger's bytes
-            if time.monotonic() - began >= timeout:
-                raise WebhookError(f"the endpoint did not respond within {timeout:g} seconds") from None
+            if not deadline.remaining:
+                raise WebhookTimeout(deadline.seconds) from None
             raise WebhookError(f"the endpoint cannot be reached: {error or type(error).__name__}") from None
         if not 200 <= response.status < 300:
             may_pass = response.status >= 500 or response.status in (408, 425, 429)
@@ -215,44 +266,32 @@ class Webhook:
         return {name: found[name][0] for name in names if name in found}
 
 
-@contextmanager
-def _shut_at(sock: socket.socket, end: float) -> Iterator[None]:
-    """Shut a connection at the given monotonic time if the block has not ended by then.
+def _run(calls: BoundedCalls, function: Callable[[Deadline], _T], seconds: float) -> _T:
+    """Call a function that posts, and return its result.
 
-    The timeout of a socket is per operation: an endpoint that sends a byte now and then would never be cut off. The
-    socket itself is shut, because an ``HTTPConnection`` drops its reference when the endpoint wants to close it.
+    Raises:
+        WebhookTimeout: it has not ended in time.
+        Busy: there is no place for it.
     """
-    watch = threading.Timer(end - time.monotonic(), _shut, [sock])
-    watch.daemon = True
-    watch.start()
     try:
-        yield
-    finally:
-        watch.cancel()
-
-
-def _shut(sock: socket.socket) -> None:
-    with suppress(OSError):
-        sock.shutdown(socket.SHUT_RDWR)
+        return calls.run(function, seconds)
+    except TimeoutError:
+        raise WebhookTimeout(seconds) from None
 
 
 # -- Signatures ---------------------------------------------------------------------------------------------------
 
 
 def signing_key(secret: str) -> bytes:
-    """Return the bytes of a secret: the Base64 after ``whsec_``, decoded, or the text itself.
+    """Return the bytes of a secret.
 
     Raises:
-        OptionError: the text after ``whsec_`` is not Base64, or the secret is empty.
+        OptionError: the secret is malformed or too short.
     """
     try:
-        is_encoded = secret.startswith("whsec_")
-        key = base64.b64decode(secret.removeprefix("whsec_"), validate=True) if is_encoded else secret.encode()
-    except ValueError:
-        raise OptionError("webhook_secret", "must have Base64 after whsec_") from None
-    if not key:
-        raise OptionError("webhook_secret", "must not be empty")
-    return key
+        return key_of(secret)
+    except ValueError as error:
+        raise OptionError("webhook_secret", str(error)) from None
 
 
 def signature(key: bytes, event_id: str, timestamp: int, body: bytes) -> str:
