@@ -85,15 +85,6 @@ class Forbidden(RequestError):
     status, reason = 403, "Forbidden"
 
 
-class SiteError(RequestError):
-    """A fault in the code of the site, such as an ``authorize`` that returns an object (500); the log describes it."""
-
-    status, reason = 500, "Internal Server Error"
-
-    def __init__(self) -> None:
-        super().__init__("This site has a fault, which its log describes; the request was not allowed.")
-
-
 class UploadNotFound(RequestError):
     """An upload that does not exist, or not for this principal (404)."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 
-from tus.errors import Forbidden, SiteError, UploadGone, UploadNotFound
+from tus.errors import Forbidden, InternalError, UploadGone, UploadNotFound
 from tus.models import Response, Upload, principal_of
 
 log = logging.getLogger(__name__)
@@ -31,7 +31,7 @@ def named_principal(value: object, source: str) -> str | None:
 
     Raises:
         Forbidden: the value is False.
-        SiteError: the value is no principal. It must not be taken for permission.
+        InternalError: the value is no principal. It must not be taken for permission.
     """
     if value is False:
         raise Forbidden("This request is not allowed.")
@@ -39,7 +39,7 @@ def named_principal(value: object, source: str) -> str | None:
         return principal_of(value)
     except ValueError as error:
         log.error("%s has named no principal, so the request was refused: %s", source, error)  # noqa: TRY400
-        raise SiteError() from None
+        raise InternalError() from None
 
 
 def agree(first: str | None, second: str | None) -> str | None:

@@ -94,7 +94,7 @@ class Conversation:
         Raises:
             Refused: the application has refused the request.
             Forbidden: code of the site has refused it, or has named two principals.
-            SiteError: code of the site has named something that is no principal.
+            InternalError: code of the site has named something that is no principal.
             UploadNotFound: the upload belongs to another principal.
         """
         principal = None if self.principal is None else named_principal(self.principal, "principal=")

@@ -401,7 +401,7 @@ class Runner:
 
         Raises:
             Forbidden: the request is refused, or the two name different principals.
-            SiteError: one of them names something that is no principal.
+            InternalError: one of them names something that is no principal.
         """
         upload, principal = effect.upload, None
         self.is_in_application = True
