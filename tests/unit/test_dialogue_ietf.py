@@ -39,7 +39,7 @@ from tus.protocols.effects import (
 from tus.testing.dialogue import ID, URL, Ietf, Placeholder, an_upload, asks, created, received, responds
 
 ietf = Ietf(NEWEST)
-HOOKS = {"webhook": "http://hooks.example.org/"}
+HOOKS = {"webhook": "https://hooks.example.org/"}
 
 
 def stored(**values):

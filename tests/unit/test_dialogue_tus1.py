@@ -73,7 +73,7 @@ from tus.testing.dialogue import (
 )
 
 FINAL = "f" * 32
-HOOKS = {"webhook": "http://hooks.example.org/"}
+HOOKS = {"webhook": "https://hooks.example.org/"}
 CHECKSUM = {"Upload-Checksum": "sha1 qvTGHdzF6KLavt4PO0gs2a6pQ00="}
 
 

@@ -4,7 +4,7 @@ Nothing ends the look-up of a name, and the timeout of a socket is per operation
 then is never cut off. Laws of this room:
 
 - A caller waits no longer than its time, whatever the call does.
-- At most ``most`` calls run, those that were left included, and at most as many callers wait for a place.
+- At most ``most`` calls run, including abandoned ones, and at most as many callers wait for a place.
 """
 
 from __future__ import annotations
