@@ -303,6 +303,22 @@ def as_peers(value: object) -> tuple[str, ...]:
         raise ValueError(problem) from None
 
 
+def as_hosts(value: object) -> tuple[str, ...]:
+    """Convert a list of names and addresses of hosts, without ports, or ``*`` alone."""
+    words = _words(value)
+    if words is None or not all(word == "*" or _is_host(word) for word in words):
+        raise ValueError("must be * or names of hosts without ports, such as uploads.example.org")
+    return words
+
+
+def _is_host(word: str) -> bool:
+    try:
+        ipaddress.ip_address(word)
+    except ValueError:
+        return re.fullmatch(r"[A-Za-z0-9_]([A-Za-z0-9._-]*[A-Za-z0-9_])?\.?", word) is not None
+    return True
+
+
 def as_base_url(value: object) -> str:
     """Convert the start of absolute URLs: scheme, host, optional port and path; a slash at its end is dropped."""
     text = str(value).strip().rstrip("/")

@@ -33,6 +33,7 @@ from tus import Filter
 from tus.apps.files import Files
 from tus.cli import main as cli
 from tus.cli import serve
+from tus.cli.server_section import read_server_section
 from tus.errors import OptionError
 from tus.models import Upload
 
@@ -157,6 +158,82 @@ def shared(tmp_path_factory):
     """A server that each test leaves as it was."""
     with serving(tmp_path_factory.mktemp("shared"), "--workers", "2") as served:
         yield served
+
+
+# -- Whom it serves -----------------------------------------------------------------------------------------------
+
+
+def status_for(netloc, host, path="/health"):
+    connection = http.client.HTTPConnection(netloc, timeout=GUARD)
+    with contextlib.closing(connection):
+        connection.putrequest("GET", path, skip_host=True)
+        connection.putheader("Host", host)
+        connection.endheaders()
+        reply = connection.getresponse()
+        return reply.status, reply.read().decode()
+
+
+@pytest.mark.parametrize("path", ["/", "/files/", "/health", "/files/" + "0" * 32])
+@pytest.mark.parametrize("host", ["evil.example", "evil.example:1080", "localhost.evil.example", "127.0.0.1.nip.io"])
+def test_a_page_of_another_site_does_not_reach_a_server_of_this_machine(shared, path, host):
+    """Its name may lead to 127.0.0.1 by now, but a browser still sends that name."""
+    status, text = status_for(shared.netloc, host, path)
+    assert status == 421
+    assert f"start tus serve with --allow-host {host.partition(':')[0]}" in text
+    _, fields, _ = request(shared.netloc, "POST", path, {"Host": host, "Upload-Length": "1"})
+    assert "location" not in fields
+
+
+@pytest.mark.parametrize("host", ["localhost", "LOCALHOST:9", "a.localhost", "127.0.0.1", "127.5.5.5:80", "[::1]:8080"])
+def test_the_names_of_this_machine_are_served(shared, host):
+    assert status_for(shared.netloc, host)[0] == 200
+
+
+@pytest.mark.parametrize("host", ["<b>", "evil.example, localhost", "x" * 300 + "/", "[::1", "[evil]", "a@localhost"])
+def test_what_is_no_host_is_not_served_and_not_repeated(shared, host):
+    status, text = status_for(shared.netloc, host)
+    assert status == 421
+    assert host not in text
+
+
+def test_further_names_are_served_if_they_are_given(tmp_path):
+    options = ("--allow-host", "up.example", "UP2.example.", "-o", "base_url=https://up3.example:8443/x")
+    with serving(tmp_path, *options) as served:
+        for host in ("up.example", "up.example.:80", "UP.example:80", "up2.example", "up3.example", "localhost"):
+            assert status_for(served.netloc, host)[0] == 200
+        assert status_for(served.netloc, "up4.example")[0] == 421
+
+
+def app_of(host, *names):
+    def application(environ, start_response):
+        start_response("200 OK", [])
+        return [b"served"]
+
+    return serve.check_hosts(application, host, names)
+
+
+@pytest.mark.parametrize(
+    ("address", "names", "host", "status"),
+    [
+        ("0.0.0.0", (), "evil.example", 200),  # its names are not known, and it serves others anyway
+        ("::", (), "evil.example", 200),
+        ("0.0.0.0", ("up.example",), "evil.example", 421),
+        ("0.0.0.0", ("up.example",), "up.example", 200),
+        ("::1", (), "evil.example", 421),
+        ("localhost", (), "evil.example", 421),
+        ("127.0.0.1", ("*",), "evil.example", 200),
+        ("127.0.0.1", ("192.0.2.7",), "192.0.2.7:80", 200),
+    ],
+)
+def test_which_hosts_an_address_serves(address, names, host, status):
+    assert call(app_of(address, *names), "GET", "/", environ={"HTTP_HOST": host}, validate=False).status == status
+
+
+def test_a_server_of_an_ini_file_is_told_its_names_in_the_file(tmp_path):
+    section = "[server:main]\nuse = egg:gunicorn\nallow_host = up.example, up2.example\n"
+    (tmp_path / "site.ini").write_text(f"[app:main]\nuse = egg:tus#nothing\n{section}")
+    found = read_server_section(str(tmp_path / "site.ini"))
+    assert (found.allow_host, found.unused) == ("up.example, up2.example", ())
 
 
 # -- What it prints, and where it serves --------------------------------------------------------------------------
@@ -609,6 +686,8 @@ MISTAKES = [
     (["-o", "max_sise=3"], "max_sise"),
     (["-o", "max_size=much"], "max_size"),
     (["--metrics", "x"], "--metrics"),
+    (["--allow-host", "http://up.example"], "--allow-host"),
+    (["--allow-host", "up.example:80"], "--allow-host"),
     (["--port", "-1"], "--port"),
     (["--port", "http"], "--port"),
     (["--workers", "0"], "--workers"),

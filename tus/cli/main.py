@@ -9,12 +9,13 @@ import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import TypeVar
+from urllib.parse import urlsplit
 
 from tus.cli import fsck, handover, import_, ls, rm
 from tus.cli.arguments import add_named_options, read_named_options
 from tus.cli.server_section import SECTION, ServerSection, read_server_section
 from tus.cli.text import printable
-from tus.converters import as_listed_origins, as_url_path, suggestion
+from tus.converters import as_hosts, as_listed_origins, as_url_path, suggestion
 from tus.errors import OptionError, TusException
 from tus.version import __version__
 
@@ -74,6 +75,14 @@ def _parser() -> tuple[argparse.ArgumentParser, tuple[str, ...]]:
     serve.add_argument("config", nargs="?", metavar="CONFIG.ini", help="a paste.deploy configuration file")
     serve.add_argument("--host", help=f"address to listen on (default: {_HOST})")
     serve.add_argument("--port", type=int, help=f"0 for any free port (default: {_PORT})")
+    serve.add_argument(
+        "--allow-host",
+        nargs="+",
+        action="extend",
+        metavar="NAME",
+        help="further names of this server in the Host of requests, or * for any (default: localhost, the loopback "
+        "addresses and --host; any if --host is reachable from other machines)",
+    )
     serve.add_argument("--dir", help=f"directory of the files (default: {_DIR})")
     serve.add_argument("--path", help=f"path of the URL that creates uploads (default: {_PATH})")
     serve.add_argument("--workers", type=int, help=f"processes (default: {_default_workers()})")
@@ -122,7 +131,10 @@ def _serve(options: argparse.Namespace) -> None:
         path = _convert("--path", as_url_path, options.path or _PATH)
         origins = _convert("--cors-allow-origin", as_listed_origins, options.cors_allow_origin or [])
         metrics = None if options.metrics is None else _convert("--metrics", as_url_path, options.metrics)
-        app = serve.build_pipeline(options.dir or _DIR, path, origins, metrics, read_named_options(options.option))
+        others = read_named_options(options.option)
+        app = serve.build_pipeline(options.dir or _DIR, path, origins, metrics, others)
+        own = urlsplit(others.get("base_url", "")).hostname
+        app = serve.check_hosts(app, options.host, (*options.allow_host, *([own] if own else [])))
         serve.run(app, options.host, options.port, options.workers, options.threads, path)
     else:
         if options.option:
@@ -130,7 +142,7 @@ def _serve(options: argparse.Namespace) -> None:
         for name in ("dir", "path", "cors_allow_origin", "metrics"):
             if getattr(options, name) is not None:
                 raise OptionError("--" + name.replace("_", "-"), "cannot be given with CONFIG.ini; set it in the file")
-        app = serve.load_pipeline(options.config)
+        app = serve.check_hosts(serve.load_pipeline(options.config), options.host, options.allow_host)
         serve.run(app, options.host, options.port, options.workers, options.threads, upload_path=None)
 
 
@@ -145,6 +157,7 @@ def _add_server_options(options: argparse.Namespace) -> None:
                 file=sys.stderr,
                 flush=True,
             )
+    options.allow_host = _convert("--allow-host", as_hosts, options.allow_host or section.allow_host or ())
     defaults = {"host": _HOST, "port": _PORT, "workers": _default_workers(), "threads": _THREADS}
     for name, default in defaults.items():
         if getattr(options, name) is None:

@@ -19,8 +19,10 @@ from urllib.parse import quote
 
 from tus.adapters.wsgi import WsgiApp
 from tus.apps.files import Files
+from tus.apps.hosts import HostCheck
 from tus.apps.operations import Operations
 from tus.apps.page import Page
+from tus.converters import is_loopback
 from tus.errors import OptionError, TusException
 from tus.filter import Filter
 from tus.options import Options
@@ -122,6 +124,17 @@ def load_pipeline(config: str) -> WsgiApp:
     return app
 
 
+def check_hosts(app: WsgiApp, host: str, names: Sequence[str]) -> WsgiApp:
+    """Return the pipeline behind a check of ``Host``, if only this machine reaches it, or if names are given.
+
+    Args:
+        app: the pipeline.
+        host: the address to listen on.
+        names: further names of the server.
+    """
+    return HostCheck(app, (host, *names)) if names or _is_local(host) else app
+
+
 def run(app: WsgiApp, host: str, port: int, workers: int, threads: int, upload_path: str | None) -> None:
     """Serve until a signal ends the process.
 
@@ -210,13 +223,20 @@ def _announce(arbiter: Any, host: str, upload_path: str | None) -> None:
 
 
 def _warn_about(host: str) -> None:
-    addresses = {info[4][0] for info in socket.getaddrinfo(host, None)}
-    if not all(str(address).startswith("127.") or address == "::1" for address in addresses):
+    if not _is_local(host):
         print(
             f"warning: anyone who can reach {host} can upload; put an authenticating proxy in front.",
             file=sys.stderr,
             flush=True,
         )
+
+
+def _is_local(host: str) -> bool:
+    """Return whether only this machine reaches the address."""
+    try:
+        return all(is_loopback(str(info[4][0])) for info in socket.getaddrinfo(host, None))
+    except OSError:
+        return False  # it cannot be listened on either
 
 
 def _check_address(host: str, port: int) -> None:

@@ -24,6 +24,7 @@ class ServerSection:
         port: its port.
         workers: the number of processes.
         threads: the number of threads in each process.
+        allow_host: further names of the server, as text.
         unused: the keys that ``tus serve`` does not follow, among them ``use`` if it names another server.
     """
 
@@ -31,6 +32,7 @@ class ServerSection:
     port: int | None = None
     workers: int | None = None
     threads: int | None = None
+    allow_host: str | None = None
     unused: tuple[str, ...] = ()
 
 
@@ -58,8 +60,8 @@ def read_server_section(config: str) -> ServerSection:
             continue
         if address is not None:
             section.host, section.port = address[1].strip("[]"), int(address[2])
-        elif name == "host":
-            section.host = value
+        elif name in ("host", "allow_host"):
+            setattr(section, name, value)
         elif name in ("port", "workers", "threads"):
             setattr(section, name, _number(name, value))
         elif name != "use" or "gunicorn" not in value:

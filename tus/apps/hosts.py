@@ -1,0 +1,41 @@
+"""``HostCheck``: a WSGI filter that serves only requests for the names that a server has."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable
+
+from tus.adapters.wsgi import Environ, StartResponse, WsgiApp
+from tus.converters import is_loopback
+
+_HOST = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([A-Za-z0-9._-]+?)\.?)(?::[0-9]*)?")
+
+
+class HostCheck:
+    """A WSGI filter that refuses requests for the hosts of others (421).
+
+    A page of any site can make its own name lead to a server that only this machine reaches (DNS rebinding). The
+    browser takes that server for a part of the site, but sends the site's name in ``Host``.
+
+    Args:
+        app: the wrapped pipeline.
+        names: the names and addresses of the server, beside ``localhost`` and the loopback addresses; ``*`` for any.
+    """
+
+    def __init__(self, app: WsgiApp, names: Collection[str]) -> None:
+        self._app = app
+        self._names = frozenset(name.lower().rstrip(".") for name in names)
+
+    def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        host = environ.get("HTTP_HOST")
+        if host is None or "*" in self._names:  # every browser sends it
+            return self._app(environ, start_response)
+        match = _HOST.fullmatch(host)
+        name = "" if match is None else (match[1] or match[2]).lower()
+        if name and (name in self._names or is_loopback(name)):
+            return self._app(environ, start_response)
+        advice = f"; if it does, start tus serve with --allow-host {name}" if name else ""
+        body = f"The Host of this request does not name this server{advice}.\n".encode()
+        described = [("Content-Type", "text/plain; charset=utf-8"), ("Content-Length", str(len(body)))]
+        start_response("421 Misdirected Request", [*described, ("X-Content-Type-Options", "nosniff")])
+        return [b"" if environ["REQUEST_METHOD"] == "HEAD" else body]
