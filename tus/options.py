@@ -252,8 +252,10 @@ class Options:
     """A callable, or in an ini file its name as ``package.module:function``. It is called on every request except
     OPTIONS, before any byte of the body is read. Its arguments are the head of the request, the intent and the upload.
     The intent is ``create``, ``append``, ``head``, ``terminate``, ``concatenate`` or ``download``. An upload that does
-    not exist yet has no ``id``. To refuse, raise ``Unauthorized`` (401) or ``Forbidden`` (403), with headers of your
-    choice, or return False (403). To allow, return the principal, or None if no principal is known.
+    not exist yet has no ``id``. One that does not exist, or not any more, has the state ``TERMINATED``: it is asked
+    about like any other, so that no refusal shows which uploads exist. To refuse, raise ``Unauthorized`` (401) or
+    ``Forbidden`` (403), with headers of your choice, or return False (403). To allow, return the principal, or None if
+    no principal is known.
 
     .. code-block:: python
 
@@ -275,7 +277,7 @@ class Options:
     ask_app: frozenset[Intent] = _option(as_intents, "", group="Authorization")
     r"""Intents for which the filter asks the wrapped application before acting; ``all`` for every intent. If the
     application has named the principal of an upload, it is asked for the other intents too, because an upload exists
-    only for its principal.
+    only for its principal. So it is about an upload that does not exist, because that may have had a principal.
 
     With ``ask_app = create``, each creation first sends a POST without a body to the application. It goes to the
     upload path, with the client's headers and cookies. ``environ["tus.intent"]`` is the intent,

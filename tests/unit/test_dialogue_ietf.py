@@ -538,7 +538,11 @@ def test_delete_while_the_application_has_the_file_is_503():
 @pytest.mark.parametrize(("version", "status"), [(3, 404), (6, 404), (7, 410), (9, 410), (10, 410)])
 def test_an_upload_that_is_gone(version, status):
     """Offset Retrieval: 410 from interop version 7 on."""
-    dialogue(Ietf(version).head(ID), asks(Load(ID)).fails(UploadGone()), responds(status, {"Upload-Offset": None}))
+    gone = UploadGone()
+    gone.upload = stored(state=State.TERMINATED)
+    dialogue(
+        Ietf(version).head(ID), asks(Load(ID)).fails(gone), asks(Authorize), responds(status, {"Upload-Offset": None})
+    )
 
 
 def test_an_expired_upload_is_410_and_is_not_fenced():
@@ -555,7 +559,7 @@ def test_an_expired_upload_is_410_and_is_not_fenced():
 @pytest.mark.parametrize("request_", [ietf.patch(ID, offset=2, body=3), ietf.head(ID), ietf.delete(ID)])
 def test_a_foreign_upload_is_404_in_the_words_for_an_unknown_one(request_):
     """Security Considerations: an upload does not exist for another principal."""
-    unknown = dialogue(request_, asks(Load(ID)).fails(UploadNotFound()), responds(404))
+    unknown = dialogue(request_, asks(Load(ID)).fails(UploadNotFound()), asks(Authorize).gets("bob"), responds(404))
     foreign = dialogue(
         request_,
         asks(Load(ID)).gets(stored(offset=2, length=9, principal="ann", expires_at=50.0)),
@@ -571,7 +575,11 @@ def test_without_a_version_a_foreign_upload_does_not_show_its_protocol(protocol)
     """Security Considerations: the response to a bare HEAD is the same for both protocols."""
     request = Ietf(None).head(ID)
     unknown = dialogue(
-        request, asks(Load(ID)).fails(UploadNotFound()), asks(Load(ID)).fails(UploadNotFound()), responds(404)
+        request,
+        asks(Load(ID)).fails(UploadNotFound()),
+        asks(Load(ID)).fails(UploadNotFound()),
+        asks(Authorize).gets("bob"),
+        responds(404),
     )
     upload = an_upload(offset=2, length=9, principal="ann", protocol=protocol)
     foreign = dialogue(

@@ -496,7 +496,14 @@ def test_delete_removes_the_upload():
 
 def test_a_terminated_upload_is_410():
     """Termination."""
-    dialogue(tus1.head(ID), asks(Load(ID)).fails(UploadGone()), responds(410, {"Upload-Offset": None}))
+    gone = UploadGone()
+    gone.upload = an_upload(state=State.TERMINATED)
+    dialogue(tus1.head(ID), asks(Load(ID)).fails(gone), asks(Authorize), responds(410, {"Upload-Offset": None}))
+
+
+def test_an_upload_that_may_have_belonged_to_another_is_404():
+    """Termination: nobody can read any more whose it was."""
+    dialogue(tus1.head(ID), asks(Load(ID)).fails(UploadGone()), asks(Authorize), responds(404))
 
 
 def test_delete_while_the_application_has_the_file_is_423():
@@ -515,7 +522,7 @@ def test_delete_while_the_application_has_the_file_is_423():
 @pytest.mark.parametrize("request_", [tus1.patch(ID, offset=2, body=3), tus1.head(ID), tus1.delete(ID)])
 def test_a_foreign_upload_is_404_in_the_words_for_an_unknown_one(request_):
     """An upload does not exist for another principal."""
-    unknown = dialogue(request_, asks(Load(ID)).fails(UploadNotFound()), responds(404))
+    unknown = dialogue(request_, asks(Load(ID)).fails(UploadNotFound()), asks(Authorize).gets("bob"), responds(404))
     foreign = dialogue(
         request_,
         asks(Load(ID)).gets(an_upload(offset=2, length=9, principal="ann", expires_at=50.0)),

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator
 from contextlib import suppress
 from dataclasses import replace
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple, NoReturn, Protocol
 
 from tus.errors import RequestError, StorageFull, StorageUnavailable, TooLarge, UploadGone, UploadLocked, UploadNotFound
 from tus.models import HookReply, HookType, Intent, Request, Response, State, Upload
@@ -33,6 +33,9 @@ from tus.protocols.effects import (
     Tell,
     Unqueue,
 )
+
+#: The errors of a :class:`Load` that show what is stored.
+UNLOADED: Final = (UploadNotFound, UploadGone, UploadLocked)
 
 #: Starts a conversation with the arguments of :class:`Conversation`.
 Start = Callable[[Request, Options, frozenset[str], float, object], "Conversation"]
@@ -73,7 +76,15 @@ class Conversation:
         extensions: the tus extensions that work with this store on this server.
         now: seconds since 1970.
         principal: the principal that sends the request, if the caller knows it; its value is checked here.
+
+    Attributes:
+        is_admitted: whether the request has permission; None if it was not asked for yet. Without it a reply must not
+            show whether the upload exists.
+        refusal: the reason of :meth:`answer` to refuse the request; None if it did not.
     """
+
+    is_admitted: bool | None = None
+    refusal: RequestError | Refused | None = None
 
     def __init__(
         self, request: Request, options: Options, extensions: frozenset[str], now: float, principal: object
@@ -97,6 +108,7 @@ class Conversation:
             InternalError: code of the site has named something that is no principal.
             UploadNotFound: the upload belongs to another principal.
         """
+        self.is_admitted = False
         principal = None if self.principal is None else named_principal(self.principal, "principal=")
         if self.options.needs_authorization:
             verdict: str | Response | None = yield Authorize(intent, upload)
@@ -105,10 +117,48 @@ class Conversation:
             principal = agree(principal, verdict)
         if upload.principal is not None:
             check_owner(upload, principal)
+        self.is_admitted = True
         return principal
 
-    def admit(self, intent: Intent, draft: Upload) -> Generator[Effect, Any, Admission]:
+    def refuse_unloaded(self, intent: Intent, upload_id: str, error: RequestError) -> Generator[Effect, Any, NoReturn]:
+        """Refuse a request whose upload cannot be loaded.
+
+        It needs the same permission as a request for any other upload, so that a client without it cannot find out
+        which uploads exist, or did. The application is asked about an upload that is terminated.
+
+        Raises:
+            RequestError: the error, or a refusal.
+            Refused: the application has refused the request.
+        """
+        owner = None if error.upload is None else error.upload.principal
+        principal = yield from self.authorize(intent, Upload(id=upload_id, state=State.TERMINATED, principal=owner))
+        raise self.error_for(error, principal)
+
+    def error_for(self, error: RequestError, principal: str | None) -> RequestError:
+        """Return the error that a client gets about an upload that cannot be loaded."""
+        try:
+            if error.upload is not None:
+                check_owner(error.upload, principal)
+            elif isinstance(error, UploadGone) and self.has_principals:
+                return UploadNotFound()  # its damaged record may have named another principal
+        except UploadNotFound as hidden:
+            return hidden
+        return error
+
+    @property
+    def has_principals(self) -> bool:
+        """Whether an upload of unknown owner may belong to another principal."""
+        return self.principal is not None or self.options.needs_authorization
+
+    def admit(
+        self, intent: Intent, draft: Upload, check: Callable[[str | None], object] | None = None
+    ) -> Generator[Effect, Any, Admission]:
         """Check that the upload may be created, unless the same request has created it before.
+
+        Args:
+            intent: of the request.
+            draft: the upload.
+            check: called with the principal before the hooks; raises an error that refuses the request.
 
         Raises:
             Refused: the application or a hook has refused the request.
@@ -123,6 +173,8 @@ class Conversation:
             draft, found = yield from self._find_by_key(draft, key)
             if found is not None:
                 return Admission(draft, found=found)
+        if check is not None:
+            check(principal)
         if not self.options.has_hooks:
             return Admission(draft)
         reply: HookReply | None = yield Ask(HookType.PRE_CREATE, replace(draft, id="") if draft.id else draft)
@@ -241,7 +293,10 @@ class Conversation:
             Refused: the application or a hook has refused the request.
             UploadLocked: the upload is being handed over.
         """
-        upload: Upload = yield Load(upload_id)
+        try:
+            upload: Upload = yield Load(upload_id)
+        except UNLOADED as error:
+            yield from self.refuse_unloaded(Intent.TERMINATE, upload_id, error)
         yield from self.authorize(Intent.TERMINATE, upload)
         check_alive(upload, self.now)
         if upload.state == State.HANDING_OVER:

@@ -10,12 +10,13 @@ from __future__ import annotations
 from collections.abc import Generator
 from typing import Any, Final
 
-from tus.errors import InternalError, RequestError, UploadNotFound
+from tus.errors import InternalError, RequestError, StorageUnavailable, UploadNotFound
 from tus.http import headers
-from tus.models import IETF, MEDIA_TYPE, TUS, Request, Response, State, Upload
+from tus.models import IETF, MEDIA_TYPE, TUS, Intent, Request, Response, State, Upload
 from tus.options import Options
 from tus.protocols import cors
-from tus.protocols.conversation import Flow, Start
+from tus.protocols.admission import Refused
+from tus.protocols.conversation import Conversation, Flow, Start
 from tus.protocols.effects import Effect, Load, Steps
 from tus.protocols.ietf import flow as ietf
 from tus.protocols.ietf import replies as ietf_replies
@@ -53,12 +54,12 @@ def exchange(
         cors.apply(request, response, options)
         return response
     start = recognize(request, options)
-    is_named = start is not None
-    if start is None:
-        start = yield from _start_by_upload(request, options)
-    response = yield from start(request, options, extensions, now, principal).answer()
-    if response.status == 404 and not is_named:  # it must not reveal an upload of another principal by its protocol
-        response = _refuse_in_both(UploadNotFound(), request, options)
+    if start is not None:
+        response = yield from start(request, options, extensions, now, principal).answer()
+    else:
+        start, upload = yield from _start_by_upload(request, options)
+        conversation = start(request, options, extensions, now, principal)
+        response = yield from _answer_in_its_protocol(conversation, upload)
     if response.status in (404, 410):
         _forbid_storing(response)
     if options.cors_allow_origin:
@@ -83,9 +84,42 @@ def last_resort(request: Request, options: Options) -> Response:
     return response
 
 
-def _refuse_in_both(error: RequestError, request: Request, options: Options) -> Response:
+def _answer_in_its_protocol(conversation: Conversation, upload: Upload | None) -> Steps:
+    """Return the response to a request whose protocol only the stored upload shows.
+
+    Without permission, neither the protocol nor a check of the head must show that there is an upload.
+
+    Args:
+        conversation: in the protocol of the upload.
+        upload: the upload; None if it cannot be loaded.
+    """
+    request, options = conversation.request, conversation.options
+    response = yield from conversation.answer()
+    refusal = conversation.refusal
+    is_hidden = isinstance(refusal, UploadNotFound) or not conversation.is_admitted
+    if refusal is None or not is_hidden or isinstance(refusal, StorageUnavailable):
+        return response
+    if upload is not None and conversation.is_admitted is None:  # its head alone was reason enough to refuse it
+        try:
+            yield from conversation.authorize(_INTENTS[request.method], upload)
+        except (RequestError, Refused) as error:
+            refusal = error
+        else:
+            return response
+    return _refuse_in_both(refusal, request, options)
+
+
+#: The intents of the methods of requests that need not show their protocol.
+_INTENTS: Final = {"HEAD": Intent.HEAD, "GET": Intent.HEAD, "DELETE": Intent.TERMINATE}
+
+
+def _refuse_in_both(error: RequestError | Refused, request: Request, options: Options) -> Response:
     """Return the refusal of a request whose protocol is not known."""
-    response = ietf_replies.refused(error, UNVERSIONED, options, request.method == "HEAD")
+    is_head = request.method == "HEAD"
+    if isinstance(error, Refused):
+        response = ietf_replies.relayed(error.answer, UNVERSIONED, is_head)
+    else:
+        response = ietf_replies.refused(error, UNVERSIONED, options, is_head)
     response.headers.append(("Tus-Resumable", VERSION))
     return response
 
@@ -119,8 +153,8 @@ def _discover(request: Request, options: Options, extensions: frozenset[str]) ->
     return response
 
 
-def _start_by_upload(request: Request, options: Options) -> Generator[Effect, Any, Start]:
-    """Return the start of a conversation in the protocol that created the stored upload.
+def _start_by_upload(request: Request, options: Options) -> Generator[Effect, Any, tuple[Start, Upload | None]]:
+    """Return the start of a conversation in the protocol that created the stored upload, and that upload.
 
     A GET of a finished upload is a download. A DELETE of an upload that is gone gets the 404 of the IETF protocol,
     because tus would only ask for a version.
@@ -128,14 +162,14 @@ def _start_by_upload(request: Request, options: Options) -> Generator[Effect, An
     default = tus1.start if TUS in options.protocols else ietf.start
     upload_id = target(request, options).upload_id
     if upload_id is None:
-        return default
+        return default, None
     try:
         upload: Upload = yield Load(upload_id)
     except RequestError:
-        return ietf.start if request.method == "DELETE" else default
+        return ietf.start if request.method == "DELETE" else default, None
     if request.method == "GET" and options.download and upload.is_complete and upload.state != State.REJECTED:
-        return tus1.start
-    return _FLOWS[upload.protocol].start if upload.protocol in options.protocols else default
+        return tus1.start, upload
+    return _FLOWS[upload.protocol].start if upload.protocol in options.protocols else default, upload
 
 
 _MARKS = ("Tus-Resumable", "Upload-Length", "Upload-Offset", "Upload-Defer-Length", "Upload-Concat", "Upload-Metadata")

@@ -24,7 +24,7 @@ from tus.adapters.interface import Face, Informs
 from tus.errors import RequestError, StorageUnavailable, UploadGone, UploadNotFound
 from tus.events import Answered, Begun, Created, Ended, Finished, emit, listeners
 from tus.handover.attempt import Attempt, Receiver
-from tus.models import HookReply, HookType, Intent, Outcome, Response, Upload
+from tus.models import HookReply, HookType, Intent, Outcome, Response, State, Upload
 from tus.protocols.admission import agree, named_principal
 from tus.protocols.effects import (
     Authorize,
@@ -238,11 +238,19 @@ class Runner:
     # -- The store --
 
     def _load(self, effect: Load) -> Upload:
-        upload = self._store.load(effect.upload_id)
+        failure: RequestError | None = None
+        try:
+            upload = self._store.load(effect.upload_id)
+        except RequestError as error:
+            if error.upload is None:
+                raise
+            failure, upload = error, error.upload
         if upload.service is not None and upload.service != self._service.name:
             raise UploadNotFound()  # its file must not go to the receiver of another service
         if upload.origin is not None and upload.origin.path_values != self._request.path_values:
             raise UploadNotFound()  # the permission to use another path says nothing about this one
+        if failure is not None:
+            raise failure
         if self.upload is None:
             self.upload = upload
         return upload
@@ -418,7 +426,8 @@ class Runner:
 
     def _is_app_asked(self, effect: Authorize, principal: str | None) -> bool:
         """Return whether the application is asked: for this intent, or who it is for whom the upload exists."""
-        is_unknown = principal is None and self._principal is None and effect.upload.principal is not None
+        is_owned = effect.upload.principal is not None or effect.upload.state == State.TERMINATED  # or may have been
+        is_unknown = is_owned and principal is None and self._principal is None
         return is_unknown or effect.intent in self._options.ask_app
 
     def _inform(self, effect: Inform) -> bool:

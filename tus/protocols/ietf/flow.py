@@ -26,7 +26,7 @@ from tus.options import Options
 from tus.protocols import conversation, cors, digests, hook_replies
 from tus.protocols.admission import Refused, check_alive
 from tus.protocols.bodies import Intake
-from tus.protocols.conversation import Start
+from tus.protocols.conversation import UNLOADED, Start
 from tus.protocols.effects import (
     Effect,
     Fence,
@@ -98,8 +98,10 @@ class Conversation(conversation.Conversation):
         try:
             return (yield from self._answer())
         except RequestError as error:
+            self.refusal = error
             return replies.refused(error, self._profile, self.options, is_head)
         except Refused as refusal:
+            self.refusal = refusal
             return replies.relayed(refusal.answer, self._profile, is_head)
 
     def _answer(self) -> Steps:
@@ -118,7 +120,10 @@ class Conversation(conversation.Conversation):
     # -- Offset retrieval --
 
     def _inspect(self, upload_id: str) -> Steps:
-        upload: Upload = yield Load(upload_id)
+        try:
+            upload: Upload = yield Load(upload_id)
+        except UNLOADED as error:
+            yield from self.refuse_unloaded(Intent.HEAD, upload_id, error)
         yield from self.authorize(Intent.HEAD, upload)
         check_alive(upload, self.now)
         if upload.state == State.RECEIVING and upload.concat is None:
@@ -185,7 +190,10 @@ class Conversation(conversation.Conversation):
 
     def _append(self, command: requests.Append) -> Steps:
         options, profile = self.options, self._profile
-        upload: Upload = yield Load(command.upload_id)
+        try:
+            upload: Upload = yield Load(command.upload_id)
+        except UNLOADED as error:
+            yield from self.refuse_unloaded(Intent.APPEND, command.upload_id, error)
         yield from self.authorize(Intent.APPEND, upload)
         check_alive(upload, self.now)
         if not self.request.is_rerun and not upload.is_known:

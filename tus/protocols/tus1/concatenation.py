@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Generator
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from tus.errors import (
@@ -20,9 +21,9 @@ from tus.errors import (
 )
 from tus.models import Intent, Response, State, Upload
 from tus.options import Options
-from tus.protocols import digests, hook_replies, idempotency
+from tus.protocols import digests, hook_replies
 from tus.protocols.admission import check_alive, check_owner
-from tus.protocols.conversation import Admission
+from tus.protocols.conversation import UNLOADED, Admission
 from tus.protocols.effects import Concatenate, Create, Effect, FinalsOf, Load, Promise, Remove, Steps, Touch, Watch
 from tus.protocols.handover import decided
 from tus.protocols.origins import origin_of
@@ -40,10 +41,9 @@ class Concatenation(Completion):
         parts: list[Upload] = []
         try:
             parts = yield from load_all(command.parts)
-        except (UploadNotFound, UploadGone) as error:
-            missing = error  # a final upload that was made before outlives its parts, and a key finds it
-            if self.request.headers.get(idempotency.FIELD) is None:
-                raise
+        except UNLOADED as error:
+            # The client gets it once it has permission. A final upload outlives its parts, and a key finds it.
+            missing = error
         draft = Upload(
             length=None if missing else requests.total_length(parts),
             raw_metadata=command.raw_metadata,
@@ -52,17 +52,18 @@ class Concatenation(Completion):
             service=options.service_name,
             origin=origin_of(self.request),
             is_known=False,
+            # So that an application that is asked about creations alone is asked who it is that the parts belong to.
+            principal=next((part.principal for part in parts if part.principal is not None), None),
+            state=State.RECEIVING if missing is None else State.TERMINATED,
         )
         draft = digests.requested(draft, self.request.headers, options.digest)
-        admission = yield from self.admit(Intent.CONCATENATE, draft)
+        admission = yield from self.admit(Intent.CONCATENATE, draft, partial(self._check_parts, parts, missing))
         final = admission.found
         if final is None:
-            if missing is not None:
-                raise missing
-            final = yield from self._create_final(admission, parts)
+            final = yield from self._create_final(admission)
         if final.state == State.RECEIVING:
             if missing is not None:
-                raise missing
+                raise self.error_for(missing, final.principal)
             try:
                 final = yield from _fill(final, parts, options)
             except StorageFull:
@@ -80,13 +81,24 @@ class Concatenation(Completion):
             return (yield from self.complete(final, response))
         return reply_to(response, decided(final)) if final.is_complete else response
 
-    def _create_final(self, admission: Admission, parts: list[Upload]) -> Generator[Effect, Any, Upload]:
-        """Create a final upload of these parts, or find the one that the same request has created before."""
-        draft = admission.draft
+    def _check_parts(self, parts: list[Upload], missing: RequestError | None, principal: str | None) -> None:
+        """Check that a principal may concatenate these parts, and that they can be concatenated.
+
+        Raises:
+            RequestError: a part is missing, or belongs to another principal, which must be the same to the client; or
+                the parts do not fit together.
+        """
         for part in parts:
-            check_owner(part, draft.principal)
+            check_owner(part, principal)
+        if missing is not None:
+            raise self.error_for(missing, principal)
+        for part in parts:
             check_alive(part, self.now)
         requests.decide_concatenation(parts, self.options, self.extensions)
+
+    def _create_final(self, admission: Admission) -> Generator[Effect, Any, Upload]:
+        """Create a final upload, or find the one that the same request has created before."""
+        draft = admission.draft
         if draft.fingerprint:
             final, is_new = yield from self.create(admission)
         else:

@@ -20,7 +20,7 @@ from tus.models import Intent, Outcome, Request, Response, State, Upload
 from tus.protocols import digests, hook_replies
 from tus.protocols.admission import Refused, check_alive
 from tus.protocols.bodies import Intake, overrun_message
-from tus.protocols.conversation import Start
+from tus.protocols.conversation import UNLOADED, Start
 from tus.protocols.effects import (
     Effect,
     End,
@@ -55,10 +55,12 @@ class Conversation(Concatenation):
             command = requests.parse(self.request, self.options, self.extensions)
             return (yield from self._ANSWERS[type(command)](self, command))
         except RequestError as error:
+            self.refusal = error
             if isinstance(error, StorageUnavailable) and self._may_inspect(method):
                 error = UploadLocked()  # after a 5xx to HEAD clients abandon the upload and start again
             return replies.refused(error, method == "HEAD")
         except Refused as refusal:
+            self.refusal = refusal
             return replies.relayed(refusal.answer, method)
 
     def _may_inspect(self, method: str) -> bool:
@@ -76,7 +78,10 @@ class Conversation(Concatenation):
         return hook_replies.merged(replies.terminated(), reply)
 
     def _inspect(self, command: requests.Inspect) -> Steps:
-        upload: Upload = yield Load(command.upload_id)
+        try:
+            upload: Upload = yield Load(command.upload_id)
+        except UNLOADED as error:
+            yield from self.refuse_unloaded(Intent.HEAD, command.upload_id, error)
         if command.may_download and upload.state == State.ACCEPTED:
             try:
                 return (yield from self._serve(upload))
@@ -99,7 +104,10 @@ class Conversation(Concatenation):
         return replies.inspected(upload, self.options)
 
     def _download(self, command: requests.Download) -> Steps:
-        upload: Upload = yield Load(command.upload_id)
+        try:
+            upload: Upload = yield Load(command.upload_id)
+        except UNLOADED as error:
+            yield from self.refuse_unloaded(Intent.DOWNLOAD, command.upload_id, error)
         if not requests.is_downloadable(upload):
             return (yield from self._report(upload))
         try:
@@ -176,7 +184,10 @@ class Conversation(Concatenation):
 
     def _append(self, command: requests.Append) -> Steps:
         options = self.options
-        upload: Upload = yield Load(command.upload_id)
+        try:
+            upload: Upload = yield Load(command.upload_id)
+        except UNLOADED as error:
+            yield from self.refuse_unloaded(Intent.APPEND, command.upload_id, error)
         yield from self.authorize(Intent.APPEND, upload)
         check_alive(upload, self.now)
         if not upload.is_known and not self.request.is_rerun:

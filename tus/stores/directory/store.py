@@ -150,26 +150,30 @@ class DirectoryStore(Concatenation):
 
     def load(self, upload_id: str) -> Upload:
         path = self._path(upload_id)
-        upload = self._record(path)
+        upload = record = self._record(path)
         state = upload.state
-        if state == State.TERMINATED:
-            raise UploadGone()
         if state == State.ACCEPTED:
             return upload
         try:
-            if state == State.HANDING_OVER and not is_held(path, self._ownership):
-                upload = self._load_unlocked(path)
-            status = os.lstat(path)
-        except FileNotFoundError:
-            return self._load_without_data(path)
-        if not self._ownership.believes(status, NAMES, upload.attempts > 0 or upload.state != State.RECEIVING):
-            return self._load_without_data(path)
-        size = status.st_size
-        if size >= upload.offset:
-            return upload
-        # Its hand-over and its digests depended on the lost bytes.
-        slot = self._policy.shorten_to_stored(upload, Slot(offset=upload.offset, state=upload.state), size)
-        return replace(upload, offset=slot.offset, state=slot.state, since=slot.since, digests=())
+            if state == State.TERMINATED:
+                raise UploadGone()
+            try:
+                if state == State.HANDING_OVER and not is_held(path, self._ownership):
+                    upload = self._load_unlocked(path)
+                status = os.lstat(path)
+            except FileNotFoundError:
+                return self._load_without_data(path)
+            if not self._ownership.believes(status, NAMES, upload.attempts > 0 or upload.state != State.RECEIVING):
+                return self._load_without_data(path)
+            size = status.st_size
+            if size >= upload.offset:
+                return upload
+            # Its hand-over and its digests depended on the lost bytes.
+            slot = self._policy.shorten_to_stored(upload, Slot(offset=upload.offset, state=upload.state), size)
+            return replace(upload, offset=slot.offset, state=slot.state, since=slot.since, digests=())
+        except (UploadGone, UploadLocked) as error:
+            error.upload = record
+            raise
 
     def _load_unlocked(self, path: str) -> Upload:
         """Return an upload whose lock is free: with the recorded outcome, or COMPLETE if the lock's holder crashed."""
