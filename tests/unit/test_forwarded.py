@@ -151,3 +151,14 @@ def test_without_a_proxy(tmp_path, environ, location):
     path = environ.get("SCRIPT_NAME", "") + PATH
     subject = FilterSubject(tmp_file_dir=str(tmp_path), upload_path=path)
     assert subject.create(3, environ=environ)["Location"].startswith(location)
+
+
+@pytest.mark.parametrize("host", ["\x01", "a\x7f", "a\x85b"])
+def test_a_host_that_no_field_can_have_gets_no_url(tmp_path, host):
+    subject = FilterSubject(tmp_file_dir=str(tmp_path))
+    ietf = {"Upload-Draft-Interop-Version": "8", "Upload-Complete": "?0"}
+    for headers in ({"Upload-Length": "5"}, ietf):
+        reply = subject.send("POST", headers=headers, environ={"HTTP_HOST": host})
+        assert reply.status == 400
+        assert b"Host" in reply.body
+    assert not list(tmp_path.glob("*.tus"))

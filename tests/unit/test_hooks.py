@@ -314,3 +314,9 @@ def test_a_malformed_host_does_not_stop_an_event():
     request = Request("POST", "http://[::1/files/a%20b", {})
     event = HookEvent(HookType.PRE_CREATE, "1", Upload(), request)
     assert tusd.encode(event)["Event"]["HTTPRequest"]["URI"] == "/files/a%20b"
+
+
+def test_a_name_from_a_hook_stands_beside_any_metadata_of_the_client(hooked):
+    subject = hooked(pre_create=HookReply(name="named.txt"))
+    url = subject.url(3, {"Upload-Metadata": "cl\xe9 eA== , filename YQ==,flag"})
+    assert subject.record(url).text_metadata == {"cl\xe9": "x", "flag": "", "filename": "named.txt"}

@@ -166,6 +166,8 @@ def unpack_record(data: bytes) -> dict[str, Any]:
         if not isinstance(record.get(name), dict):
             raise ValueError(f"{name} must be an object")
         for value in record[name].values():
+            if not isinstance(value, str):
+                raise ValueError(f"{name} must have texts in Base64")
             base64.b64decode(value, validate=True)
     if safe_filename(record["filename"], "") != record["filename"]:
         raise ValueError("filename must be safe as a segment of a path")

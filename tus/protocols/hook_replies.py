@@ -13,10 +13,14 @@ def changed(draft: Upload, reply: HookReply) -> Upload:
     """Return the draft with the changes of pre-create."""
     raw_metadata = draft.raw_metadata
     if reply.metadata is not None:
-        raw_metadata = format_metadata(reply.metadata)
-    if reply.name is not None:
-        metadata = replace(draft, raw_metadata=raw_metadata).metadata
-        raw_metadata = format_metadata({**metadata, "filename": reply.name})
+        named = {} if reply.name is None else {"filename": reply.name}
+        raw_metadata = format_metadata({**reply.metadata, **named})
+    elif reply.name is not None:
+        # The client's own pairs stay unchanged: they may have keys that the formatter does not accept.
+        kept = [
+            pair for pair in map(str.strip, raw_metadata.split(",")) if pair.partition(" ")[0] not in ("", "filename")
+        ]
+        raw_metadata = ",".join([*kept, format_metadata({"filename": reply.name})])
     return replace(draft, raw_metadata=raw_metadata, id=reply.id or draft.id)
 
 

@@ -7,12 +7,14 @@ it has the form of one, and a method that cannot create needs an upload.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Final, NamedTuple
 from urllib.parse import unquote, urljoin, urlsplit
 
 from tus.models import Request, is_upload_id
 from tus.options import Options
 from tus.protocols.forwarded import public_url
+
+MALFORMED_HOST: Final = "Host must be the name or the address of a host; a URL with these characters cannot be sent."
 
 
 class Target(NamedTuple):

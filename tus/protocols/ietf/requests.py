@@ -30,7 +30,7 @@ from tus.models import Request, State, Upload
 from tus.options import Options
 from tus.protocols.bodies import Body, Intake, body_length, check_size, overrun_message
 from tus.protocols.ietf.profiles import PARTIAL_UPLOAD, Missing, Profile
-from tus.protocols.routing import Target, target_of
+from tus.protocols.routing import MALFORMED_HOST, Target, target_of
 
 CREATION_METHODS: Final = ("POST", "PUT", "PATCH")
 
@@ -114,6 +114,8 @@ def parse(request: Request, profile: Profile, options: Options) -> Command:
     if where.upload_id is None:
         if request.method not in CREATION_METHODS:
             raise MethodNotAllowed(", ".join((*CREATION_METHODS, "OPTIONS")))
+        if not where.creation_url.isprintable():
+            raise BadRequest(MALFORMED_HOST)
         return _parse_create(request, profile, options)
     if not where.upload_id:
         raise UploadNotFound()

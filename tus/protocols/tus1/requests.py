@@ -25,7 +25,7 @@ from tus.http import headers
 from tus.models import MEDIA_TYPE, Request, State, Upload
 from tus.options import Options
 from tus.protocols.bodies import Body, Intake, body_length, check_size, overrun_message
-from tus.protocols.routing import Target, target, upload_id_of
+from tus.protocols.routing import MALFORMED_HOST, Target, target, upload_id_of
 
 VERSION: Final = "1.0.0"
 MAX_PARTS: Final = 1000
@@ -129,6 +129,8 @@ def parse(request: Request, options: Options, extensions: frozenset[str]) -> Com
     if where.upload_id is None:
         if method != "POST":
             raise MethodNotAllowed(CREATION_METHODS)
+        if not where.creation_url.isprintable():
+            raise BadRequest(MALFORMED_HOST)
         return _parse_create(request, options, extensions, where)
     if not where.upload_id:
         raise UploadNotFound()

@@ -234,9 +234,10 @@ def _record_fields(data: bytes) -> tuple[dict[str, Any], tuple[str, ...]]:
     try:
         fields, _ = _scan(record.decode(), 0)
         hashes = tuple(fields["hashes"]) if magic == _ROOMY_MAGIC else ()
+        is_known = not hashes or FILE_ALGORITHMS.issuperset(hashes)
     except (ValueError, KeyError, TypeError, StopIteration, RecursionError):
         raise Damaged("the creation record is not one of this version") from None
-    if hashes and not FILE_ALGORITHMS.issuperset(hashes):
+    if not is_known:
         raise Damaged("the creation record has digests that this version does not know")
     return fields, hashes
 
@@ -369,11 +370,10 @@ def with_outcome(upload: Upload, data: bytes) -> Upload:
 
 def _unpack_answer(kept: Any) -> Response:
     status, reason, headers, body = kept
-    if not 100 <= status <= 999:
-        raise ValueError("a status has three digits")
-    return Response(
-        status, str(reason), [(str(name), str(value)) for name, value in headers], (body.encode("latin-1"),)
-    )
+    if not 100 <= status <= 999 or body.__class__ is not str:
+        raise ValueError("no response has these values")
+    fields = [(str(name), str(value)) for name, value in headers]
+    return Response(status, str(reason), fields, (body.encode("latin-1"),))
 
 
 def unpack_watchers(data: bytes) -> tuple[str, ...]:
