@@ -137,12 +137,14 @@ def path_of(answer):
 
 
 def calls_of(function, *arguments):
-    """Return how many functions are called, Python's and those in C, and what the function returns."""
-    count = 0
+    """Return the names of the functions that are called, Python's and those in C, and what the function returns."""
+    names = []
 
     def profile(frame, event, argument):
-        nonlocal count
-        count += event in ("call", "c_call")
+        if event == "call":
+            names.append(frame.f_code.co_qualname)
+        elif event == "c_call":
+            names.append(argument.__qualname__)
 
     gc.disable()  # the callbacks of weak references to what others have left are no work of this function
     sys.setprofile(profile)
@@ -151,7 +153,7 @@ def calls_of(function, *arguments):
     finally:
         sys.setprofile(None)
         gc.enable()
-    return count - 2, result  # without this call and sys.setprofile()
+    return names[1:-1], result  # without the call of the function and sys.setprofile()
 
 
 def cpu_now():
@@ -171,14 +173,14 @@ def best(run, prepare, rounds, batch=20):
     return found
 
 
-def count_calls(site, rounds=3):
-    """Return the calls of functions that each kind of request makes, once the process is warm.
+def list_calls(site, rounds=5):
+    """Return the names of the functions that each kind of request calls, once the process is warm.
 
     The fewest of a few rounds: a request that meets a thread of the background waits for its lock, by further calls.
     """
     for _ in range(50):
         site.call(site.patch(path_of(site.call(site.create()))))
-    counts = {}
+    found = {}
     for _ in range(rounds):
         created, answer = calls_of(site.call, site.create())
         assert answer[0].startswith("201"), answer
@@ -186,14 +188,14 @@ def count_calls(site, rounds=3):
         assert head[0].startswith("200"), head
         patched, last = calls_of(site.call, site.patch(path_of(answer)))
         assert last[0].startswith("204"), last
-        for kind, count in (("create", created), ("HEAD", inspected), ("last PATCH", patched)):
-            counts[kind] = min(count, counts.get(kind, count))
-    return counts
+        for kind, names in (("create", created), ("HEAD", inspected), ("last PATCH", patched)):
+            found[kind] = min(names, found.get(kind, names), key=len)
+    return found
 
 
 def measure(directory, rounds):
     site, floor = Site(directory), Floor(directory)
-    costs = {kind: {"calls": calls} for kind, calls in count_calls(site).items()}
+    costs = {kind: {"calls": len(names)} for kind, names in list_calls(site).items()}
     costs["create"]["us"] = best(site.call, site.create, rounds)
     costs["create"]["floor us"] = best(lambda _: floor.create(), lambda: None, rounds)
     costs["last PATCH"]["us"] = best(site.call, lambda: site.patch(path_of(site.call(site.create()))), rounds)

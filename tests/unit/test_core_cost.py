@@ -1,11 +1,13 @@
 """What a request costs in process, as benchmarks/core_cost.py counts it: a change that raises it says why."""
 
 import importlib.util
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
 from tus import events
+from tus.server import view_claims
 
 PATH = Path(__file__).parents[2] / "benchmarks" / "core_cost.py"
 
@@ -27,9 +29,10 @@ def core_cost():
 def calls(core_cost, tmp_path, monkeypatch):
     for kind in events.listeners:  # other tests may have registered the metrics
         monkeypatch.setitem(events.listeners, kind, ())
-    return core_cost.count_calls(core_cost.Site(str(tmp_path)))
+    monkeypatch.setattr(view_claims, "_held", {})  # of other tests, at which each request looks
+    return core_cost.list_calls(core_cost.Site(str(tmp_path)))
 
 
 @pytest.mark.parametrize("kind", MOST)
 def test_a_request_makes_no_more_calls(kind, calls):
-    assert calls[kind] <= MOST[kind]
+    assert len(calls[kind]) <= MOST[kind], Counter(calls[kind]).most_common()
