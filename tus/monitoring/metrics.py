@@ -2,13 +2,18 @@
 
 With several worker processes, ``PROMETHEUS_MULTIPROC_DIR`` must name a directory that is empty when the server starts;
 ``tus serve --metrics`` sets it. Metrics that need a look at every upload are as old as the last sweep.
+
+Law of this room: a label has one of a few values that are known here. Text of a client or an application is none,
+because each new value would take memory for ever, in this process and in Prometheus.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import time
 from collections.abc import Iterator
+from http import HTTPStatus
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.core import GaugeMetricFamily
@@ -16,13 +21,15 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
+from tus import errors
 from tus.events import Answered, Begun, Created, Ended, Event, Fenced, Finished, HandedOver, Synced, TakenOver
 from tus.models import State, Upload
 from tus.stores.interface import Counts, Store
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 
-_METHODS = frozenset({"POST", "PATCH", "HEAD", "GET", "DELETE", "OPTIONS"})
+_METHODS = frozenset({"POST", "PUT", "PATCH", "HEAD", "GET", "DELETE", "OPTIONS"})
+_OTHER = "other"
 _QUICK = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
 _SLOW = (0.005, 0.025, 0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 1800.0)
 
@@ -57,11 +64,25 @@ _expired = Counter("tus_uploads_expired", "Expired uploads that were removed.", 
 _syncs = Histogram("tus_fsync_seconds", "Duration of forcing data to the disk.", buckets=_QUICK, registry=registry)
 
 
+def _codes() -> dict[int, str]:
+    """Return the code of each known status of an error, from its reason."""
+    reasons = {status.value: status.phrase for status in HTTPStatus}
+    reasons |= {kind.status: kind.reason for kind in vars(errors).values() if hasattr(kind, "reason")}
+    return {
+        status: "ERR_" + "_".join(re.findall("[A-Z]+", reason.upper()))
+        for status, reason in reasons.items()
+        if status >= 400
+    }
+
+
+_CODES = _codes()
+
+
 def count(event: Event) -> None:
     """Count an event."""
     match event:
         case Begun(method):
-            _requests.labels(method if method in _METHODS else "other").inc()
+            _requests.labels(method if method in _METHODS else _OTHER).inc()
             _open.inc()
         case Answered():
             _open.dec()
@@ -72,7 +93,8 @@ def count(event: Event) -> None:
                 _cuts.inc()
                 _kept.inc(event.kept_from_cut)
             if event.status >= 400:
-                _errors.labels(str(event.status), "ERR_" + event.reason.upper().replace(" ", "_")).inc()
+                code = _CODES.get(event.status)  # an application can respond with any status and reason
+                _errors.labels(_OTHER if code is None else str(event.status), code or "ERR_OTHER").inc()
         case Created():
             _created.inc()
         case Finished():
