@@ -7,15 +7,18 @@ never replaces another file, and appears once, also after a crash. See
 
 from __future__ import annotations
 
+import logging
 import os
-import tempfile
 from collections.abc import Iterable
 
 from tus.adapters.interface import UPLOAD_KEY
 from tus.adapters.wsgi import Environ, StartResponse
 from tus.converters import suggestion
-from tus.errors import OptionError
+from tus.errors import OptionError, StorageFull, StorageUnavailable
+from tus.filesystem.saving import probe
 from tus.handover.finished import FinishedUpload
+
+log = logging.getLogger(__name__)
 
 
 class Files:
@@ -37,7 +40,7 @@ class Files:
             pass
         except OSError as error:
             raise OptionError("directory", f"{directory!r} cannot be created: {error.strerror}") from None
-        _check_writable(self.directory)
+        _check_files_can_be_saved(self.directory)
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         upload: FinishedUpload | None = environ.get(UPLOAD_KEY)
@@ -50,10 +53,11 @@ class Files:
         return [text]
 
 
-def _check_writable(directory: str) -> None:
+def _check_files_can_be_saved(directory: str) -> None:
     try:
-        with tempfile.NamedTemporaryFile(prefix=".tus-probe-", dir=directory):
-            pass
+        probe(directory)
+    except (StorageFull, StorageUnavailable):
+        log.warning("the disk of %s is full or read-only; finished files wait until it takes them", directory)
     except OSError as error:
         raise OptionError("directory", f"{directory!r} must be a writable directory: {error.strerror}") from None
 

@@ -54,7 +54,7 @@ def open_uploads(directory: str) -> Store:
     Raises:
         OptionError: the directory does not exist, or the store cannot be used.
     """
-    return open_store(directory if is_store_url(directory) else find_directory(directory))
+    return open_store(directory if is_store_url(directory) else find_directory(directory), probes=False)
 
 
 def uploads_in(store: Store) -> Iterable[Upload]:

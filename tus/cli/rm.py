@@ -55,6 +55,8 @@ def _remove_one(store: Store, given: str) -> str:
         return f"{error} Run tus fsck for details"
     except TusException as error:
         return str(error)
+    except OSError as error:
+        return f"the system refused: {error.strerror}"
     print(f"{upload_id} removed")
     return ""
 

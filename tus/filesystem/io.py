@@ -53,6 +53,11 @@ def is_full(error: BaseException) -> bool:
     return isinstance(error, OSError) and error.errno in _FULL
 
 
+def takes_no_bytes(error: BaseException) -> bool:
+    """Return whether an error says that the disk takes no bytes at the moment: it is full or read-only."""
+    return is_full(error) or (isinstance(error, OSError) and error.errno == errno.EROFS)
+
+
 def translate_error(error: BaseException) -> BaseException:
     """Return StorageFull for an error of a full disk, and any other error unchanged."""
     return StorageFull() if is_full(error) else error

@@ -12,8 +12,9 @@ import os
 import tempfile
 import time
 
-from tus.errors import OptionError, UploadLocked
+from tus.errors import OptionError, StorageUnavailable, UploadLocked
 from tus.filesystem.descriptors import close
+from tus.filesystem.io import takes_no_bytes
 from tus.filesystem.ownership import Ownership
 
 log = logging.getLogger(__name__)
@@ -67,12 +68,15 @@ def check_locks_work(directory: str) -> None:
     """Check that a second lock on a file in a directory is refused; some network file systems grant every lock.
 
     Raises:
+        StorageUnavailable: the disk is full or read-only at the moment, so that nothing can be checked.
         OptionError: the directory cannot be written, its locks protect nothing, or its files have other owners or modes
             than they are given.
     """
     try:
         first, path = tempfile.mkstemp(prefix=".tus-probe-", dir=directory)
     except OSError as error:
+        if takes_no_bytes(error):
+            raise StorageUnavailable() from error
         raise OptionError("tmp_file_dir", f"must be a writable directory: {error.strerror}") from None
     try:
         if not Ownership().believes(os.fstat(first)):

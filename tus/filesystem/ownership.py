@@ -125,7 +125,7 @@ class Ownership:
             OptionError: another user has made it, or can change it.
         """
         try:
-            close(self.open(path, os.O_RDWR))
+            close(self.open(path, os.O_RDONLY))
         except NotOurs:
             problem = f"has {path!r}, which is not ours, or which other users can change; remove it"
             raise OptionError(option, problem) from None

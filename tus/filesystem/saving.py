@@ -16,9 +16,10 @@ Laws of this room:
 from __future__ import annotations
 
 import errno
+import io
 import os
 import stat
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import BinaryIO, Final
@@ -90,6 +91,19 @@ def save(source: Source, directory: str, name: str, mode: int | None = None) -> 
         return _Saving(source, directory, name, mode).run()
     except OSError as error:
         raise _translate(error) from error
+
+
+def probe(directory: str) -> None:
+    """Save a small file in a directory in the same ways as :func:`save`, and remove it.
+
+    Raises:
+        StorageFull: there is no room.
+        StorageUnavailable: the file system is read-only.
+        OSError: files cannot be saved there.
+    """
+    key, data = os.urandom(16).hex(), b"probe"
+    source = Source(key, len(data), None, lambda: io.BytesIO(data), None)
+    unlink(save(source, directory, f".tus-probe-{key[:8]}"))
 
 
 def _translate(error: OSError) -> BaseException:
@@ -187,13 +201,23 @@ class _Saving:
 
     def _first(self, accepts: Callable[[str, bool], bool], suffixes: Sequence[int] = _SUFFIXES) -> str | None:
         """Return the first path that is accepted; the names are shortened if the file system needs that."""
-        for room in _ROOMS:
+        for room in self._rooms():
             try:
                 return next((path for path, is_keyed in self._paths(room, suffixes) if accepts(path, is_keyed)), None)
             except OSError as error:
                 if error.errno != errno.ENAMETOOLONG or room == _ROOMS[-1]:
                     raise
         raise AssertionError("the last room returns or raises")
+
+    def _rooms(self) -> Iterator[int]:
+        """Yield the most bytes that a name may have: what the file system says, and then less, until a name fits."""
+        yield _ROOMS[0]
+        said = _ROOMS[0]
+        with suppress(OSError, ValueError):
+            said = os.pathconf(self._directory, "PC_NAME_MAX")
+        if _ROOMS[-1] < said < _ROOMS[0]:
+            yield said
+        yield from (room for room in _ROOMS[1:] if room < max(said, _ROOMS[-1] + 1))
 
     def _is_ours(self, path: str, is_keyed: bool) -> bool:
         """Return whether a file is this upload's, saved by an earlier attempt."""

@@ -25,7 +25,7 @@ from contextlib import contextmanager, suppress
 
 from tus.errors import OptionError, UploadLocked
 from tus.filesystem.descriptors import close
-from tus.filesystem.io import sync_directory
+from tus.filesystem.io import sync_directory, takes_no_bytes
 from tus.filesystem.locks import lock, unlock
 from tus.handover.spool_entries import (
     REMOVED,
@@ -95,6 +95,9 @@ class Spool:
             close(os.open(source, os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
             os.link(source, target)
         except OSError as error:
+            if takes_no_bytes(error):
+                log.warning("the disk of %s or %s is full or read-only, so links cannot be checked", directory, target)
+                return
             raise OptionError(
                 "spool",
                 f"must be writable, on the file system of tmp_file_dir, and support hard links: {error.strerror}",

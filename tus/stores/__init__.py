@@ -32,13 +32,15 @@ def register_store(scheme: str, factory: StoreFactory) -> None:
     _factories[scheme] = factory
 
 
-def open_store(url: str, options: Options | None = None) -> Store:
+def open_store(url: str, options: Options | None = None, *, probes: bool = True) -> Store:
     """Open a store by its URL.
 
     Args:
         url: a path, or ``file:`` and a path, for a directory; ``memory:`` for a store that ends with the process; or a
             URL with a scheme from another package.
         options: lifetimes, limits and so on; by default the defaults of :class:`tus.Options`.
+        probes: whether a directory is created if it is missing, and is written to prove that it can be used. False is
+            for tools, which look at uploads and remove them also on a full or a read-only disk.
 
     Raises:
         OptionError: no store has this scheme, or the store cannot be used.
@@ -49,19 +51,19 @@ def open_store(url: str, options: Options | None = None) -> Store:
     if options is None:
         options = Options.build(tmp_file_dir=rest) if scheme == "file" else Options.build(store=url)
     if scheme == "file":
-        return _open_directory(rest, options)
+        return _open_directory(rest, options, probes)
     if scheme == "memory":
         return _open_memory(options)
     return _factory_of(scheme)(url, options)
 
 
-def _open_directory(path: str, options: Options) -> Store:
+def _open_directory(path: str, options: Options, probes: bool) -> Store:
     from tus.filesystem.ownership import Ownership
     from tus.stores.directory.store import DirectoryStore, prepare_directory
 
     ownership = Ownership(options.trusted_group)
     return DirectoryStore(
-        prepare_directory(path, ownership),
+        prepare_directory(path, ownership, probes),
         fsync=options.fsync,
         lifetime=options.upload_valid_duration,
         completed_keep=options.completed_keep,

@@ -13,14 +13,15 @@ import ctypes
 import errno
 import os
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Final
 
-from tus.errors import StorageFull
+from tus.errors import StorageFull, StorageUnavailable
 from tus.filesystem.descriptors import close
-from tus.filesystem.io import translate_error
+from tus.filesystem.io import is_full, translate_error, write_at
 from tus.filesystem.ownership import Ownership
 
 #: Seconds without a byte after which a reservation is given back.
@@ -118,6 +119,26 @@ def give_back_idle(path: str, ownership: Ownership) -> bool:
         return True
     finally:
         close(fd)
+
+
+def probe(directory: str) -> None:
+    """Check that a file can be created and written in a directory; only an attempt shows every limit of a disk.
+
+    Raises:
+        StorageFull: there is no room, no inode, or a quota of the system is used up.
+        StorageUnavailable: the disk is read-only, or fails.
+    """
+    try:
+        fd, path = tempfile.mkstemp(prefix=".tus-probe-", dir=directory)
+        try:
+            written = write_at(fd, 0, b"probe")
+        finally:
+            close(fd)
+            os.unlink(path)
+    except OSError as error:
+        raise (StorageFull() if is_full(error) else StorageUnavailable()) from error
+    if written < len(b"probe"):
+        raise StorageFull()
 
 
 def _allocate(fd: int, size: int) -> bool:

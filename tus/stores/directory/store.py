@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import contextlib
 import heapq
+import logging
 import os
 import sys
 import time
@@ -60,16 +61,25 @@ from tus.stores.directory.quota import Quota, Tab, stored_charge
 from tus.stores.directory.record import NAMES, Policy, SideCar, open_sidecar, read_upload
 from tus.stores.directory.secret import read_secret
 from tus.stores.directory.sessions import DirectorySession
-from tus.stores.directory.space import Space
+from tus.stores.directory.space import Space, probe
 from tus.stores.interface import Limits, Statistics, is_waiting
 from tus.stores.naming import id_from
 from tus.stores.slots import Lifetimes, Slot
 
+log = logging.getLogger(__name__)
+
 _CREATION = 1.0  # seconds that the creation of an upload's two files may take
 
 
-def prepare_directory(path: str, ownership: Ownership | None = None) -> str:
+def prepare_directory(path: str, ownership: Ownership | None = None, probes: bool = True) -> str:
     """Create the last level of a directory if it is missing, with mode 0700, and check that it can be used.
+
+    A full or a read-only disk is no reason to refuse: uploads that are there can be continued, finished and removed.
+
+    Args:
+        path: the path of the directory.
+        ownership: whose files are believed.
+        probes: whether to create the directory and to check its locks, for which a file is created.
 
     Returns:
         The absolute path of the directory.
@@ -79,13 +89,21 @@ def prepare_directory(path: str, ownership: Ownership | None = None) -> str:
             locks protect nothing, or a file that servers need was made by another user.
     """
     ownership = ownership or Ownership()
+    if not probes:
+        path = os.path.abspath(path)
+        ownership.check_directory(path, "tmp_file_dir")
+        return path
     path = ownership.prepare_directory(path, "tmp_file_dir")
     for name in (quota.NAME, quota.MOVES, expiry.NAME, secret.NAME):
         ownership.check_file(os.path.join(path, name), "tmp_file_dir")
     status = os.stat(path)
     identity = (status.st_dev, status.st_ino)
     if identity not in _proven:
-        check_locks_work(path)
+        try:
+            check_locks_work(path)
+        except StorageUnavailable:
+            log.warning("the disk of %s is full or read-only; its uploads can only be continued or removed", path)
+            return path
         if len(_proven) >= _MOST_PROVEN:
             _proven.clear()
         _proven.add(identity)
@@ -309,6 +327,7 @@ class DirectoryStore(Concatenation):
         if not os.access(self.directory, os.W_OK | os.X_OK):
             raise StorageUnavailable()
         (self._policy.space or Space(self.directory, 1)).check()
+        probe(self.directory)
 
     def statistics(self) -> Statistics | None:
         return expiry.read_statistics(self.directory, self._ownership)

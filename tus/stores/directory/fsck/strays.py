@@ -18,7 +18,7 @@ from tus.models import is_upload_id
 from tus.stores.directory.data_lock import lock_data
 from tus.stores.directory.fsck.diagnosis import GRACE, Finding, Repair, Severity
 
-_PROBE = re.compile(r"\.tus-probe-[a-z0-9_]{8}(\.link)?")
+_PROBE = re.compile(r"\.tus-probe-[a-z0-9_]{8}(\.link|-[0-9a-f]{6,32})?")
 _COPY = re.compile(r"\.tus-[0-9a-f]{32}")
 _DRAFT = re.compile(r"\.tus-adopting-[a-z0-9_]{8}")
 _HAND_OVER = re.compile(r"\.tus-handover-[0-9a-f]{32}-[0-9a-f]{8}")
