@@ -211,8 +211,10 @@ class Options:
 
     keep_free: int = _option(as_size, "0", group="Limits and timeouts")
     """The disk space that uploads must leave free. The space for an upload is then reserved when it is created, so a
-    full disk refuses it with 507 before its first byte. This needs Linux and a file system with ``fallocate``;
-    elsewhere the free space is checked but not reserved. 0 means neither.
+    full disk refuses it with 507 before its first byte. After a minute without a byte the space is given back. It is
+    reserved again before the next byte, or the request is refused with 507. Without a length, the free space is checked
+    as the bytes arrive, every 4 MiB. Reservations need Linux and a file system with ``fallocate``; elsewhere the free
+    space is only checked. 0 means neither.
     """
 
     stall_timeout: int = _option(as_duration, "60", group="Limits and timeouts")

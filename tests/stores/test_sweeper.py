@@ -84,6 +84,28 @@ def test_a_store_that_fails_is_tried_again(monkeypatch, caplog):
     assert "could not be removed" in caplog.text
 
 
+def test_a_store_is_tended_beside_its_sweeps(monkeypatch, caplog):
+    class Tended(MemoryStore):
+        tended = sweeps = 0
+
+        def sweep(self, at_most_every=0):
+            self.sweeps += 1
+            return 0
+
+        def tend(self):
+            self.tended += 1
+            raise OSError("the disk is away")
+
+    monkeypatch.setattr(sweeper, "_PATIENCE", 0.01)
+    store = Tended()
+    ours = sweeper.Sweeper()
+    ours.add(store, lifetime=86400)
+    wait_until(lambda: store.tended >= 3)
+    ours.stop()
+    assert store.sweeps == 1
+    assert "could not be tended" in caplog.text
+
+
 def test_the_thread_ends_with_its_service():
     before = set(threads())
     service = Service(store=MemoryStore(), send_file=True)

@@ -441,6 +441,109 @@ def test_what_does_not_fit_is_refused_before_its_first_byte(make, tmp_path, disk
     assert subject.create(512 << 10).status == 201
 
 
+def reserved(tmp_path, upload):
+    return os.stat(tmp_path / upload.id).st_blocks * 512
+
+
+def age(tmp_path, upload, monkeypatch):
+    """Let two minutes pass without a byte, for this upload and for the process."""
+    now = time.monotonic()
+    os.utime(tmp_path / upload.id, (time.time() - 120,) * 2)
+    monkeypatch.setattr(space.time, "monotonic", lambda: now + 120)
+
+
+@pytest.mark.parametrize("first", [0, 5000])
+@pytest.mark.parametrize("by", ["tend", "sweep"])
+def test_a_reservation_without_bytes_is_given_back_and_made_again(tmp_path, monkeypatch, by, first):
+    store = DirectoryStore(str(tmp_path), keep_free=1)
+    upload = store.create(Upload(length=8 << 20))
+    if first:
+        with store.open(upload, 0) as session:
+            session.write(bytes(first))
+    getattr(store, by)()
+    assert reserved(tmp_path, upload) >= 8 << 20, "not at once"
+    age(tmp_path, upload, monkeypatch)
+    getattr(store, by)()
+    assert reserved(tmp_path, upload) <= 2 * first
+    store.append(store.load(upload.id), first, b"a")
+    assert reserved(tmp_path, upload) >= 8 << 20
+    getattr(store, by)()
+    assert reserved(tmp_path, upload) >= 8 << 20
+    age(tmp_path, upload, monkeypatch)
+    getattr(store, by)()
+    assert reserved(tmp_path, upload) <= 2 * first + 4096
+    assert store.load(upload.id).offset == first + 1
+
+
+def test_no_reservation_is_left_behind_in_memory(tmp_path, monkeypatch):
+    store = DirectoryStore(str(tmp_path), keep_free=1)
+    done = store.create_whole(Upload(length=5000), bytes(5000))
+    done.accept()
+    removed = store.create(Upload(length=5000))
+    store.remove(removed.id)
+    now = time.monotonic()
+    monkeypatch.setattr(space.time, "monotonic", lambda: now + 120)
+    store.tend()
+    assert store._policy.space._reserved == {}
+
+
+def test_an_upload_whose_space_was_given_back_is_refused_before_its_next_byte(tmp_path, monkeypatch, disk):
+    store = DirectoryStore(str(tmp_path), keep_free=1 << 20)
+    upload = store.create(Upload(length=20 << 20))
+    age(tmp_path, upload, monkeypatch)
+    store.tend()
+    other = store.create(Upload(length=20 << 20))
+    with pytest.raises(StorageFull):
+        store.open(store.load(upload.id), 0)
+    store.remove(other.id)
+    with store.open(store.load(upload.id), 0) as session:
+        session.write(bytes(1000))
+
+
+@pytest.mark.parametrize("length", [10**15, (1 << 62) - 1, 1 << 62, (1 << 63) - 1])
+def test_an_absurd_length_does_not_fit(make, tmp_path, length):
+    subject = make(keep_free="1M")
+    assert subject.create(length).status in (413, 507)
+    assert [path.name for path in tmp_path.iterdir() if not path.name.startswith(".")] == []
+    url = subject.url()
+    assert subject.patch(url, 0, b"a", {"Upload-Length": str(length)}).status in (413, 507)
+    assert subject.offset(url) == 0
+
+
+def test_a_reservation_that_does_not_fit_touches_nothing(tmp_path, monkeypatch, disk):
+    monkeypatch.setattr(space, "_fallocate", lambda *_: pytest.fail("it would have filled the disk"))
+    with pytest.raises(StorageFull):
+        DirectoryStore(str(tmp_path), keep_free=1).create(Upload(length=64 << 20))
+
+
+@pytest.mark.parametrize("length", [None, 24 << 20])
+def test_the_room_is_looked_at_while_bytes_come(tmp_path, monkeypatch, length):
+    """The disk fills up by others; 4 MiB are stored between two looks."""
+    monkeypatch.setattr(space, "_fallocate", None)
+    room = [25 << 20]
+    monkeypatch.setattr(space.Space, "free", lambda self: room[0])
+    store = DirectoryStore(str(tmp_path), keep_free=1 << 20)
+    upload = store.create(Upload(length=length))
+    with store.open(upload, 0) as session:
+        session.write(bytes(MIB))
+        room[0] = 1 << 19
+        with pytest.raises(StorageFull):
+            for _ in range(5):
+                session.write(bytes(MIB))
+        room[0] = 25 << 20
+        session.write(bytes(MIB))
+    assert 1 << 20 < store.load(upload.id).offset < 7 << 20
+
+
+def test_a_disk_that_fills_up_while_bytes_come_keeps_what_came(make, tmp_path, monkeypatch):
+    subject = make(keep_free="1M")
+    monkeypatch.setattr(space.Space, "free", lambda self: (10 << 20) - stored_bytes(tmp_path))
+    url = subject.url()
+    reply = subject.patch(url, 0, bytes(20 << 20))
+    assert reply.status == 507
+    assert 4 << 20 < subject.offset(url) == stored_bytes(tmp_path) <= 13 << 20
+
+
 def test_a_length_that_is_settled_later_is_reserved_then(tmp_path, disk):
     store = DirectoryStore(str(tmp_path), keep_free=1)
     upload = store.create(Upload(length=None))

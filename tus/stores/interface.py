@@ -322,6 +322,14 @@ class Expires(Protocol):
         """
 
 
+@runtime_checkable
+class Tends(Protocol):
+    """A store with small work to do about every minute, beside its sweeps."""
+
+    def tend(self) -> None:
+        """Do that work; it takes as long as what this process has done in the last minutes."""
+
+
 @dataclass(slots=True)
 class Statistics:
     """The results of the last sweep.

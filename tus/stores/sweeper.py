@@ -14,13 +14,13 @@ import time
 from weakref import ref
 
 from tus.errors import SweepIncomplete
-from tus.stores.interface import Expires
+from tus.stores.interface import Expires, Tends
 
 log = logging.getLogger(__name__)
 
 LONGEST_INTERVAL = 600.0  # seconds
 SHORTEST_INTERVAL = 1.0
-_PATIENCE = 60.0  # seconds after which the thread checks whether its sweeper still exists
+_PATIENCE = 60.0  # seconds after which the thread tends the stores, and checks whether its sweeper still exists
 _MOST_DIRECTORIES = 1024
 
 
@@ -87,6 +87,7 @@ class Sweeper:
             del swept_at[key]
         pause = _PATIENCE
         for key, (store, interval) in stores.items():
+            _tend(store)
             left = swept_at.get(key, -interval) + interval - time.monotonic()
             if key not in swept_at or left <= 0:
                 _sweep(store, interval)
@@ -107,6 +108,14 @@ def _sweep(store: Expires, interval: float) -> None:
         log.warning("%s; the next attempt is in %d seconds", error, interval)
     except Exception:
         log.exception("expired uploads could not be removed; the next attempt is in %d seconds", interval)
+
+
+def _tend(store: Expires) -> None:
+    try:
+        if isinstance(store, Tends):
+            store.tend()
+    except Exception:
+        log.exception("a store could not be tended")
 
 
 def _work(reference: ref[Sweeper]) -> None:

@@ -116,7 +116,7 @@ def _make(draft: Upload, path: str, policy: Policy, is_locked: bool = False) -> 
             raise StorageFull()
         data_fd = policy.ownership.create(path)
         if policy.space is not None:
-            policy.space.reserve(data_fd, draft.length or 0)
+            policy.space.reserve(data_fd, draft.length or 0, path)
         if policy.fsync == "always":
             sync(fd, names=policy.names)
     except BaseException as error:

@@ -26,7 +26,8 @@ from tus.stores import ledger
 from tus.stores.charges import Charge, charge_of
 from tus.stores.directory.data_lock import lock_data
 from tus.stores.directory.quota import Quota, Recount, stored_charge
-from tus.stores.directory.record import Policy, SideCar, finish_removal, open_sidecar, read_upload
+from tus.stores.directory.record import Policy, SideCar, finish_removal, give_back_reserved, open_sidecar, read_upload
+from tus.stores.directory.space import is_idle
 from tus.stores.interface import Statistics
 
 log = logging.getLogger(__name__)
@@ -158,6 +159,8 @@ class Sweep:
             return
         seen.unfinished += 1
         seen.unfinished_bytes += upload.offset
+        if self.policy.space is not None and is_idle(status):
+            give_back_reserved(path, self.policy)
         seen.reserved_bytes += max(status.st_blocks * 512 - status.st_size - 4096, 0)
 
 

@@ -32,7 +32,7 @@ from tus.stores import ledger
 from tus.stores.directory import flushing
 from tus.stores.directory import record_format as sidecar
 from tus.stores.directory.record_format import RECORD_HEAD_END, SLOT_SIZE, SLOTS_SIZE, Damaged
-from tus.stores.directory.space import Space
+from tus.stores.directory.space import Space, give_back, has_reserved, is_idle
 from tus.stores.slots import Lifetimes, Slot, upload_of
 
 log = logging.getLogger(__name__)
@@ -222,13 +222,13 @@ class SideCar:
         if length is None:
             space.check()  # without a length, nothing can be reserved
         else:
-            space.reserve(fd, length)
+            space.reserve(fd, length, self.path)
 
     def truncate(self, data_fd: int) -> None:
         """Cut off the stored bytes that are not counted. The caller holds the lock."""
         os.ftruncate(data_fd, self.slot.offset)
         if self._policy.space is not None:
-            self._policy.space.restore(data_fd, self.slot.length)
+            self._policy.space.restore(data_fd, self.slot.length, self.path)
 
     def count(self, data_fd: int, slot: Slot) -> None:
         """Write the next slot, which counts bytes of the data. The caller holds the lock.
@@ -369,6 +369,21 @@ def check_mark(path: str) -> None:
     """
     if path in _unmarked:
         raise UploadGone()
+
+
+def give_back_reserved(path: str, policy: Policy) -> None:
+    """Free the space reserved for an upload that got no byte for a while; its next byte reserves it again."""
+    assert policy.space is not None, "without it nothing is reserved"
+    with SideCar(path, policy):  # no process begins to write meanwhile
+        fd = policy.ownership.open_data(path, os.O_WRONLY)
+        try:
+            status = os.fstat(fd)
+            if is_idle(status):
+                give_back(fd)
+            elif has_reserved(status):
+                policy.space.note(path)  # look again later
+        finally:
+            close(fd)
 
 
 def finish_removal(path: str, ownership: Ownership, boot: bytes) -> None:

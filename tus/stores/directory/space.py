@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import itertools
 import os
 import sys
 import tempfile
@@ -22,7 +23,6 @@ from typing import Final
 from tus.errors import StorageFull, StorageUnavailable
 from tus.filesystem.descriptors import close
 from tus.filesystem.io import is_full, translate_error, write_at
-from tus.filesystem.ownership import Ownership
 
 #: Seconds without a byte after which a reservation is given back.
 RESERVED_FOR: Final = 60.0
@@ -44,8 +44,9 @@ class Space:
     def __init__(self, directory: str, keep_free: int) -> None:
         self._directory = directory
         self._keep_free = keep_free
+        self._reserved: dict[str, float] = {}  # when this process has reserved space, by path, the oldest first
 
-    def reserve(self, fd: int, size: int) -> None:
+    def reserve(self, fd: int, size: int, path: str) -> None:
         """Reserve space for an open file of ``size`` bytes, unless it has its space already.
 
         Raises:
@@ -61,12 +62,26 @@ class Space:
         except (StorageFull, OSError) as error:
             give_back(fd)
             raise translate_error(error) from error
+        self.note(path)
 
-    def restore(self, fd: int, size: int | None) -> None:
+    def note(self, path: str) -> None:
+        """Note that space is reserved for the file at a path."""
+        self._reserved.pop(path, None)
+        self._reserved[path] = time.monotonic()
+
+    def take_due(self) -> list[str]:
+        """Return the paths that were noted a while ago, and forget them."""
+        before = time.monotonic() - RESERVED_FOR
+        due = list(itertools.takewhile(lambda path: self._reserved.get(path, before) <= before, list(self._reserved)))
+        for path in due:
+            self._reserved.pop(path, None)
+        return due
+
+    def restore(self, fd: int, size: int | None, path: str) -> None:
         """Reserve the space again that a truncation has freed, if there is room."""
         if size:
             with suppress(StorageFull):
-                self.reserve(fd, size)
+                self.reserve(fd, size, path)
 
     def check_growth(self, fd: int, length: int | None) -> None:
         """Check that there is room for more bytes of an open file, unless its space is reserved.
@@ -102,23 +117,14 @@ def give_back(fd: int) -> None:
     os.ftruncate(fd, os.fstat(fd).st_size)
 
 
-def give_back_idle(path: str, ownership: Ownership) -> bool:
-    """Free the space reserved for data that got no byte for a while; return False if it may still get one.
+def has_reserved(status: os.stat_result) -> bool:
+    """Return whether a file has more space than its bytes need."""
+    return status.st_blocks * 512 - status.st_size > max(status.st_blksize, 4096)
 
-    The caller holds the lock of its side-car.
-    """
-    try:
-        fd = ownership.open(path, os.O_WRONLY)
-    except FileNotFoundError:
-        return True
-    try:
-        status = os.fstat(fd)
-        if abs(time.time() - status.st_mtime) < RESERVED_FOR:
-            return False
-        give_back(fd)
-        return True
-    finally:
-        close(fd)
+
+def is_idle(status: os.stat_result) -> bool:
+    """Return whether a file has reserved space and got no byte for a while; a clock may have been set."""
+    return has_reserved(status) and abs(time.time() - status.st_mtime) >= RESERVED_FOR
 
 
 def probe(directory: str) -> None:

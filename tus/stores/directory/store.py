@@ -37,6 +37,7 @@ if sys.platform == "win32":  # pragma: no cover
 from tus.errors import (
     InconsistentLength,
     QuotaExceeded,
+    RequestError,
     StorageFull,
     StorageUnavailable,
     UploadGone,
@@ -58,7 +59,7 @@ from tus.stores.directory.concatenation import Concatenation
 from tus.stores.directory.data_lock import LONGEST_HAND_OVER, is_held, lock_data
 from tus.stores.directory.digests import Digesting
 from tus.stores.directory.quota import Quota, Tab, stored_charge
-from tus.stores.directory.record import NAMES, Policy, SideCar, open_sidecar, read_upload
+from tus.stores.directory.record import NAMES, Policy, SideCar, give_back_reserved, open_sidecar, read_upload
 from tus.stores.directory.secret import read_secret
 from tus.stores.directory.sessions import DirectorySession
 from tus.stores.directory.space import Space, probe
@@ -322,6 +323,12 @@ class DirectoryStore(Concatenation):
 
     def sweep(self, at_most_every: float = 0) -> int:
         return expiry.sweep(self.directory, self._policy, self._quota, at_most_every)
+
+    def tend(self) -> None:
+        """Give back the disk space that this process has reserved for uploads that get no bytes."""
+        for path in self._policy.space.take_due() if self._policy.space is not None else ():
+            with contextlib.suppress(RequestError, OSError):
+                give_back_reserved(path, self._policy)
 
     def check(self) -> None:
         if not os.access(self.directory, os.W_OK | os.X_OK):
