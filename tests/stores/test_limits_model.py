@@ -315,9 +315,10 @@ class Session:
         with contextlib.suppress(RequestError), self.session as session:
             if commits:
                 session.commit()
-        with contextlib.suppress(RequestError):
-            upload = self.store.load(self.model.id)
-            self.model.offset, self.model.length = upload.offset, upload.length
+        if not self.model.is_decided:
+            with contextlib.suppress(RequestError):
+                upload = self.store.load(self.model.id)
+                self.model.offset, self.model.length = upload.offset, upload.length
 
 
 class Directory(Limiting):

@@ -384,7 +384,7 @@ class Clock:
         return self.now
 
 
-def test_side_cars_have_the_bytes_that_they_always_had(tmp_path):
+def test_side_cars_have_the_bytes_that_they_always_had(tmp_path, monkeypatch):
     """Another version of this package, or an older one, reads and writes the same directory."""
     clock, seen = Clock(), {}
     store = DirectoryStore(
@@ -437,6 +437,7 @@ def test_side_cars_have_the_bytes_that_they_always_had(tmp_path):
     store.append(upload, 0, b"abc")
     see("part", upload)
     final = create("5", concat="final;/4", parts=("4" * 32,))
+    monkeypatch.setattr(ledger, "PROLONG_EVERY", 0.0)
     store.touch(final.id)
     see("final", final)
     store.concatenate(final.id, [store.load(upload.id)])

@@ -154,9 +154,9 @@ class FinalsOf:
 
 @dataclass(slots=True)
 class Touch:
-    """Prolong the life of a waiting final upload and its parts, as if each had got a byte now."""
+    """Prolong the life of waiting final uploads and their parts, as if each had got a byte now."""
 
-    final_id: str
+    final_ids: tuple[str, ...]
 
 
 @dataclass(slots=True)

@@ -15,13 +15,12 @@ import inspect
 import logging
 import time
 from collections.abc import Callable, Generator
-from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, get_args
 
 from tus.adapters.interface import Face, Informs
-from tus.errors import RequestError, StorageUnavailable, UploadGone, UploadNotFound
+from tus.errors import RequestError, StorageUnavailable, UploadNotFound
 from tus.events import Answered, Begun, Created, Ended, Finished, emit, listeners
 from tus.handover.attempt import Attempt, Receiver
 from tus.models import HookReply, HookType, Intent, Outcome, Response, State, Upload
@@ -316,7 +315,8 @@ class Runner:
         assert isinstance(store, Concatenates), "the exchange asks for what the extensions contain"
         match effect:
             case Watch(final):
-                return [store.watch(part_id, final.id) for part_id in final.parts]
+                parts = {part_id: store.watch(part_id, final.id) for part_id in dict.fromkeys(final.parts)}
+                return [parts[part_id] for part_id in final.parts]
             case Concatenate(final, parts):
                 joined = store.concatenate(final.id, parts)
                 if joined.is_complete:
@@ -324,9 +324,8 @@ class Runner:
                 return joined
             case FinalsOf(part):
                 return store.finals_of(part.id)
-            case Touch(final_id):
-                with suppress(UploadNotFound, UploadGone):
-                    store.touch(final_id)
+            case Touch(final_ids):
+                store.touch(*final_ids)
                 return None
 
     def _hand_over(self, effect: Any) -> Any:

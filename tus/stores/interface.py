@@ -284,7 +284,7 @@ class Concatenates(Protocol):
     """A store that can concatenate uploads."""
 
     def watch(self, part_id: str, final_id: str) -> Upload:
-        """Record in a part that a final upload waits for it, and return the part.
+        """Record in a part that a final upload waits for it, extend its life as :meth:`touch` does, and return it.
 
         Raises:
             BadRequest: :data:`~tus.stores.ledger.MAX_WATCHERS` final uploads wait for the part already.
@@ -293,8 +293,12 @@ class Concatenates(Protocol):
     def finals_of(self, part_id: str) -> Sequence[str]:
         """Return the ids of the final uploads that wait, or waited, for a part."""
 
-    def touch(self, final_id: str) -> None:
-        """Extend the life of a final upload and its parts, as if each got a byte now."""
+    def touch(self, *final_ids: str) -> None:
+        """Extend the life of final uploads and their parts, as if each got a byte now.
+
+        A final upload that was touched less than a minute ago is skipped with its parts. Uploads that do not exist are
+        skipped too. No upload is read or written more than once, however often it is named.
+        """
 
     def concatenate(self, final_id: str, parts: Sequence[Upload]) -> Upload:
         """Fill a final upload with the data of its parts, in their order. A filled upload does not change.

@@ -396,12 +396,23 @@ def watch(watchers: Sequence[str], final_id: str) -> tuple[str, ...]:
     return (*watchers, final_id)
 
 
+PROLONG_EVERY: Final = 60.0  # seconds
+
+
 def prolong(slot: Slot, *, now: float, lifetimes: Lifetimes) -> Slot:
-    """Extend the life of an upload as if it got a byte now, unless its hand-over has begun."""
+    """Extend the life of an upload as if it got a byte now, unless its hand-over has begun.
+
+    Nothing changes if that would add less than a minute, or a tenth of its lifetime.
+    """
     _check_there(slot)
     if slot.state not in (State.RECEIVING, State.COMPLETE):
         return slot
-    return slot._replace(sequence=slot.sequence + 1, expires_at=lifetimes.expiry(now))
+    before, expires_at = slot.expires_at, lifetimes.expiry(now)
+    if before is None or expires_at is None:
+        return slot if before == expires_at else slot._replace(sequence=slot.sequence + 1, expires_at=expires_at)
+    if 0 <= expires_at - before < min(PROLONG_EVERY, lifetimes.lifetime / 10):
+        return slot
+    return slot._replace(sequence=slot.sequence + 1, expires_at=expires_at)
 
 
 def join(slot: Slot, *, size: int, now: float, lifetimes: Lifetimes) -> Slot:

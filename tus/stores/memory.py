@@ -336,17 +336,24 @@ class MemoryStore:
         with self._lock:
             part = self._entry(part_id)
             part.watchers = ledger.watch(part.watchers, final_id)
+            self._prolong(part_id)
             return part.upload
 
     def finals_of(self, part_id: str) -> Sequence[str]:
         return self._entry(part_id).watchers
 
-    def touch(self, final_id: str) -> None:
+    def touch(self, *final_ids: str) -> None:
         with self._lock:
-            for upload_id in (final_id, *self._entry(final_id).record.parts):
-                if upload_id in self._entries:
-                    entry = self._entries[upload_id]
-                    entry.slot = ledger.prolong(entry.slot, now=self._clock(), lifetimes=self._lifetimes)
+            finals = [final_id for final_id in final_ids if final_id in self._entries and self._prolong(final_id)]
+            for part_id in {part_id for final_id in finals for part_id in self._entries[final_id].record.parts}:
+                if part_id in self._entries:
+                    self._prolong(part_id)
+
+    def _prolong(self, upload_id: str) -> bool:
+        entry = self._entry(upload_id)
+        before = entry.slot
+        entry.slot = ledger.prolong(before, now=self._clock(), lifetimes=self._lifetimes)
+        return entry.slot is not before
 
     def concatenate(self, final_id: str, parts: Sequence[Upload]) -> Upload:
         with self._lock:

@@ -9,7 +9,7 @@ import pytest
 from tus.errors import UploadGone
 from tus.models import State, Upload
 from tus.stores.interface import Concatenates, Store
-from tus.testing.base import Base
+from tus.testing.base import Base, Clock
 
 
 class Concatenation(Base):
@@ -66,6 +66,35 @@ class Concatenation(Base):
         with pytest.raises(UploadGone):
             store.concatenate(final.id, parts)
         assert store.load(final.id).state == State.RECEIVING
+
+    def test_a_touch_extends_the_life_of_final_uploads_and_their_parts(self, store: Store, clock: Clock) -> None:
+        assert isinstance(store, Concatenates)
+        shared, *others = (store.create(Upload(concat="partial")) for _ in range(3))
+        finals = [self.final(store, [shared, other, shared]) for other in others]
+        uploads = [shared, *others, *finals]
+        clock.now += 70
+        store.touch(*(final.id for final in finals), "0" * 32)
+        clock.now += 70
+        for upload in uploads:
+            assert not store.load(upload.id).has_expired(clock.now)
+            assert store.load(upload.id).expires_at == clock.now + 30
+
+    def test_a_final_upload_is_touched_once_a_minute(self, clock: Clock) -> None:
+        store = self.make_store(lifetime=10_000, clock=clock)
+        assert isinstance(store, Concatenates)
+        part = store.create(Upload(concat="partial"))
+        final = self.final(store, [part])
+        for seconds, expected in ((59, 0), (1, 60), (59, 60), (1, 120)):
+            began = store.load(part.id).created_at
+            clock.now += seconds
+            store.touch(final.id)
+            assert store.load(final.id).expires_at == store.load(part.id).expires_at == began + 10_000 + expected
+
+    def test_a_part_that_is_waited_for_lives_as_long_as_a_new_one(self, store: Store, clock: Clock) -> None:
+        assert isinstance(store, Concatenates)
+        part = store.create(Upload(concat="partial"))
+        clock.now += 50
+        assert store.watch(part.id, "a" * 32).expires_at == clock.now + 100
 
     def test_a_part_records_the_final_uploads_that_wait_for_it(self, store: Store) -> None:
         assert isinstance(store, Concatenates)

@@ -114,16 +114,17 @@ class Concatenation(Completion):
             return response
         finals = yield FinalsOf(upload)
         if upload.state == State.RECEIVING:
-            for final_id in finals:
-                yield Touch(final_id)  # it must not expire while its parts are being uploaded
+            if finals:
+                yield Touch(tuple(finals))  # they must not expire while their parts are being uploaded
             return response
         pending = []
+        loaded: dict[str, Upload] = {}
         for final_id in finals:
             try:
                 final: Upload = yield Load(final_id)
                 if not final.is_known:
                     continue  # its own request will fill it, or was refused
-                parts = yield from load_all(final.parts)
+                parts = yield from load_all(final.parts, loaded)
                 final = yield from _fill(final, parts, self.options)
             except (UploadNotFound, UploadGone, TooLarge, BadRequest):
                 continue  # that final upload cannot be filled any more, but this part is complete
@@ -172,12 +173,20 @@ def final_id(draft: Upload, attempt: int) -> str:
     return hashlib.blake2b(seed.encode("utf-8", "surrogateescape"), digest_size=16, person=b"tus final").hexdigest()
 
 
-def load_all(upload_ids: tuple[str, ...]) -> Generator[Effect, Any, list[Upload]]:
-    """Load the uploads with these ids."""
-    uploads = []
+def load_all(
+    upload_ids: tuple[str, ...], loaded: dict[str, Upload] | None = None
+) -> Generator[Effect, Any, list[Upload]]:
+    """Load the uploads with these ids, each once.
+
+    Args:
+        upload_ids: the ids; one may occur several times.
+        loaded: uploads that are loaded already; this function adds to them.
+    """
+    loaded = {} if loaded is None else loaded
     for upload_id in upload_ids:
-        uploads.append((yield Load(upload_id)))  # noqa: PERF401 - a comprehension cannot yield
-    return uploads
+        if upload_id not in loaded:
+            loaded[upload_id] = yield Load(upload_id)
+    return [loaded[upload_id] for upload_id in upload_ids]
 
 
 def _fill(final: Upload, parts: list[Upload], options: Options) -> Generator[Effect, Any, Upload]:

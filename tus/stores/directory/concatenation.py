@@ -43,13 +43,26 @@ class Concatenation:
                 end = sidecar.record_end(data) + len(watchers) * sidecar.WATCHER_SIZE
                 if write_at(car.fd, end, final_id.encode()) < sidecar.WATCHER_SIZE:
                     raise StorageFull()
+            car.change(ledger.prolong(car.slot, now=self._policy.clock(), lifetimes=self._policy.lifetimes))
         return self.load(part_id)
 
-    def touch(self, final_id: str) -> None:
-        final = self.load(final_id)
-        for upload_id in (final_id, *final.parts):
-            with contextlib.suppress(UploadNotFound, UploadGone), SideCar(self._path(upload_id), self._policy) as car:
-                car.change(ledger.prolong(car.slot, now=self._policy.clock(), lifetimes=self._policy.lifetimes))
+    def touch(self, *final_ids: str) -> None:
+        parts: dict[str, None] = {}
+        for final_id in final_ids:
+            with contextlib.suppress(UploadNotFound, UploadGone):
+                if self._prolong(final_id):  # else the parts were prolonged with it, less than a minute ago
+                    parts |= dict.fromkeys(self.load(final_id).parts)
+        for part_id in parts:
+            with contextlib.suppress(UploadNotFound, UploadGone):
+                self._prolong(part_id)
+
+    def _prolong(self, upload_id: str) -> bool:
+        """Extend the life of an upload, and return whether that changed it."""
+        with SideCar(self._path(upload_id), self._policy) as car:
+            slot = ledger.prolong(car.slot, now=self._policy.clock(), lifetimes=self._policy.lifetimes)
+            is_new = slot is not car.slot
+            car.change(slot)
+            return is_new
 
     def finals_of(self, part_id: str) -> Sequence[str]:
         fd = open_sidecar(self._path(part_id), os.O_RDONLY, self._policy.ownership)
