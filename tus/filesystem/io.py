@@ -66,7 +66,7 @@ def translate_error(error: BaseException) -> BaseException:
 _fdatasync: Callable[[int], None] = getattr(os, "fdatasync", os.fsync)
 
 
-def sync(*fds: int, names: Directory | None = None) -> None:
+def sync(*fds: int, names: Directory | OpenDirectory | None = None) -> None:
     """Force the data of files to the disk, in this order, and then the names in a directory."""
     if listeners[Synced]:
         for fd in fds:
@@ -108,27 +108,39 @@ class Directory:
 
     def __init__(self, path: str) -> None:
         self._path = path
-        self._opened: _Descriptor | None = None
+        self._opened: OpenDirectory | None = None
+
+    def open(self) -> OpenDirectory:
+        """Return the open directory."""
+        opened, status = self._opened, os.stat(self._path)
+        if opened is None or opened.identity != (status.st_dev, status.st_ino):
+            self._opened = opened = OpenDirectory(self._path)
+        return opened
 
     def sync(self) -> None:
         """Force the names in the directory to the disk; :func:`sync` also measures the time."""
-        opened, status = self._opened, os.stat(self._path)
-        if opened is None or opened.identity != (status.st_dev, status.st_ino):
-            self._opened = opened = _Descriptor(self._path)
-        os.fsync(opened.fd)
+        self.open().sync()
 
 
-class _Descriptor:
-    """A descriptor of a directory that is closed once no thread uses it."""
+class OpenDirectory:
+    """A descriptor of a directory that is closed once no thread uses it.
+
+    Attributes:
+        identity: the device and the inode of the directory.
+    """
 
     def __init__(self, path: str) -> None:
-        self.fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        status = os.fstat(self.fd)
+        self._fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        status = os.fstat(self._fd)
         self.identity = (status.st_dev, status.st_ino)
+
+    def sync(self) -> None:
+        """Force the names in the directory to the disk."""
+        os.fsync(self._fd)
 
     def __del__(self) -> None:
         with contextlib.suppress(AttributeError):
-            close(self.fd)
+            close(self._fd)
 
 
 def unlink(path: str) -> None:

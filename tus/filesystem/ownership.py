@@ -93,18 +93,24 @@ class Ownership:
             fd = os.open(path, flags | FLAGS, dir_fd=dir_fd)
         except OSError as error:
             raise self._explain(error, path, dir_fd) from None
-        if not self.believes(os.fstat(fd), names):
-            close(fd)
+        try:
+            if self.believes(os.fstat(fd), names):
+                return fd
             raise not_ours(path)
-        return fd
+        except OSError:
+            close(fd)
+            raise
 
     def open_data(self, path: str, flags: int, dir_fd: int | None = None) -> int:
         """Open data that an application may have been offered; otherwise like :meth:`open`."""
         fd = self.open_unchecked(path, flags, dir_fd)
-        if not self.believes(os.fstat(fd), is_offered=True):
-            close(fd)
+        try:
+            if self.believes(os.fstat(fd), is_offered=True):
+                return fd
             raise not_ours(path)
-        return fd
+        except OSError:
+            close(fd)
+            raise
 
     def open_unchecked(self, path: str, flags: int, dir_fd: int | None = None) -> int:
         """Open a file whose status the caller checks before anything else.

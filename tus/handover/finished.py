@@ -79,6 +79,7 @@ class FinishedUpload(Upload):
 
         Raises:
             UploadGone: the data is not there any more.
+            StorageUnavailable: it cannot be opened now.
         """
         file = self.open_body()
         self.is_taken = True
@@ -89,11 +90,15 @@ class FinishedUpload(Upload):
 
         Raises:
             UploadGone: the data is not there any more.
+            StorageUnavailable: it cannot be opened now.
         """
         try:
             return self._claim.open()
         except FileNotFoundError:
             raise UploadGone(GONE) from None
+        except OSError as error:
+            log.exception("the data of upload %s cannot be opened", self._offered.id)
+            raise StorageUnavailable() from error
 
     def save_to(self, directory: str | os.PathLike[str], name: str | None = None, mode: int | None = None) -> str:
         """Save the file in a directory of the application, and return its path. It never replaces another file.

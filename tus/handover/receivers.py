@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import inspect
+import logging
 from collections.abc import Callable
 
 from tus.converters import is_async
+from tus.errors import StorageFull, StorageUnavailable
+from tus.filesystem.io import is_full
 from tus.handover.attempt import Receiver
 from tus.handover.finished import FinishedUpload, keep_untaken
 from tus.handover.spool import Spool
 from tus.models import Response, Upload
 from tus.options import OnFinished, Options
 from tus.stores.interface import Claim
+
+log = logging.getLogger(__name__)
 
 
 class FunctionReceiver:
@@ -37,7 +42,19 @@ class SpoolReceiver:
         self._put = put
 
     def __call__(self, claim: Claim) -> Response:
-        self._put(claim.upload, claim.upload.key)
+        """Put the upload into the spool.
+
+        Raises:
+            StorageFull: there is no room for the entry.
+            StorageUnavailable: the spool cannot be written now.
+        """
+        try:
+            self._put(claim.upload, claim.upload.key)
+        except OSError as error:
+            if is_full(error):
+                raise StorageFull() from error
+            log.exception("upload %s could not be put into the spool", claim.upload.id)
+            raise StorageUnavailable() from error
         return Response(204, "No Content")
 
 

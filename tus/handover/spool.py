@@ -194,7 +194,11 @@ class Spool:
                 self._not_before[key] = entry.not_before
                 entry.unlock()
                 continue
-            entry.move("claimed")
+            try:
+                entry.move("claimed")
+            except BaseException:
+                entry.unlock()
+                raise
             return entry
         return None
 

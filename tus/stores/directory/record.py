@@ -282,10 +282,11 @@ class SideCar:
         """Force the record to the disk, and then the names in a directory.
 
         Raises:
-            OSError: it could not be written; the upload is terminated.
+            OSError: it could not be written, and the upload is terminated; or the directory could not be opened.
         """
+        opened = None if names is None else names.open()  # before: if that fails, no bytes are in doubt
         try:
-            sync(self.fd, names=names)
+            sync(self.fd, names=opened)
         except OSError as error:
             self.mark(ledger.terminate, is_locked)
             raise translate_error(error) from error
