@@ -115,7 +115,7 @@ def test_a_header_field(headers, shown):
 )
 def test_a_body(version, body, shown):
     lost = asks(Load(ID)).fails(UploadNotFound())
-    found = difference(lost, responds(404, body=body), request=Ietf(version).delete(ID))[1]
+    found = difference(lost, asks(Authorize), responds(404, body=body), request=Ietf(version).delete(ID))[1]
     assert found == shown or len(found) == shown
 
 
@@ -125,7 +125,8 @@ def test_an_error_of_the_exchange():
 
 
 def test_an_error_that_does_not_come():
-    assert difference(asks(Load(ID)).fails(UploadNotFound()), raises(OSError))[1][:2] == [
+    lost = asks(Load(ID)).fails(UploadNotFound())
+    assert difference(lost, asks(Authorize), raises(OSError))[1][:2] == [
         "- raises OSError",
         "+ responds 404 Not Found",
     ]

@@ -97,6 +97,17 @@ SITES = {
 }
 
 
+#: The claims that a test holds until its end.
+claims = []
+
+
+@pytest.fixture(autouse=True)
+def _release():
+    yield
+    while claims:
+        claims.pop().release()
+
+
 def make(name, directory, **options):
     options = {"tmp_file_dir": str(directory), "download": True, "keep_finished": True, **options}
     return SITES[name](**options)
@@ -130,10 +141,14 @@ def uploads_of_ann(subject):
         "damaged": Upload(length=4, principal="ann", service=PATH),
     }
     urls |= {state: f"{PATH}/{store.create(draft).id}" for state, draft in drafts.items()}
-    for state in ("lost", "lost, of another service"):
+    urls["taken away"] = f"{PATH}/{store.create(Upload(length=0, principal='ann', service=PATH)).id}"
+    claim = store.claim(subject.record(urls["taken away"]))
+    claim.begin()  # and the application moves the file away
+    for state in ("lost", "lost, of another service", "taken away"):
         os.unlink(path_of(subject, urls[state]))
     with open(path_of(subject, urls["damaged"]) + ".tus", "r+b") as file:
         file.write(b"\0" * 4096)
+    claims.append(claim)
     return urls
 
 
@@ -164,10 +179,13 @@ PAIRS = [
 
 @pytest.mark.parametrize(("site", "stranger"), PAIRS)
 def test_a_stranger_cannot_tell_an_upload_from_none(tmp_path, site, stranger):
-    stranger = STRANGERS[stranger]
     subject = make(site, tmp_path)
-    urls = uploads_of_ann(subject)
-    before = everything(tmp_path)
+    check_hidden(subject, uploads_of_ann(subject), STRANGERS[stranger], tmp_path)
+
+
+def check_hidden(subject, urls, stranger, directory):
+    """Check that each request gets the same reply about these uploads as about none, and changes nothing."""
+    before = everything(directory)
     for head in HEADS:
         for method in METHODS:
             body = b"ab" if method in ("POST", "PUT", "PATCH") else b""
@@ -175,7 +193,21 @@ def test_a_stranger_cannot_tell_an_upload_from_none(tmp_path, site, stranger):
             for state, url in urls.items():
                 found = seen(subject, method, url, head | stranger, body)
                 assert found == expected, (state, method, head)
-    assert everything(tmp_path) == before
+    assert everything(directory) == before
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("stranger", STRANGERS)
+@pytest.mark.parametrize(
+    "options", [{}, {"protocols": "tus"}, {"protocols": "ietf"}, {"handover": "background"}], ids=str
+)
+@pytest.mark.parametrize("download", [True, False])
+def test_nor_with_other_options(tmp_path, options, download, stranger):
+    first = make("demands", tmp_path)
+    urls = uploads_of_ann(first)
+    first.app.service.close()
+    subject = make("demands", tmp_path, **{"download": download} | options)
+    check_hidden(subject, urls, STRANGERS[stranger], tmp_path)
 
 
 @pytest.mark.parametrize(("site", "stranger"), PAIRS)
@@ -218,7 +250,7 @@ def test_nor_the_key_of_another_from_a_new_one(tmp_path, site, protocol):
 def test_the_owner_is_told_what_has_become_of_it(tmp_path, site):
     subject = make(site, tmp_path)
     urls = uploads_of_ann(subject)
-    statuses = {"receiving": 200, "accepted": 200, "expired": 410, "lost": 410, "damaged": 404}
+    statuses = {"receiving": 200, "accepted": 200, "expired": 410, "lost": 410, "damaged": 404, "taken away": 423}
     assert {state: subject.head(urls[state], ANN).status for state in statuses} == statuses
     assert subject.send("DELETE", urls["begun"], ANN).status == 204
     assert call(subject.app, "DELETE", urls["receiving"], ANN).status == 412, "the owner learns that a field is missing"
