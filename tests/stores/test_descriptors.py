@@ -43,6 +43,8 @@ def alone(work, tmp_path):
     child = os.fork()
     if not child:
         try:
+            gc.collect()
+            gc.disable()  # what other tests have left must not be closed meanwhile
             with pytest.MonkeyPatch.context() as patch:
                 work(tmp_path, patch)
             result.write_text("done")

@@ -334,6 +334,11 @@ _checked: set[tuple[object, ...]] = set()
 _MOST_CHECKED: Final = 4096
 
 
+def forget_checks() -> None:
+    """Check every directory again when it is used next, because one was replaced. The new one may have its inode."""
+    _checked.clear()
+
+
 def not_ours(path: str) -> NotOurs:
     """Return the error for a file that is not ours."""
     return NotOurs(errno.ENOENT, "the file is not ours, or other users can change it", path)

@@ -88,6 +88,7 @@ class DirectoryClaim:
         except UploadGone:
             self.upload = self._car.look(record)
             if self.upload.state in _PENDING:  # otherwise another process decided it, and then removed the data
+                self._policy.home.check()
                 raise
             return
         self.upload = self._car.look(record)  # it may have been accepted before this process got the lock

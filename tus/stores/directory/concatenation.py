@@ -65,7 +65,11 @@ class Concatenation:
             return is_new
 
     def finals_of(self, part_id: str) -> Sequence[str]:
-        fd = open_sidecar(self._path(part_id), os.O_RDONLY, self._policy.ownership)
+        try:
+            fd = open_sidecar(self._path(part_id), os.O_RDONLY, self._policy.ownership)
+        except UploadNotFound:
+            self._policy.home.check()
+            raise
         try:
             return sidecar.unpack_watchers(read_all(fd))
         finally:
@@ -137,6 +141,7 @@ class Concatenation:
                 end += part.offset
             os.ftruncate(data_fd, end)
         except FileNotFoundError:
+            self._policy.home.check()
             raise UploadGone("A part of this upload is gone; create the parts again.") from None
         except OSError as error:
             raise translate_error(error) from error

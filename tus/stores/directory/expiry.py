@@ -174,7 +174,10 @@ def sweep(directory: str, policy: Policy, quota: Quota | None, at_most_every: fl
 
     Raises:
         SweepIncomplete: some uploads could not be removed.
+        StorageUnavailable: the volume of the directory is away.
     """
+    if not policy.home.check():
+        return 0
     fd = -1
     with _bookkeeping():
         fd = policy.ownership.open_or_create(os.path.join(directory, NAME))
@@ -219,6 +222,7 @@ def _sweep(directory: str, policy: Policy, quota: Quota | None) -> Sweep:
         done.visit(upload_id)
     if quota is not None and recount is not None:
         with _bookkeeping():
+            policy.home.check()  # no count may be written below the mount point of a volume that is away
             quota.finish_recount(recount)
     return done
 

@@ -31,6 +31,7 @@ from tus.models import Fsync, Response, State, Upload
 from tus.stores import ledger
 from tus.stores.directory import flushing
 from tus.stores.directory import record_format as sidecar
+from tus.stores.directory.home import Home
 from tus.stores.directory.record_format import RECORD_HEAD_END, SLOT_SIZE, SLOTS_SIZE, Damaged
 from tus.stores.directory.space import Space, give_back, has_reserved, is_idle
 from tus.stores.slots import Lifetimes, Slot, upload_of
@@ -52,6 +53,7 @@ class Policy:
         keep_finished: whether the data of an accepted upload is kept as long as its record.
         clock: returns the time in seconds since 1970.
         names: the directory, whose entries are forced to the disk.
+        home: the directory, which can go and come.
         space: the disk space that uploads may use; None if it is not limited.
         ownership: whose files are believed.
         boot: the id of this boot of the machine.
@@ -62,6 +64,7 @@ class Policy:
     keep_finished: bool
     clock: Callable[[], float]
     names: Directory
+    home: Home
     space: Space | None = None
     ownership: Ownership = field(default_factory=Ownership)
     boot: bytes = field(default_factory=boot_id)
@@ -99,6 +102,7 @@ class SideCar:
         try:
             self.fd = policy.ownership.open(path + ".tus", os.O_RDWR, NAMES) if fd is None else fd
         except FileNotFoundError:
+            policy.home.check()
             raise UploadNotFound() from None
         self.slot: Slot
         self.boot = policy.boot
@@ -195,6 +199,7 @@ class SideCar:
         try:
             fd = self._policy.ownership.open_unchecked(self.path, os.O_WRONLY)
         except FileNotFoundError:
+            self._policy.home.check()
             raise UploadGone() from None
         try:
             status = os.fstat(fd)

@@ -29,6 +29,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
+from functools import partial
 from typing import BinaryIO
 
 if sys.platform == "win32":  # pragma: no cover
@@ -49,11 +50,11 @@ from tus.filesystem.boot import boot_id
 from tus.filesystem.descriptors import close
 from tus.filesystem.io import Directory, write_at
 from tus.filesystem.locks import LIMIT, check_locks_work, unlock_and_close
-from tus.filesystem.ownership import Ownership
+from tus.filesystem.ownership import Ownership, forget_checks
 from tus.models import Block, Fsync, State, Upload, is_upload_id
 from tus.stores import ledger
 from tus.stores.charges import Charge, charge_of
-from tus.stores.directory import completion, creation, expiry, quota, secret
+from tus.stores.directory import completion, creation, expiry, home, quota, secret
 from tus.stores.directory.claims import DirectoryClaim
 from tus.stores.directory.concatenation import Concatenation
 from tus.stores.directory.data_lock import LONGEST_HAND_OVER, is_held, lock_data
@@ -94,6 +95,13 @@ def prepare_directory(path: str, ownership: Ownership | None = None, probes: boo
         path = os.path.abspath(path)
         ownership.check_directory(path, "tmp_file_dir")
         return path
+    path = os.path.abspath(path)
+    if home.is_away(path):
+        return path  # nothing may be written there; the store refuses its requests
+    return _prepare(path, ownership)
+
+
+def _prepare(path: str, ownership: Ownership) -> str:
     path = ownership.prepare_directory(path, "tmp_file_dir")
     for name in (quota.NAME, quota.MOVES, expiry.NAME, secret.NAME):
         ownership.check_file(os.path.join(path, name), "tmp_file_dir")
@@ -109,6 +117,13 @@ def prepare_directory(path: str, ownership: Ownership | None = None, probes: boo
             _proven.clear()
         _proven.add(identity)
     return path
+
+
+def _prepare_again(path: str, ownership: Ownership) -> None:
+    """Prepare another directory under the path of one that is gone, whose inode it may have."""
+    forget_checks()
+    _proven.clear()
+    _prepare(path, ownership)
 
 
 #: The directories whose locks were proven to work, by device and inode: a view may open a store in each request.
@@ -155,7 +170,10 @@ class DirectoryStore(Concatenation):
         lifetimes = Lifetimes(lifetime=lifetime, completed_keep=completed_keep, rejected_keep=rejected_keep)
         self.limits = limits or Limits()
         names = Directory(directory)
-        self._policy = Policy(fsync, lifetimes, keep_finished, clock, names, space, ownership, boot or boot_id())
+        self._home = home.home_of(os.path.abspath(directory), partial(_prepare_again, directory, ownership))
+        self._policy = Policy(
+            fsync, lifetimes, keep_finished, clock, names, self._home, space, ownership, boot or boot_id()
+        )
         self._quota = Quota(self._prefix + quota.NAME, limits, self._list_charges, ownership) if limits else None
         self._secret: bytes | None = None
         self._ended = None if self._quota is None else self._count_decided
@@ -205,6 +223,7 @@ class DirectoryStore(Concatenation):
         try:
             file = self._ownership.open_reading(self._path(upload.id))
         except FileNotFoundError:
+            self._home.check()
             raise UploadGone("The file of this upload was removed.") from None
         return file, os.fstat(file.fileno()).st_mtime
 
@@ -220,16 +239,23 @@ class DirectoryStore(Concatenation):
             return upload
         if upload.state == State.HANDING_OVER and self._policy.clock() - upload.since < LONGEST_HAND_OVER:
             raise UploadLocked()
+        self._home.check()
         raise UploadGone()
 
     def _record(self, path: str) -> Upload:
-        fd = open_sidecar(path, os.O_RDONLY, self._ownership)
+        try:
+            fd = open_sidecar(path, os.O_RDONLY, self._ownership)
+        except UploadNotFound:
+            self._home.check()
+            raise
         try:
             return read_upload(fd, path, self._policy.boot)
         finally:
             close(fd)
 
     def list(self) -> Iterator[Upload]:
+        if not self._home.check():
+            return
         for upload_id in expiry.ids_in(self.directory):
             with contextlib.suppress(UploadNotFound, UploadGone, UploadLocked, OSError):
                 yield self.load(upload_id)
@@ -249,6 +275,7 @@ class DirectoryStore(Concatenation):
     # -- Creating and removing --
 
     def create(self, draft: Upload) -> Upload:
+        self._home.ensure()
         if draft.id and os.path.lexists(self._path(draft.id) + ".tus"):
             return self._load_created(draft.id)  # it is counted already
         path = self._prefix + (draft.id or os.urandom(16).hex())
@@ -265,10 +292,12 @@ class DirectoryStore(Concatenation):
 
     def id_for(self, text: str) -> str:
         if self._secret is None:
+            self._home.ensure()
             self._secret = read_secret(self.directory, self._ownership)
         return id_from(self._secret, text)
 
     def create_once(self, draft: Upload) -> Upload | None:
+        self._home.ensure()
         path = self._path(draft.id)
         if os.path.lexists(path + ".tus"):
             expiry.expire(self.directory, self._policy, self._quota, draft.id)
@@ -331,6 +360,7 @@ class DirectoryStore(Concatenation):
                 give_back_reserved(path, self._policy)
 
     def check(self) -> None:
+        self._home.ensure()
         if not os.access(self.directory, os.W_OK | os.X_OK):
             raise StorageUnavailable()
         (self._policy.space or Space(self.directory, 1)).check()
@@ -490,6 +520,7 @@ class DirectoryStore(Concatenation):
         if draft.id or not self.can_complete(draft):
             upload = self.create(draft)
             return self.complete(upload, 0, block, is_last=is_last) if block else self._claim_and_begin(upload, is_last)
+        self._home.ensure()
         path = self._prefix + os.urandom(16).hex()
         with self._quota.charge_creation(draft, path[-32:]) if self._quota is not None else contextlib.nullcontext():
             return creation.create_whole(draft, path, self._policy, self._ended, block, is_last)
