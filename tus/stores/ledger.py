@@ -295,10 +295,19 @@ def claim(slot: Slot) -> Slot:
     return _next(slot)
 
 
-def begin(slot: Slot, *, generation: int, now: float, is_known: bool = False, is_last: bool = False) -> Slot:
+def begin(
+    slot: Slot,
+    *,
+    generation: int,
+    now: float,
+    is_known: bool = False,
+    is_last: bool = False,
+    is_durable: bool = False,
+) -> Slot:
     """Record one more attempt before it is made.
 
-    If it ``is_last``, the upload is set aside unless this attempt has a result, even if the process crashes.
+    If it ``is_last``, the upload is set aside unless this attempt has a result, even if the process crashes. For
+    ``is_durable`` see :class:`~tus.stores.slots.Slot`.
 
     Raises:
         UploadReplaced: the claim no longer holds.
@@ -306,7 +315,16 @@ def begin(slot: Slot, *, generation: int, now: float, is_known: bool = False, is
     check_claim(slot, generation)
     is_known = is_known or slot.is_known
     attempts = slot.attempts + 1
-    return _next(slot, state=State.HANDING_OVER, is_known=is_known, attempts=attempts, since=now, is_aside=is_last)
+    is_durable = is_durable or slot.is_durable
+    return _next(
+        slot,
+        state=State.HANDING_OVER,
+        is_known=is_known,
+        attempts=attempts,
+        since=now,
+        is_aside=is_last,
+        is_durable=is_durable,
+    )
 
 
 UNTAKEN_KEEP: Final = 86400.0  # seconds that data is kept which the application has accepted and not taken
@@ -351,8 +369,10 @@ def _decide(slot: Slot, generation: int, state: State, now: float, expires_at: f
     )
 
 
-def release(slot: Slot, *, generation: int, now: float) -> Slot:
+def release(slot: Slot, *, generation: int, now: float, is_durable: bool = False) -> Slot:
     """Release a claim; an attempt that had begun has no result.
+
+    For ``is_durable`` see :class:`~tus.stores.slots.Slot`.
 
     Raises:
         UploadReplaced: the claim no longer holds.
@@ -360,7 +380,7 @@ def release(slot: Slot, *, generation: int, now: float) -> Slot:
     check_claim(slot, generation)
     if slot.state != State.HANDING_OVER:
         return slot
-    return _next(slot, state=State.COMPLETE, since=now)
+    return _next(slot, state=State.COMPLETE, since=now, is_durable=is_durable or slot.is_durable)
 
 
 def check_claim(slot: Slot, generation: int) -> None:
@@ -378,6 +398,11 @@ def promise(slot: Slot) -> Slot:
     """Record that a client knows the upload."""
     _check_there(slot)
     return slot if slot.is_known else slot._replace(sequence=slot.sequence + 1, is_known=True)
+
+
+def withdraw(slot: Slot) -> Slot:
+    """Record that no client learned of the upload, because the promise could not be forced to the disk."""
+    return slot._replace(sequence=slot.sequence + 1, is_known=False)
 
 
 # -- Concatenation --
@@ -455,7 +480,7 @@ def shorten(slot: Slot, size: int) -> Slot:
     if size >= slot.offset:
         return slot
     synced, losses = min(slot.synced, size), slot.losses + 1
-    return slot._replace(offset=size, state=State.RECEIVING, since=0.0, synced=synced, losses=losses)
+    return slot._replace(offset=size, state=State.RECEIVING, since=0.0, synced=synced, losses=losses, is_durable=False)
 
 
 def force(slot: Slot, size: int, losses: int) -> Slot:
@@ -464,6 +489,11 @@ def force(slot: Slot, size: int, losses: int) -> Slot:
     if losses != slot.losses or not slot.synced < size <= slot.offset:
         return slot
     return slot._replace(sequence=slot.sequence + 1, synced=size)
+
+
+def settle(slot: Slot) -> Slot:
+    """Record that the complete file, its record and its name were forced to the disk."""
+    return slot if slot.is_durable else slot._replace(sequence=slot.sequence + 1, is_durable=True)
 
 
 def doubt(slot: Slot, synced: int | None = None) -> Slot:
@@ -490,7 +520,8 @@ def trust(slot: Slot, boot: bytes) -> Slot:
     """
     if slot.boot == boot or slot.state in _DECIDED:
         return slot
-    is_whole = slot.state in _PENDING
-    if slot.ends_with_boot and not (is_whole and slot.synced >= slot.offset):
+    is_whole = slot.state in _PENDING and slot.synced >= slot.offset
+    if slot.ends_with_boot and not is_whole:
         return slot._replace(state=State.TERMINATED, expires_at=None, writing=False)
-    return shorten(slot, slot.synced)._replace(boot=boot, writing=False)
+    is_durable = is_whole and (slot.is_durable or slot.boot != NO_BOOT)  # what another boot has left was on the disk
+    return shorten(slot, slot.synced)._replace(boot=boot, writing=False, is_durable=is_durable)

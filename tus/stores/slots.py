@@ -31,6 +31,7 @@ class Slot(NamedTuple):
         ends_with_boot: whether the upload cannot go on from fewer bytes than were counted, because its protocol forbids
             it, or no client can send them again. So in another boot it is gone, unless it is complete and synced.
         losses: how often counted bytes were lost, so that what was known of the earlier bytes is not believed.
+        is_durable: whether the complete file, its record and its name were forced to the disk.
     """
 
     sequence: int = 0
@@ -48,6 +49,7 @@ class Slot(NamedTuple):
     boot: bytes = NO_BOOT
     ends_with_boot: bool = False
     losses: int = 0
+    is_durable: bool = False
 
 
 class Lifetimes(NamedTuple):

@@ -55,6 +55,7 @@ class DirectoryClaim:
         self._is_known = record.is_known
         self._keeps = policy.keep_finished
         self._generation = -1
+        self._is_durable = False
         self._process = os.getpid()
 
     @property
@@ -105,18 +106,37 @@ class DirectoryClaim:
         try:
             if self._policy.fsync != "none":
                 self._car.force_record(self._policy.names)
+                self._is_durable = True
             self._upload = None
         except BaseException:
             self.release("the upload could not be forced to the disk")
             raise
 
+    def promise(self) -> Upload:
+        """Make the upload known, as durably as the policy requires, and return it."""
+        if self._data_fd is None:  # it is decided
+            return self.upload
+        if not self.upload.is_known:
+            self._change(ledger.promise)
+            if self._policy.fsync != "none":
+                self._car.force_record(otherwise=ledger.withdraw)
+        if self._is_durable:
+            self._change(ledger.settle)
+        return self.upload
+
     def make_durable(self) -> None:
         """Force the upload to the disk, if the policy requires it."""
-        if self._policy.fsync != "none" and self._data_fd is not None:
-            self.sync()
+        if self._policy.fsync != "none" and self._data_fd is not None and not self._car.slot.is_durable:
+            self._sync_data()
             self._car.force_record(self._policy.names)
+            self._is_durable = True  # the next change records it
 
     def sync(self) -> None:
+        if self._policy.fsync == "none":  # else it was done when the upload was claimed
+            self._sync_data()
+            self._car.force_record()  # else the upload might lose its bytes, which the caller shares, and take others
+
+    def _sync_data(self) -> None:
         car = self._car
         if self._data_fd is None or car.slot.synced >= car.slot.offset:
             return
@@ -143,9 +163,15 @@ class DirectoryClaim:
     def begin(self, is_last: bool = False) -> Upload:
         if self._data_fd is None:
             raise UploadReplaced()
-        generation, is_known, now = self._generation, self._is_known, self._policy.clock()
         self._change(
-            lambda slot: ledger.begin(slot, generation=generation, now=now, is_known=is_known, is_last=is_last)
+            partial(
+                ledger.begin,
+                generation=self._generation,
+                now=self._policy.clock(),
+                is_known=self._is_known,
+                is_last=is_last,
+                is_durable=self._is_durable,
+            )
         )
         return self.upload
 
@@ -228,9 +254,12 @@ class DirectoryClaim:
             return
         try:
             if self._data_fd is not None and self._car.slot.state == State.HANDING_OVER:
-                generation, now = self._generation, self._policy.clock()
+                generation, now, is_durable = self._generation, self._policy.clock(), self._is_durable
                 with suppress(RequestError, OSError):  # after a failure, the next claim finds that the lock is free
-                    self._change(lambda slot: ledger.release(slot, generation=generation, now=now), (error, None))
+                    self._change(
+                        lambda slot: ledger.release(slot, generation=generation, now=now, is_durable=is_durable),
+                        (error, None),
+                    )
         finally:
             self._close()
 

@@ -101,6 +101,8 @@ def _make(draft: Upload, path: str, policy: Policy, is_locked: bool = False) -> 
     )
     upload = upload_of(draft, slot, path)
     upload.id, upload.created_at = path[-32:], now
+    if draft.id:
+        sync(names=policy.names)  # a removed upload of this id must not come back, with the data of this one
     try:
         fd = policy.ownership.create(path + ".tus")
     except FileExistsError:
@@ -117,7 +119,7 @@ def _make(draft: Upload, path: str, policy: Policy, is_locked: bool = False) -> 
         data_fd = policy.ownership.create(path)
         if policy.space is not None:
             policy.space.reserve(data_fd, draft.length or 0, path)
-        if policy.fsync == "always":
+        if policy.fsync == "always" and not is_locked:  # else it is synced with its data
             sync(fd, names=policy.names)
     except BaseException as error:
         _undo(path, fd, data_fd)

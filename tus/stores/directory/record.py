@@ -283,17 +283,27 @@ class SideCar:
             self.mark(ledger.doubt, is_locked=True)
             raise translate_error(error) from error
 
-    def force_record(self, names: Directory | None = None, is_locked: bool = False) -> None:
+    def force_record(
+        self,
+        names: Directory | None = None,
+        is_locked: bool = False,
+        otherwise: Callable[[Slot], Slot] = ledger.terminate,
+    ) -> None:
         """Force the record to the disk, and then the names in a directory.
 
+        Args:
+            names: the directory.
+            is_locked: whether the caller holds the lock.
+            otherwise: the transition after a failure. An upload that was durable before need not end.
+
         Raises:
-            OSError: it could not be written, and the upload is terminated; or the directory could not be opened.
+            OSError: it could not be written, or the directory could not be opened.
         """
         opened = None if names is None else names.open()  # before: if that fails, no bytes are in doubt
         try:
             sync(self.fd, names=opened)
         except OSError as error:
-            self.mark(ledger.terminate, is_locked)
+            self.mark(otherwise, is_locked)
             raise translate_error(error) from error
 
     def mark(self, transition: Callable[[Slot], Slot], is_locked: bool = False) -> None:

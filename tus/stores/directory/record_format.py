@@ -34,7 +34,7 @@ WATCHER_SIZE = 32
 
 # magic, state, flags, sequence, generation, offset, length or -1, expiry or 0, attempts, since, synced, losses, boot
 _SLOT = Struct("<4sBB2xQQQqdIdQI16s36x")
-_WRITING, _UNKNOWN, _ASIDE, _ENDS_WITH_BOOT = 1, 2, 4, 8  # the flags; nearly every upload has none
+_WRITING, _UNKNOWN, _ASIDE, _ENDS_WITH_BOOT, _DURABLE = 1, 2, 4, 8, 16  # the flags; nearly every upload has none
 _SEQUENCES = Struct("<8xQ112x8xQ112x")  # of both slots
 _NO_SLOT = bytes(SLOT_SIZE)
 _SLOT_AND_CRC = Struct(_SLOT.format + "I")
@@ -68,6 +68,8 @@ def pack_slot(slot: Slot) -> bytes:
     flags = (_WRITING if slot.writing else 0) | (0 if slot.is_known else _UNKNOWN) | (_ASIDE if slot.is_aside else 0)
     if slot.ends_with_boot:
         flags |= _ENDS_WITH_BOOT
+    if slot.is_durable:
+        flags |= _DURABLE
     packed = _SLOT.pack(
         _SLOT_MAGIC,
         slot.state,
@@ -118,6 +120,7 @@ def _slot_of(fields: tuple[Any, ...]) -> Slot:
         losses=losses,
         boot=boot,
         ends_with_boot=flags & _ENDS_WITH_BOOT != 0,
+        is_durable=flags & _DURABLE != 0,
     )
 
 

@@ -457,12 +457,11 @@ class DirectoryStore(Concatenation):
         if isinstance(claim, Upload):
             return claim
         try:
-            if claim.upload.state in (State.RECEIVING, State.COMPLETE) and not claim.upload.is_known:
+            if claim.upload.state == State.RECEIVING and not claim.upload.is_known:
                 with SideCar(self._path(upload.id), self._policy) as car:
                     car.change(ledger.promise(car.slot))
-                claim.make_durable()
                 return car.upload(claim.upload)
-            return claim.upload
+            return claim.promise()
         finally:
             claim.release()
 

@@ -1,0 +1,22 @@
+"""Stores that leave out one of their syncs. Each must break a promise."""
+
+from tests.powerloss.histories import run
+
+
+def find(seed, rounds, report=lambda text: None):
+    """Return the places whose sync no history needs.
+
+    Args:
+        seed: of the histories.
+        rounds: the most histories for each place.
+        report: is called with a line for each place.
+    """
+    places, failure = run(seed, 300)
+    assert failure is None, failure
+    survivors = []
+    for place in sorted(places):
+        _, failure = run(seed, rounds, ignored=lambda other, place=place: other == place)
+        if failure is None:
+            survivors.append(place)
+        report(f"{place}: {'NOT FOUND' if failure is None else f'found in round {failure[0]}: {failure[2]}'}")
+    return survivors
