@@ -145,7 +145,7 @@ class Webhook:
         except Busy:
             if time.monotonic() >= self._quiet_until:
                 self._quiet_until = time.monotonic() + QUIET
-                log.warning("requests get 503, because webhook_threads of them wait for the webhook already")
+                log.warning("further hooks are refused, because webhook_threads requests wait for the webhook already")
             raise HookUnavailable() from None
 
     def _ask_within(self, event: HookEvent, payload: bytes, tries: int, deadline: Deadline) -> HookReply:

@@ -136,14 +136,11 @@ class Conversation:
 
     def error_for(self, error: RequestError, principal: str | None) -> RequestError:
         """Return the error that a client gets about an upload that cannot be loaded."""
-        try:
-            if error.upload is not None:
-                check_owner(error.upload, principal)
-            elif isinstance(error, UploadGone) and self.has_principals:
-                return UploadNotFound()  # its damaged record may have named another principal
-        except UploadNotFound as hidden:
-            return hidden
-        return error
+        if error.upload is not None:
+            is_hidden = error.upload.principal not in (None, principal)
+        else:  # a damaged record may have named another principal
+            is_hidden = isinstance(error, UploadGone) and self.has_principals
+        return UploadNotFound() if is_hidden else error
 
     @property
     def has_principals(self) -> bool:
