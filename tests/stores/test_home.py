@@ -16,8 +16,8 @@ from tus import Filter, Tus, WebobAdapter
 from tus.apps.files import Files
 from tus.apps.operations import Operations
 from tus.errors import StorageUnavailable, UploadGone, UploadNotFound
+from tus.filesystem import home
 from tus.models import Upload
-from tus.stores.directory import home
 from tus.stores.interface import Limits
 
 IETF = {"Upload-Draft-Interop-Version": "8"}
@@ -72,6 +72,27 @@ def test_the_directory_above_is_created_again_as_well(tmp_path):
     assert reply.status == 201
     assert stat.S_IMODE(target.stat().st_mode) == mode
     assert [path.read_bytes() for path in target.iterdir() if path.is_file()] == [b"hello"]
+    app.service.close()
+
+
+def test_the_directory_of_finished_files_is_created_again(tmp_path):
+    target = tmp_path / "files"
+    app = Filter(Files(str(target)), upload_path="/files", tmp_file_dir=str(tmp_path / "uploads"), threads=False)
+    target.rmdir()
+    reply = call(app, "POST", "/files", TUS | OCTETS | {"Upload-Length": "5"}, b"hello")
+    assert reply.status == 201
+    assert [path.read_bytes() for path in target.iterdir()] == [b"hello"]
+    app.service.close()
+
+
+def test_finished_files_wait_while_the_volume_of_their_directory_is_away(tmp_path, monkeypatch):
+    target = tmp_path / "files"
+    app = Filter(Files(str(target)), upload_path="/files", tmp_file_dir=str(tmp_path / "uploads"), threads=False)
+    url = call(app, "POST", "/files", TUS | {"Upload-Length": "5"})["Location"]
+    with Away(target, monkeypatch):
+        assert call(app, "PATCH", url, TUS | OCTETS | {"Upload-Offset": "0"}, b"hello").status == 503
+    assert call(app, "PATCH", url, TUS | OCTETS | {"Upload-Offset": "4"}, b"o").status == 204
+    assert [path.read_bytes() for path in target.iterdir()] == [b"hello"]
     app.service.close()
 
 

@@ -10,11 +10,13 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterable
+from functools import partial
 
 from tus.adapters.interface import UPLOAD_KEY
 from tus.adapters.wsgi import Environ, StartResponse
 from tus.converters import suggestion
 from tus.errors import OptionError, StorageFull, StorageUnavailable
+from tus.filesystem.home import Home
 from tus.filesystem.saving import probe
 from tus.handover.finished import FinishedUpload
 
@@ -34,26 +36,33 @@ class Files:
 
     def __init__(self, directory: str) -> None:
         self.directory = os.path.abspath(directory)
-        try:
-            os.mkdir(self.directory)
-        except FileExistsError:
-            pass
-        except OSError as error:
-            raise OptionError("directory", f"{directory!r} cannot be created: {error.strerror}") from None
-        _check_files_can_be_saved(self.directory)
+        _prepare(self.directory)
+        self._home = Home(self.directory, partial(_prepare, self.directory))
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         upload: FinishedUpload | None = environ.get(UPLOAD_KEY)
         if upload is None:
             status, text = "404 Not Found", b"Not found. This server only receives uploads.\n"
         else:
+            self._home.ensure()
             upload.save_to(self.directory)
             status, text = "200 OK", b""
         start_response(status, [("Content-Type", "text/plain; charset=utf-8"), ("Content-Length", str(len(text)))])
         return [text]
 
 
-def _check_files_can_be_saved(directory: str) -> None:
+def _prepare(directory: str) -> None:
+    """Create the last level of a directory if it is missing, and check that files can be saved in it.
+
+    Raises:
+        OptionError: it cannot be created, or takes no files.
+    """
+    try:
+        os.mkdir(directory)
+    except FileExistsError:
+        pass
+    except OSError as error:
+        raise OptionError("directory", f"{directory!r} cannot be created: {error.strerror}") from None
     try:
         probe(directory)
     except (StorageFull, StorageUnavailable):

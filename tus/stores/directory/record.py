@@ -24,6 +24,7 @@ from typing import Self
 from tus.errors import OffsetMismatch, StorageFull, UploadGone, UploadLocked, UploadNotFound
 from tus.filesystem.boot import boot_id
 from tus.filesystem.descriptors import close
+from tus.filesystem.home import Home
 from tus.filesystem.io import Directory, sync, translate_error, unlink, write_at
 from tus.filesystem.locks import lock, unlock, unlock_and_close
 from tus.filesystem.ownership import Ownership
@@ -31,7 +32,6 @@ from tus.models import Fsync, Response, State, Upload
 from tus.stores import ledger
 from tus.stores.directory import flushing
 from tus.stores.directory import record_format as sidecar
-from tus.stores.directory.home import Home
 from tus.stores.directory.record_format import RECORD_HEAD_END, SLOT_SIZE, SLOTS_SIZE, Damaged
 from tus.stores.directory.space import Space, give_back, has_reserved, is_idle
 from tus.stores.slots import Lifetimes, Slot, upload_of

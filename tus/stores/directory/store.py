@@ -46,6 +46,7 @@ from tus.errors import (
     UploadNotFound,
 )
 from tus.events import TakenOver, emit
+from tus.filesystem import home
 from tus.filesystem.boot import boot_id
 from tus.filesystem.descriptors import close
 from tus.filesystem.io import Directory, write_at
@@ -54,7 +55,7 @@ from tus.filesystem.ownership import Ownership, forget_checks
 from tus.models import Block, Fsync, State, Upload, is_upload_id
 from tus.stores import ledger
 from tus.stores.charges import Charge, charge_of
-from tus.stores.directory import completion, creation, expiry, home, quota, secret
+from tus.stores.directory import completion, creation, expiry, quota, secret
 from tus.stores.directory.claims import DirectoryClaim
 from tus.stores.directory.concatenation import Concatenation
 from tus.stores.directory.data_lock import LONGEST_HAND_OVER, is_held, lock_data

@@ -1,10 +1,10 @@
-"""The directory of a store, which can go and come while servers run.
+"""A directory that can go and come while servers run: the uploads are in it, or finished files are saved there.
 
 A cleaner of old files removes it: it is created again, with the checks of the start. Or its volume is unmounted for a
-moment: its uploads exist all the same, so no client may learn that they do not, and nothing may be written below the
+moment: its files exist all the same, so no client may learn that they do not, and nothing may be written below the
 mount point. Laws of this room:
 
-1. Another directory under the same path is the store's if it is in the same mount, because then a process or the
+1. Another directory under the same path is the right one if it is in the same mount, because then a process or the
    operator has created it, or if it has the same inode, because then its volume was mounted again.
 2. A missing directory is created again only if no mount is missing with it, and each directory above it is the same as
    at the start.
@@ -60,7 +60,7 @@ def _identity_of(status: os.stat_result) -> tuple[int, int, int]:
 
 
 class Home:
-    """The directory of a store.
+    """A directory that can go and come.
 
     Args:
         path: the absolute path of the directory.
@@ -83,7 +83,7 @@ class Home:
         self._identity = levels[0].identity if levels else None  # None means that it must be checked
 
     def check(self) -> bool:
-        """Return whether the directory is there; False if it was removed with its uploads.
+        """Return whether the directory is there; False if it was removed with its files.
 
         Raises:
             StorageUnavailable: its volume is away.
@@ -134,7 +134,7 @@ class Home:
         return None
 
     def _recognize(self) -> None:
-        """Go on with another directory under the same path, if it is the store's.
+        """Go on with another directory under the same path, if it is the right one.
 
         Raises:
             StorageUnavailable: it is what lies below the mount point.
