@@ -53,6 +53,10 @@ __all__ = ["TusApp", "TusMiddleware"]
 
 log = logging.getLogger(__name__)
 
+#: The multiple of ``stall_timeout`` in which a client must read 64 KiB of a download. The buffers of the server and of
+#: the system hide for a while that a client reads, and a waiting response occupies no thread.
+_READING = 10
+
 
 class _LoopService(Service):
     """A service whose functions and hooks may be async."""
@@ -125,7 +129,7 @@ class _Uploads:
         if not tus.valid:
             return False
         await tus.handle()
-        await adapter.send_response()
+        await adapter.send_response(_READING * self.service.patience.silence)
         return True
 
     def _check_peer(self, adapter: AsgiAdapter) -> None:

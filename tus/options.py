@@ -8,7 +8,7 @@ string of the operator.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
@@ -223,10 +223,11 @@ class Options:
     other servers have their own timeouts, see deploying.rst.
     """
 
-    min_rate: int = _option(as_size, "0", group="Limits and timeouts")
+    min_rate: int = _option(as_size, "500", group="Limits and timeouts")
     """Bytes per second, over any ``stall_timeout``, below which a connection counts as disconnected; the received
-    bytes are kept. Under WSGI servers other than gunicorn the rate is checked after each block of 64 KiB. 0 means no
-    limit.
+    bytes are kept, and the client resumes. The default is half of the slowest mobile networks' rate. Under WSGI servers
+    other than gunicorn the rate is checked after each block of 64 KiB. Under gunicorn it holds for clients that read a
+    download, too. 0 means no limit.
     """
 
     protocols: frozenset[str] = _option(as_protocols, "tus, ietf", group="Protocols")
@@ -481,7 +482,9 @@ def _build(items: tuple[tuple[str, type, object], ...]) -> Options:
     if options.min_append_size > options.max_append_size > 0:
         raise OptionError("min_append_size", "cannot be more than max_append_size")
     if options.min_rate and not options.stall_timeout:
-        raise OptionError("min_rate", "is measured over stall_timeout; set stall_timeout to more than 0")
+        if "min_rate" in converted:
+            raise OptionError("min_rate", "is measured over stall_timeout; set stall_timeout to more than 0")
+        options = replace(options, min_rate=0)
     if options.cors_allow_credentials:
         _check_credentials(options)
     return options

@@ -408,6 +408,72 @@ def test_several_workers_and_connections(tmp_path):
         assert "Traceback" not in served.complained
 
 
+# -- Slow clients --------------------------------------------------------------------------------------------------
+
+
+def connected(served):
+    host, _, port = served.netloc.partition(":")
+    return socket.create_connection((host, int(port)), timeout=GUARD)
+
+
+def answered(client):
+    """The response of the health check on a connection that stays open."""
+    reply = b""
+    while not reply.endswith(b"\r\n\r\nok\n"):
+        block = client.recv(1000)
+        assert block, reply
+        reply += block
+    return reply
+
+
+def test_half_sent_heads_hold_no_thread(tmp_path):
+    with serving(tmp_path, "--workers", "1", "--threads", "2") as served, contextlib.ExitStack() as stack:
+        clients = [stack.enter_context(connected(served)) for _ in range(40)]
+        for client in clients:
+            client.sendall(b"GET /health HTTP/1.1\r\n")
+        for _ in range(5):
+            assert request(served.netloc, "GET", "/health")[0] == 200
+        for client in clients:
+            assert client.recv(1) == b"", "a head that does not go on is closed"
+        assert "Traceback" not in served.complained
+
+
+def test_a_head_may_come_in_pieces(tmp_path):
+    with serving(tmp_path, "--workers", "1", "--threads", "1") as served, connected(served) as client:
+        head = f"GET /health HTTP/1.1\r\nHost: {served.netloc}\r\n\r\n".encode()
+        client.sendall(head[:9])
+        assert request(served.netloc, "GET", "/health")[0] == 200, "the only thread does not wait"
+        client.sendall(head[9:] + head[:4])
+        assert answered(client).startswith(b"HTTP/1.1 200 OK")
+        assert request(served.netloc, "GET", "/health")[0] == 200, "nor on a connection that was kept open"
+        client.sendall(head[4:])
+        assert answered(client).startswith(b"HTTP/1.1 200 OK")
+        client.sendall(head + head)
+        assert answered(client).startswith(b"HTTP/1.1 200 OK")
+
+
+def test_a_head_has_a_largest_size(tmp_path):
+    with serving(tmp_path, "--workers", "1") as served, connected(served) as client:
+        head = b"GET /health HTTP/1.1\r\n" + b"X-Field: " + b"a" * 1000 + b"\r\n"
+        with contextlib.suppress(OSError):
+            client.sendall(head + b"X-Other: " + b"b" * (300 << 10))
+        with contextlib.suppress(ConnectionResetError):
+            assert client.recv(1000).startswith(b"HTTP/1.1 431 ")
+        assert request(served.netloc, "GET", "/health")[0] == 200
+
+
+def test_no_connection_waits_for_a_busy_worker_while_another_is_idle(tmp_path):
+    """Three of four threads wait for bodies, so one worker of two has no free thread."""
+    with serving(tmp_path, "--workers", "2", "--threads", "2") as served, contextlib.ExitStack() as stack:
+        urls = [create(served, f"{number}.bin", 1000) for number in range(3)]
+        for url in urls:
+            stack.enter_context(begin_patch(url, 0, 1000, b"abc"))
+        for url in urls:
+            wait_for_offset(url, 3)
+        for _ in range(20):
+            assert request(served.netloc, "GET", "/health")[0] == 200
+
+
 # -- Names --------------------------------------------------------------------------------------------------------
 
 NAMES = {

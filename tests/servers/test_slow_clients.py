@@ -1,13 +1,22 @@
 """Clients that send nothing, or too slowly."""
 
+import contextlib
+import http.client
+import io
 import socket
 import threading
 import time
 from urllib.parse import urlsplit
 
+import anyio
+import pytest
+
 from tests.support.serving import serving
 from tests.support.subjects import FilterSubject
 from tests.support.waiting import GUARD
+from tus.adapters.asgi import AsgiAdapter
+from tus.adapters.filebody import FileBody
+from tus.models import Response
 from tus.stores.directory.store import DirectoryStore
 
 PROMPT = 30  # seconds: half of what the default stall_timeout is
@@ -90,3 +99,109 @@ def test_a_slow_sender_is_cut_under_any_server(tmp_path):
     reply = subject.patch(url, 0, b"", length=200_000, environ={"wsgi.input": slow}, validate=False)
     assert reply.status == 204
     assert 0 < int(reply["Upload-Offset"]) == slow.sent < 100_000, "it was cut within three seconds"
+
+
+# -- Readers of downloads --
+
+
+def deaf_reader(site, path):
+    """A client that asks for a file, and reads nothing."""
+    client = socket.socket()
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+    client.connect(("127.0.0.1", site.port))
+    client.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+    client.settimeout(GUARD)
+    return client
+
+
+def stored(site, size):
+    """The path of a finished file."""
+    connection = http.client.HTTPConnection("127.0.0.1", site.port, timeout=GUARD)
+    fields = {"Tus-Resumable": "1.0.0", "Upload-Length": str(size), "Content-Type": "application/offset+octet-stream"}
+    connection.request("POST", "/files", bytes(size), fields)
+    location = connection.getresponse().getheader("Location")
+    connection.close()
+    return urlsplit(location).path
+
+
+def read_all(reader):
+    """The number of bytes that come until the server ends the connection, or nothing comes for a while."""
+    read = 0
+    with contextlib.suppress(OSError):
+        reader.settimeout(1)
+        reader.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 22)
+        while block := reader.recv(1 << 20):
+            read += len(block)
+    return read
+
+
+KEPT = {"download": True, "keep_finished": True}
+
+
+def test_readers_that_do_not_read_give_their_threads_back(tmp_path):
+    """The server has eight threads, and all of them would wait for ever."""
+    size = 30_000_000  # more than the buffers of a connection hold
+    with serving("gunicorn-gthread", tmp_path, stall_timeout=2, **KEPT) as site:
+        path = stored(site, size)
+        readers = [deaf_reader(site, path) for _ in range(8)]
+        with contextlib.ExitStack() as stack:
+            for reader in readers:
+                stack.enter_context(reader)
+            connection = http.client.HTTPConnection("127.0.0.1", site.port, timeout=GUARD)
+            connection.request("HEAD", path, headers={"Tus-Resumable": "1.0.0"})
+            assert connection.getresponse().status == 200
+            connection.close()
+            assert any(read_all(reader) < size for reader in readers)
+        assert "Traceback" not in site.log.read_text()
+
+
+@pytest.mark.long
+def test_a_reader_that_reads_slowly_gets_everything(tmp_path):
+    """A socket is writable again only once a third of its buffer is free, which takes longer than the timeout here."""
+    size = 6_000_000
+    with serving("gunicorn-gthread", tmp_path, stall_timeout=1, **KEPT) as site:
+        path = stored(site, size)
+        with deaf_reader(site, path) as reader:
+            reader.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 17)
+            read = 0
+            while read < size:
+                block = reader.recv(40_000)
+                assert block, f"it ended after {read} bytes"
+                read += len(block)
+                time.sleep(0.1)
+
+
+@pytest.mark.parametrize("name", ["sendfile", "several ranges"])
+def test_every_form_of_a_download_has_its_bytes(tmp_path, name):
+    size = 3_000_000
+    fields = {"Range": "bytes=0-999999,1000000-1999999"} if name == "several ranges" else {}
+    with serving("gunicorn-gthread", tmp_path, **KEPT) as site:
+        connection = http.client.HTTPConnection("127.0.0.1", site.port, timeout=GUARD)
+        path = stored(site, size)
+        for _ in range(2):  # on one connection
+            connection.request("GET", path, headers=fields)
+            reply = connection.getresponse()
+            body = reply.read()
+            assert len(body) == int(reply.getheader("Content-Length"))
+            assert body.count(0) == (2_000_000 if fields else size)
+        connection.close()
+
+
+def test_under_asgi_a_response_that_is_not_read_ends():
+    file, sent = io.BytesIO(bytes(200_000)), []
+
+    async def send(message):
+        sent.append(message["type"])
+        if len(sent) > 2:
+            await anyio.sleep_forever()
+
+    async def respond():
+        scope = {"type": "http", "method": "GET", "http_version": "1.1", "headers": [], "path": "/", "scheme": "http"}
+        adapter = AsgiAdapter(scope, None, send)
+        adapter.respond(Response(200, "OK", [], FileBody(file, 0, 200_000, reaches_end=True)))
+        with anyio.fail_after(GUARD):
+            await adapter.send_response(silence=0.05)
+
+    anyio.run(respond)
+    assert sent == ["http.response.start", "http.response.body", "http.response.body"]
+    assert file.closed

@@ -84,8 +84,8 @@ def test_blocks_grow_only_after_the_first_mib_and_only_while_bytes_come_fast(mon
 class Connection:
     """Both ends of a connection, ours as gunicorn would have it after it has read the head of a request."""
 
-    def __init__(self, length, buffered=b""):
-        self.client, self.server = socket.socketpair()
+    def __init__(self, length, buffered=b"", kind=socket.SOCK_STREAM):
+        self.client, self.server = socket.socketpair(type=kind)
         unreader = SocketUnreader(self.server)
         unreader.unread(buffered)
         self.unreader = unreader
@@ -137,6 +137,33 @@ def test_a_block_is_given_out_as_soon_as_there_is_one():
         assert bytes(next(blocks)) == b"abc"
         connection.client.sendall(b"de")
         assert bytes(next(blocks)) == b"de"
+
+
+def test_small_blocks_are_gathered(monkeypatch):
+    """Each call receives one of these packets, as from a client that sends byte by byte."""
+    monkeypatch.setattr(body_gunicorn, "GATHERING", 60)
+    monkeypatch.setattr(body_gunicorn, "GATHERED", 60)
+    with Connection(100, kind=socket.SOCK_SEQPACKET) as connection:
+        for number in range(100):
+            connection.client.send(bytes([number]))
+        assert sizes(connection.body) == [60, 40]
+
+
+def test_bytes_do_not_wait_long_for_others(monkeypatch):
+    monkeypatch.setattr(body_gunicorn, "GATHERING", 0.01)
+    with Connection(100) as connection:
+        blocks = connection.body.blocks()
+        connection.client.sendall(b"abc")
+        assert bytes(next(blocks)) == b"abc", "the rest never comes"
+
+
+def test_gathered_bytes_before_a_cut_are_given_out():
+    with Connection(100, kind=socket.SOCK_SEQPACKET) as connection:
+        connection.client.send(b"abc")
+        connection.client.send(b"de")
+        connection.client.close()
+        assert whole(connection.body) == b"abcde"
+        assert connection.body.cut
 
 
 def test_a_server_that_stops_ends_its_bodies(monkeypatch):

@@ -172,3 +172,9 @@ def test_the_nearest_option_of_an_application_is_suggested():
         files.app_factory({}, directry="x")
     with pytest.raises(OptionError, match="did you mean health_path;"):
         operations.filter_app_factory(None, {}, health_pth="x")
+
+
+def test_the_rate_of_slow_clients():
+    assert Options.build(tmp_file_dir="x").min_rate == 500
+    assert Options.build(tmp_file_dir="x", min_rate=0).min_rate == 0
+    assert Options.build(tmp_file_dir="x", stall_timeout=0).min_rate == 0, "there is no time to measure it over"

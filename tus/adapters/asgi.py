@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import logging
+import math
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, MutableMapping
 from functools import lru_cache, partial
 from http import HTTPStatus
@@ -19,6 +21,8 @@ from tus.http.headers import number_in
 from tus.models import MEDIA_TYPE, Origin, Request, Response, Upload
 from tus.protocols.origins import PROTOCOL_FIELDS, REPRESENTATION, place_of, split_url
 
+log = logging.getLogger(__name__)
+
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -27,6 +31,8 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 RawHeaders = list[tuple[bytes, bytes]]
 
 LONGEST_HELD = 1 << 20  # bytes of an application's response that are held in memory
+
+_PIECE = 64 << 10  # bytes of a file that a client must read within its time
 
 DRAINED = 64 << 20  # bytes of an unused body that are read, so that the client can read the response
 _DRAINING = 5.0  # seconds for reading them
@@ -198,8 +204,12 @@ class AsgiAdapter:
                 block = await self.receive()
                 left -= len(block or b"")
 
-    async def send_response(self) -> None:
-        """Send the response that was made."""
+    async def send_response(self, silence: float = 0.0) -> None:
+        """Send the response that was made.
+
+        Args:
+            silence: seconds in which a client must read a block of a file, else the response ends; 0 means no limit.
+        """
         response = self.response
         assert response is not None, "the request was handled"
         headers = _raw(response.headers)
@@ -222,7 +232,13 @@ class AsgiAdapter:
             await self._start(response.status, headers)
             blocks = iter(() if is_head else body)
             while block := await to_thread.run_sync(next, blocks, None):
-                await self._send({"type": "http.response.body", "body": block, "more_body": True})
+                for start in range(0, len(block), _PIECE):
+                    with move_on_after(silence or math.inf) as scope:
+                        piece = block[start : start + _PIECE]
+                        await self._send({"type": "http.response.body", "body": piece, "more_body": True})
+                    if scope.cancelled_caught:
+                        log.debug("a download was abandoned, because the client did not read")
+                        return
             await self._send({"type": "http.response.body", "body": b""})
         finally:
             close = getattr(body, "close", None)

@@ -32,7 +32,7 @@ from tus.server.service import Service, services_over
 GRACE = 10  # seconds for running requests after SIGTERM; bodies end immediately
 #: The largest header field, in bytes: Upload-Concat with 1 000 parts, whose URLs may have 130 characters each.
 LARGEST_FIELD = 128 << 10
-MOST_FIELDS = 64  # so the head of a request takes at most 8 MiB of memory
+MOST_FIELDS = 64  # the worker class limits the whole head to 256 KiB
 
 
 _SHARED_MEMORY = "/dev/shm"
@@ -161,7 +161,7 @@ def run(app: WsgiApp, host: str, port: int, workers: int, threads: int, upload_p
                 "bind": f"{address}:{port}",
                 "workers": workers,
                 "threads": threads,
-                "worker_class": "gthread",
+                "worker_class": "tus.server.worker_gunicorn.Worker",
                 "worker_tmp_dir": _memory(),
                 "graceful_timeout": GRACE,
                 "keepalive": 15,

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import select
 import ssl
+import time
 from collections.abc import Callable, Iterator
 from types import GeneratorType
 from typing import Any
@@ -20,6 +21,8 @@ from tus.server.pace import Patience
 log = logging.getLogger(__name__)
 
 LARGEST = 1024 * 1024
+GATHERED = 16 * 1024  # bytes; so many are written at once, unless they come too slowly
+GATHERING = 0.25  # seconds that bytes wait for others
 LOOK = 0.5  # seconds without a byte between two checks whether to continue waiting
 Wanted = Callable[[], bool]
 
@@ -30,6 +33,11 @@ def interrupt_all() -> None:
     """End every body of this process as a cut, so that the bytes received are kept. For a server that stops."""
     global _interrupted
     _interrupted = True
+
+
+def is_interrupted() -> bool:
+    """Return whether the server stops, so that bodies must end."""
+    return _interrupted
 
 
 class GunicornInput:
@@ -117,12 +125,20 @@ class GunicornInput:
         self.ended = not reader.length
 
     def _fill(self, wait: _Wait, buffer: memoryview) -> int:
-        """Wait for the first byte, then receive the bytes that are there; return 0 if the connection ended."""
+        """Wait for the first byte, then receive the bytes that are there; return 0 if the connection ended.
+
+        A client that sends a few bytes at a time would cost a write for each of them, so these are gathered.
+        """
+        receive, count = self._unreader.sock.recv_into, 0
         try:
-            return int(self._unreader.sock.recv_into(buffer)) if wait() else 0
+            count = int(receive(buffer)) if wait() else 0
+            if 0 < count < min(GATHERED, len(buffer)):
+                end = time.monotonic() + GATHERING
+                while count < min(GATHERED, len(buffer)) and wait.until(end) and (more := receive(buffer[count:])):
+                    count += int(more)
         except Exception as error:
-            log.debug("the body was cut with %d bytes to come: %r", self._reader.length, error)
-            return 0
+            log.debug("the body was cut with %d bytes to come: %r", self._reader.length - count, error)
+        return count
 
 
 class _Wait:
@@ -150,6 +166,10 @@ class _Wait:
                 log.debug("a body was abandoned after %.1f seconds without a byte", silent)
                 break
         return False
+
+    def until(self, end: float) -> bool:
+        """Return whether bytes are there before a time."""
+        return not _interrupted and bool(self._poll.poll(max(end - time.monotonic(), 0) * 1000))
 
 
 def _can_wait(unreader: Any) -> bool:

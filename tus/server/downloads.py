@@ -118,10 +118,10 @@ def _several(file: BinaryIO, size: int, ranges: list[Range], kind: str, describe
         ("Content-Type", f"multipart/byteranges; boundary={boundary}"),
         ("Content-Length", str(length)),
     ]
-    return Response(206, "Partial Content", headers, _Parts(file, parts, end))
+    return Response(206, "Partial Content", headers, RangesBody(file, parts, end))
 
 
-class _Parts:
+class RangesBody:
     """The body of a ``multipart/byteranges`` response."""
 
     def __init__(self, file: BinaryIO, parts: list[tuple[bytes, FileBody]], end: bytes) -> None:

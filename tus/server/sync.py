@@ -7,6 +7,7 @@ from contextlib import suppress
 from types import TracebackType
 from typing import Any, BinaryIO, Self
 
+from tus.adapters.filebody import FileBody
 from tus.adapters.interface import Adapter, Transactional
 from tus.errors import NotTaken, OptionError, Rejected, RequestError, SweepIncomplete, UploadGone, UploadLocked
 from tus.handover.attempt import Receiver
@@ -15,8 +16,10 @@ from tus.models import Outcome, Response, Upload
 from tus.options import Options
 from tus.protocols.effects import Claim, Effect, Offer, Offered, Peek, Peeked, Receive, Received, Settle, Tell
 from tus.server.body import Body
+from tus.server.downloads import RangesBody
 from tus.server.leftover import read_behind
 from tus.server.runner import Asker, Runner
+from tus.server.sending_gunicorn import Sending
 from tus.server.service import Service, with_store
 from tus.server.view_claims import end_abandoned, hold, let_go
 from tus.stores.interface import Expires, Store
@@ -270,9 +273,18 @@ class Tus:
                 self.adapter.respond(effect.pending())
                 return
             effect = self._runner.go_on(self._perform, effect)
+        response = self._runner.response
+        if response is not None and response.body.__class__ is not tuple:  # nearly every response is a tuple
+            self._watch_reader(response)
         if not self._is_body_read and self.adapter.request.has_body:
             self._leave_body()
         self._runner.conclude(is_claim_kept=bool(self._at_commit))
+
+    def _watch_reader(self, response: Response) -> None:
+        """Let a download end whose client does not read, where the server lends its socket."""
+        if isinstance(response.body, FileBody | RangesBody):
+            environ = getattr(self.adapter, "environ", {})
+            response.body = Sending.of(response.body, environ, self._runner.patience()) or response.body
 
     def _leave_body(self) -> None:
         """Let the rest of the body be read behind the response, so that the client sees the response."""
