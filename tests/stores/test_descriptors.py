@@ -1,5 +1,6 @@
 """Descriptors and locks on a file system whose close and unlock fail: FUSE and NFS can report an error there."""
 
+import contextlib
 import errno
 import fcntl
 import gc
@@ -12,7 +13,7 @@ import traceback
 import pytest
 
 from tests.support.life import live
-from tus.errors import UploadLocked
+from tus.errors import StorageUnavailable, UploadGone, UploadLocked
 from tus.models import Upload
 from tus.stores.directory.store import DirectoryStore
 
@@ -56,9 +57,11 @@ def alone(work, tmp_path):
     assert result.read_text() == "done"
 
 
-def is_called_by_the_package(*arguments):
-    """shutil of the standard library closes twice."""
-    return sys._getframe(2).f_globals["__name__"].startswith("tus.")
+def is_called_by_the_package(fd):
+    """shutil of the standard library closes twice. Data that was written is lost after an error, see below."""
+    name = os.path.basename(os.readlink(f"/proc/self/fd/{fd}"))
+    is_written = fcntl.fcntl(fd, fcntl.F_GETFL) & (os.O_WRONLY | os.O_RDWR) and len(name) == 32
+    return sys._getframe(2).f_globals["__name__"].startswith("tus.") and not is_written
 
 
 def descriptors():
@@ -151,3 +154,41 @@ def test_a_claim_that_is_dropped_closes_its_file_once(tmp_path, monkeypatch):
     gc.collect()
     os.fstat(strangers[0])
     real(strangers[0])
+
+
+def is_written_data(fd):
+    name = os.path.basename(os.readlink(f"/proc/self/fd/{fd}"))
+    return len(name) == 32 and fcntl.fcntl(fd, fcntl.F_GETFL) & (os.O_WRONLY | os.O_RDWR)
+
+
+@needs_proc
+@pytest.mark.parametrize("way", ["session", "append", "concatenate"])
+def test_written_data_that_is_closed_with_an_error_is_lost(tmp_path, monkeypatch, way):
+    """NFS reports there, and only there, that bytes did not reach the server."""
+    store = DirectoryStore(str(tmp_path))
+    parts = [store.append(store.create(Upload(length=4, concat="partial")), 0, b"part") for _ in range(2)]
+    final = store.create(Upload(length=8, concat="final", parts=tuple(part.id for part in parts)))
+    upload = final if way == "concatenate" else store.create(Upload(length=8))
+
+    def close(fd):
+        fails = is_written_data(fd)
+        real(fd)
+        if fails:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    real = os.close
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "close", close)
+        if way == "concatenate":
+            with contextlib.suppress(UploadGone):
+                store.concatenate(final.id, parts)
+        elif way == "append":
+            with pytest.raises(StorageUnavailable):
+                store.append(upload, 0, b"four")
+        else:
+            with pytest.raises(StorageUnavailable), store.open(upload, 0) as session:
+                session.write(b"four")
+    try:
+        assert store.load(upload.id).offset == 0, "nothing was synced"
+    except UploadGone:
+        assert way == "concatenate"

@@ -58,10 +58,10 @@ def unlock(fd: int) -> None:
         log.warning("a lock could not be released before its file is closed: %s", error)
 
 
-def unlock_and_close(fd: int) -> None:
-    """Release the lock, also for children that were forked meanwhile, and close the file."""
+def unlock_and_close(fd: int) -> bool:
+    """Release the lock, also for children that were forked meanwhile, and close the file; return the result of that."""
     unlock(fd)
-    close(fd)
+    return close(fd)
 
 
 def check_locks_work(directory: str) -> None:

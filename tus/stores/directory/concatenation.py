@@ -90,7 +90,9 @@ class Concatenation:
                 with self._charged(final, sum(part.offset for part in parts)):
                     self._fill(path, data_fd, parts)
         finally:
-            unlock_and_close(data_fd)
+            if not unlock_and_close(data_fd):
+                with SideCar(path, self._policy) as car:
+                    car.mark(ledger.doubt, is_locked=True)
         return self.load(final_id)
 
     @contextlib.contextmanager

@@ -21,7 +21,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Self
 
-from tus.errors import OffsetMismatch, StorageFull, UploadGone, UploadLocked, UploadNotFound
+from tus.errors import OffsetMismatch, StorageFull, StorageUnavailable, UploadGone, UploadLocked, UploadNotFound
 from tus.filesystem.boot import boot_id
 from tus.filesystem.descriptors import close
 from tus.filesystem.home import Home
@@ -305,6 +305,16 @@ class SideCar:
         except OSError as error:
             self.mark(otherwise, is_locked)
             raise translate_error(error) from error
+
+    def close_data(self, data_fd: int, is_locked: bool = False) -> None:
+        """Close data that was written.
+
+        Raises:
+            StorageUnavailable: bytes are lost, as after :meth:`force`.
+        """
+        if not close(data_fd):
+            self.mark(ledger.doubt, is_locked)
+            raise StorageUnavailable()
 
     def mark(self, transition: Callable[[Slot], Slot], is_locked: bool = False) -> None:
         """Record that bytes of the upload could not be forced to the disk. If that fails too, remember it.

@@ -190,11 +190,13 @@ class DirectorySession:
             if self._staged or self._car.slot.writing:
                 self._leave()
         finally:
-            data_fd, self._data_fd = self._data_fd, -1
-            close(data_fd)
-            self._car.close()
-            if self._tab is not None:
-                self._tab.settle(self._kept)
+            try:
+                data_fd, self._data_fd = self._data_fd, -1
+                self._car.close_data(data_fd)
+            finally:
+                self._car.close()
+                if self._tab is not None:
+                    self._tab.settle(self._kept)
 
     def _leave(self) -> None:
         """Record the end of the session, and free the space of staged blocks.

@@ -434,8 +434,10 @@ class DirectoryStore(Concatenation):
                 if digesting is not None:
                     digesting.update((block,), written)
                     digests = digesting.keep()
-            finally:
+            except BaseException:
                 close(data_fd)
+                raise
+            car.close_data(data_fd, is_locked=True)
             if written < len(block):
                 raise StorageFull()
         appended = car.upload(replace(upload, digests=digests) if digests else upload)
