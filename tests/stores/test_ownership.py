@@ -149,7 +149,7 @@ def test_new_files_are_ours_alone_whatever_the_umask(tmp_path):
     finally:
         os.umask(before)
     assert stat.S_IMODE(os.stat(store.directory).st_mode) == 0o700
-    assert len(os.listdir(store.directory)) == 5
+    assert len(os.listdir(store.directory)) == 6
     assert {stat.S_IMODE(path.stat().st_mode) for path in Path(store.directory).iterdir()} == {0o600}
 
 
@@ -315,7 +315,7 @@ def test_a_stranger_cannot_hold_a_lock_that_every_process_needs(public):  # noqa
                 continue
         return opened
 
-    assert len(as_user(SERVER, use)) == 5
+    assert len(as_user(SERVER, use)) == 6
     assert as_user(STRANGER, open_them) == []
 
 

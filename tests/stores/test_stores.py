@@ -114,7 +114,7 @@ def test_a_kept_file_may_be_moved_away(tmp_path):
     assert (tmp_path / "theirs").read_bytes() == b"abc"
 
 
-SWEEPER = ".tus-sweeper"
+SWEEPER, PENDING = ".tus-sweeper", ".tus-pending"  # what a sweep writes
 
 
 @pytest.fixture
@@ -163,7 +163,7 @@ def test_sweeping_leaves_what_others_wrote(tmp_path):
     assert [listed.id for listed in store.list()] == [upload.id]
     clock.now += 11
     assert store.sweep() == 1
-    assert {path.name for path in tmp_path.iterdir()} == {*strangers, SWEEPER}
+    assert {path.name for path in tmp_path.iterdir()} == {*strangers, SWEEPER, PENDING}
 
 
 def test_sweeping_tolerates_files_that_vanish(tmp_path, monkeypatch):
@@ -184,7 +184,7 @@ def test_sweeping_finishes_a_removal_that_died_in_the_middle(store, tmp_path):
     with pytest.raises(UploadGone):
         store.load(upload.id)
     store.sweep()
-    assert {path.name for path in tmp_path.iterdir()} == {SWEEPER}
+    assert {path.name for path in tmp_path.iterdir()} == {SWEEPER, PENDING}
 
 
 def test_only_one_sweeps_and_not_too_often(tmp_path):
@@ -528,7 +528,7 @@ else:
         assert (tmp_path / upload.id).read_bytes() in (b"", b"abc")
     clock.now += 11
     assert store.sweep() == 1, "no client knows it"
-    assert {path.name for path in tmp_path.iterdir()} == {SWEEPER}
+    assert {path.name for path in tmp_path.iterdir()} == {SWEEPER, PENDING}
 
 
 def test_a_full_disk_counts_what_fitted_of_the_last_block(store, monkeypatch, tmp_path):

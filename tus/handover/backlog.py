@@ -1,8 +1,9 @@
 """Hand-over without a client: a daemon thread offers uploads after failed attempts, or all uploads by an option.
 
 Every process has such a thread. It starts with the first request, because a server may fork after it has loaded the
-application. It knows the uploads that failed in its process, and regularly looks for uploads of other processes. Only
-one process can claim an upload. If threads do not run, ``tus handover`` does the same.
+application. It knows the uploads that failed in its process. Of all processes of a service, one is elected: it also
+looks regularly for uploads that other processes have left. Only one process can claim an upload. If threads do not run,
+``tus handover`` does the same.
 """
 
 from __future__ import annotations
@@ -22,11 +23,12 @@ from tus.hooks.calling import Hooks
 from tus.models import Outcome, Response, State, Upload
 from tus.options import Options
 from tus.protocols.handover import due_at, hand_over_alone
-from tus.stores.interface import Lists, Pending, Store
+from tus.stores.interface import Candidate, Elects, Lists, Pending, Store
 
 log = logging.getLogger(__name__)
 
 LOOK_EVERY = 600.0  # seconds between two looks at every upload
+LOOK_FIRST = 0.05  # seconds that the first look leaves to the request that has started the thread
 MOST = 10_000  # uploads that one look schedules
 BUSY = 5.0  # seconds until an upload that another process has claimed is tried again
 
@@ -67,6 +69,9 @@ class Backlog:
         self._changed = threading.Condition()
         self._threads: dict[int, threading.Thread] = {}  # by process, because a server may fork
         self._is_stopped = False
+        self._candidate: Candidate | None = None
+        if isinstance(store, Elects):
+            self._candidate = store.candidate(f"look for {options.service_name}")
         self._named: set[str] = set()  # other services that the log names already
 
     def pending(self) -> Iterator[Upload]:
@@ -151,8 +156,13 @@ class Backlog:
             del self._threads[process]
             raise
 
+    def is_elected(self) -> bool:
+        """Return whether this process must look for uploads of other processes; it may become the one later."""
+        return self._candidate is None or self._candidate.win()
+
     def stop(self) -> None:
         """End the thread."""
+        self._candidate = None
         with self._changed:
             self._is_stopped = True
             self._changed.notify_all()
@@ -224,9 +234,10 @@ _PATIENCE = 60.0  # seconds after which the thread checks whether its backlog st
 
 def _work(reference: ref[Backlog]) -> None:
     looked_at = -LOOK_EVERY
+    time.sleep(LOOK_FIRST)
     while (backlog := reference()) is not None and not backlog.is_stopped:
         try:
-            if time.monotonic() - looked_at >= LOOK_EVERY:
+            if time.monotonic() - looked_at >= LOOK_EVERY and backlog.is_elected():
                 looked_at = time.monotonic()
                 backlog.look()
             upload_id = backlog.next_due(_PATIENCE)

@@ -326,6 +326,25 @@ class Expires(Protocol):
         """
 
 
+class Candidate(Protocol):
+    """A process that is ready for work which one process must do."""
+
+    def win(self) -> bool:
+        """Return whether this process must do the work. Another process wins once this one has ended."""
+
+
+@runtime_checkable
+class Elects(Protocol):
+    """A store over which several processes can elect one, for work that one process must do."""
+
+    def candidate(self, work: str) -> Candidate:
+        """Return a candidate.
+
+        Args:
+            work: the name of the work.
+        """
+
+
 @runtime_checkable
 class Tends(Protocol):
     """A store with small work to do about every minute, beside its sweeps."""

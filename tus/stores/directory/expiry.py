@@ -9,11 +9,12 @@ from __future__ import annotations
 import errno
 import json
 import logging
+import math
 import os
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 
 from tus.errors import RequestError, SweepIncomplete, UploadGone, UploadLocked, UploadNotFound
 from tus.events import Ended, emit
@@ -24,9 +25,11 @@ from tus.filesystem.ownership import Ownership
 from tus.models import State, Upload, is_upload_id
 from tus.stores import ledger
 from tus.stores.charges import Charge, charge_of
+from tus.stores.directory import pending
 from tus.stores.directory.data_lock import lock_data
 from tus.stores.directory.quota import Quota, Recount, stored_charge
 from tus.stores.directory.record import Policy, SideCar, finish_removal, give_back_reserved, open_sidecar, read_upload
+from tus.stores.directory.slices import gently
 from tus.stores.directory.space import is_idle
 from tus.stores.interface import Statistics
 
@@ -36,6 +39,9 @@ log = logging.getLogger(__name__)
 LOST_KEPT = 86400.0
 #: Errors about a side-car that this user or package has not made: not readable, a link, a pipe or a directory.
 _FOREIGN = frozenset({errno.EACCES, errno.EPERM, errno.ELOOP, errno.ENXIO, errno.EISDIR, errno.ESPIPE})
+_FULL_SHARE = 0.005  # of a processor, that full sweeps may take
+_GRACE = 0.5  # seconds that a request has between a change of a record and one of the counts
+ELECTED = ".tus-elected-"  # the file of an election; the name of the work follows
 NAME = ".tus-sweeper"
 
 
@@ -53,6 +59,36 @@ def is_lost(path: str, upload: Upload, now: float) -> bool:
     return upload.is_pending and now - upload.since >= LOST_KEPT and not os.path.lexists(path)
 
 
+class Schedule:
+    """What a process that sweeps again and again knows: when each upload expires.
+
+    A full sweep looks at every upload; it is due at each interval, but costs at most half a percent of a processor.
+    Sweeps in between only look at new uploads, and at uploads that may have expired.
+    """
+
+    def __init__(self) -> None:
+        self._expires_at: dict[str, float] = {}
+        self._full_at = 0.0  # by the clock of time.monotonic()
+
+    def is_full_due(self) -> bool:
+        """Return whether the next sweep must look at every upload."""
+        return time.monotonic() >= self._full_at
+
+    def select(self, upload_ids: list[str], now: float) -> list[str]:
+        """Return the uploads to look at, given the ids of all."""
+        known = self._expires_at
+        self._expires_at = {upload_id: known[upload_id] for upload_id in upload_ids if upload_id in known}
+        return [upload_id for upload_id in upload_ids if known.get(upload_id, now) <= now]
+
+    def note(self, upload_id: str, expires_at: float | None) -> None:
+        """Note when an upload expires, if it changes no more."""
+        self._expires_at[upload_id] = math.inf if expires_at is None else expires_at
+
+    def note_full(self, cost: float) -> None:
+        """Note that a full sweep has ended, which took so many seconds of a processor."""
+        self._full_at = time.monotonic() + cost / _FULL_SHARE
+
+
 @dataclass(slots=True)
 class Sweep:
     """One pass over all uploads of a directory.
@@ -63,6 +99,8 @@ class Sweep:
         cause: the first error.
         recount: the counts of the limits, counted again; None if nothing counts.
         statistics: the statistics of the remaining uploads.
+        schedule: learns when the remaining uploads expire.
+        pending: the ids of the uploads that wait for the application.
     """
 
     directory: str
@@ -71,6 +109,8 @@ class Sweep:
     removed: int
     recount: Recount | None
     statistics: Statistics
+    schedule: Schedule = field(default_factory=Schedule)
+    pending: list[str] = field(default_factory=list)
     failed: int = 0
     cause: Exception | None = None
 
@@ -140,6 +180,9 @@ class Sweep:
 
     def _count(self, path: str, upload: Upload) -> None:
         seen = self.statistics
+        self.schedule.note(upload.id, upload.expires_at)
+        if upload.is_pending and not upload.is_partial:
+            self.pending.append(upload.id)
         if self.recount is not None:
             self.recount.add(upload.id, upload.principal, stored_charge(upload, path))
         if upload.state == State.ACCEPTED:
@@ -169,8 +212,17 @@ def expire(directory: str, policy: Policy, quota: Quota | None, upload_id: str) 
     Sweep(directory, policy, quota, 0, None, Statistics(swept_at=0.0)).visit(upload_id)
 
 
-def sweep(directory: str, policy: Policy, quota: Quota | None, at_most_every: float) -> int:
+def sweep(
+    directory: str, policy: Policy, quota: Quota | None, at_most_every: float, schedule: Schedule | None = None
+) -> int:
     """Sweep a directory, unless another process is doing so; return the number of expired uploads.
+
+    Args:
+        directory: the directory of the uploads.
+        policy: its policy.
+        quota: the counts of its limits.
+        at_most_every: see :meth:`tus.stores.interface.Expires.sweep`.
+        schedule: what a thread of this process has learned; None to look at every upload, without rests.
 
     Raises:
         SweepIncomplete: some uploads could not be removed.
@@ -182,7 +234,7 @@ def sweep(directory: str, policy: Policy, quota: Quota | None, at_most_every: fl
     with _bookkeeping():
         fd = policy.ownership.open_or_create(os.path.join(directory, NAME))
     if fd < 0:
-        return _sweep(directory, policy, quota).finish()
+        return _sweep(directory, policy, quota, schedule).finish()
     try:
         lock(fd, limit=0)
         swept_at = os.fstat(fd).st_mtime if os.fstat(fd).st_size else 0.0
@@ -192,7 +244,9 @@ def sweep(directory: str, policy: Policy, quota: Quota | None, at_most_every: fl
             if not os.fstat(fd).st_size:
                 os.pwrite(fd, b"{}\n", 0)
             os.utime(fd)
-        done = _sweep(directory, policy, quota)
+        if schedule is not None and not schedule.is_full_due():
+            return _sweep_due(directory, policy, quota, schedule).finish()
+        done = _sweep(directory, policy, quota, schedule)
         with _bookkeeping():
             data = json.dumps(asdict(done.statistics)).encode() + b"\n"
             write_at(fd, 0, data.ljust(os.fstat(fd).st_size))  # torn, they are not read
@@ -212,18 +266,40 @@ def _bookkeeping() -> Iterator[None]:
         log.warning("the results of a sweep could not be recorded: %s", error)
 
 
-def _sweep(directory: str, policy: Policy, quota: Quota | None) -> Sweep:
+def _sweep(directory: str, policy: Policy, quota: Quota | None, schedule: Schedule | None) -> Sweep:
+    """Look at every upload, count again, and rebuild the index of waiting uploads."""
+    in_slices = gently if schedule is not None else iter
+    schedule = schedule or Schedule()
+    began = time.thread_time()
     recount: Recount | None = None
-    if quota is not None:
-        with _bookkeeping():
-            recount = quota.begin_recount()
-    done = Sweep(directory, policy, quota, 0, recount, Statistics(swept_at=time.time()))
-    for upload_id in list(ids_in(directory)):
+    with _bookkeeping():
+        recount = None if quota is None else quota.begin_recount()
+    _let_requests_end(in_slices is gently)
+    done = Sweep(directory, policy, quota, 0, recount, Statistics(swept_at=time.time()), schedule)
+    for upload_id in in_slices(schedule.select(list(in_slices(ids_in(directory))), math.inf)):
         done.visit(upload_id)
+    with _bookkeeping():
+        pending.write_index(directory, policy.ownership, policy.boot, done.pending)
     if quota is not None and recount is not None:
+        _let_requests_end(in_slices is gently)
         with _bookkeeping():
             policy.home.check()  # no count may be written below the mount point of a volume that is away
             quota.finish_recount(recount)
+    schedule.note_full(time.thread_time() - began)
+    return done
+
+
+def _let_requests_end(is_gentle: bool) -> None:
+    """Let requests end that have charged the limits and changed no record yet, or the other way round."""
+    if is_gentle:
+        time.sleep(_GRACE)
+
+
+def _sweep_due(directory: str, policy: Policy, quota: Quota | None, schedule: Schedule) -> Sweep:
+    """Look at the uploads that are new or may have expired."""
+    done = Sweep(directory, policy, quota, 0, None, Statistics(swept_at=0.0), schedule)
+    for upload_id in gently(schedule.select(list(gently(ids_in(directory))), policy.clock())):
+        done.visit(upload_id)
     return done
 
 

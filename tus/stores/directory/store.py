@@ -22,6 +22,7 @@ crash of the machine:
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import heapq
 import logging
 import os
@@ -49,6 +50,7 @@ from tus.events import TakenOver, emit
 from tus.filesystem import home
 from tus.filesystem.boot import boot_id
 from tus.filesystem.descriptors import close
+from tus.filesystem.election import Election
 from tus.filesystem.io import Directory, write_at
 from tus.filesystem.locks import LIMIT, check_locks_work, unlock_and_close
 from tus.filesystem.ownership import Ownership, forget_checks
@@ -60,10 +62,12 @@ from tus.stores.directory.claims import DirectoryClaim
 from tus.stores.directory.concatenation import Concatenation
 from tus.stores.directory.data_lock import LONGEST_HAND_OVER, is_held, lock_data
 from tus.stores.directory.digests import Digesting
+from tus.stores.directory.pending import read_index, write_index
 from tus.stores.directory.quota import Quota, Tab, stored_charge
 from tus.stores.directory.record import NAMES, Policy, SideCar, give_back_reserved, open_sidecar, read_upload
 from tus.stores.directory.secret import read_secret
 from tus.stores.directory.sessions import DirectorySession
+from tus.stores.directory.slices import gently
 from tus.stores.directory.space import Space, probe
 from tus.stores.interface import Limits, Statistics, is_waiting
 from tus.stores.naming import id_from
@@ -175,6 +179,9 @@ class DirectoryStore(Concatenation):
         self._policy = Policy(
             fsync, lifetimes, keep_finished, clock, names, self._home, space, ownership, boot or boot_id()
         )
+        self._has_looked = False  # at every upload, in this process
+        self._schedule = expiry.Schedule()
+        self._sweeping = self.candidate("sweep")
         self._quota = Quota(self._prefix + quota.NAME, limits, self._list_charges, ownership) if limits else None
         self._secret: bytes | None = None
         self._ended = None if self._quota is None else self._count_decided
@@ -262,8 +269,31 @@ class DirectoryStore(Concatenation):
                 yield self.load(upload_id)
 
     def pending(self, due_before: float, limit: int) -> Iterable[Upload]:
-        waiting = (upload for upload in self.list() if is_waiting(upload, due_before))
+        waiting = (upload for upload in self._list_pending() if is_waiting(upload, due_before))
         return heapq.nsmallest(limit, waiting, key=lambda upload: upload.since)
+
+    def _list_pending(self) -> Iterator[Upload]:
+        """Yield the uploads of the index. At first, and without a valid index, look at every upload and make one."""
+        directory, ownership, boot = self.directory, self._ownership, self._policy.boot
+        ids = read_index(directory, ownership, boot) if self._has_looked else None
+        if ids is not None:
+            for upload_id in gently(ids):
+                with contextlib.suppress(UploadNotFound, UploadGone, UploadLocked, OSError):
+                    yield self.load(upload_id)
+            return
+        found = []
+        for upload in gently(self.list()):
+            if upload.is_pending and not upload.is_partial:
+                found.append(upload.id)
+                yield upload
+        with contextlib.suppress(StorageFull, OSError):
+            write_index(directory, ownership, boot, found)
+            self._has_looked = True
+
+    def candidate(self, work: str) -> Election:
+        digest = hashlib.blake2b(work.encode(), digest_size=8).hexdigest()
+        path = self._prefix + expiry.ELECTED + digest
+        return Election(path, partial(self._ownership.open_or_create, path))
 
     def path_of(self, upload: Upload) -> str:
         return self._path(upload.id)
@@ -352,7 +382,11 @@ class DirectoryStore(Concatenation):
         self._quota.end(upload, Charge(1, upload.offset), charge_of(upload, is_kept))
 
     def sweep(self, at_most_every: float = 0) -> int:
-        return expiry.sweep(self.directory, self._policy, self._quota, at_most_every)
+        if not at_most_every:
+            return expiry.sweep(self.directory, self._policy, self._quota, 0)
+        if not self._sweeping.win():
+            return 0
+        return expiry.sweep(self.directory, self._policy, self._quota, at_most_every, self._schedule)
 
     def tend(self) -> None:
         """Give back the disk space that this process has reserved for uploads that get no bytes."""
