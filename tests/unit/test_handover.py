@@ -4,6 +4,7 @@ import contextlib
 import os
 import threading
 import time
+from dataclasses import replace
 
 import pytest
 from webob import Request
@@ -451,7 +452,7 @@ def test_a_limit_and_then_aside(tmp_path):
         list(backlog(subject).run(everything=True))
     kept = record(subject, url)
     assert (kept.is_aside, kept.attempts, kept.state) == (True, 3, State.COMPLETE)
-    assert due_at(kept, Options.build(**subject.options)) is None
+    assert due_at(kept, Options.build(**subject.options), time.time()) is None
     assert not kept.can_expire
     store = subject.stored()
     store.sweep()
@@ -464,18 +465,17 @@ def test_delays():
     options = Options.build(tmp_file_dir="/tmp", handover_attempts=3)
     assert [delay(attempts) for attempts in (1, 2, 3, 9, 10, 1000)] == [10, 20, 40, 2560, 3600, 3600]
     pending = Upload(id="0" * 32, offset=1, length=1, state=State.COMPLETE, since=100.0)
-    assert due_at(pending, options) == 110
+    assert due_at(pending, options, 1000.0) == 110
     failed = Upload(id="0" * 32, offset=1, length=1, state=State.COMPLETE, since=100.0, attempts=2)
-    assert due_at(failed, options) == 120
+    assert due_at(failed, options, 1000.0) == 120
     background = Options.build(tmp_file_dir="/tmp", handover="background")
-    assert due_at(pending, background) == 100
-    assert due_at(pending, Options.build(tmp_file_dir="/tmp", handover_attempts=0)) is None
+    assert due_at(pending, background, 1000.0) == 100
+    assert due_at(pending, Options.build(tmp_file_dir="/tmp", handover_attempts=0), 1000.0) is None
     assert [goes_aside(attempts, options) for attempts in (2, 3, 4)] == [False, True, True]
     for others in ({"state": State.ACCEPTED}, {"state": State.REJECTED}, {"concat": "partial"}, {"is_known": False}):
-        assert (
-            due_at(Upload(id="0" * 32, offset=1, length=1, **{"state": State.COMPLETE, "since": 1.0} | others), options)
-            is None
-        )
+        fields = {"state": State.COMPLETE, "since": 1.0} | others
+        assert due_at(Upload(id="0" * 32, offset=1, length=1, **fields), options, 1000.0) is None
+    assert due_at(replace(failed, since=1e9), options, 1000.0) == 1000, "a clock was wrong, so it is due now"
 
 
 def test_beside_the_requests(tmp_path, monkeypatch):
@@ -716,7 +716,7 @@ def test_a_limit_on_attempts_that_kill_the_process(tmp_path):
     crash(subject, lambda: subject.patch(url, LENGTH - 1, b"d"))
     left = record(subject, url)
     assert (left.state, left.is_aside) == (State.COMPLETE, True)
-    assert due_at(left, Options.build(**subject.options)) is None
+    assert due_at(left, Options.build(**subject.options), time.time()) is None
 
 
 def test_one_file_that_cannot_be_handed_over_holds_up_no_other(tmp_path, monkeypatch):

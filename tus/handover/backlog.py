@@ -22,7 +22,7 @@ from tus.handover.attempt import Attempt, Receiver, run
 from tus.hooks.calling import Hooks
 from tus.models import Outcome, Response, State, Upload
 from tus.options import Options
-from tus.protocols.handover import due_at, hand_over_alone
+from tus.protocols.handover import LONGEST_DELAY, due_at, hand_over_alone
 from tus.stores.interface import Candidate, Elects, Lists, Pending, Store
 
 log = logging.getLogger(__name__)
@@ -106,7 +106,7 @@ class Backlog:
             everything: whether to offer uploads that are not due or were set aside, too.
         """
         for upload in self.pending():
-            due = due_at(upload, self._options)
+            due = due_at(upload, self._options, time.time())
             if (everything and upload.is_known) or (due is not None and due <= time.time()):
                 try:
                     yield upload, self.hand_over(upload)
@@ -129,7 +129,7 @@ class Backlog:
 
     def add(self, upload: Upload) -> None:
         """Schedule an upload to be offered once it is due."""
-        due = due_at(upload, self._options)
+        due = due_at(upload, self._options, time.time())
         if due is not None and self._is_ours(upload):
             self._add(due, upload.id)
 
@@ -175,7 +175,7 @@ class Backlog:
     def _list_waiting(self) -> Iterable[Upload]:
         """Return the uploads of all services that may be due before the next look."""
         if isinstance(self._store, Pending):
-            return self._store.pending(time.time() + LOOK_EVERY, MOST)
+            return self._store.pending(math.inf, MOST)  # also those whose clock was wrong
         return self._store.list() if isinstance(self._store, Lists) else ()
 
     def look(self) -> None:
@@ -197,7 +197,7 @@ class Backlog:
         with changed:
             while True:
                 now = time.time()
-                if self._due and self._due[0][0] <= now:
+                if self._due and not now < self._due[0][0] <= now + LONGEST_DELAY:  # else a clock was wrong
                     due, upload_id = heapq.heappop(self._due)
                     if self._due_at.get(upload_id) == due:
                         del self._due_at[upload_id]
@@ -214,7 +214,7 @@ class Backlog:
         """Offer an upload if it is due, and schedule the next attempt."""
         try:
             upload = self._store.load(upload_id)
-            due = due_at(upload, self._options)
+            due = due_at(upload, self._options, time.time())
             if due is None:
                 return
             if upload.state == State.HANDING_OVER:

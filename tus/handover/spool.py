@@ -28,6 +28,7 @@ from tus.filesystem.descriptors import close
 from tus.filesystem.io import sync_directory, takes_no_bytes
 from tus.filesystem.locks import lock, unlock
 from tus.handover.spool_entries import (
+    LONGEST_DELAY,
     REMOVED,
     STATES,
     Entry,
@@ -185,12 +186,12 @@ class Spool:
         keys = self._keys("new")
         self._not_before = {key: due for key, due in self._not_before.items() if key in keys}
         for key in sorted(keys, key=keys.__getitem__):
-            if self._not_before.get(key, 0) > now:
+            if now < self._not_before.get(key, 0) <= now + LONGEST_DELAY:
                 continue
             entry = self._lock_entry("new", key)
             if entry is None:
                 continue
-            if entry.not_before > now:
+            if now < entry.not_before <= now + LONGEST_DELAY:  # a time further away was set by a wrong clock
                 self._not_before[key] = entry.not_before
                 entry.unlock()
                 continue
@@ -281,7 +282,7 @@ class Spool:
             if entry is None:
                 continue
             try:
-                if now - entry.done_at >= older_than:
+                if not 0 <= now - entry.done_at < older_than:
                     entry.remove()
                     removed += 1
             except OSError as error:  # it must not keep the others

@@ -22,6 +22,7 @@ State = Literal["new", "claimed", "done", "failed"]
 STATES: tuple[State, ...] = ("new", "claimed", "done", "failed")
 
 REMOVED = "removed-"  #: the prefix of the names, in ``tmp``, of entries that are being removed
+LONGEST_DELAY = 300.0  # seconds between two attempts
 _LONGEST_ERROR = 500  # characters
 
 
@@ -111,7 +112,7 @@ class Entry:
         if self._process != os.getpid():
             return
         failures = int(self._record["attempts"]) + 1
-        pause = min(self._delay * 2 ** min(failures - 1, 30), 300.0)
+        pause = min(self._delay * 2 ** min(failures - 1, 30), LONGEST_DELAY)
         self.change(attempts=failures, error=error[:_LONGEST_ERROR], not_before=time.time() + pause)
         self.move("failed" if 0 < self._attempts <= failures else "new")
 

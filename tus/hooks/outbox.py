@@ -208,7 +208,7 @@ class Outbox:
             self._not_before.pop(gone, None)
         for stream in streams:
             pause = self._not_before.get(stream, 0.0) - self._clock()
-            if pause <= 0:
+            if not 0 < pause <= _LOOK_EVERY:
                 self._not_before.pop(stream, None)
                 try:
                     found = self._deliver(stream)
@@ -235,8 +235,9 @@ class Outbox:
             state = _read_state(path)
             if state.is_aside:
                 return _ASIDE
-            if state.next_at > self._clock():
-                return state.next_at - self._clock()
+            pause = state.next_at - self._clock()
+            if 0 < pause <= LONGEST_DELAY:  # a time further away was set by a wrong clock
+                return pause
             for name in _event_names(path):
                 try:
                     event, age = _read_event(os.path.join(path, name))
@@ -244,7 +245,7 @@ class Outbox:
                     continue
                 happened = self._has_happened(event)
                 is_void = bool(happened) and self._is_void(event, path)
-                if not happened and (happened is None or self._clock() - age < PATIENCE):
+                if not happened and (happened is None or 0 <= self._clock() - age < PATIENCE):
                     return _BUSY
                 if happened and not is_void:
                     try:

@@ -262,10 +262,15 @@ def offered_method(request: Request) -> str:
     return "PATCH" if is_upload_id(request.url.rstrip("/").rpartition("/")[2]) else "POST"
 
 
-def due_at(upload: Upload, options: Options) -> float | None:
-    """Return the time of the next attempt without a client, in seconds since 1970; None if there is none."""
+def due_at(upload: Upload, options: Options, now: float) -> float | None:
+    """Return the time of the next attempt without a client, in seconds since 1970; None if there is none.
+
+    It is now if the wait seems to begin in the future: then the clock was wrong.
+    """
     if not upload.is_pending or not upload.is_known or upload.is_aside or not options.handover_attempts:
         return None
+    if upload.since > now:
+        return now
     if not upload.attempts:
         return upload.since + (0.0 if options.handover == "background" else FIRST_DELAY)
     return upload.since + delay(upload.attempts)

@@ -29,7 +29,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from tus.errors import BadRequest, InconsistentLength, OffsetMismatch, TooLarge, UploadGone, UploadReplaced
-from tus.models import State
+from tus.models import State, Upload
 from tus.stores.slots import NO_BOOT, Lifetimes, Slot
 
 MAX_WATCHERS: Final = 16  # final uploads that may wait for one part
@@ -463,6 +463,32 @@ def has_expired(slot: Slot, *, now: float, is_partial: bool) -> bool:
 def expire(slot: Slot, *, now: float, is_partial: bool) -> Slot:
     """Terminate an upload that has expired; return another slot unchanged."""
     return terminate(slot) if has_expired(slot, now=now, is_partial=is_partial) else slot
+
+
+def is_too_far(upload: Upload, *, now: float, lifetimes: Lifetimes) -> bool:
+    """Return whether an upload expires later than it could if it got its last byte, or its decision, now.
+
+    Then the clock was wrong. An upload without bytes may have a longer life of its own, from its creation on.
+    """
+    longest = _longest_life(upload.state, lifetimes)
+    if upload.expires_at is None or not longest:
+        return False
+    if not upload.offset:
+        longest = max(longest, upload.expires_at - upload.created_at)
+    return upload.expires_at > now + longest
+
+
+def _longest_life(state: State, lifetimes: Lifetimes) -> float:
+    if state == State.ACCEPTED:
+        return max(lifetimes.completed_keep, UNTAKEN_KEEP)
+    return lifetimes.rejected_keep if state == State.REJECTED else lifetimes.lifetime
+
+
+def renew(slot: Slot, *, now: float, lifetimes: Lifetimes) -> Slot:
+    """Let an upload live as if it got its last byte, or its decision, now: a clock that was wrong has set its end."""
+    _check_there(slot)
+    longest = _longest_life(slot.state, lifetimes)
+    return slot._replace(sequence=slot.sequence + 1, expires_at=now + longest if longest else None)
 
 
 def terminate(slot: Slot) -> Slot:

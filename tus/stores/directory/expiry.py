@@ -26,12 +26,15 @@ from tus.models import State, Upload, is_upload_id
 from tus.stores import ledger
 from tus.stores.charges import Charge, charge_of
 from tus.stores.directory import pending
+from tus.stores.directory.clock import Moment, has_jumped, previous, remember, unpack_moment
 from tus.stores.directory.data_lock import lock_data
 from tus.stores.directory.quota import Quota, Recount, stored_charge
 from tus.stores.directory.record import Policy, SideCar, finish_removal, give_back_reserved, open_sidecar, read_upload
 from tus.stores.directory.slices import gently
 from tus.stores.directory.space import is_idle
 from tus.stores.interface import Statistics
+
+_MOMENT = "looked_at"  # the name of the moment of the last look, among the statistics
 
 log = logging.getLogger(__name__)
 
@@ -56,7 +59,7 @@ def ids_in(directory: str) -> Iterator[str]:
 
 def is_lost(path: str, upload: Upload, now: float) -> bool:
     """Return whether an upload's data was moved away long ago, and no acceptance was recorded."""
-    return upload.is_pending and now - upload.since >= LOST_KEPT and not os.path.lexists(path)
+    return upload.is_pending and not 0 <= now - upload.since < LOST_KEPT and not os.path.lexists(path)
 
 
 class Schedule:
@@ -97,6 +100,7 @@ class Sweep:
         removed: the number of expired uploads that were removed.
         failed: the number of uploads that could not be removed or read.
         cause: the first error.
+        may_expire: whether uploads may expire in this look; not if the clock has jumped.
         recount: the counts of the limits, counted again; None if nothing counts.
         statistics: the statistics of the remaining uploads.
         schedule: learns when the remaining uploads expire.
@@ -113,6 +117,7 @@ class Sweep:
     pending: list[str] = field(default_factory=list)
     failed: int = 0
     cause: Exception | None = None
+    may_expire: bool = True
 
     def visit(self, upload_id: str) -> None:
         """Remove an upload if it has expired, or else count it. No upload stops the sweep of the others."""
@@ -134,9 +139,20 @@ class Sweep:
         if upload.state == State.TERMINATED:
             finish_removal(path, self.policy.ownership, self.policy.boot)
         elif upload.has_expired(self.policy.clock()) or is_lost(path, upload, self.policy.clock()):
-            self._expire(path, upload)
+            if self.may_expire:
+                self._expire(path, upload)
+            else:
+                self._renew(path, upload)
+                self._count(path, upload)
         else:
+            if ledger.is_too_far(upload, now=self.policy.clock(), lifetimes=self.policy.lifetimes):
+                self._renew(path, upload)
             self._count(path, upload)
+
+    def _renew(self, path: str, upload: Upload) -> None:
+        with SideCar(path, self.policy) as car:
+            if car.slot.expires_at == upload.expires_at:  # else a request has changed it meanwhile
+                car.change(ledger.renew(car.slot, now=self.policy.clock(), lifetimes=self.policy.lifetimes))
 
     def finish(self) -> int:
         """Return the number of uploads that were removed.
@@ -209,7 +225,37 @@ class Sweep:
 
 def expire(directory: str, policy: Policy, quota: Quota | None, upload_id: str) -> None:
     """Remove one upload if it has expired, or was terminated by a process that crashed before it removed the files."""
-    Sweep(directory, policy, quota, 0, None, Statistics(swept_at=0.0)).visit(upload_id)
+    may_expire = not has_jumped(_previous_moment(directory, policy), policy.moment())
+    Sweep(directory, policy, quota, 0, None, Statistics(swept_at=0.0), may_expire=may_expire).visit(upload_id)
+
+
+def _may_expire(directory: str, policy: Policy) -> bool:
+    """Return whether uploads may expire in this look: not if the clock has jumped since the last one."""
+    moment = policy.moment()
+    has_clock_jumped = has_jumped(_previous_moment(directory, policy), moment)
+    remember(directory, moment)
+    if has_clock_jumped:
+        log.warning("the clock has jumped, so nothing expires in this look at the uploads of %s", directory)
+    return not has_clock_jumped
+
+
+def _previous_moment(directory: str, policy: Policy) -> Moment | None:
+    """Return the moment of the last look by any process, as far as it is known."""
+    try:
+        return previous(directory, _read_moment(directory, policy))
+    except (OSError, RequestError):
+        return previous(directory, None)
+
+
+def _read_moment(directory: str, policy: Policy) -> Moment | None:
+    fd = policy.ownership.open(os.path.join(directory, NAME), os.O_RDONLY)
+    try:
+        fields = json.loads(os.pread(fd, 4096, 0))
+        return unpack_moment(fields.get(_MOMENT)) if isinstance(fields, dict) else None
+    except ValueError:
+        return None
+    finally:
+        close(fd)
 
 
 def sweep(
@@ -248,7 +294,7 @@ def sweep(
             return _sweep_due(directory, policy, quota, schedule).finish()
         done = _sweep(directory, policy, quota, schedule)
         with _bookkeeping():
-            data = json.dumps(asdict(done.statistics)).encode() + b"\n"
+            data = json.dumps(asdict(done.statistics) | {_MOMENT: previous(directory, None)}).encode() + b"\n"
             write_at(fd, 0, data.ljust(os.fstat(fd).st_size))  # torn, they are not read
         return done.finish()
     except UploadLocked:
@@ -276,6 +322,7 @@ def _sweep(directory: str, policy: Policy, quota: Quota | None, schedule: Schedu
         recount = None if quota is None else quota.begin_recount()
     _let_requests_end(in_slices is gently)
     done = Sweep(directory, policy, quota, 0, recount, Statistics(swept_at=time.time()), schedule)
+    done.may_expire = _may_expire(directory, policy)
     for upload_id in in_slices(schedule.select(list(in_slices(ids_in(directory))), math.inf)):
         done.visit(upload_id)
     with _bookkeeping():
@@ -298,6 +345,7 @@ def _let_requests_end(is_gentle: bool) -> None:
 def _sweep_due(directory: str, policy: Policy, quota: Quota | None, schedule: Schedule) -> Sweep:
     """Look at the uploads that are new or may have expired."""
     done = Sweep(directory, policy, quota, 0, None, Statistics(swept_at=0.0), schedule)
+    done.may_expire = _may_expire(directory, policy)
     for upload_id in gently(schedule.select(list(gently(ids_in(directory))), policy.clock())):
         done.visit(upload_id)
     return done
@@ -310,8 +358,10 @@ def read_statistics(directory: str, ownership: Ownership) -> Statistics | None:
     except FileNotFoundError:
         return None
     try:
-        return Statistics(**json.loads(os.pread(fd, 4096, 0)))
-    except (ValueError, TypeError):
+        fields = json.loads(os.pread(fd, 4096, 0))
+        fields.pop(_MOMENT, None)
+        return Statistics(**fields)
+    except (ValueError, TypeError, AttributeError):
         return None
     finally:
         close(fd)

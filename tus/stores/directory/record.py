@@ -32,6 +32,7 @@ from tus.models import Fsync, Response, State, Upload
 from tus.stores import ledger
 from tus.stores.directory import flushing
 from tus.stores.directory import record_format as sidecar
+from tus.stores.directory.clock import Moment
 from tus.stores.directory.record_format import RECORD_HEAD_END, SLOT_SIZE, SLOTS_SIZE, Damaged
 from tus.stores.directory.space import Space, give_back, has_reserved, is_idle
 from tus.stores.slots import Lifetimes, Slot, upload_of
@@ -57,6 +58,7 @@ class Policy:
         space: the disk space that uploads may use; None if it is not limited.
         ownership: whose files are believed.
         boot: the id of this boot of the machine.
+        steady: returns the seconds since the boot; None if the clock is not that of the machine.
     """
 
     fsync: Fsync
@@ -68,6 +70,12 @@ class Policy:
     space: Space | None = None
     ownership: Ownership = field(default_factory=Ownership)
     boot: bytes = field(default_factory=boot_id)
+    steady: Callable[[], float] | None = None
+
+    def moment(self) -> Moment:
+        """Return the time by both clocks. A clock that is not the machine's never jumps."""
+        now = self.clock()
+        return Moment(now, now if self.steady is None else self.steady(), self.boot.hex() if self.steady else "")
 
     def shorten_to_stored(self, record: Upload, slot: Slot, size: int) -> Slot:
         """Return the slot from which an upload goes on, given the size of its data.

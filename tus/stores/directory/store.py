@@ -48,7 +48,7 @@ from tus.errors import (
 )
 from tus.events import TakenOver, emit
 from tus.filesystem import home
-from tus.filesystem.boot import boot_id
+from tus.filesystem.boot import boot_id, uptime
 from tus.filesystem.descriptors import close
 from tus.filesystem.election import Election
 from tus.filesystem.io import Directory, write_at
@@ -59,6 +59,7 @@ from tus.stores import ledger
 from tus.stores.charges import Charge, charge_of
 from tus.stores.directory import completion, creation, expiry, quota, secret
 from tus.stores.directory.claims import DirectoryClaim
+from tus.stores.directory.clock import begin
 from tus.stores.directory.concatenation import Concatenation
 from tus.stores.directory.data_lock import LONGEST_HAND_OVER, is_held, lock_data
 from tus.stores.directory.digests import Digesting
@@ -136,6 +137,10 @@ _proven: set[tuple[int, int]] = set()
 _MOST_PROVEN = 4096
 
 
+def _now() -> float:
+    return time.time()
+
+
 class DirectoryStore(Concatenation):
     """A :class:`~tus.stores.interface.Store` in a directory that it may share with other programs.
 
@@ -151,6 +156,7 @@ class DirectoryStore(Concatenation):
         clock: returns the time in seconds since 1970.
         ownership: whose files are believed; by default those of this process's user.
         boot: the id of this boot of the machine, for tests.
+        steady: returns the seconds since the boot. By default it is the machine's, if ``clock`` is.
     """
 
     def __init__(
@@ -164,9 +170,10 @@ class DirectoryStore(Concatenation):
         rejected_keep: float = 86400,
         limits: Limits | None = None,
         keep_free: int = 0,
-        clock: Callable[[], float] = lambda: time.time(),
+        clock: Callable[[], float] = _now,
         ownership: Ownership | None = None,
         boot: bytes = b"",
+        steady: Callable[[], float] | None = None,
     ) -> None:
         self._ownership = ownership = ownership or Ownership()
         self.directory = directory
@@ -176,9 +183,12 @@ class DirectoryStore(Concatenation):
         self.limits = limits or Limits()
         names = Directory(directory)
         self._home = home.home_of(os.path.abspath(directory), partial(_prepare_again, directory, ownership))
+        if steady is None and clock is _now:
+            steady = uptime
         self._policy = Policy(
-            fsync, lifetimes, keep_finished, clock, names, self._home, space, ownership, boot or boot_id()
+            fsync, lifetimes, keep_finished, clock, names, self._home, space, ownership, boot or boot_id(), steady
         )
+        begin(directory, self._policy.moment)
         self._has_looked = False  # at every upload, in this process
         self._schedule = expiry.Schedule()
         self._sweeping = self.candidate("sweep")
@@ -245,7 +255,7 @@ class DirectoryStore(Concatenation):
         upload = self._record(path)
         if upload.state == State.ACCEPTED:
             return upload
-        if upload.state == State.HANDING_OVER and self._policy.clock() - upload.since < LONGEST_HAND_OVER:
+        if upload.state == State.HANDING_OVER and 0 <= self._policy.clock() - upload.since < LONGEST_HAND_OVER:
             raise UploadLocked()
         self._home.check()
         raise UploadGone()
