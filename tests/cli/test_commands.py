@@ -805,7 +805,7 @@ def test_the_commands_of_the_document(tmp_path):
     put(7300, "5cc90e13a7f24d0bb1e66d4f8a03c972", "holiday.mp4", 8 * 2**20, 3 * 2**20)
     put(130, "e81f7a6d02c94b3f9a5512cd7be04f66", "report.pdf", 120_000, 120_000)
     with open(f"{damaged.path}.tus", "r+b") as car:
-        car.seek(150)
+        car.seek(300)
         car.write(b"?")
     long_ago = time.time() - 3600
     os.utime(f"{damaged.path}.tus", (long_ago, long_ago))

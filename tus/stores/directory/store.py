@@ -9,12 +9,17 @@ The option ``fsync`` decides how durable data is. A crash of a process loses no 
 crash of the machine:
 
 ``none``
-    All data that the kernel has not written yet may be lost. An upload goes on from the smaller of record and file.
+    Nothing was forced to the disk. Unfinished uploads, and finished ones that the application has not taken, start
+    again.
 ``finish`` (the default)
-    The same is true while an upload is being received. But a complete file, its record and its directory entry are on
-    the disk before the application gets the file.
+    An upload goes on from the bytes that were forced to the disk in the background, in steps of 32 MiB. A complete file,
+    its record and its directory entry are on the disk before the application gets the file.
 ``always``
     No bytes are lost if a client learned an offset beyond them: each block is on the disk before it is counted.
+
+An upload of the IETF protocol must never have a smaller offset. Unless its policy is ``always``, it is gone after a
+restart of the machine, if it was not complete. The same is true after a sync has failed, because bytes that could not
+be forced to the disk are never believed again, see :func:`tus.stores.ledger.doubt`.
 
 "On the disk" means that ``fsync(2)`` has returned; on macOS the drive may keep the data in its own cache for a while.
 """
