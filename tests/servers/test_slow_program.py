@@ -1,0 +1,26 @@
+"""The program that shows which servers bear slow clients, in a short form."""
+
+import pytest
+
+from tests.slow_clients import KINDS, PROBES, Served, measure, running
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_server_without_threads_for_clients_serves_the_others(tmp_path, kind):
+    with running("uvicorn-h11", tmp_path) as port:
+        served = measure(port, kind, 40, patience=0, settling=1)
+    assert served.answered == PROBES
+    assert str(served).startswith("yes, ")
+
+
+@pytest.mark.long
+def test_a_server_of_eight_threads_does_not(tmp_path):
+    with running("cheroot", tmp_path) as port:
+        served = measure(port, "drips", 12, patience=0, settling=1)
+    assert served.answered < PROBES
+    assert str(served) == "no"
+
+
+def test_what_is_printed():
+    assert str(Served(PROBES, 0.0123, None)) == "yes, 12 ms"
+    assert str(Served(0, 0, 17.4)) == "after 17 s"
