@@ -14,7 +14,7 @@ import pytest
 
 from tests.support.serving import ROOT
 from tests.support.waiting import GUARD
-from tus.errors import StorageUnavailable
+from tus.errors import OptionError, StorageUnavailable
 from tus.hooks import outbox as room
 from tus.hooks.outbox import Event, Outbox
 
@@ -181,18 +181,65 @@ def test_damage_holds_up_no_other_stream(tmp_path, caplog, damage):
         box.fill(1, str(number) * 32, number)
     box.flush()
     assert {3, 4, 5, 6, 7} <= set(numbers(box.told))
-    assert (f"the events in {tmp_path}" in caplog.text) == (damage != "state")
+    logged = {"event": "cannot read the event", "question": f"the events in {tmp_path}"}
+    assert logged.get(damage, "") in caplog.text
+    assert bool(caplog.records) == (damage in logged)
 
 
-def test_a_directory_of_somebody_else(tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    "damage", ["{", "[]", "[" * 100_000, '{"id": 1}', '{"id": 1, "type": "x", "upload": "y", "payload": "z"}']
+)
+def test_a_damaged_event_does_not_hold_up_its_stream(tmp_path, caplog, damage):
+    box = Box(tmp_path)
+    box.fill(3)
+    stream = tmp_path / "outbox" / STREAM
+    second = sorted(stream.iterdir())[1]
+    second.write_text(damage)
+    assert box.flush() > 1, "something is left, and no thread is kept busy by it"
+    assert numbers(box.told) == [0, 2]
+    assert box.counts() == {"pending": 0, "aside": 0}
+    assert [path.name for path in stream.iterdir()] == [f".damaged-{second.name}"]
+    assert "cannot read the event" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "damage", ["[]", "[" * 100_000, '{"attempts": "x"}', '{"attempts": -1}', '{"next_at": null}', '{"error": 1}']
+)
+def test_a_damaged_state_is_an_empty_one(tmp_path, damage):
     box = Box(tmp_path)
     box.fill(1)
-    monkeypatch.setattr(os, "geteuid", lambda: 12345)
+    (tmp_path / "outbox" / STREAM / ".state").write_text(damage)
+    (tmp_path / "outbox" / STREAM / ".state").chmod(0o600)
+    assert box.counts() == {"pending": 1, "aside": 0}
+    assert box.flush() is None
+    assert numbers(box.told) == [0]
+
+
+def name_twice_more(path):
+    os.link(path, path.with_name("x"))
+    os.link(path, path.with_name("y"))
+
+
+@pytest.mark.parametrize("plant", [lambda path: path.chmod(0o606), name_twice_more])
+def test_an_event_that_is_not_ours_is_not_delivered(tmp_path, plant):
+    box = Box(tmp_path)
+    box.fill(2)
+    plant(min((tmp_path / "outbox" / STREAM).iterdir()))
+    assert box.flush() > 1
+    assert numbers(box.told) == [1]
+
+
+def test_a_directory_that_others_can_write_is_refused(tmp_path):
+    box = Box(tmp_path)
+    box.fill(1)
+    (tmp_path / "outbox").chmod(0o777)
+    with pytest.raises(OptionError, match="tmp_file_dir"):
+        Box(tmp_path)
     with pytest.raises(PermissionError):
         box.fill(1, first=1)
     with pytest.raises(PermissionError):
         box.flush()
-    monkeypatch.undo()
+    (tmp_path / "outbox").chmod(0o700)
     assert (box.flush(), numbers(box.told), os.listdir(tmp_path / "outbox" / "tmp")) == (None, [0], [])
 
 

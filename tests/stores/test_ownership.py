@@ -1,5 +1,6 @@
 """Only what is ours is believed: files and directories that other users have made, or could change."""
 
+import itertools
 import os
 import stat
 import time
@@ -7,10 +8,12 @@ from pathlib import Path
 
 import pytest
 
+import tus
 from tests.support.users import SERVER, STRANGER, as_user, needs_root, own_directory, public  # noqa: F401
 from tus import Filter
 from tus.errors import OptionError, UploadGone, UploadLocked, UploadNotFound
 from tus.filesystem.ownership import NotOurs, Ownership
+from tus.handover.spool import Spool, SpoolEmpty
 from tus.models import State, Upload
 from tus.stores.directory import record_format
 from tus.stores.directory.store import DirectoryStore, prepare_directory
@@ -317,6 +320,107 @@ def test_a_stranger_cannot_hold_a_lock_that_every_process_needs(public):  # noqa
 
     assert len(as_user(SERVER, use)) == 6
     assert as_user(STRANGER, open_them) == []
+
+
+# -- The spool --
+
+
+def finished(directory, ownership=None):
+    """A finished upload of a new store."""
+    ownership = ownership or Ownership()
+    store = DirectoryStore(prepare_directory(directory, ownership), ownership=ownership)
+    return store.append(store.create(Upload(length=13)), 0, b"passport scan")
+
+
+def everything_below(path):
+    return [os.path.join(top, name) for top, folders, files in os.walk(path) for name in (*folders, *files)]
+
+
+def test_the_spool_is_ours_alone_whatever_the_umask(tmp_path):
+    before = os.umask(0)
+    try:
+        upload = finished(str(tmp_path / "store"))
+        spool = Spool(str(tmp_path / "spool"))
+        spool.put(upload, upload.key)
+        with pytest.raises(ZeroDivisionError), spool.claim(0):
+            raise ZeroDivisionError
+    finally:
+        os.umask(before)
+    modes = {
+        stat.S_IFMT(mode) | mode & 0o077 for mode in (os.stat(path).st_mode for path in everything_below(tmp_path))
+    }
+    assert modes == {stat.S_IFDIR, stat.S_IFREG}
+    assert stat.S_IMODE(os.stat(upload.path).st_mode) == 0o600, "the spool shares it"
+
+
+@pytest.mark.parametrize("inside", ["", "new", "put"])
+def test_a_spool_that_others_can_write_is_refused(tmp_path, inside):
+    Spool(str(tmp_path / "spool"))
+    (tmp_path / "spool" / inside).chmod(0o777)
+    with pytest.raises(OptionError, match=r"spool.*chmod go-w"):
+        tus.spool(str(tmp_path / "spool"))
+
+
+@pytest.mark.parametrize(
+    ("name", "spoil"),
+    [*itertools.product(["lock", "upload.json"], SPOILS), ("data", link), ("data", pipe), ("data", directory)],
+)
+def test_an_entry_that_is_not_ours_is_given_to_no_worker(tmp_path, name, spoil):
+    spool = Spool(str(tmp_path / "spool"))
+    upload = finished(str(tmp_path / "store"))
+    spool.put(upload, upload.key)
+    spoil(tmp_path / "spool" / "new" / upload.key / name)
+    with pytest.raises(SpoolEmpty), spool.claim(0):
+        pass
+    other = finished(str(tmp_path / "store"))
+    spool.put(other, other.key)
+    with spool.claim(0) as claimed:
+        assert claimed.key == other.key
+
+
+@needs_root
+def test_a_stranger_can_neither_read_the_spool_nor_stop_its_workers(public):  # noqa: F811
+    home = own_directory(f"{public}/home", SERVER, 0o755)
+
+    def put():
+        upload = finished(f"{home}/store")
+        Spool(f"{home}/spool").put(upload, upload.key)
+
+    def pry():
+        return [path for path in everything_below(home) if os.path.isfile(path)]
+
+    def work():
+        with tus.spool(f"{home}/spool").claim(0) as upload:
+            return Path(upload.path).read_bytes()
+
+    as_user(SERVER, put, umask=0)
+    assert as_user(STRANGER, pry) == []
+    assert "Permission denied" in as_user(STRANGER, lambda: refusal(f"{home}/store"))
+    assert as_user(SERVER, work) == b"passport scan"
+
+
+@needs_root
+def test_workers_of_a_trusted_group_take_what_the_server_puts(public):  # noqa: F811
+    group = 12
+    home = own_directory(f"{public}/home", SERVER, 0o2770, gid=group)
+
+    def put():
+        upload = finished(f"{home}/store", Ownership(group))
+        Spool(f"{home}/spool", ownership=Ownership(group)).put(upload, upload.key)
+
+    def work():
+        spool = tus.spool(f"{home}/spool", trusted_group=group)
+        with spool.claim(0) as upload:
+            content = Path(upload.path).read_bytes()
+        return content, spool.purge(0)
+
+    def work_alone():
+        with pytest.raises(OptionError, match="trusted_group"):
+            tus.spool(f"{home}/spool")
+
+    as_user(SERVER, put, groups=[group])
+    as_user(STRANGER, work_alone, groups=[group])
+    assert as_user(STRANGER, work, groups=[group]) == (b"passport scan", 1)
 
 
 # -- A trusted group --

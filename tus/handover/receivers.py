@@ -9,6 +9,7 @@ from collections.abc import Callable
 from tus.converters import is_async
 from tus.errors import StorageFull, StorageUnavailable
 from tus.filesystem.io import is_full
+from tus.filesystem.ownership import Ownership
 from tus.handover.attempt import Receiver
 from tus.handover.finished import FinishedUpload, keep_untaken
 from tus.handover.spool import Spool
@@ -75,7 +76,7 @@ def receiver_of(options: Options) -> Receiver | None:
         return FunctionReceiver(options.on_finished)
     if not options.spool:
         return None
-    spool = Spool(options.spool)
+    spool = Spool(options.spool, ownership=Ownership(options.trusted_group))
     pair = (options.spool, options.tmp_file_dir)
     if pair not in _linked:  # a view may make a receiver in each request
         spool.check_links_from(options.tmp_file_dir)

@@ -23,10 +23,12 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
+from tus.converters import as_group
 from tus.errors import OptionError, UploadLocked
 from tus.filesystem.descriptors import close
 from tus.filesystem.io import sync_directory, takes_no_bytes
 from tus.filesystem.locks import lock, unlock
+from tus.filesystem.ownership import Ownership
 from tus.handover.spool_entries import (
     LONGEST_DELAY,
     REMOVED,
@@ -50,37 +52,38 @@ class SpoolEmpty(TimeoutError):
     """A timeout of :meth:`Spool.claim`, because no upload arrived in time."""
 
 
-def spool(directory: str, attempts: int = 5, delay: float = 1.0) -> Spool:
+def spool(directory: str, attempts: int = 5, delay: float = 1.0, trusted_group: str | int | None = None) -> Spool:
     """Return the spool in a directory.
 
     Args:
         directory: of the spool; its last level is created if missing.
         attempts: how often workers may fail with an upload before it moves to ``failed``; 0 means no limit.
         delay: seconds before the second attempt, doubling up to 5 minutes.
+        trusted_group: the option of the server, if the workers run as other users than the server.
 
     Raises:
-        OptionError: the directory cannot be created.
+        OptionError: the directory cannot be created, or other users can change what is in it.
     """
-    return Spool(directory, attempts, delay)
+    try:
+        group = as_group(trusted_group)
+    except ValueError as error:
+        raise OptionError("trusted_group", f"{error}; it is {trusted_group!r}") from None
+    return Spool(directory, attempts, delay, Ownership(group))
 
 
 class Spool:
     """A spool, see :func:`spool`. Any number of processes and threads may use the same directory."""
 
-    def __init__(self, directory: str, attempts: int = 5, delay: float = 1.0) -> None:
-        self.directory = os.path.abspath(directory)
+    def __init__(
+        self, directory: str, attempts: int = 5, delay: float = 1.0, ownership: Ownership | None = None
+    ) -> None:
+        self._ownership = ownership = ownership or Ownership()
+        self.directory = ownership.prepare_directory(directory, "spool")
         self._attempts = attempts
         self._delay = delay
         self._not_before: dict[str, float] = {}  # by key, so that entries that are not due are not read each time
-        for path in (self.directory, *(os.path.join(self.directory, name) for name in ("tmp", "put", *STATES))):
-            try:
-                os.mkdir(path)
-            except FileExistsError:
-                if os.path.isdir(path):
-                    continue
-                raise OptionError("spool", f"{path!r} is not a directory") from None
-            except OSError as error:
-                raise OptionError("spool", f"{path!r} cannot be created: {error.strerror}") from None
+        for name in ("tmp", "put", *STATES):
+            ownership.prepare_directory(self._path(name), "spool")
 
     # -- The server's side --
 
@@ -122,18 +125,14 @@ class Spool:
         if not os.path.isdir(draft):
             if os.path.exists(marker):
                 return
-            os.mkdir(draft)
+            self._ownership.make_directory(draft)
             sync_directory(self._path("tmp"))
-        close(os.open(marker, os.O_CREAT | os.O_CLOEXEC, 0o666))
+        close(self._ownership.open_or_create(marker))
         sync_directory(self._path("put"))
-        source, data = str(upload.path), os.path.join(draft, "data")
-        fd = os.open(os.path.join(draft, "lock"), os.O_CREAT | os.O_CLOEXEC, 0o666)
-        # The mode of a new file shows the umask, which cannot be read without setting it.
-        os.chmod(source, os.fstat(fd).st_mode & 0o777)
-        close(fd)
+        close(self._ownership.open_or_create(os.path.join(draft, "lock")))
         with suppress(FileExistsError):
-            os.link(source, data)
-        write_record(draft, new_record(upload, key, time.time()))
+            os.link(str(upload.path), os.path.join(draft, "data"), follow_symlinks=False)
+        write_record(draft, new_record(upload, key, time.time()), self._ownership)
         os.rename(draft, self._path("new", key))
         sync_directory(self._path("new"))
         sync_directory(self._path("tmp"))
@@ -215,15 +214,15 @@ class Spool:
         """Lock an entry; return None if it is not in that state, or another process has its lock."""
         path = os.path.join(self._path(state, key), "lock")
         try:
-            fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+            fd = self._ownership.open(path, os.O_RDWR)
         except FileNotFoundError:
             return None
         entry = None
         try:
             lock(fd, limit=0)
             # Another process may have moved the entry before this one got the lock.
-            if os.path.samestat(os.fstat(fd), os.stat(path)):
-                entry = Entry(self.directory, state, key, fd, self._attempts, self._delay)
+            if os.path.samestat(os.fstat(fd), os.lstat(path)):
+                entry = Entry(self.directory, state, key, fd, self._attempts, self._delay, self._ownership)
         except (UploadLocked, FileNotFoundError):
             pass
         except (ValueError, TypeError) as error:
@@ -246,7 +245,7 @@ class Spool:
         keys = self._keys(state)
         for key in sorted(keys, key=keys.__getitem__):
             try:
-                found.append(read_upload(self._path(state, key)))
+                found.append(read_upload(self._path(state, key), self._ownership))
             except FileNotFoundError:
                 pass
             except (ValueError, TypeError) as error:
@@ -303,7 +302,7 @@ class Spool:
         with os.scandir(self._path(state)) as entries:
             for entry in entries:
                 with suppress(FileNotFoundError, NotADirectoryError):
-                    keys[entry.name] = os.stat(os.path.join(entry.path, "lock")).st_mtime_ns
+                    keys[entry.name] = os.lstat(os.path.join(entry.path, "lock")).st_mtime_ns
         return keys
 
     def _path(self, *names: str) -> str:

@@ -14,6 +14,7 @@ from typing import Any, Final, Literal
 from tus.filesystem.descriptors import close
 from tus.filesystem.io import sync_directory, unlink
 from tus.filesystem.locks import unlock
+from tus.filesystem.ownership import Ownership
 from tus.http.filenames import safe_filename
 from tus.http.headers import MAX_INTEGER
 from tus.models import Upload
@@ -65,7 +66,9 @@ class SpooledUpload:
 class Entry:
     """An entry whose lock this object holds."""
 
-    def __init__(self, directory: str, state: State, key: str, fd: int, attempts: int, delay: float) -> None:
+    def __init__(
+        self, directory: str, state: State, key: str, fd: int, attempts: int, delay: float, ownership: Ownership
+    ) -> None:
         self._directory = directory
         self._state: State = state
         self._key = key
@@ -73,7 +76,9 @@ class Entry:
         self._attempts = attempts
         self._delay = delay
         self._process = os.getpid()
-        self._record = _read(self._path)
+        self._ownership = ownership
+        self._record = _read(self._path, ownership)
+        _check_data(os.path.join(self._path, "data"), ownership)
 
     @property
     def _path(self) -> str:
@@ -81,7 +86,7 @@ class Entry:
 
     @property
     def upload(self) -> SpooledUpload:
-        return read_upload(self._path)
+        return read_upload(self._path, self._ownership)
 
     @property
     def not_before(self) -> float:
@@ -93,7 +98,7 @@ class Entry:
 
     def change(self, **values: object) -> None:
         self._record |= values
-        write_record(self._path, self._record)
+        write_record(self._path, self._record, self._ownership)
 
     def move(self, state: State) -> None:
         if self._process != os.getpid():
@@ -132,8 +137,22 @@ class Entry:
         close(fd)
 
 
-def _read(entry: str) -> dict[str, Any]:
-    with open(os.path.join(entry, "upload.json"), "rb") as file:
+def _check_data(path: str, ownership: Ownership) -> None:
+    """Check that the data of an entry is ours, unless a worker has moved it away.
+
+    Raises:
+        ValueError: it is not ours.
+    """
+    try:
+        status = os.lstat(path)
+    except FileNotFoundError:
+        return
+    if not ownership.believes(status, is_offered=True):
+        raise ValueError("its data is not ours")
+
+
+def _read(entry: str, ownership: Ownership) -> dict[str, Any]:
+    with open(ownership.open(os.path.join(entry, "upload.json"), os.O_RDONLY), "rb") as file:
         return unpack_record(file.read())
 
 
@@ -175,10 +194,11 @@ def unpack_record(data: bytes) -> dict[str, Any]:
     return record
 
 
-def write_record(entry: str, record: Mapping[str, object]) -> None:
+def write_record(entry: str, record: Mapping[str, object], ownership: Ownership) -> None:
     """Write an entry's record, durably; it replaces the earlier one."""
     path = os.path.join(entry, "upload.json")
-    with open(path + ".new", "w") as file:
+    unlink(path + ".new")  # of a process that crashed
+    with open(ownership.create(path + ".new"), "w") as file:
         json.dump(record, file, indent=1)
         file.flush()
         os.fsync(file.fileno())
@@ -186,13 +206,13 @@ def write_record(entry: str, record: Mapping[str, object]) -> None:
     sync_directory(entry)
 
 
-def read_upload(entry: str) -> SpooledUpload:
+def read_upload(entry: str, ownership: Ownership) -> SpooledUpload:
     """Read the upload of the entry at a path.
 
     Raises:
         ValueError: its record is not one.
     """
-    record = _read(entry)
+    record = _read(entry, ownership)
     return SpooledUpload(
         key=record["key"],
         path=os.path.join(entry, "data"),

@@ -6,6 +6,7 @@ import os
 from functools import partial
 
 from tus.errors import UploadGone, UploadNotFound
+from tus.filesystem.ownership import Ownership
 from tus.hooks.calling import Hooks
 from tus.hooks.webhook import Webhook
 from tus.models import HookType, State
@@ -39,6 +40,7 @@ def _webhook(options: Options, store: Store) -> Webhook:
         has_happened=partial(_has_happened, store),
         timeout=options.webhook_timeout,
         threads=options.webhook_threads,
+        ownership=Ownership(options.trusted_group),
     )
 
 

@@ -15,7 +15,7 @@ import hashlib
 import json
 import logging
 import os
-import stat
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -24,10 +24,11 @@ from dataclasses import asdict, dataclass
 from typing import Final
 from weakref import ref
 
-from tus.errors import StorageFull, UploadLocked
+from tus.errors import OptionError, StorageFull, UploadLocked
 from tus.filesystem.descriptors import close
-from tus.filesystem.io import is_full, sync_directory
+from tus.filesystem.io import is_full, sync_directory, unlink
 from tus.filesystem.locks import lock, unlock
+from tus.filesystem.ownership import FLAGS, Ownership
 
 log = logging.getLogger(__name__)
 
@@ -42,6 +43,10 @@ WORKERS: Final = 4  # threads in a process, because an endpoint that does not re
 _STATE = ".state"
 _STATE_DRAFT = ".state.tmp"
 _DRAFTS = "tmp"
+_DAMAGED = ".damaged-"
+_STREAM = re.compile(r"[0-9a-f]{32}")
+_NAME = re.compile(r"[0-9]{8,}-[0-9a-f]{16}")
+_MOST_ATTEMPTS = 1 << 31
 _DRAFT_KEPT = 3600.0  # seconds; putting an event takes far less, so the process that left an older draft has crashed
 
 
@@ -91,6 +96,10 @@ class Outbox:
             the event is dropped.
         clock: returns seconds since 1970.
         attempts: failures of one event after which its stream is set aside until an operator retries it.
+        ownership: whose files are believed.
+
+    Raises:
+        OptionError: the directory exists, and other users can change what is in it.
     """
 
     def __init__(
@@ -100,8 +109,12 @@ class Outbox:
         has_happened: Callable[[Event], bool | None] = lambda event: True,
         clock: Callable[[], float] = time.time,
         attempts: int = ATTEMPTS,
+        ownership: Ownership | None = None,
     ) -> None:
+        self._ownership = ownership = ownership or Ownership()
         self._directory = os.path.abspath(directory)
+        if os.path.lexists(self._directory):
+            ownership.check_directory(self._directory, "tmp_file_dir")
         self._send = send
         self._has_happened = has_happened
         self._clock = clock
@@ -137,7 +150,6 @@ class Outbox:
         fd = self._create(draft)
         try:
             with os.fdopen(fd, "wb") as file:
-                self._check_ours()
                 file.write(json.dumps(asdict(event)).encode())
                 file.flush()
                 os.fsync(fd)
@@ -148,30 +160,34 @@ class Outbox:
                 os.unlink(draft)
 
     def _create(self, draft: str) -> int:
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+        self._check_ours()
         try:
-            return os.open(draft, flags, 0o600)
+            return self._ownership.create(draft, os.O_WRONLY)
         except FileNotFoundError:
             for path in (self._directory, os.path.dirname(draft)):
                 with suppress(FileExistsError):
-                    os.mkdir(path, 0o700)
+                    self._ownership.make_directory(path)
                     sync_directory(os.path.dirname(path))
-            return os.open(draft, flags, 0o600)
+            self._check_ours()
+            return self._ownership.create(draft, os.O_WRONLY)
 
     def _check_ours(self) -> None:
-        """Check that no other user made the directory, which is possible in ``/tmp``.
+        """Check that no other user can change what is in the directory, if it exists.
 
         Raises:
-            PermissionError: another user owns it, or it is not a directory.
+            PermissionError: another user can.
         """
-        status = os.lstat(self._directory)
-        if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid():
-            raise PermissionError(errno.EPERM, "it belongs to another user", self._directory)
+        if not os.path.lexists(self._directory):
+            return
+        try:
+            self._ownership.check_directory(self._directory, "tmp_file_dir")
+        except OptionError as error:
+            raise PermissionError(errno.EPERM, error.problem, self._directory) from None
 
     def _link(self, draft: str, path: str, event: Event) -> bool:
         """Append an event to a stream; return False if the stream was removed meanwhile."""
         with suppress(FileExistsError):
-            os.mkdir(path, 0o700)
+            self._ownership.make_directory(path)
             sync_directory(self._directory)
         suffix = f"-{_digest(event.id)}"
         try:
@@ -232,16 +248,17 @@ class Outbox:
             Seconds until the next attempt, :data:`_ASIDE`, or None if nothing is left.
         """
         with self._lock(stream) as path:
-            state = _read_state(path)
+            state = self._read_state(path)
             if state.is_aside:
                 return _ASIDE
             pause = state.next_at - self._clock()
             if 0 < pause <= LONGEST_DELAY:  # a time further away was set by a wrong clock
                 return pause
-            for name in _event_names(path):
+            names = _event_names(path)
+            for name in names:
                 try:
-                    event, age = _read_event(os.path.join(path, name))
-                except FileNotFoundError:  # dropped
+                    event, age = self._read_event(path, name)
+                except FileNotFoundError:  # dropped, or not ours
                     continue
                 happened = self._has_happened(event)
                 is_void = bool(happened) and self._is_void(event, path)
@@ -256,21 +273,39 @@ class Outbox:
                     os.unlink(os.path.join(path, name))
                 if state.attempts:
                     state = _State()
-                    _write_state(path, state)
+                    self._write_state(path, state)
             for name in (_STATE, _STATE_DRAFT):
                 with suppress(FileNotFoundError):
                     os.unlink(os.path.join(path, name))
             try:
                 os.rmdir(path)
-            except OSError:  # another event has arrived
-                return 0.0
+            except OSError:  # another event has arrived, or an unknown file is there
+                return 0.0 if set(_event_names(path)).difference(names) else _LOOK_EVERY
             return None
+
+    def _read_event(self, path: str, name: str) -> tuple[Event, float]:
+        """Read an event, and the time when it was put, in seconds since 1970.
+
+        One that is damaged is renamed and named in the log, because no later attempt could deliver it.
+
+        Raises:
+            FileNotFoundError: it is gone, is not ours, or is damaged.
+        """
+        file_path = os.path.join(path, name)
+        fd = self._ownership.open(file_path, os.O_RDONLY, names=2)  # one is a draft's, until put() has removed it
+        with open(fd, "rb") as file:
+            try:
+                return _unpack_event(file.read()), os.fstat(file.fileno()).st_mtime
+            except ValueError as error:
+                log.warning("cannot read the event %s, which becomes %s: %s", file_path, _DAMAGED + name, error)
+        os.rename(file_path, os.path.join(path, _DAMAGED + name))
+        raise FileNotFoundError(errno.ENOENT, "the event is damaged", file_path)
 
     def _is_void(self, event: Event, path: str) -> bool:
         """Return whether another event of the stream voids an event. That one was put before its change happened."""
         for name in _event_names(path):
             with suppress(FileNotFoundError):
-                other, _ = _read_event(os.path.join(path, name))
+                other, _ = self._read_event(path, name)
                 if other.voids == event.id and self._has_happened(other):
                     return True
         return False
@@ -281,10 +316,24 @@ class Outbox:
         state.is_aside = state.attempts >= self._attempts
         pause = delay(state.attempts)
         state.next_at = self._clock() + pause
-        _write_state(path, state)
+        self._write_state(path, state)
         consequence = "it is set aside" if state.is_aside else f"the next attempt follows in {pause:.0f} seconds"
         log.warning("cannot deliver %s of upload %s: %s; %s", event.type, event.upload, state.error, consequence)
         return _ASIDE if state.is_aside else pause
+
+    def _read_state(self, path: str) -> _State:
+        try:
+            with open(self._ownership.open(os.path.join(path, _STATE), os.O_RDONLY), "rb") as file:
+                return _unpack_state(file.read())
+        except FileNotFoundError:
+            return _State()
+
+    def _write_state(self, path: str, state: _State) -> None:
+        draft = os.path.join(path, _STATE_DRAFT)
+        unlink(draft)  # of a process that crashed
+        with open(self._ownership.create(draft, os.O_WRONLY), "wb") as file:
+            file.write(json.dumps(asdict(state)).encode())
+        os.replace(draft, os.path.join(path, _STATE))
 
     @contextmanager
     def _lock(self, stream: str) -> Iterator[str]:
@@ -295,7 +344,7 @@ class Outbox:
             FileNotFoundError: the stream is gone.
         """
         path = os.path.join(self._directory, stream)
-        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | FLAGS)
         try:
             lock(fd, limit=0)
             try:
@@ -310,7 +359,7 @@ class Outbox:
     def _streams(self) -> list[str]:
         try:
             self._check_ours()
-            return [name for name in os.listdir(self._directory) if name != _DRAFTS]
+            return [name for name in os.listdir(self._directory) if _STREAM.fullmatch(name)]
         except FileNotFoundError:
             return []
 
@@ -321,19 +370,19 @@ class Outbox:
         counts = {"pending": 0, "aside": 0}
         for stream in self._streams():
             path = os.path.join(self._directory, stream)
-            with suppress(FileNotFoundError):
+            with suppress(FileNotFoundError, NotADirectoryError):
                 found = len(_event_names(path))
                 counts["pending"] += found
-                counts["aside"] += found if _read_state(path).is_aside else 0
+                counts["aside"] += found if self._read_state(path).is_aside else 0
         return counts
 
     def retry_aside(self) -> int:
         """Make the streams that were set aside due again, and return their number."""
         count = 0
         for stream in self._streams():
-            with suppress(FileNotFoundError, UploadLocked), self._lock(stream) as path:
-                if _read_state(path).is_aside:
-                    _write_state(path, _State())
+            with suppress(FileNotFoundError, NotADirectoryError, UploadLocked), self._lock(stream) as path:
+                if self._read_state(path).is_aside:
+                    self._write_state(path, _State())
                     self._not_before.pop(stream, None)
                     count += 1
         return count
@@ -401,27 +450,29 @@ def _digest(event_id: str) -> str:
 
 
 def _event_names(path: str) -> list[str]:
-    return sorted(name for name in os.listdir(path) if not name.startswith("."))
+    return sorted(name for name in os.listdir(path) if _NAME.fullmatch(name))
 
 
-def _read_event(path: str) -> tuple[Event, float]:
-    """Read an event, and the time when it was put, in seconds since 1970."""
-    with open(path, "rb") as file:
-        return Event(**json.loads(file.read())), os.fstat(file.fileno()).st_mtime
+def _unpack_event(data: bytes) -> Event:
+    """Return an event from its JSON.
 
-
-def _read_state(path: str) -> _State:
+    Raises:
+        ValueError: it is not the JSON of an event.
+    """
     try:
-        with open(os.path.join(path, _STATE), "rb") as file:
-            return _State(**json.loads(file.read()))
-    except FileNotFoundError:
-        return _State()
-    except (ValueError, TypeError):  # torn by a power failure; the file is not worth a sync
-        return _State()
+        event = Event(**json.loads(data))
+    except (TypeError, RecursionError) as error:
+        raise ValueError(str(error)) from None
+    if not all(isinstance(value, str) for value in asdict(event).values()):
+        raise ValueError("each value must be text")
+    return event
 
 
-def _write_state(path: str, state: _State) -> None:
-    draft = os.path.join(path, _STATE_DRAFT)
-    with open(draft, "wb") as file:
-        file.write(json.dumps(asdict(state)).encode())
-    os.replace(draft, os.path.join(path, _STATE))
+def _unpack_state(data: bytes) -> _State:
+    """Return a state from its JSON; an empty one if it was torn by a power failure, because it is not worth a sync."""
+    try:
+        state = _State(**json.loads(data))
+        right = 0 <= state.attempts <= _MOST_ATTEMPTS and state.next_at >= 0.0 and isinstance(state.error, str)
+        return state if right else _State()
+    except (ValueError, TypeError, RecursionError):
+        return _State()

@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 
 from tus.converters import key_of
 from tus.errors import HookUnavailable, OptionError, TusException
+from tus.filesystem.ownership import Ownership
 from tus.hooks import tusd
 from tus.hooks.bounded import BoundedCalls, Busy, Deadline
 from tus.hooks.outbox import WORKERS, Event, Outbox
@@ -80,6 +81,7 @@ class Webhook:
         has_happened: see :class:`~tus.hooks.outbox.Outbox`; called with the hook and the upload's id.
         timeout: seconds for a hook with all its tries, and for the delivery of one event.
         threads: the most threads of a process that wait for the endpoint for clients.
+        ownership: whose files in the outbox are believed.
     """
 
     def __init__(
@@ -93,6 +95,7 @@ class Webhook:
         has_happened: Callable[[HookType, str], bool | None] = lambda kind, upload_id: True,
         timeout: float = TIMEOUT,
         threads: int = THREADS,
+        ownership: Ownership | None = None,
     ) -> None:
         self._url = urlsplit(url)
         self._key = signing_key(secret) if secret else None
@@ -103,7 +106,10 @@ class Webhook:
         self._delivering = BoundedCalls(WORKERS)  # apart, so that no client waits for the outbox
         self._rests_until = self._quiet_until = 0.0
         self.outbox = Outbox(
-            directory, self._post_event, lambda event: has_happened(HookType(event.type), event.upload)
+            directory,
+            self._post_event,
+            lambda event: has_happened(HookType(event.type), event.upload),
+            ownership=ownership,
         )
 
     # -- Hooks that a client waits for --
