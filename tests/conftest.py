@@ -1,3 +1,4 @@
+import os
 import sys
 import threading
 from pathlib import Path
@@ -5,6 +6,7 @@ from pathlib import Path
 import pytest
 
 TESTS = Path(__file__).parent
+os.umask(0o022)  # with 002, the group of a directory that a test makes could write to it, and servers refuse that
 
 pytest.register_assert_rewrite("tests.support")
 

@@ -40,13 +40,14 @@ class TusMiddleware:
     - Without ``do_cleanup`` nothing expires, and responses have no ``Upload-Expires``. With it, an upload expires
       ``expire`` seconds after its last byte, and a finished one as long after the application accepted it. No other
       file in ``tmp_dir`` is touched, and no request waits for the removal.
+    - ``tmp_dir`` has no default, and no other user may be able to write to it.
     - ``<id>.tus`` replaces ``<id>.info``; ``tus import`` converts the records. Both files of an upload have mode 0600.
 
     Args:
         app: the wrapped application.
         upload_path: the path of the URL that creates uploads, counted from the root of the site.
         api_base: what comes before ``upload_path`` in the URL of an upload: the start of an absolute URL, or a path.
-        tmp_dir: the directory of the uploads, created if missing.
+        tmp_dir: the directory of the uploads, created if missing. It is required.
         expire: in seconds.
         send_file: whether the body of the application's request is the data itself, not its path.
         max_size: the largest upload, in bytes.
@@ -61,7 +62,7 @@ class TusMiddleware:
         app: WsgiApp,
         upload_path: str,
         api_base: str = "",
-        tmp_dir: str = "/tmp/upload",
+        tmp_dir: str = "",
         expire: int = _DEFAULT_EXPIRE,
         send_file: bool = False,
         max_size: int = 2**30,
@@ -70,8 +71,10 @@ class TusMiddleware:
         for name, value in (("max_size", max_size), ("expire", expire)):
             if not value:  # Filter takes 0 as no limit, tuswsgi as a limit of 0
                 raise OptionError(name, "must be more than 0")
+        if not tmp_dir:
+            raise OptionError("tmp_dir", "is required; it must be a directory that no other user can write to")
         try:
-            os.makedirs(tmp_dir, exist_ok=True)
+            os.makedirs(os.path.dirname(os.path.abspath(tmp_dir)), exist_ok=True)
         except OSError as error:
             raise OptionError("tmp_dir", f"{tmp_dir!r} cannot be created: {error.strerror}") from None
         self._creation_path = "/" + upload_path.strip("/")

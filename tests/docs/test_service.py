@@ -6,7 +6,7 @@ import urllib.request
 import pytest
 from tusclient.client import TusClient
 
-from tests.support.documents import blocks
+from tests.support.documents import blocks, moved
 from tests.support.pool import in_pool
 
 pytestmark = pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")  # tuspy never closes what it opens
@@ -20,9 +20,9 @@ def program(tmp_path):
 
     def program(number):
         code = blocks("python", "docs/service.rst")[number]
-        assert "/tmp/upload" in code
+        assert '"uploads' in code
         names = {"__name__": "program"}
-        exec(code.replace("/tmp/", f"{tmp_path}/"), names)
+        exec(moved(code, tmp_path), names)
         return names
 
     return program
@@ -68,7 +68,7 @@ def test_a_store_of_ones_own(program, upload, tmp_path):
     with in_pool(program(2)["application"]) as port:
         upload(f"http://127.0.0.1:{port}/files")
     assert arrived(tmp_path) == {"hello.txt": DATA}
-    assert (tmp_path / "upload-ann").is_dir()
+    assert (tmp_path / "uploads-ann").is_dir()
 
 
 def test_the_site(program, upload, tmp_path):

@@ -518,7 +518,7 @@ def own_view(request, tmp_path, monkeypatch):
     package.mkdir()
     (package / "__init__.py").touch()
     (package / "uploads.py").write_text(
-        blocks("python", "docs/zope.rst")[1].replace("/tmp/upload", str(tmp_path / "unfinished"))
+        blocks("python", "docs/zope.rst")[1].replace("/var/lib/uploads", str(tmp_path / "unfinished"))
     )
     (page,) = [block for block in blocks("xml", "docs/zope.rst") if "browser:page" in block]
     if getattr(request, "param", None) == "without the subscriber":

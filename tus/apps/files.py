@@ -58,7 +58,7 @@ def _prepare(directory: str) -> None:
         OptionError: it cannot be created, or takes no files.
     """
     try:
-        os.mkdir(directory)
+        os.mkdir(directory, 0o775)
     except FileExistsError:
         pass
     except OSError as error:
