@@ -82,13 +82,13 @@ def _respond(
 def filter_app_factory(app: WsgiApp, global_conf: dict[str, str], **options: str) -> Operations:
     """Make the filter ``egg:tus#operations`` for paste.deploy (a ``paste.filter_app_factory``).
 
-    Options: ``tmp_file_dir`` or ``store`` of the uploads, ``health_path`` and ``metrics_path``.
+    Options: ``tmp_file_dir`` and ``trusted_group``, or ``store``, of the uploads, ``health_path`` and ``metrics_path``.
 
     Raises:
         OptionError: another option is given, or one has a bad value.
     """
     paths = {name: options.pop(name) for name in ("health_path", "metrics_path") if name in options}
-    known = ("tmp_file_dir", "store", "health_path", "metrics_path")
+    known = ("tmp_file_dir", "trusted_group", "store", "health_path", "metrics_path")
     for name in options:
         if name not in known:
             raise OptionError(name, f"is unknown{suggestion(name, known)}; known are {', '.join(known)}")

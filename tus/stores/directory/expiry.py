@@ -15,6 +15,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
+from sys import float_info
 
 from tus.errors import RequestError, SweepIncomplete, UploadGone, UploadLocked, UploadNotFound
 from tus.events import Ended, emit
@@ -358,10 +359,18 @@ def read_statistics(directory: str, ownership: Ownership) -> Statistics | None:
     except FileNotFoundError:
         return None
     try:
-        fields = json.loads(os.pread(fd, 4096, 0))
-        fields.pop(_MOMENT, None)
-        return Statistics(**fields)
-    except (ValueError, TypeError, AttributeError):
-        return None
+        return _unpack_statistics(os.pread(fd, 4096, 0))
     finally:
         close(fd)
+
+
+def _unpack_statistics(data: bytes) -> Statistics | None:
+    try:
+        fields = json.loads(data)
+        fields.pop(_MOMENT, None)
+        found = Statistics(**fields)
+    except (ValueError, TypeError, AttributeError, RecursionError):
+        return None
+    numbers = [number for name, number in asdict(found).items() if name != "pending_since" or number is not None]
+    right = all(type(number) in (int, float) and 0 <= number <= float_info.max for number in numbers)
+    return found if right else None

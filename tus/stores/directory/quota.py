@@ -15,6 +15,8 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import chain
+from sys import float_info
 from typing import NamedTuple
 
 from tus.errors import RequestError, StorageFull
@@ -249,9 +251,9 @@ class Quota:
             fd = self._ownership.open(self._moves, os.O_RDONLY)
             with open(fd, "rb") as file:
                 for line in file:
-                    with contextlib.suppress(ValueError):  # torn, because its process crashed
+                    with contextlib.suppress(ValueError, TypeError):  # torn, because its process crashed
                         upload_id, principal, uploads, size, is_end = json.loads(line)
-                        yield upload_id, principal, Charge(uploads, size), is_end
+                        yield str(upload_id), principal, Charge(int(uploads), int(size)), is_end
 
     # -- The file --
 
@@ -277,12 +279,8 @@ class Quota:
 
     def _unpack(self, data: bytes) -> Counts:
         try:
-            fields = json.loads(data)
-            each = {str(key): (int(number), int(size)) for key, (number, size) in fields["each"].items()}
-            counts = Counts(int(fields["uploads"]), int(fields["size"]), each)
-            self._until = float(fields.get("recount_until", 0))
-            self._recounted_at = float(fields.get("recounted_at", 0))
-        except (ValueError, KeyError, TypeError, AttributeError):
+            counts, self._until, self._recounted_at = _unpack(data)
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             self._until, self._recounted_at = 0.0, time.time()
             counts = Counts()
             for upload, charge in self._list_charges():
@@ -296,6 +294,25 @@ class Quota:
         if self._recounted_at:
             fields["recounted_at"] = self._recounted_at
         return json.dumps(fields).encode() + b"\n"
+
+
+def _unpack(data: bytes) -> tuple[Counts, float, float]:
+    """Return the counts of the file, until when a recount goes on, and when the last one ended.
+
+    Raises:
+        Exception: they are damaged.
+    """
+    fields = json.loads(data)
+    each = {str(key): (number, size) for key, (number, size) in fields["each"].items()}
+    counts = Counts(fields["uploads"], fields["size"], each)
+    times = fields.get("recount_until", 0.0), fields.get("recounted_at", 0.0)
+    for number in (counts.uploads, counts.size, *chain(*each.values())):
+        if type(number) is not int or number < 0:
+            raise ValueError("a count is a number that is not negative")
+    for number in times:
+        if type(number) not in (int, float) or not 0 <= number <= float_info.max:
+            raise ValueError("a time is a number that is not negative")
+    return counts, *times
 
 
 class Tab:

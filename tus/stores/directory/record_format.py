@@ -17,6 +17,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import chain
 from struct import Struct
 from sys import float_info
 from typing import Any
@@ -53,6 +54,7 @@ _ROOM = 512  # bytes
 _HASHED = Struct("<QB16s")  # offset, whether it is the whole file, boot
 LARGEST_ANSWER = 64 << 10  # bytes; the body of a larger response is not kept
 _LATEST = float_info.max  # a time; it excludes inf and nan
+_MOST_TIMES = 1 << 31  # attempts or losses; more could not be counted on
 _OPTIONAL_TEXT = (str, type(None))
 RECORD_HEAD_END = SLOTS_SIZE + _RECORD_HEAD.size
 _scan: Callable[[str, int], tuple[Any, int]] = json.JSONDecoder().scan_once  # type: ignore[attr-defined]
@@ -134,9 +136,18 @@ def _fields(data: bytes) -> tuple[Any, ...]:
     first, second = _SEQUENCES.unpack_from(data)
     for start in (0, SLOT_SIZE) if first >= second else (SLOT_SIZE, 0):
         fields = _SLOT_AND_CRC.unpack_from(data, start)
-        magic, state, _, _, _, offset, _, expires_at, _, since, synced, _, _, crc = fields
+        magic, state, _, sequence, generation, offset, _, expires_at, attempts, since, synced, losses, _, crc = fields
         is_whole = crc == crc32(data[start : start + _SLOT_END]) and magic == _SLOT_MAGIC and state in _STATES
-        if is_whole and synced <= offset <= MAX_INTEGER and 0.0 <= expires_at <= _LATEST and 0.0 <= since <= _LATEST:
+        if (
+            is_whole
+            and synced <= offset <= MAX_INTEGER
+            and sequence <= MAX_INTEGER
+            and generation <= MAX_INTEGER
+            and attempts <= _MOST_TIMES
+            and losses <= _MOST_TIMES
+            and 0.0 <= expires_at <= _LATEST
+            and 0.0 <= since <= _LATEST
+        ):
             return fields
     raise Damaged("neither slot of the side-car is whole")
 
@@ -178,7 +189,11 @@ def _unpack_origin(packed: Any) -> Origin:
     if isinstance(packed, str):
         return Origin(packed)
     url, method, mount, headers, path_values = packed
-    return Origin(url, method, mount, tuple([(name, value) for name, value in headers]), dict(path_values))
+    origin = Origin(url, method, mount, tuple([(name, value) for name, value in headers]), dict(path_values))
+    texts = (url, method, mount, *chain(*origin.headers), *chain(*origin.path_values.items()))
+    if not all(isinstance(text, str) for text in texts):
+        raise TypeError("each value must be text")
+    return origin
 
 
 def record_end(data: bytes) -> int:
@@ -270,6 +285,7 @@ def _upload(
         )
         if (  # no calls, because every request comes through here
             upload.id.__class__ is not str
+            or (path is not None and upload.id != path[-WATCHER_SIZE:])  # a side-car of another upload
             or upload.raw_metadata.__class__ is not str
             or upload.concat.__class__ not in _OPTIONAL_TEXT
             or upload.principal.__class__ not in _OPTIONAL_TEXT
