@@ -10,6 +10,7 @@ import random
 import re
 import shutil
 import signal
+import stat
 import subprocess
 import sys
 import tempfile
@@ -23,6 +24,7 @@ from tusclient.client import TusClient
 from tests.support.clients import head
 from tests.support.serving import ROOT, serving
 from tests.support.subjects import PATH, FilterSubject
+from tests.support.users import needs_root
 from tests.support.wsgi import OCTETS
 from tus import Upload
 from tus.cli import main as cli
@@ -32,6 +34,7 @@ from tus.stores.directory import record_format as sidecar
 from tus.stores.directory.fsck import check as fsck
 from tus.stores.directory.fsck.check import Severity
 from tus.stores.directory.fsck.diagnosis import LARGEST_SIDECAR
+from tus.stores.directory.fsck.place import Place
 from tus.stores.directory.store import DirectoryStore
 
 OLD = 3 * 3600  # seconds; longer than anything is taken for being under way
@@ -509,7 +512,7 @@ def test_every_kind_has_its_case():
     known |= {"sidecar-damaged", "record-damaged", "slots-damaged"}
     told = {kind for _, kind, _, _, _ in CASES}
     tested_below = {"being-created", "being-taken", "slot-torn", "uncounted-bytes", "watcher-torn", "watcher-absent"}
-    tested_below |= {"held", "unreadable", "owners-differ", "set-aside"}
+    tested_below |= {"held", "unreadable", "owners-differ", "set-aside", "names-added", "directory-shared"}
     assert known <= told | tested_below | {"expired"}
 
 
@@ -612,7 +615,7 @@ def test_a_repair_looks_again(store, directory):
     """What was found may not be so any more when it is repaired."""
     upload = make(store)
     os.truncate(upload.path, 3)
-    (finding,) = fsck.examine(str(directory), f"{upload.id}.tus")
+    (finding,) = fsck.examine(Place(str(directory)), f"{upload.id}.tus")
     store.append(store.load(upload.id), 3, b"45")
     assert finding.repair.perform() is False
     assert store.load(upload.id).offset == 5
@@ -641,9 +644,9 @@ def test_an_upload_that_is_removed_while_it_is_looked_at(is_made_again, store, c
 
 def test_data_whose_sidecar_came_between_two_looks(store, directory):
     upload = make(store)
-    assert list(fsck.examine(str(directory), upload.id)) == []
+    assert list(fsck.examine(Place(str(directory)), upload.id)) == []
     store.remove(upload.id)
-    assert list(fsck.examine(str(directory), upload.id)) == []
+    assert list(fsck.examine(Place(str(directory)), upload.id)) == []
 
 
 # -- What is normal -----------------------------------------------------------------------------------------------
@@ -779,27 +782,99 @@ def as_nobody():
         os.seteuid(0)
 
 
-@pytest.mark.parametrize(("mode", "severity"), [(0o777, "damage"), (0o1777, "notice")])
-def test_what_cannot_be_read(mode, severity):
+def test_a_sidecar_that_its_owner_cannot_read():
     with tempfile.TemporaryDirectory() as directory:
-        upload = make(DirectoryStore(directory))
-        car_of(upload).chmod(0)
-        os.chmod(directory, mode)
+        if os.geteuid() == 0:
+            os.chown(directory, 65534, 65534)
         with as_nobody():
-            (finding,) = (f for f in fsck.examine(directory, f"{upload.id}.tus") if f.kind != "mode")
-        assert (finding.kind, finding.severity, finding.repair) == ("unreadable", severity, None)
-        assert "root" in finding.reason
+            upload = make(DirectoryStore(directory))
+            car_of(upload).chmod(0)
+            ((finding, outcome),) = fsck.check(Place(directory), repair=True)
+            assert (finding.kind, outcome, car_of(upload).stat().st_mode & 0o777) == ("mode", "", 0o600)
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
-def test_owners_that_differ(store, check):
+@needs_root
+@pytest.mark.parametrize("end", ["", ".tus"])
+def test_owners_that_differ(store, check, end):
     upload = make(store)
-    os.chown(upload.path, 65534, -1)
+    os.chown(upload.path + end, 65534, -1)
+    os.chmod(upload.path + end, 0o666)
     for _ in range(2):
         told = check("--repair")
         assert (told.kinds, told.status) == (["owners-differ"], 1)
         assert "65534" in told.findings[0]["explanation"]
         assert "chown" in told.findings[0]["reason"]
+    assert os.stat(upload.path + end).st_mode & 0o777 == 0o666
+
+
+def test_a_sidecar_with_other_names(store, check):
+    upload = make(store)
+    for name in ("one", "two"):
+        os.link(car_of(upload), Path(store.directory, name))
+    told = check("--repair")
+    assert (told.kinds, told.status) == (["names-added"], 1)
+    assert "3 names" in told.findings[0]["explanation"]
+
+
+@pytest.mark.parametrize("mode", [0o777, 0o1777, 0o770])
+def test_nothing_is_repaired_where_others_can_replace_files(store, directory, check, mode):
+    upload = make(store)
+    car_of(upload).chmod(0o644)
+    directory.chmod(mode)
+    told = check("--repair")
+    assert (told.kinds, told.status) == (["directory-shared", "mode"], 1)
+    assert "chmod" in told.findings[0]["explanation"]
+    assert "change that first" in told.findings[1]["reason"]
+    directory.chmod(0o700)
+    assert check("--repair").kinds == ["mode"]
+    assert car_of(upload).stat().st_mode & 0o777 == 0o600
+
+
+def swap_for_a_link(path, victim):
+    path.rename(f"{path}.old")
+    path.symlink_to(victim)
+
+
+def swap_for_a_second_name(path, victim):
+    os.chown(victim, 65534, -1)
+    path.rename(f"{path}.old")
+    os.link(victim, path)
+
+
+@pytest.mark.parametrize("swap", [swap_for_a_link, pytest.param(swap_for_a_second_name, marks=needs_root)])
+@pytest.mark.parametrize("end", ["", ".tus"])
+def test_a_file_that_is_swapped_before_its_mode_is_repaired(store, directory, tmp_path, swap, end):
+    victim = tmp_path / "victim"
+    victim.write_text("secret")
+    victim.chmod(0o400)
+    upload = make(store)
+    for path in (Path(upload.path), car_of(upload)):
+        path.chmod(0o666)
+    (finding,) = fsck.examine(Place(str(directory)), f"{upload.id}.tus")
+    swap(Path(upload.path + end), victim)
+    finding.repair.perform()
+    assert victim.stat().st_mode & 0o777 == 0o400
+
+
+@pytest.mark.parametrize("mode", [0o666, 0o604, 0o640, 0o620, 0o177, 0o4755, 0])
+def test_a_repair_grants_nothing_to_others(store, check, mode):
+    upload = make(store)
+    os.chmod(upload.path, mode)
+    car_of(upload).chmod(mode)
+    assert check("--repair").kinds == ["mode"]
+    for path in (upload.path, car_of(upload)):
+        assert stat.S_IMODE(os.stat(path).st_mode) == 0o600
+    assert store.append(store.load(upload.id), 5, b"6").offset == 6
+
+
+def test_a_repair_leaves_what_the_application_may_have_granted(store, check):
+    upload = make(store, length=5)
+    claim = store.claim(upload)
+    claim.begin()
+    os.chmod(upload.path, 0o445)
+    claim.release()
+    assert check("--repair").kinds == ["mode"]
+    assert stat.S_IMODE(os.stat(upload.path).st_mode) == 0o645
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="root is refused nothing else")
@@ -812,7 +887,7 @@ def test_a_repair_that_the_system_refuses():
             os.chown(f"{upload.path}{end}", 65534, -1)
         os.chmod(directory, 0o755)
         with as_nobody():
-            ((finding, outcome),) = fsck.check(directory, repair=True)
+            ((finding, outcome),) = fsck.check(Place(directory), repair=True)
         assert (finding.kind, outcome) == ("record-damaged", "the system refused: Permission denied")
         assert car_of(upload).exists()
 
@@ -892,6 +967,7 @@ def test_what_it_prints(store, directory, capsys):
 def test_every_kind_is_in_the_document():
     document = (ROOT / "docs" / "operating.rst").read_text()
     kinds = {kind for _, kind, _, _, _ in CASES} | {"set-aside", "held", "unreadable", "owners-differ"}
+    kinds |= {"names-added", "directory-shared"}
     assert kinds == set(
         re.findall(
             r"``([a-z-]+)``(?=[,\n])", document[document.index("These are the kinds") : document.index("Health\n")]
@@ -1012,7 +1088,7 @@ def test_repairing_beside_a_server_breaks_nothing(tmp_path):
             while looks < 20 or not all(future.done() for future in running):
                 wrong += [
                     (finding.kind, finding.explanation)
-                    for finding, _ in fsck.check(str(served.store), repair=True)
+                    for finding, _ in fsck.check(Place(str(served.store)), repair=True)
                     if finding.severity != Severity.NORMAL
                 ]
                 looks += 1
@@ -1033,7 +1109,7 @@ def test_repairing_beside_writers_that_are_killed(tmp_path):
     with subprocess.Popen(race, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
         while process.poll() is None:
             if (tmp_path / "store").exists():
-                found = [finding for finding, _ in fsck.check(str(tmp_path / "store"), repair=True)]
+                found = [finding for finding, _ in fsck.check(Place(str(tmp_path / "store")), repair=True)]
                 assert [finding for finding in found if finding.severity == Severity.DAMAGE] == []
                 looks += 1
         printed = process.stdout.read().decode()

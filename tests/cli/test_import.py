@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.importing import run_import
+from tests.support.users import SERVER, needs_root, own_directory, public  # noqa: F401
 from tests.support.wsgi import OCTETS, TUS, call
 from tus.cli import import_ as importing
 from tus.errors import UploadNotFound
@@ -236,17 +237,52 @@ def test_files_of_other_programs(tmp_path):
         assert name not in output
 
 
-def test_root_makes_files_for_the_server(site, tmp_path, monkeypatch):
-    store = tmp_path / "store"
-    store.mkdir()
-    given = []
-    monkeypatch.setattr(os, "geteuid", lambda: 0)
-    monkeypatch.setattr(os, "fchown", lambda fd, user, group: given.append((os.fstat(fd).st_ino, user, group)))
-    site.run("--into", store)
-    owner = (store.stat().st_uid, store.stat().st_gid)
-    assert {user_and_group for _, *user_and_group in map(tuple, given) if tuple(user_and_group) != owner} == set()
-    inodes = {path.stat().st_ino for path in store.iterdir() if not path.name.startswith(".")}
-    assert {inode for inode, *_ in given} == inodes
+@needs_root
+@pytest.mark.parametrize("exists", [True, False])
+def test_root_imports_as_the_owner_of_the_directory(public, exists):  # noqa: F811
+    home = Path(own_directory(f"{public}/home", SERVER))
+    site, store = Site("tuswsgi", home), home / "store"
+    if exists:
+        own_directory(str(store), SERVER)
+    for path in (site.directory, *site.directory.iterdir()):
+        os.chown(path, SERVER, SERVER)
+    status, _, errors = site.run("--into", store)
+    assert (status, errors) == (0, "")
+    assert {path.stat().st_uid for path in (store, *store.iterdir())} == {SERVER}
+    assert len(list(store.iterdir())) > 4
+    assert os.geteuid() == 0
+
+
+@needs_root
+def test_root_does_not_import_from_one_user_to_another(public):  # noqa: F811
+    """A user could make root give another user's file away."""
+    site, store = Site("tuswsgi", Path(public)), own_directory(f"{public}/store", SERVER)
+    status, _, errors = site.run("--into", store)
+    assert (status, os.listdir(store)) == (1, [])
+    assert f"chown -R {SERVER} {site.directory}" in errors
+
+
+@needs_root
+def test_a_record_of_another_user(site):
+    os.chown(site.record("half"), 65534, -1)
+    status, output, _ = site.run()
+    assert status == 1
+    assert f"FAILED: {site.ids['half']}: its record is not a regular file of the user who imports it" in output
+
+
+def test_data_that_others_can_write_is_taken_away_from_them(site):
+    site.data("half").chmod(0o666)
+    assert site.run()[0] == 0
+    assert (site.directory / site.ids["half"]).stat().st_mode & 0o777 == 0o600
+    assert DirectoryStore(str(site.directory)).load(site.ids["half"]).offset == HALF
+
+
+def test_data_with_other_names(site, tmp_path):
+    for name in ("one", "two"):
+        os.link(site.data("half"), tmp_path / name)
+    status, output, _ = site.run()
+    assert status == 1
+    assert f"FAILED: {site.ids['half']}: its data has other names" in output
 
 
 # -- What is not --------------------------------------------------------------------------------------------------
@@ -356,7 +392,7 @@ PROBLEMS = {
     a_list: "its record does not describe an upload",
     huge: "its record does not describe an upload",
     no_fields: "its record has no '",
-    a_link_for_a_record: "its record cannot be read: ",
+    a_link_for_a_record: "its record is not a regular file",
     a_directory_for_a_record: "its record is not a regular file",
     length_true: "or one of the wrong type",
     length_negative: "its length cannot be -3",
@@ -657,11 +693,11 @@ def test_data_that_changes_meanwhile(site, monkeypatch):
     """The other program runs, although it must not."""
     real = importing.adopt
 
-    def adopt(directory, upload, data, owner):
+    def adopt(directory, upload, data, ownership):
         if upload.id == site.ids["half"]:
             with site.data("half").open("ab") as file:
                 file.write(b"!")
-        return real(directory, upload, data, owner)
+        return real(directory, upload, data, ownership)
 
     monkeypatch.setattr(importing, "adopt", adopt)
     status, output, _ = site.run()

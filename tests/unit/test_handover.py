@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 from webob import Request
 
-from tests.support.documents import blocks
+from tests.support.documents import blocks, moved
 from tests.support.subjects import PATH, REJECTS, AsgiSubject, FilterSubject, ViewSubject
 from tests.support.waiting import GUARD, wait_until
 from tests.support.wsgi import OCTETS, TUS, call
@@ -674,7 +674,7 @@ def test_what_is_removed_is_gone(subject):
 def test_the_function_and_the_hooks_of_the_document(tmp_path, capsys):
     function, hooks = ({}, {})
     code = blocks("python", "docs/handover.rst")
-    exec(code[0].replace("/tmp/arrived", str(tmp_path / "arrived")), function)
+    exec(moved(code[0], tmp_path), function)
     exec(code[1], hooks)
     options = {"on_finished": function["take"], "hooks": hooks["Hooks"]}
     subject = FilterSubject(tmp_file_dir=str(tmp_path / "uploads"), **options)

@@ -5,10 +5,15 @@ from __future__ import annotations
 import argparse
 import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 
+from tus.cli.users import acting_as_owner
+from tus.converters import as_group
 from tus.errors import OptionError, TusException
+from tus.filesystem.ownership import Ownership
 from tus.models import Upload, is_upload_id
+from tus.options import Options
 from tus.stores import Store, open_store
 from tus.stores.interface import Lists
 
@@ -22,11 +27,32 @@ _SHOWN = 5  # ids in the error about an ambiguous prefix
 def add_directory(parser: argparse.ArgumentParser) -> None:
     """Add the directory as the only argument."""
     parser.add_argument("dir", metavar="DIR", nargs="?", default=DEFAULT, help=_HELP)
+    add_trusted_group(parser)
 
 
 def add_directory_option(parser: argparse.ArgumentParser) -> None:
     """Add the directory as an option, for commands whose arguments are ids."""
     parser.add_argument("--dir", metavar="DIR", default=DEFAULT, help=_HELP)
+    add_trusted_group(parser)
+
+
+def add_trusted_group(parser: argparse.ArgumentParser) -> None:
+    """Add the trusted group as an option, for :func:`ownership_of`."""
+    parser.add_argument(
+        "--trusted-group", metavar="GROUP", default="", help="the server's option trusted_group, if it has one"
+    )
+
+
+def ownership_of(options: argparse.Namespace) -> Ownership:
+    """Return whose files a command believes.
+
+    Raises:
+        OptionError: there is no such group.
+    """
+    try:
+        return Ownership(as_group(options.trusted_group))
+    except ValueError as error:
+        raise OptionError("--trusted-group", f"{error}; it is {options.trusted_group!r}") from None
 
 
 def find_directory(directory: str) -> str:
@@ -48,13 +74,20 @@ def is_store_url(directory: str) -> bool:
     return _URL.match(directory) is not None and not os.path.isdir(directory)
 
 
-def open_uploads(directory: str) -> Store:
-    """Open the store in an existing directory, or the one of a URL.
+@contextmanager
+def open_uploads(options: argparse.Namespace) -> Iterator[Store]:
+    """Open the store in an existing directory, or the one of a URL; root acts as the owner of the directory meanwhile.
 
     Raises:
         OptionError: the directory does not exist, or the store cannot be used.
     """
-    return open_store(directory if is_store_url(directory) else find_directory(directory), probes=False)
+    if is_store_url(options.dir):
+        yield open_store(options.dir, probes=False)
+        return
+    directory = find_directory(options.dir)
+    with acting_as_owner(directory):
+        group = ownership_of(options).group
+        yield open_store(directory, Options.build(tmp_file_dir=directory, trusted_group=group), probes=False)
 
 
 def uploads_in(store: Store) -> Iterable[Upload]:

@@ -12,10 +12,12 @@ from textwrap import wrap
 from typing import Any
 
 from tus.cli import arguments, text
+from tus.cli.users import acting_as_owner
 from tus.errors import StorageUnavailable
 from tus.filesystem.locks import check_locks_work
 from tus.stores.directory.fsck import check as fsck
 from tus.stores.directory.fsck.check import Finding, Severity
+from tus.stores.directory.fsck.place import Place
 
 _WIDTH = 100  # characters in a line, unless a word is longer
 
@@ -78,11 +80,16 @@ class _Totals:
 
 def _fsck(options: argparse.Namespace) -> int:
     directory = arguments.find_directory(options.dir)
+    with acting_as_owner(directory):
+        return _report(options, directory)
+
+
+def _report(options: argparse.Namespace, directory: str) -> int:
     if options.repair:
         with suppress(StorageUnavailable):  # a full disk; the servers have checked the locks
             check_locks_work(directory)
     totals = _Totals()
-    findings = _count(_check(options.dir, directory, options.repair), totals)
+    findings = _count(_check(options, directory), totals)
     shown = ((finding, outcome) for finding, outcome in findings if options.verbose or _matters(finding))
     if options.json:
         print('{"findings":')
@@ -100,11 +107,12 @@ def _fsck(options: argparse.Namespace) -> int:
     return totals.status
 
 
-def _check(given: str, directory: str, repair: bool) -> Iterator[tuple[Finding, str | None]]:
-    yield from fsck.check(directory, repair)
+def _check(options: argparse.Namespace, directory: str) -> Iterator[tuple[Finding, str | None]]:
+    ownership = arguments.ownership_of(options)
+    yield from fsck.check(Place(directory, ownership), options.repair)
     # In its --dir, tus serve checks with probe files that it can write, and copies finished files to hidden names.
-    if not os.path.samefile(given, directory):
-        yield from fsck.check(given, repair, probes_only=True)
+    if not os.path.samefile(options.dir, directory):
+        yield from fsck.check(Place(options.dir, ownership), options.repair, probes_only=True)
 
 
 def _count(findings: Iterator[tuple[Finding, str | None]], totals: _Totals) -> Iterator[tuple[Finding, str | None]]:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import argparse
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from tus.adapters.wsgi import WsgiApp
 from tus.apps.files import Files
 from tus.cli import arguments, text
 from tus.cli.arguments import add_named_options, read_named_options
+from tus.cli.users import acting_as_owner
 from tus.converters import as_callable, is_async
 from tus.errors import OptionError, TusException
 from tus.filter import Filter
@@ -51,9 +53,18 @@ def _hand_over(options: argparse.Namespace) -> int:
     events that were set aside. Without --config, --app and --on-finished the files go where tus serve puts them. The
     exit status is 1 if files were postponed or are busy, or if events are left.
     """
-    if options.app is None:
-        return _run(options, _backlogs(options))
-    return _hand_over_to_app(options)
+    with _acting_as_owner(options):
+        if options.app is None:
+            return _run(options, _backlogs(options))
+        return _hand_over_to_app(options)
+
+
+def _acting_as_owner(options: argparse.Namespace) -> AbstractContextManager[None]:
+    """Let root act as the owner of the directory, if the command line names it; otherwise the service refuses root."""
+    directory = options.dir or (arguments.DEFAULT if options.config is options.app is None else None)
+    if directory is None or arguments.is_store_url(directory):
+        return nullcontext()
+    return acting_as_owner(arguments.find_directory(directory))
 
 
 def _hand_over_to_app(options: argparse.Namespace) -> int:

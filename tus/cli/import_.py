@@ -17,11 +17,14 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
+from tus.cli.arguments import add_trusted_group, find_directory, ownership_of
 from tus.cli.import_formats import READERS, Found, Left, names
+from tus.cli.users import acting_as_owner
 from tus.converters import as_duration
 from tus.errors import OptionError, TusException, UploadLocked
 from tus.filesystem.descriptors import close
 from tus.filesystem.locks import lock, unlock
+from tus.filesystem.ownership import Ownership
 from tus.models import State, Upload, is_upload_id
 from tus.stores.directory.adopt import CannotAdopt, How, adopt, check, has_upload, remove_drafts
 from tus.stores.directory.store import prepare_directory
@@ -55,6 +58,7 @@ def add_commands(commands: Any) -> None:
     )
     parser.add_argument("--dry-run", action="store_true", help="print what would be imported, and change nothing")
     parser.add_argument("--force", action="store_true", help="import although there are lock files of tusd")
+    add_trusted_group(parser)
     parser.set_defaults(run=run)
 
 
@@ -68,15 +72,36 @@ def run(arguments: argparse.Namespace) -> None:
     source = os.path.abspath(arguments.dir)
     if not os.path.isdir(source):
         raise OptionError("DIR", f"there is no directory {arguments.dir!r}")
+    with acting_as_owner(_owned_directory(source, arguments.into)):
+        _run(arguments, source)
+
+
+def _owned_directory(source: str, into: str | None) -> str:
+    """Return the directory whose owner must own all files.
+
+    Raises:
+        TusException: this process runs as root, and the two directories have different owners.
+    """
+    if into is None or not os.path.isdir(into):
+        return source
+    target = find_directory(into)
+    if os.geteuid() == 0 and os.stat(target).st_uid != os.stat(source).st_uid:
+        user = os.stat(target).st_uid
+        raise TusException(f"{source!r} and {target!r} have different owners; first run: chown -R {user} {source}")
+    return target
+
+
+def _run(arguments: argparse.Namespace, source: str) -> None:
     try:
         valid = as_duration(arguments.valid)
     except ValueError as error:
         raise OptionError("--valid", f"{error}; it is {arguments.valid!r}") from None
-    directory = _target(arguments.into, arguments.dry_run) if arguments.into else source
+    ownership = ownership_of(arguments)
+    directory = _target(arguments.into, arguments.dry_run, ownership) if arguments.into else source
     if not arguments.force:
         _check_stopped(source, arguments.format)
     if directory == source and not arguments.dry_run:
-        prepare_directory(directory)
+        prepare_directory(directory, ownership)
     counts: Counter[str] = Counter()
     size = 0
     imported = "would be imported" if arguments.dry_run else "imported"
@@ -86,7 +111,7 @@ def run(arguments: argparse.Namespace) -> None:
         if not arguments.dry_run:
             remove_drafts(directory)
         for found in READERS[arguments.format](source):
-            word, text = _import(found, source, directory, valid, arguments.dry_run)
+            word, text = _import(found, directory, valid, arguments.dry_run, ownership)
             counts[word] += 1
             size += found.offset if word == imported else 0
             print(f"{word}: {_printable(found.id)}: {text}", flush=True)
@@ -118,7 +143,7 @@ def _lock(directory: str) -> Iterator[None]:
         close(fd)
 
 
-def _target(into: str, is_dry_run: bool) -> str:
+def _target(into: str, is_dry_run: bool, ownership: Ownership) -> str:
     inner = os.path.join(into, ".tus")
     if os.path.isdir(inner):
         into = inner
@@ -126,7 +151,7 @@ def _target(into: str, is_dry_run: bool) -> str:
         if not os.path.isdir(os.path.dirname(os.path.abspath(into))):
             raise OptionError("--into", f"there is no directory to create {into!r} in")
         return os.path.abspath(into)
-    return prepare_directory(into)
+    return prepare_directory(into, ownership)
 
 
 def _check_stopped(directory: str, program: str) -> None:
@@ -139,26 +164,25 @@ def _check_stopped(directory: str, program: str) -> None:
         )
 
 
-def _import(found: Found, source: str, directory: str, valid: int, is_dry_run: bool) -> tuple[str, str]:
+def _import(found: Found, directory: str, valid: int, is_dry_run: bool, ownership: Ownership) -> tuple[str, str]:
     """Import an upload, and return the outcome as one or more words, and the rest of the line."""
     if is_upload_id(found.id) and has_upload(directory, found.id):
         found_again = found.problem is None and not is_dry_run
-        return _adopt(found, source, directory, valid) if found_again else ("left", "it was imported before")
+        return _adopt(found, directory, valid, ownership) if found_again else ("left", "it was imported before")
     if found.problem is not None:
         return ("left" if isinstance(found.problem, Left) else "FAILED"), str(found.problem)
     if not is_dry_run:
-        return _adopt(found, source, directory, valid)
+        return _adopt(found, directory, valid, ownership)
     try:
-        check(directory, _upload(found, valid), found.data)
+        check(directory, _upload(found, valid), found.data, ownership)
     except CannotAdopt as error:
         return "FAILED", str(error)
     return "would be imported", _progress(found)
 
 
-def _adopt(found: Found, source: str, directory: str, valid: int) -> tuple[str, str]:
+def _adopt(found: Found, directory: str, valid: int, ownership: Ownership) -> tuple[str, str]:
     try:
-        owner = os.stat(found.record if directory == source else directory)
-        how = adopt(directory, _upload(found, valid), found.data, (owner.st_uid, owner.st_gid))
+        how = adopt(directory, _upload(found, valid), found.data, ownership)
         if not os.path.lexists(found.record + _IMPORTED):
             os.rename(found.record, found.record + _IMPORTED)
     except CannotAdopt as error:

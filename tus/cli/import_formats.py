@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from tus.errors import BadRequest, TusException
-from tus.filesystem.descriptors import close
+from tus.filesystem.ownership import NotOurs, Ownership
 from tus.http.headers import MAX_INTEGER, parse_metadata
 from tus.models import is_upload_id
 
@@ -191,16 +191,12 @@ def _read_upload(upload_id: str, path: str, reader: Callable[[str, str, dict[str
 
 def _read_record(path: str) -> tuple[dict[str, Any], float]:
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
-        try:
-            status = os.fstat(fd)
-            if not stat.S_ISREG(status.st_mode):
-                raise Unreadable("its record is not a regular file")
-            with open(fd, "rb", closefd=False) as file:
-                data = file.read(_LARGEST_RECORD + 1)
-        finally:
-            close(fd)
+        with open(Ownership().open_data(path, os.O_RDONLY), "rb") as file:
+            status = os.fstat(file.fileno())
+            data = file.read(_LARGEST_RECORD + 1)
         record = json.loads(data) if len(data) <= _LARGEST_RECORD else None
+    except NotOurs:
+        raise Unreadable("its record is not a regular file of the user who imports it") from None
     except OSError as error:
         raise Unreadable(f"its record cannot be read: {error.strerror}") from None
     except (ValueError, RecursionError):
@@ -213,8 +209,7 @@ def _read_record(path: str) -> tuple[dict[str, Any], float]:
 def _check(found: Found) -> None:
     if not is_upload_id(found.id):
         raise Unreadable("its id is not 32 hexadecimal digits in lower case, so it cannot keep its URL here")
-    # In a directory that several users can write, a user could make a record that names another user's file.
-    if found.data is not None and os.lstat(found.data).st_uid != os.lstat(found.record).st_uid:
+    if found.data is not None and not Ownership().believes(os.lstat(found.data), is_offered=True):
         raise Unreadable("its data belongs to another user than its record")
     if found.length is not None and found.offset > found.length:
         raise Unreadable(

@@ -44,7 +44,11 @@ def add_commands(commands: Any) -> None:
 
 def _ls(options: argparse.Namespace) -> None:
     """List the uploads of a directory, the oldest first."""
-    store = arguments.open_uploads(options.dir)
+    with arguments.open_uploads(options) as store:
+        _list(options, store)
+
+
+def _list(options: argparse.Namespace, store: Store) -> None:
     now = time.time()
     order: list[tuple[float, bytes]] = []  # not the uploads themselves, whose metadata can be long
     widths = [len(heading) for heading in _HEADING]
@@ -125,9 +129,13 @@ def _print_row(row: tuple[str, ...], widths: list[int]) -> None:
 
 def _show(options: argparse.Namespace) -> None:
     """Print everything about one upload."""
-    store = arguments.open_uploads(options.dir)
+    with arguments.open_uploads(options) as store:
+        _print(options, _load(options, store))
+
+
+def _load(options: argparse.Namespace, store: Store) -> Upload:
     try:
-        upload = store.load(arguments.complete_id(store, options.id))
+        return store.load(arguments.complete_id(store, options.id))
     except UploadNotFound:
         raise TusException(f"{text.printable(options.id)}: there is no upload with this id") from None
     except UploadLocked:
@@ -139,6 +147,9 @@ def _show(options: argparse.Namespace) -> None:
         raise TusException(f"{text.printable(options.id)}: {problem}") from None
     except TusException as error:
         raise TusException(f"{text.printable(options.id)}: {error}") from None
+
+
+def _print(options: argparse.Namespace, upload: Upload) -> None:
     now = time.time()
     if options.json:
         print(json.dumps(text.as_json(upload, now), indent=2))

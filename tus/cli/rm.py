@@ -10,6 +10,7 @@ from tus.cli import arguments, text
 from tus.errors import OptionError, SweepIncomplete, TusException, UploadGone, UploadLocked, UploadNotFound
 from tus.stores import Store
 from tus.stores.directory.fsck import check as fsck
+from tus.stores.directory.fsck.place import Place
 from tus.stores.interface import Expires
 
 
@@ -32,13 +33,13 @@ def add_commands(commands: Any) -> None:
 
 def _remove(options: argparse.Namespace) -> int:
     """Remove uploads and all their data, finished ones too. Their clients must start again."""
-    store = arguments.open_uploads(options.dir)
     failed = 0
-    for given in options.ids:
-        problem = _remove_one(store, given)
-        if problem:
-            failed = 1
-            print(f"tus: {text.printable(given)}: {problem}", file=sys.stderr)
+    with arguments.open_uploads(options) as store:
+        for given in options.ids:
+            problem = _remove_one(store, given)
+            if problem:
+                failed = 1
+                print(f"tus: {text.printable(given)}: {problem}", file=sys.stderr)
     return failed
 
 
@@ -63,22 +64,30 @@ def _remove_one(store: Store, given: str) -> str:
 
 def _clean(options: argparse.Namespace) -> int:
     """Remove the expired uploads of a directory, and the records whose time is over."""
-    store = arguments.open_uploads(options.dir)
-    if not options.dry_run:
+    with arguments.open_uploads(options) as store:
+        if options.dry_run:
+            return _list_expired(options)
         if not isinstance(store, Expires):
             raise TusException("the uploads of this store do not expire")
-        try:
-            removed, failure = store.sweep(), None
-        except SweepIncomplete as error:
-            removed, failure = error.removed, error
-        print(f"{removed} removed")
-        if failure is not None:
-            print(f"tus: {failure}", file=sys.stderr)
-        return 0 if failure is None else 1
+        return _sweep(store)
+
+
+def _sweep(store: Expires) -> int:
+    try:
+        removed, failure = store.sweep(), None
+    except SweepIncomplete as error:
+        removed, failure = error.removed, error
+    print(f"{removed} removed")
+    if failure is not None:
+        print(f"tus: {failure}", file=sys.stderr)
+    return 0 if failure is None else 1
+
+
+def _list_expired(options: argparse.Namespace) -> int:
     if arguments.is_store_url(options.dir):
         raise OptionError("--dry-run", "works only with a directory")
     count = size = 0
-    for upload in fsck.expired(arguments.find_directory(options.dir)):
+    for upload in fsck.expired(Place(arguments.find_directory(options.dir), arguments.ownership_of(options))):
         name = text.printable(text.name_of(upload))
         print(f"{upload.id}  {text.state_text(upload)}, {text.size_text(upload.offset)}{name and '  ' + name}")
         count += 1

@@ -54,6 +54,11 @@ class Ownership:
     group: int | None = None
     uid: int = field(default_factory=os.geteuid)
 
+    @property
+    def file_mode(self) -> int:
+        """The mode of a new file."""
+        return 0o600 if self.group is None else 0o660
+
     # -- Files --
 
     def believes(self, status: os.stat_result, names: int = 1, is_offered: bool = False) -> bool:
@@ -66,14 +71,15 @@ class Ownership:
             is_offered: whether it is data that an application was offered, which can link it and give it another mode.
         """
         if is_offered:
-            return status.st_mode & _KIND == _REGULAR and self._is_by_us(status)
+            return status.st_mode & _KIND == _REGULAR and self.is_by_us(status)
         if status.st_nlink > names:
             return False
         if status.st_uid == self.uid and status.st_mode & _OTHERS == _REGULAR:
             return True
         return status.st_gid == self.group and status.st_mode & _STRANGERS == _REGULAR
 
-    def _is_by_us(self, status: os.stat_result) -> bool:
+    def is_by_us(self, status: os.stat_result) -> bool:
+        """Return whether a file belongs to our user or to the trusted group."""
         return status.st_uid == self.uid or status.st_gid == self.group
 
     def open(self, path: str, flags: int, names: int = 1, dir_fd: int | None = None) -> int:
@@ -157,7 +163,7 @@ class Ownership:
             return not_ours(path)
         if isinstance(error, PermissionError):
             try:
-                if not self._is_by_us(os.stat(path, dir_fd=dir_fd, follow_symlinks=False)):
+                if not self.is_by_us(os.stat(path, dir_fd=dir_fd, follow_symlinks=False)):
                     return not_ours(path)
             except OSError as other:
                 return other
@@ -172,7 +178,7 @@ class Ownership:
         fd = os.open(path, flags | _CREATE, 0o600)
         if self.group is not None:
             try:
-                self._share(fd, 0o660)
+                self._share(fd, self.file_mode)
             except BaseException:
                 close(fd)
                 os.unlink(path)

@@ -16,7 +16,6 @@ import errno
 import filecmp
 import os
 import stat
-import tempfile
 from collections.abc import Iterator
 from enum import StrEnum
 
@@ -24,9 +23,10 @@ from tus.errors import TusException
 from tus.filesystem.boot import boot_id
 from tus.filesystem.descriptors import close
 from tus.filesystem.io import copy_file, sync_directory, unlink, write_at
-from tus.filesystem.ownership import FLAGS, Ownership
+from tus.filesystem.ownership import NotOurs, Ownership
 from tus.models import Upload
 from tus.stores.directory import record_format as sidecar
+from tus.stores.directory.record import NAMES
 from tus.stores.slots import Slot
 
 _CANNOT_LINK = frozenset({errno.EXDEV, errno.EMLINK, errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS})
@@ -60,7 +60,7 @@ def remove_drafts(directory: str) -> None:
         unlink(path)
 
 
-def check(directory: str, upload: Upload, data: str | None) -> None:
+def check(directory: str, upload: Upload, data: str | None, ownership: Ownership) -> None:
     """Check that :func:`adopt` can adopt the data, without changes.
 
     Raises:
@@ -68,20 +68,20 @@ def check(directory: str, upload: Upload, data: str | None) -> None:
     """
     target = os.path.join(directory, upload.id)
     if data is not None:
-        with _open_data(data, upload.offset):
+        with _open_data(data, upload.offset, ownership):
             pass
     if os.path.lexists(target) and not _is_the_data(target, data):
         raise CannotAdopt("another file already has the name that its data needs")
 
 
-def adopt(directory: str, upload: Upload, data: str | None, owner: tuple[int, int]) -> How:
+def adopt(directory: str, upload: Upload, data: str | None, ownership: Ownership) -> How:
     """Make data an upload.
 
     Args:
         directory: the directory of a :class:`~tus.stores.directory.store.DirectoryStore`.
         upload: the upload to create; its offset is the size of the data.
         data: the path of the data; None if no byte has arrived.
-        owner: the ids of the user and the group that run the server. They get the files if root creates them.
+        ownership: whose files the server believes; the data must belong to its user.
 
     Raises:
         CannotAdopt: the data is not as expected, or its place is taken.
@@ -91,31 +91,33 @@ def adopt(directory: str, upload: Upload, data: str | None, owner: tuple[int, in
     if has_upload(directory, upload.id):
         _forget(data, target)
         return How.EXISTING
-    check(directory, upload, data)
-    how = _place(directory, target, data)
-    with _open_data(target, upload.offset) as fd:
-        _give(fd, owner)
+    check(directory, upload, data, ownership)
+    how = _place(directory, target, data, ownership)
+    with _open_data(target, upload.offset, ownership) as fd:
+        os.fchmod(fd, ownership.file_mode)
         os.fsync(fd)
     sync_directory(directory)
-    if not _write_sidecar(directory, target, upload, owner):
+    if not _write_sidecar(directory, target, upload, ownership):
         how = How.EXISTING  # another process was faster
     _forget(data, target)
     return how
 
 
 @contextlib.contextmanager
-def _open_data(path: str, size: int) -> Iterator[int]:
-    """Open the data, and check that it is a writable regular file of this size."""
+def _open_data(path: str, size: int, ownership: Ownership) -> Iterator[int]:
+    """Open the data, and check that it is a writable regular file of our user, and of this size."""
     try:
-        fd = os.open(path, os.O_RDWR | FLAGS | os.O_NONBLOCK)
+        fd = ownership.open_data(path, os.O_RDWR)
+    except NotOurs:
+        raise CannotAdopt("its data is not a regular file of the same user") from None
     except FileNotFoundError:
         raise CannotAdopt("its data is missing") from None
     except OSError as error:
         raise CannotAdopt(f"its data cannot be opened: {error.strerror}") from None
     try:
         status = os.fstat(fd)
-        if not stat.S_ISREG(status.st_mode):
-            raise CannotAdopt("its data is not a regular file")
+        if status.st_nlink > NAMES:
+            raise CannotAdopt("its data has other names, by which another program could change it")
         if status.st_size != size:
             raise CannotAdopt(f"its data has changed meanwhile, from {size} to {status.st_size} bytes")
         yield fd
@@ -132,7 +134,7 @@ def _is_the_data(target: str, data: str | None) -> bool:
     return os.path.samefile(target, data) or filecmp.cmp(target, data, shallow=False)
 
 
-def _place(directory: str, target: str, data: str | None) -> How:
+def _place(directory: str, target: str, data: str | None, ownership: Ownership) -> How:
     """Link or copy the data to the target, unless it is there already."""
     if data is not None and os.path.lexists(target):
         if os.path.realpath(data) == os.path.realpath(target):
@@ -147,15 +149,15 @@ def _place(directory: str, target: str, data: str | None) -> How:
         else:
             return How.MOVED
     if not os.path.lexists(target):
-        with _create_draft(directory) as (fd, draft):
+        with _create_draft(directory, ownership) as (fd, draft):
             if data is not None:
-                copy_file(data, fd, 0, os.stat(data).st_size, Ownership())
+                copy_file(data, fd, 0, os.lstat(data).st_size, ownership)
             os.fsync(fd)
             os.link(draft, target)
     return How.CREATED if data is None else How.COPIED
 
 
-def _write_sidecar(directory: str, target: str, upload: Upload, owner: tuple[int, int]) -> bool:
+def _write_sidecar(directory: str, target: str, upload: Upload, ownership: Ownership) -> bool:
     """Create the whole side-car in one step; return False if there is one already."""
     slot = Slot(
         offset=upload.offset,
@@ -167,10 +169,9 @@ def _write_sidecar(directory: str, target: str, upload: Upload, owner: tuple[int
         ends_with_boot=upload.offset_is_final,
     )
     packed = sidecar.pack(upload, slot)
-    with _create_draft(directory) as (fd, draft):
+    with _create_draft(directory, ownership) as (fd, draft):
         if write_at(fd, 0, packed) < len(packed):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        _give(fd, owner)
         os.fsync(fd)
         try:
             os.link(draft, target + ".tus")
@@ -181,19 +182,15 @@ def _write_sidecar(directory: str, target: str, upload: Upload, owner: tuple[int
 
 
 @contextlib.contextmanager
-def _create_draft(directory: str) -> Iterator[tuple[int, str]]:
+def _create_draft(directory: str, ownership: Ownership) -> Iterator[tuple[int, str]]:
     """Create a temporary file, and remove its name at the end; the caller links the file to keep it."""
-    fd, path = tempfile.mkstemp(prefix=_PREFIX, dir=directory)
+    path = os.path.join(directory, _PREFIX + os.urandom(4).hex())
+    fd = ownership.create(path)
     try:
         yield fd, path
     finally:
         close(fd)
         os.unlink(path)
-
-
-def _give(fd: int, owner: tuple[int, int]) -> None:
-    if os.geteuid() == 0:
-        os.fchown(fd, *owner)
 
 
 def _forget(data: str | None, target: str) -> None:

@@ -12,16 +12,14 @@ from __future__ import annotations
 
 import contextlib
 import os
-import stat
 import time
 from collections.abc import Callable, Iterator
 
 from tus.errors import UploadGone, UploadLocked, UploadNotFound
 from tus.filesystem.boot import boot_id
 from tus.filesystem.descriptors import close
-from tus.filesystem.io import unlink, write_at
+from tus.filesystem.io import write_at
 from tus.filesystem.locks import lock, unlock, unlock_and_close
-from tus.filesystem.ownership import FLAGS, Ownership
 from tus.models import State, Upload, is_upload_id
 from tus.stores import ledger
 from tus.stores.directory.data_lock import LONGEST_HAND_OVER, lock_data
@@ -39,21 +37,23 @@ from tus.stores.directory.fsck.diagnosis import (
     diagnose,
     good_watchers,
 )
+from tus.stores.directory.fsck.place import Place
 from tus.stores.directory.record import open_sidecar, read_upload
 from tus.stores.directory.record_format import pack_slot, position_of, record_end
 from tus.stores.slots import Slot
 
 __all__ = ["Finding", "Repair", "Severity", "check", "examine", "expired", "names"]
 
+_NEEDS_NO_LOCK = ("expired", "not-regular", "owners-differ", "mode")
 _MORE_TIME = 86400.0  # seconds that an upload is kept at least after its count was corrected
 
 
-def names(directory: str) -> list[str]:
+def names(place: Place) -> list[str]:
     """Return the names of the files in a directory that :func:`examine` checks, sorted.
 
     A side-car represents its upload. Data is only included if it has no side-car.
     """
-    there = set(os.listdir(directory))
+    there = set(place.names())
     return sorted(
         name
         for name in there
@@ -62,19 +62,18 @@ def names(directory: str) -> list[str]:
     )
 
 
-def examine(directory: str, name: str, clock: Callable[[], float] = time.time) -> Iterator[Finding]:
+def examine(place: Place, name: str, clock: Callable[[], float] = time.time) -> Iterator[Finding]:
     """Yield the findings about one of :func:`names`; none if it was removed meanwhile.
 
     Args:
-        directory: the directory of the file.
+        place: the directory of the file.
         name: the name of a side-car, or of a file that belongs to no upload.
         clock: returns the time in seconds since 1970.
     """
-    path = os.path.join(directory, name)
     if strays.is_stray(name) or not name.endswith(".tus"):
-        yield from strays.examine(path, name, clock)
+        yield from strays.examine(place, name, clock)
         return
-    upload = _ExaminedUpload(directory, name.removesuffix(".tus"), clock)
+    upload = _ExaminedUpload(place, name.removesuffix(".tus"), clock)
     for diagnosis in upload.diagnose():
         yield Finding(
             upload.id,
@@ -86,11 +85,11 @@ def examine(directory: str, name: str, clock: Callable[[], float] = time.time) -
         )
 
 
-def check(directory: str, repair: bool = False, probes_only: bool = False) -> Iterator[tuple[Finding, str | None]]:
+def check(place: Place, repair: bool = False, probes_only: bool = False) -> Iterator[tuple[Finding, str | None]]:
     """Examine everything in a directory.
 
     Args:
-        directory: the directory of the uploads.
+        place: the directory of the uploads.
         repair: whether to repair damage if that is safe.
         probes_only: only check for probe files and copies of crashed servers, in a directory that contains no uploads.
 
@@ -98,23 +97,35 @@ def check(directory: str, repair: bool = False, probes_only: bool = False) -> It
         A finding and the outcome of its repair: None without a repair, an empty text after success, or else the reason
         for the failure.
     """
-    for name in filter(strays.is_transient, names(directory)) if probes_only else names(directory):
+    problem = None if probes_only else place.ownership.problem_of(place.path)
+    if problem is not None:
+        yield _describe_shared(problem), None
+    for name in filter(strays.is_transient, names(place)) if probes_only else names(place):
         reported: set[str] = set()
         changed = True
         while changed:  # a repair may reveal another finding
             changed = False
-            for finding in examine(directory, name):
+            for finding in examine(place, name):
                 if finding.kind in reported:
                     continue
                 reported.add(finding.kind)
-                outcome = _try(finding.repair) if repair and finding.repair else None
+                outcome = _try(finding.repair, problem is None) if repair and finding.repair else None
                 changed = changed or outcome == ""
                 yield finding, outcome
                 if changed:
                     break
 
 
-def _try(repair: Repair) -> str:
+def _describe_shared(problem: str) -> Finding:
+    return Finding(
+        ".", "directory-shared", Severity.DAMAGE, f"{problem}.", reason="servers refuse the directory until then"
+    )
+
+
+def _try(repair: Repair, is_safe: bool) -> str:
+    """Repair, and return an empty text, or the reason for the failure."""
+    if not is_safe:
+        return "other users can replace files of this directory; change that first"
     try:
         repair.perform()
     except UploadLocked:
@@ -124,12 +135,12 @@ def _try(repair: Repair) -> str:
     return ""
 
 
-def expired(directory: str, clock: Callable[[], float] = time.time) -> Iterator[Upload]:
+def expired(place: Place, clock: Callable[[], float] = time.time) -> Iterator[Upload]:
     """Yield the uploads that a sweep would remove now."""
-    for name in names(directory):
-        path = os.path.join(directory, name.removesuffix(".tus"))
+    for name in names(place):
+        path = os.path.join(place.path, name.removesuffix(".tus"))
         with contextlib.suppress(UploadNotFound, UploadGone, OSError):
-            fd = open_sidecar(path, os.O_RDONLY, Ownership())
+            fd = open_sidecar(path, os.O_RDONLY, place.ownership)
             try:
                 upload = read_upload(fd, path, boot_id())
             finally:
@@ -144,17 +155,17 @@ def expired(directory: str, clock: Callable[[], float] = time.time) -> Iterator[
 class _ExaminedUpload:
     """An upload to check, and to repair if necessary."""
 
-    def __init__(self, directory: str, upload_id: str, clock: Callable[[], float]) -> None:
+    def __init__(self, place: Place, upload_id: str, clock: Callable[[], float]) -> None:
         self.id = upload_id
-        self._directory = directory
-        self._path = os.path.join(directory, upload_id)
+        self._place = place
+        self._car = f"{upload_id}.tus"
         self._clock = clock
 
     def diagnose(self) -> list[Diagnosis]:
         """Return the diagnoses. If a check without the lock finds anything, check again under the lock."""
         try:
             found = self._diagnose()
-            if all(diagnosis.kind in ("expired", "not-regular") for diagnosis in found):
+            if all(diagnosis.kind in _NEEDS_NO_LOCK for diagnosis in found):
                 return found
             with self._open_locked() as fd:
                 return self._diagnose(fd)
@@ -170,8 +181,6 @@ class _ExaminedUpload:
                     reason="it cannot be checked while it is locked; resume or end the stopped process",
                 )
             ]
-        except PermissionError:
-            return [self._diagnose_forbidden()]
         except OSError as error:
             return [
                 Diagnosis(
@@ -182,43 +191,37 @@ class _ExaminedUpload:
                 )
             ]
 
-    def _diagnose_forbidden(self) -> Diagnosis:
-        status = os.stat(self._directory)
-        shared = bool(status.st_mode & stat.S_ISVTX)
-        return Diagnosis(
-            "unreadable",
-            Severity.NOTICE if shared else Severity.DAMAGE,
-            f"User {os.geteuid()} cannot open the side-car. A server of this user cannot open it either."
-            + (" Several users share this directory, so the upload may belong to another user." if shared else ""),
-            reason="run tus fsck as its owner or as root",
-        )
-
     def _diagnose(self, fd: int = -1) -> list[Diagnosis]:
         evidence = self._evidence(fd)
         return list(diagnose(evidence, self._is_there))
 
     def _is_there(self, upload_id: str) -> bool:
-        return is_upload_id(upload_id) and os.path.lexists(os.path.join(self._directory, f"{upload_id}.tus"))
+        return is_upload_id(upload_id) and self._place.has(f"{upload_id}.tus")
 
     def _evidence(self, fd: int) -> Evidence:
         # A removal that crashes is not covered by the locks. It removes the data first, so the side-car is read first:
         # data without a side-car is never seen.
-        car = os.lstat(f"{self._path}.tus")
-        content = b""
-        if stat.S_ISREG(car.st_mode):
-            content = self._content(fd)
+        car = self._place.status_of(self._car)
+        content = self._content(fd, car)
         try:
-            data = os.lstat(self._path)
+            data = self._place.status_of(self.id)
         except FileNotFoundError:
             data = None
-        return Evidence(self.id, car, data, content, self._clock(), LONGEST_HAND_OVER, boot_id())
+        ownership = self._place.ownership
+        return Evidence(self.id, car, data, content, self._clock(), LONGEST_HAND_OVER, boot_id(), ownership)
 
-    def _content(self, fd: int) -> bytes:
+    def _content(self, fd: int, car: os.stat_result) -> bytes | None:
+        """Return the bytes of the side-car; None if it is not ours, or its mode does not let us read it."""
         if fd >= 0:
             return os.pread(fd, min(os.fstat(fd).st_size, LARGEST_SIDECAR), 0)
-        fd = os.open(f"{self._path}.tus", os.O_RDONLY | os.O_NONBLOCK | FLAGS)
+        if not self._place.ownership.believes(car, is_offered=True):
+            return None
         try:
-            return self._content(fd)
+            fd = self._place.open(self._car, os.O_RDONLY)
+        except PermissionError:
+            return None
+        try:
+            return self._content(fd, car)
         finally:
             close(fd)
 
@@ -230,16 +233,15 @@ class _ExaminedUpload:
             UploadLocked: another process holds the lock.
             FileNotFoundError: the side-car was removed.
         """
-        path = f"{self._path}.tus"
         try:
-            fd = os.open(path, os.O_RDWR | os.O_NONBLOCK | FLAGS)
+            fd = self._place.open(self._car, os.O_RDWR)
         except PermissionError:
-            fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | FLAGS)
+            fd = self._place.open(self._car, os.O_RDONLY)
         try:
             lock(fd)
             try:
-                if not os.path.samestat(os.fstat(fd), os.lstat(path)):
-                    raise FileNotFoundError(path)
+                if not os.path.samestat(os.fstat(fd), self._place.status_of(self._car)):
+                    raise FileNotFoundError(self._car)
                 yield fd
             finally:
                 unlock(fd)
@@ -257,11 +259,9 @@ class _ExaminedUpload:
         return Repair(words, done, lambda: self._cure(diagnosis.kind, cure))
 
     def _protect(self) -> bool:
-        for path, mode, at_least in ((f"{self._path}.tus", 0, 0o600), (self._path, 0o777, 0o600)):
-            with contextlib.suppress(FileNotFoundError):
-                status = os.lstat(path)
-                if stat.S_ISREG(status.st_mode):
-                    os.chmod(path, status.st_mode & mode | at_least)
+        self._place.protect(self._car, kept=0)
+        evidence = self._evidence(-1)
+        self._place.protect(self.id, kept=0o755 if evidence.is_offered else 0)
         return True
 
     def _cure(self, kind: str, cure: Cure) -> bool:
@@ -269,7 +269,7 @@ class _ExaminedUpload:
             if cure is not Cure.TRIM_WATCHERS:
                 # As in a removal, lock the data first. A hand-over or a concatenation holds this lock.
                 with contextlib.suppress(UploadGone):
-                    held.callback(unlock_and_close, lock_data(self._path, Ownership()))
+                    held.callback(unlock_and_close, lock_data(self.id, self._place.ownership, dir_fd=self._place.fd))
             try:
                 fd = held.enter_context(self._open_locked())
                 evidence = self._evidence(fd)
@@ -284,8 +284,8 @@ class _ExaminedUpload:
             elif cure is Cure.COUNT_BACK:
                 self._count_back(fd, evidence)
             else:
-                watchers = good_watchers(evidence.content)
-                end = record_end(evidence.content)
+                content = evidence.content or b""
+                watchers, end = good_watchers(content), record_end(content)
                 write_at(fd, end, watchers)  # before the truncation, so that a reader without the lock misses no id
                 os.ftruncate(fd, end + len(watchers))
         return True
@@ -293,28 +293,30 @@ class _ExaminedUpload:
     def _remove(self, fd: int, evidence: Evidence) -> None:
         if evidence.slot is not None:
             self._change(fd, evidence.slot._replace(state=State.TERMINATED))
-        unlink(self._path)
-        unlink(f"{self._path}.tus")
+        self._place.remove(self.id)
+        self._place.remove(self._car)
 
     def _set_aside(self, fd: int, evidence: Evidence) -> None:
         if evidence.slot is not None:
             self._change(fd, evidence.slot)  # ends an open session
         number = ""
-        while any(os.path.lexists(f"{self._path}{end}.damaged{number}") for end in ("", ".tus")):
+        while any(self._place.has(f"{name}.damaged{number}") for name in (self.id, self._car)):
             number = str(int(number or 1) + 1)
-        os.rename(f"{self._path}.tus", f"{self._path}.tus.damaged{number}")
+        self._place.rename(self._car, f"{self._car}.damaged{number}")
         if evidence.data is not None:
-            os.rename(self._path, f"{self._path}.damaged{number}")
+            self._place.rename(self.id, f"{self.id}.damaged{number}")
 
     def _count_back(self, fd: int, evidence: Evidence) -> None:
         slot = evidence.slot
         assert slot is not None
+        data_fd = self._place.open(self.id, os.O_RDONLY)
         try:
-            with open(self._path, "rb") as data:
-                os.fsync(data.fileno())  # before the data is counted, because the server's policy is not known here
+            os.fsync(data_fd)  # before the data is counted, because the server's policy is not known here
         except OSError:
             self._change(fd, ledger.doubt(slot))
             raise
+        finally:
+            close(data_fd)
         expires_at = slot.expires_at and max(slot.expires_at, self._clock() + _MORE_TIME)
         size = evidence.size
         self._change(fd, slot._replace(offset=size, synced=size, state=State.RECEIVING, expires_at=expires_at))

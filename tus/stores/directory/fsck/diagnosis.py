@@ -13,8 +13,11 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from os import stat_result
 
+from tus.errors import BadRequest
+from tus.filesystem.ownership import Ownership
 from tus.models import State, Upload, is_upload_id
 from tus.stores.directory import record_format as sidecar
+from tus.stores.directory.record import NAMES
 from tus.stores.directory.record_format import SLOT_SIZE, SLOTS_SIZE, WATCHER_SIZE, Damaged
 from tus.stores.ledger import MAX_WATCHERS, trust
 from tus.stores.slots import Slot, upload_of
@@ -70,10 +73,11 @@ class Evidence:
         id: the upload id, which is the name of the data.
         car: the status of the side-car; a link is not followed.
         data: the status of the data; None if it is missing.
-        content: the bytes of the side-car.
+        content: the bytes of the side-car; None if it is not ours, or cannot be read.
         now: the time in seconds since 1970.
         longest_hand_over: seconds that an application may need after it has moved the data away.
         boot: the id of this boot of the machine.
+        ownership: whose files are believed.
         slot: what is certain of the valid slot; None if both are damaged.
         record: the creation record; None if it is damaged.
     """
@@ -81,17 +85,19 @@ class Evidence:
     id: str
     car: stat_result
     data: stat_result | None
-    content: bytes
+    content: bytes | None
     now: float
     longest_hand_over: float
     boot: bytes
+    ownership: Ownership
     slot: Slot | None = field(init=False)
     record: Upload | None = field(init=False)
 
     def __post_init__(self) -> None:
-        slot = slot_of(self.content)
+        content = self.content or b""
+        slot = slot_of(content)
         object.__setattr__(self, "slot", None if slot is None else trust(slot, self.boot))
-        object.__setattr__(self, "record", _record_of(self.content))
+        object.__setattr__(self, "record", _record_of(content))
 
     def has_changed_within(self, seconds: float) -> bool:
         """Return whether the side-car was written less than this many seconds ago."""
@@ -101,6 +107,11 @@ class Evidence:
     def size(self) -> int:
         """The size of the data in bytes."""
         return self.data.st_size if self.data else 0
+
+    @property
+    def is_offered(self) -> bool:
+        """Whether an application may have given the data other names and another mode."""
+        return self.slot is not None and (self.slot.state != State.RECEIVING or self.slot.attempts > 0)
 
     @property
     def summary(self) -> str:
@@ -149,6 +160,8 @@ def diagnose(evidence: Evidence, is_there: Callable[[str], bool]) -> Iterator[Di
         )
         return
     yield from _diagnose_permissions(evidence)
+    if evidence.content is None:
+        return  # its mode comes first
     if evidence.slot is None or evidence.record is None:
         yield _diagnose_damaged(evidence)
         return
@@ -180,9 +193,11 @@ def _diagnose_foreign(evidence: Evidence) -> Diagnosis | None:
                 f"The {name} is {what}, so no server opens it.",
                 reason="tus did not create it; remove it, or restore the file",
             )
+    if (foreign := _diagnose_owners(evidence)) is not None:
+        return foreign
     if evidence.car.st_size > LARGEST_SIDECAR:
         return Diagnosis("not-ours", Severity.NOTICE, "It is larger than any side-car.", reason="tus did not write it")
-    content = evidence.content  # after a crash, a file system may leave only zeros of a side-car
+    content = evidence.content or b""  # after a crash, a file system may leave only zeros of a side-car
     if content.strip(b"\0") and not any(magic in content for magic in sidecar.MAGICS):
         return Diagnosis(
             "not-ours",
@@ -193,21 +208,36 @@ def _diagnose_foreign(evidence: Evidence) -> Diagnosis | None:
     return None
 
 
+def _diagnose_owners(evidence: Evidence) -> Diagnosis | None:
+    for status, name in ((evidence.car, "side-car"), (evidence.data, "data")):
+        if status is not None and not evidence.ownership.is_by_us(status):
+            return Diagnosis(
+                "owners-differ",
+                Severity.DAMAGE,
+                f"The {name} belongs to user {status.st_uid}, so for a server of user {evidence.ownership.uid} it does "
+                "not exist.",
+                reason="another user may have planted it; if it is an upload, use chown to give both files to the user "
+                "of the server",
+            )
+    return None
+
+
 def _diagnose_permissions(evidence: Evidence) -> Iterator[Diagnosis]:
-    if evidence.data is not None and evidence.data.st_uid != evidence.car.st_uid:
+    car, data = evidence.car, evidence.data
+    if car.st_nlink > NAMES:
         yield Diagnosis(
-            "owners-differ",
+            "names-added",
             Severity.DAMAGE,
-            f"The side-car belongs to user {evidence.car.st_uid} and the data to user {evidence.data.st_uid}. A server "
-            "can only use them if both belong to its user.",
-            reason="use chown to give both files to the user of the server",
+            f"The side-car has {car.st_nlink} names, so for servers it does not exist.",
+            reason="tus has not given them to it; remove the others",
         )
-    locked_out = evidence.data is not None and evidence.data.st_mode & 0o600 != 0o600
-    if stat.S_IMODE(evidence.car.st_mode) != 0o600 or locked_out:
+    is_closed = data is not None and data.st_mode & 0o600 != 0o600
+    is_open = data is not None and not evidence.is_offered and data.st_mode & 0o022 & ~evidence.ownership.file_mode
+    if stat.S_IMODE(car.st_mode) != evidence.ownership.file_mode or is_closed or is_open:
         yield Diagnosis(
             "mode",
             Severity.DAMAGE,
-            "The permissions have changed since the files were created: other users may read or change the record, or "
+            "The permissions have changed since the files were created: other users may read or change the upload, or "
             "the server cannot.",
             Cure.PROTECT,
         )
@@ -220,7 +250,7 @@ def _diagnose_damaged(evidence: Evidence) -> Diagnosis:
     if not evidence.size and record is None and (slot is None or slot.sequence == slot.offset == 0):
         return _diagnose_torn_creation()
     if record is not None:
-        what = f"Both slots of the side-car are damaged, so the offset of {_text(record.filename)} is lost"
+        what = f"Both slots of the side-car are damaged, so the offset of {_name_of(record)} is lost"
         kind = "slots-damaged"
     elif slot is not None:
         what, kind = (
@@ -250,8 +280,9 @@ def _diagnose_torn_creation() -> Diagnosis:
 
 
 def _diagnose_slots(evidence: Evidence) -> Iterator[Diagnosis]:
+    content = evidence.content or b""
     for start in (0, SLOT_SIZE):
-        part = evidence.content[start : start + SLOT_SIZE]
+        part = content[start : start + SLOT_SIZE]
         if part.strip(b"\0") and slot_of(part.ljust(SLOTS_SIZE, b"\0")) is None:
             yield Diagnosis(
                 "slot-torn",
@@ -341,7 +372,7 @@ def _diagnose_missing_data(evidence: Evidence, upload: Upload, slot: Slot) -> Di
             if taken
             else "Another program has removed the data"
         )
-        + f". Clients must start again ({evidence.summary}, {_text(upload.filename)}).",
+        + f". Clients must start again ({evidence.summary}, {_name_of(upload)}).",
         Cure.REMOVE,
     )
 
@@ -379,7 +410,8 @@ def _diagnose_concatenation(
             )
     if not record.is_partial:
         return
-    tail = evidence.content[sidecar.record_end(evidence.content) :]
+    content = evidence.content or b""
+    tail = content[sidecar.record_end(content) :]
     if len(tail) > MAX_WATCHERS * WATCHER_SIZE or any(not is_upload_id(watcher) for watcher in _watchers_in(tail)):
         yield Diagnosis(
             "watchers-garbled",
@@ -412,6 +444,13 @@ def good_watchers(content: bytes) -> bytes:
     """Return the valid watchers of a side-car, as its bytes."""
     tail = content[sidecar.record_end(content) :]
     return "".join(list(filter(is_upload_id, _watchers_in(tail)))[:MAX_WATCHERS]).encode()
+
+
+def _name_of(upload: Upload) -> str:
+    try:
+        return _text(upload.filename)
+    except BadRequest:  # its metadata is damaged
+        return "a file without a name"
 
 
 def _text(text: str) -> str:

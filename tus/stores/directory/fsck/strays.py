@@ -1,6 +1,7 @@
 """Files of a directory that belong to no upload, by their names.
 
-Law of this room: ``tmp_file_dir`` may be /tmp, so a repair only removes files that this package must have created.
+Law of this room: other programs may use the directory, so a repair only removes files that this package must have
+created.
 """
 
 from __future__ import annotations
@@ -11,12 +12,12 @@ import stat
 from collections.abc import Callable, Iterator
 
 from tus.errors import UploadGone, UploadLocked
-from tus.filesystem.io import unlink
 from tus.filesystem.locks import unlock_and_close
-from tus.filesystem.ownership import Ownership
+from tus.filesystem.ownership import describe
 from tus.models import is_upload_id
 from tus.stores.directory.data_lock import lock_data
 from tus.stores.directory.fsck.diagnosis import GRACE, Finding, Repair, Severity
+from tus.stores.directory.fsck.place import Place
 
 _PROBE = re.compile(r"\.tus-probe-[a-z0-9_]{8}(\.link|-[0-9a-f]{6,32})?")
 _COPY = re.compile(r"\.tus-[0-9a-f]{32}")
@@ -39,19 +40,19 @@ def is_transient(name: str) -> bool:
     return _PROBE.fullmatch(name) is not None or _COPY.fullmatch(name) is not None
 
 
-def examine(path: str, name: str, clock: Callable[[], float]) -> Iterator[Finding]:
+def examine(place: Place, name: str, clock: Callable[[], float]) -> Iterator[Finding]:
     """Yield the findings about a file that belongs to no upload, or about data without a side-car.
 
     Args:
-        path: the path of the file.
-        name: the last segment of the path.
+        place: the directory of the file.
+        name: the name of the file.
         clock: returns the time in seconds since 1970.
     """
     try:
         # Checked before and after, because a server creates the side-car before the data, and removes it after.
-        alone = not os.path.lexists(f"{path}.tus")
-        status = os.lstat(path)
-        alone = alone and not os.path.lexists(f"{path}.tus")
+        alone = not place.has(f"{name}.tus")
+        status = place.status_of(name)
+        alone = alone and not place.has(f"{name}.tus")
     except FileNotFoundError:
         return
     regular = stat.S_ISREG(status.st_mode)
@@ -81,7 +82,7 @@ def examine(path: str, name: str, clock: Callable[[], float]) -> Iterator[Findin
                 "probe-left",
                 Severity.NOTICE,
                 "A starting server crashed while it checked the locks of the directory with this file.",
-                Repair("remove it", "it was removed", lambda: _remove(path)),
+                Repair("remove it", "it was removed", lambda: _remove(place, name)),
             )
     elif _COPY.fullmatch(name) and regular:
         if clock() - status.st_mtime >= GRACE:
@@ -91,7 +92,7 @@ def examine(path: str, name: str, clock: Callable[[], float]) -> Iterator[Findin
                 Severity.NOTICE,
                 f"A process crashed while it saved a finished upload here, after {status.st_size} bytes. The upload is "
                 "kept, and its next attempt replaces this file.",
-                Repair("remove it", "it was removed", lambda: _remove(path)),
+                Repair("remove it", "it was removed", lambda: _remove(place, name)),
             )
     elif _DRAFT.fullmatch(name) and regular:
         if clock() - status.st_mtime >= GRACE:
@@ -103,7 +104,7 @@ def examine(path: str, name: str, clock: Callable[[], float]) -> Iterator[Findin
                 reason="tus import may still be running; the next tus import removes this file",
             )
     elif _HAND_OVER.fullmatch(name) and regular:
-        yield from _examine_hand_over(path, name)
+        yield from _examine_hand_over(place, name)
     elif _OUTBOX.fullmatch(name) and stat.S_ISDIR(status.st_mode):
         return
     elif not _OWN.fullmatch(name) and not _OUTBOX.fullmatch(name):
@@ -114,6 +115,8 @@ def examine(path: str, name: str, clock: Callable[[], float]) -> Iterator[Findin
             "It has a name like a file of tus, but this version does not know the name.",
             reason="another version may use it",
         )
+    elif _OUTBOX.fullmatch(name):
+        return
     elif not regular:
         yield Finding(
             name,
@@ -122,12 +125,20 @@ def examine(path: str, name: str, clock: Callable[[], float]) -> Iterator[Findin
             "Servers need a file of this name, but it is not a regular file, so they cannot open it.",
             reason="tus did not create it; remove it",
         )
+    elif not place.ownership.believes(status):
+        yield Finding(
+            name,
+            "not-ours",
+            Severity.DAMAGE,
+            f"Servers need a file of this name, but it belongs to {describe(status)}, so they refuse the directory.",
+            reason="tus did not create it so; remove it",
+        )
 
 
-def _examine_hand_over(path: str, name: str) -> Iterator[Finding]:
+def _examine_hand_over(place: Place, name: str) -> Iterator[Finding]:
     """Yield the findings about the second name of an upload's data, which shares the lock of the hand-over."""
     try:
-        fd = lock_data(path, Ownership())
+        fd = lock_data(name, place.ownership, dir_fd=place.fd)
     except (UploadLocked, UploadGone, PermissionError):
         return  # the hand-over is in progress
     try:
@@ -138,7 +149,7 @@ def _examine_hand_over(path: str, name: str) -> Iterator[Finding]:
     repair = Repair(
         "remove this name; the data has another name",
         "this name was removed; the data has another name",
-        lambda: _remove_second_name(path),
+        lambda: _remove_second_name(place, name),
     )
     yield Finding(
         name,
@@ -150,20 +161,20 @@ def _examine_hand_over(path: str, name: str) -> Iterator[Finding]:
     )
 
 
-def _remove_second_name(path: str) -> bool:
+def _remove_second_name(place: Place, name: str) -> bool:
     try:
-        fd = lock_data(path, Ownership())
+        fd = lock_data(name, place.ownership, dir_fd=place.fd)
     except UploadGone:
         return False
     try:
         if os.fstat(fd).st_nlink < 2:
             return False
-        unlink(path)
+        place.remove(name)
     finally:
         unlock_and_close(fd)
     return True
 
 
-def _remove(path: str) -> bool:
-    unlink(path)
+def _remove(place: Place, name: str) -> bool:
+    place.remove(name)
     return True
