@@ -244,7 +244,7 @@ def concatenate(app, *parts):
 def test_a_concatenation_that_cannot_fit_is_refused_before_it_copies(app, tmp_path, monkeypatch):
     parts = [a_part(app), a_part(app)]
     before = set(files_in(tmp_path))
-    monkeypatch.setattr(concatenation, "can_share_blocks", lambda source, target: False)
+    monkeypatch.setattr(concatenation, "can_share_blocks", lambda source, target, ownership: False)
     monkeypatch.setattr(space.Space, "free", lambda self: 7)
     with monkeypatch.context() as patch:
         patch.setattr(concatenation, "copy_file", lambda *arguments: pytest.fail("it was copied"))
@@ -256,7 +256,7 @@ def test_a_concatenation_that_cannot_fit_is_refused_before_it_copies(app, tmp_pa
 
 def test_blocks_that_are_shared_need_no_room(app, monkeypatch):
     parts = [a_part(app), a_part(app)]
-    monkeypatch.setattr(concatenation, "can_share_blocks", lambda source, target: True)
+    monkeypatch.setattr(concatenation, "can_share_blocks", lambda source, target, ownership: True)
     monkeypatch.setattr(space.Space, "free", lambda self: 0)
     assert concatenate(app, *parts).status == 201
 

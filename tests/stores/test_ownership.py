@@ -10,7 +10,8 @@ import pytest
 
 import tus
 from tests.support.users import SERVER, STRANGER, as_user, needs_root, own_directory, public  # noqa: F401
-from tus import Filter
+from tus import Filter, Service
+from tus.apps.files import Files
 from tus.errors import OptionError, UploadGone, UploadLocked, UploadNotFound
 from tus.filesystem.ownership import NotOurs, Ownership
 from tus.handover.spool import Spool, SpoolEmpty
@@ -136,7 +137,6 @@ def test_a_sweep_goes_past_what_is_not_ours(store):
 @pytest.mark.parametrize("spoil", SPOILS)
 def test_a_file_that_every_process_needs_is_ours_or_refused(tmp_path, name, spoil):
     (tmp_path / name).touch(0o600)
-    prepare_directory(str(tmp_path))
     spoil(tmp_path / name)
     with pytest.raises(OptionError, match=f"{name}.*not ours.*remove it"):
         prepare_directory(str(tmp_path))
@@ -213,6 +213,19 @@ def test_a_file_system_that_forgets_owners_and_modes_is_refused(tmp_path, monkey
     monkeypatch.setattr(os, "fstat", fstat)
     with pytest.raises(OptionError, match="does not keep the owner and the mode"):
         prepare_directory(str(tmp_path / "store"))
+
+
+def test_where_files_are_saved_is_not_for_every_user_to_write(tmp_path):
+    target = tmp_path / "files"
+    target.mkdir()
+    target.chmod(0o777)
+    with pytest.raises(OptionError, match=r"directory.*chmod go-w"):
+        Files(str(target))
+    with pytest.raises(OptionError, match=r"directory.*chmod o-w"):
+        Files(str(target / "inside"))
+    for mode in (0o1777, 0o2775, 0o700):  # users cannot replace files of others, or the application shares them
+        target.chmod(mode)
+        assert Files(str(target)).directory == str(target)
 
 
 # -- Other users --
@@ -478,6 +491,29 @@ def test_members_of_a_trusted_group_share_the_uploads(public):  # noqa: F811
     assert "trusted_group" in as_user(SERVER, lambda: refusal(store), groups=[group])
     assert as_user(STRANGER, lambda: go_on(upload_id), groups=[group]) == (key, b"abcdef", 0)
     assert "Permission denied" in as_user(STRANGER, fails)
+
+
+@needs_root
+def test_a_file_of_another_member_is_saved(public):  # noqa: F811
+    """Only its owner can change the mode of a file, so it is copied."""
+    group = 12
+    home = own_directory(f"{public}/home", SERVER, 0o2770, gid=group)
+
+    def receive():
+        return finished(f"{home}/store", Ownership(group)).id
+
+    def save():
+        os.mkdir(f"{home}/files")
+        service = Service(tmp_file_dir=f"{home}/store", trusted_group=group, threads=False, on_finished=take)
+        found = [str(outcome) for _, outcome in service.backlog.run(everything=True)]
+        service.close()
+        return found, [path.read_bytes() for path in Path(home, "files").iterdir()]
+
+    def take(upload):
+        upload.save_to(f"{home}/files")
+
+    as_user(SERVER, receive, groups=[group])
+    assert as_user(STRANGER, save, groups=[group]) == (["accepted"], [b"passport scan"])
 
 
 def test_what_is_not_ours_is_missing():

@@ -17,6 +17,7 @@ from tus.adapters.wsgi import Environ, StartResponse
 from tus.converters import suggestion
 from tus.errors import OptionError, StorageFull, StorageUnavailable
 from tus.filesystem.home import Home
+from tus.filesystem.ownership import Ownership
 from tus.filesystem.saving import probe
 from tus.handover.finished import FinishedUpload
 
@@ -31,7 +32,7 @@ class Files:
             the uploads, files are copied.
 
     Raises:
-        OptionError: the directory cannot be created or written.
+        OptionError: the directory cannot be created or written, or every user of the machine can replace its files.
     """
 
     def __init__(self, directory: str) -> None:
@@ -63,6 +64,7 @@ def _prepare(directory: str) -> None:
         pass
     except OSError as error:
         raise OptionError("directory", f"{directory!r} cannot be created: {error.strerror}") from None
+    Ownership().check_target(directory, "directory")
     try:
         probe(directory)
     except (StorageFull, StorageUnavailable):

@@ -172,28 +172,33 @@ def copy_file(source: str, target_fd: int, offset: int, size: int, ownership: Ow
     """
     fd = ownership.open_data(source, os.O_RDONLY)
     try:
-        done = _copy_in_kernel(fd, target_fd, offset, size)
-        while done < size:
-            block = os.pread(fd, min(_BUFFER, size - done), done)
-            if not block:
-                raise FileNotFoundError(errno.ENOENT, "the file is shorter than expected")
-            written = write_at(target_fd, offset + done, block)
-            if written < len(block):
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-            done += written
+        copy_data(fd, target_fd, offset, size)
     finally:
         close(fd)
+
+
+def copy_data(fd: int, target_fd: int, offset: int, size: int) -> None:
+    """Copy the first ``size`` bytes of an open file, see :func:`copy_file`."""
+    done = _copy_in_kernel(fd, target_fd, offset, size)
+    while done < size:
+        block = os.pread(fd, min(_BUFFER, size - done), done)
+        if not block:
+            raise FileNotFoundError(errno.ENOENT, "the file is shorter than expected")
+        written = write_at(target_fd, offset + done, block)
+        if written < len(block):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        done += written
 
 
 _FICLONE = 0x40049409  # in linux/fs.h
 
 
-def can_share_blocks(source: str, target_fd: int) -> bool:
+def can_share_blocks(source: str, target_fd: int, ownership: Ownership) -> bool:
     """Return whether a copy of one file in another needs no room; the content of the target is lost."""
     if not sys.platform.startswith("linux"):
         return False
     try:
-        fd = os.open(source, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        fd = ownership.open_data(source, os.O_RDONLY)
     except OSError:
         return False
     try:

@@ -276,6 +276,34 @@ class Ownership:
             _checked.clear()
         _checked.add(seen)
 
+    def check_target(self, path: str, option: str) -> None:
+        """Check that not every user of the machine can replace files in a directory of the application.
+
+        The application decides who else may write there.
+
+        Raises:
+            OptionError: every user can.
+        """
+        try:
+            fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except PermissionError:
+            return  # it may be written and not read
+        except OSError as error:
+            raise OptionError(option, f"{path!r} cannot be used: {error.strerror}") from None
+        try:
+            status = os.fstat(fd)
+        finally:
+            close(fd)
+        problem = None
+        if status.st_mode & 0o002 and not status.st_mode & stat.S_ISVTX:
+            problem = self._problem_with(status, path)
+        problem = problem or self._problem_on_the_way(path)
+        if problem is not None:
+            raise OptionError(option, problem)
+
+    def _problem_on_the_way(self, path: str) -> str | None:
+        return next(filter(None, map(partial(self._problem_above, path), _ways_to(path))), None)
+
     def problem_of(self, path: str) -> str | None:
         """Return how another user could replace files of a directory, with the remedy; None if none can."""
         fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -283,7 +311,7 @@ class Ownership:
             problem = self._problem_with(os.fstat(fd), path)
         finally:
             close(fd)
-        return problem or next(filter(None, map(partial(self._problem_above, path), _ways_to(path))), None)
+        return problem or self._problem_on_the_way(path)
 
     def _problem_with(self, status: os.stat_result, path: str) -> str | None:
         seen = f"{path!r} belongs to {describe(status)}"

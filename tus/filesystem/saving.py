@@ -26,8 +26,8 @@ from typing import BinaryIO, Final
 
 from tus.errors import StorageFull, StorageUnavailable, UploadGone
 from tus.filesystem.descriptors import close
-from tus.filesystem.io import copy_file, sync, sync_directory, sync_file, translate_error, unlink, write_at
-from tus.filesystem.ownership import FLAGS, Ownership
+from tus.filesystem.io import copy_data, sync, sync_directory, sync_file, translate_error, unlink, write_at
+from tus.filesystem.ownership import FLAGS
 from tus.http.filenames import add_suffix
 
 #: The extended attribute that holds the key of the upload in a copy.
@@ -237,13 +237,14 @@ class _Saving:
         """Link the data into the directory, and return the path; None if it must be copied."""
         source = self._source
         assert source.path is not None, "the caller has looked at it"
-        fd = os.open(source.path, os.O_RDONLY | FLAGS)
-        try:
+        assert self._data is not None, "and so at its status"
+        with source.open() as file:  # which checks that it is ours
+            fd = file.fileno()
+            if not os.path.samestat(os.fstat(fd), self._data):
+                raise UploadGone(GONE)
             if not self._adapt(fd):
                 return None
             self._sync_source(fd)
-        finally:
-            close(fd)
         origin = source.path
         try:
             return self._publish(lambda path: os.link(origin, path, follow_symlinks=False))
@@ -324,7 +325,8 @@ class _Saving:
     def _fill(self, fd: int) -> None:
         source = self._source
         if source.path is not None:
-            copy_file(source.path, fd, 0, source.size, Ownership())
+            with source.open() as file:
+                copy_data(file.fileno(), fd, 0, source.size)
             return
         done = 0
         with source.open() as file:

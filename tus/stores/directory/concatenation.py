@@ -155,6 +155,6 @@ class Concatenation:
         Raises:
             StorageFull: they do not fit.
         """
-        if parts and not can_share_blocks(self._path(parts[0].id), data_fd):
+        if parts and not can_share_blocks(self._path(parts[0].id), data_fd, self._policy.ownership):
             space = self._policy.space or Space(self.directory, 0)
             space.check(sum(part.offset for part in parts))

@@ -114,11 +114,11 @@ def prepare_directory(path: str, ownership: Ownership | None = None, probes: boo
 
 def _prepare(path: str, ownership: Ownership) -> str:
     path = ownership.prepare_directory(path, "tmp_file_dir")
-    for name in (quota.NAME, quota.MOVES, expiry.NAME, secret.NAME):
-        ownership.check_file(os.path.join(path, name), "tmp_file_dir")
     status = os.stat(path)
     identity = (status.st_dev, status.st_ino)
     if identity not in _proven:
+        for name in (quota.NAME, quota.MOVES, expiry.NAME, secret.NAME):
+            ownership.check_file(os.path.join(path, name), "tmp_file_dir")
         try:
             check_locks_work(path)
         except StorageUnavailable:
