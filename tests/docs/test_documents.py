@@ -323,9 +323,8 @@ def test_no_document_suggests_a_directory_that_every_user_can_write():
     searched = [*DOCUMENTS, "paste_example.ini", "SECURITY.md"]
     for folder, pattern in (("examples", "*"), ("tus", "*.py")):
         searched += [str(path.relative_to(ROOT)) for path in (ROOT / folder).rglob(pattern) if path.is_file()]
-    shared = re.compile(r"/(tmp|var/tmp|dev/shm)\b")
-    allowed = {"CHANGES.rst": 1, "docs/design.rst": 9, "docs/security.rst": 9}
-    for name in filter(lambda name: (ROOT / name).exists(), searched):
-        found = shared.findall((ROOT / name).read_text(errors="replace"))
-        assert len(found) <= allowed.get(name, 0), name
+    shared = re.compile(r"/(var/)?tmp\b")
+    explains = {"CHANGES.rst", "docs/deploying.rst", "docs/design.rst", "docs/security.rst"}  # why not to use it
+    for name in filter(lambda name: name not in explains and (ROOT / name).exists(), searched):
+        assert not shared.search((ROOT / name).read_text(errors="replace")), name
     assert len(searched) > 150

@@ -1,6 +1,7 @@
 """Work that must not grow: with the finals of a part, with the parts that a final names, with the files of one name."""
 
 import os
+from functools import partial
 
 import pytest
 
@@ -72,7 +73,7 @@ def test_the_next_file_of_a_name_costs_no_more(tmp_path):
         for number in range(200):
             path = tmp_path / f"source-{number}"
             path.write_bytes(b"a")
-            source = Source(f"{number * 16777619 % (1 << 32):08x}" * 4, 1, str(path), lambda: None, None)
+            source = Source(f"{number * 16777619 % (1 << 32):08x}" * 4, 1, str(path), partial(open, path, "rb"), None)
             system.calls.clear()
             save(source, str(directory), "image.jpg")
             costs.append(len(system.calls))

@@ -253,7 +253,7 @@ def _read_moment(directory: str, policy: Policy) -> Moment | None:
     try:
         fields = json.loads(os.pread(fd, 4096, 0))
         return unpack_moment(fields.get(_MOMENT)) if isinstance(fields, dict) else None
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     finally:
         close(fd)
