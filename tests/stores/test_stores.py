@@ -920,7 +920,9 @@ def test_a_record_of_another_version_stops_no_sweep(tmp_path):
     path = tmp_path / f"{other.id}.tus"
     data = path.read_bytes()
     record = b'{"format": 9}'
-    path.write_bytes(data[: sidecar.SLOTS_SIZE] + sidecar._RECORD_HEAD.pack(b"rec1", len(record), zlib.crc32(record)) + record)
+    path.write_bytes(
+        data[: sidecar.SLOTS_SIZE] + sidecar._RECORD_HEAD.pack(b"rec1", len(record), zlib.crc32(record)) + record
+    )
     with pytest.raises(UploadGone):
         store.load(other.id)
     assert [upload.id for upload in store.list()] == [expired.id]
