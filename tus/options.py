@@ -111,9 +111,9 @@ class Options:
 
     fsync: Fsync = _option(as_fsync, "finish", group="Storage")
     """When to force data to the disk: ``none``, ``finish`` or ``always``. With ``finish`` a file is on the disk before
-    the application gets it. With ``always`` each block is on the disk before it is counted. After a restart of the machine
-    uploads go on from the bytes that were forced to it: with ``finish`` in steps of 32 MiB, and with ``none`` from the
-    first byte.
+    the application gets it. With ``always`` each block is on the disk before it is counted. After a restart of the
+    machine uploads go on from the bytes that were forced to it: with ``finish`` in steps of 32 MiB, and with ``none``
+    from the first byte.
     """
 
     upload_path: str | None = _option(as_url_path, None, group="URLs and proxies")

@@ -12,8 +12,8 @@ crash of the machine:
     Nothing was forced to the disk. Unfinished uploads, and finished ones that the application has not taken, start
     again.
 ``finish`` (the default)
-    An upload goes on from the bytes that were forced to the disk in the background, in steps of 32 MiB. A complete file,
-    its record and its directory entry are on the disk before the application gets the file.
+    An upload goes on from the bytes that were forced to the disk in the background, in steps of 32 MiB. A complete
+    file, its record and its directory entry are on the disk before the application gets the file.
 ``always``
     No bytes are lost if a client learned an offset beyond them: each block is on the disk before it is counted.
 
