@@ -16,6 +16,7 @@ import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from urllib.parse import unquote, urlsplit
 
 import psutil
@@ -36,6 +37,8 @@ from tus.cli import serve
 from tus.cli.server_section import read_server_section
 from tus.errors import OptionError
 from tus.models import Upload
+from tus.server.service import services_over
+from tus.server.worker_gunicorn import LARGEST_HEAD
 
 PROMPT = 20  # seconds in which a server has ended; gunicorn kills its workers after thirty
 URL_LINE = re.compile(r"^(?:Upload to|Serving on) (.+)$", re.MULTILINE)
@@ -286,6 +289,70 @@ def test_help_tells_the_defaults():
     text = " ".join(run("serve", "--help").stdout.split())
     for default in ("127.0.0.1", "1080", "./uploads", "/files/", "32"):
         assert f"(default: {default})" in text
+
+
+LIMITS = {
+    "max_size": "lift it with -o max_size=0",
+    "max_uploads": "10000 unfinished uploads; lift it with -o max_uploads=0",
+    "keep_free": "5 % of the disk, at most 5 GiB; lift it with -o keep_free=0",
+    "min_rate": "500 bytes per second; lift it with -o min_rate=0",
+    "stall_timeout": "60 seconds; lift it with -o stall_timeout=0",
+}
+
+
+def test_help_tells_the_limits_and_how_to_lift_them():
+    told = run("serve", "--help").stdout
+    for name, words in LIMITS.items():
+        (line,) = [line for line in told.splitlines() if f"-o {name}=... " in line]
+        assert words in line
+    assert (
+        f"{serve.MOST_FIELDS} fields, {serve.LARGEST_FIELD >> 10} KiB in one, {LARGEST_HEAD >> 10} KiB in all" in told
+    )
+
+
+KEPT = []  # pipelines, whose services are found as long as they live
+
+
+def options_of(tmp_path, monkeypatch, disk=400 << 30, **others):
+    """The options of a ``tus serve`` on a disk of 400 GiB."""
+    monkeypatch.setattr(os, "statvfs", lambda path: SimpleNamespace(f_blocks=disk >> 12, f_frsize=1 << 12))
+    KEPT.append(serve.build_pipeline(str(tmp_path / "uploads"), "/files", (), others=others))
+    return {service.directory: service for service in services_over(None)}[str(tmp_path / "uploads" / ".tus")].options
+
+
+def test_limits_by_default(tmp_path, monkeypatch):
+    options = options_of(tmp_path, monkeypatch)
+    assert (options.max_uploads, options.keep_free, options.max_size) == (10_000, 5 << 30, 395 << 30)
+    assert (options.min_rate, options.stall_timeout) == (500, 60)
+
+
+def test_a_small_disk_is_not_kept_free_as_a_whole(tmp_path, monkeypatch):
+    assert options_of(tmp_path, monkeypatch, disk=1 << 30).keep_free == (1 << 30) // 20
+
+
+@pytest.mark.parametrize("name", LIMITS)
+def test_each_limit_can_be_lifted(tmp_path, monkeypatch, name):
+    lifted = {name: "0"} | ({"min_rate": "0"} if name == "stall_timeout" else {})
+    assert getattr(options_of(tmp_path, monkeypatch, **lifted), name) == 0
+
+
+def test_what_does_not_fit_is_refused_and_nothing_else(tmp_path):
+    """A file is not refused for its size, but for the room that it needs."""
+    pipeline = serve.build_pipeline(str(tmp_path / "uploads"), "/files", ())
+    disk = os.statvfs(tmp_path)
+    free, size = disk.f_bavail * disk.f_frsize, disk.f_blocks * disk.f_frsize
+    kept = min(size // 20, 5 << 30)
+
+    def status(length):
+        reply = call(pipeline, "POST", "/files", TUS | {"Upload-Length": str(length)})
+        if reply.status == 201:
+            call(pipeline, "DELETE", reply["Location"], TUS)
+        return reply.status
+
+    assert status(size + 1) == 413
+    assert status(free - kept + (1 << 30)) == 507
+    if free - kept > 2 << 30:
+        assert status((free - kept) // 2) == 201
 
 
 def test_any_free_port(tmp_path, shared):

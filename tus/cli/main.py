@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 from tus.cli import fsck, handover, import_, ls, rm
 from tus.cli.arguments import add_named_options, read_named_options
+from tus.cli.serve_limits import describe_defaults
 from tus.cli.server_section import SECTION, ServerSection, read_server_section
 from tus.cli.text import printable
 from tus.converters import as_hosts, as_listed_origins, as_url_path, suggestion
@@ -59,6 +60,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
 
 
+class _KeepsEpilog(argparse.HelpFormatter):
+    """A formatter that leaves the lines of a table as they are."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        return text if "\n" in text else super()._fill_text(text, width, indent)
+
+
 def _parser() -> tuple[argparse.ArgumentParser, tuple[str, ...]]:
     """Return the parser of the command line, and the names of the commands."""
     parser = argparse.ArgumentParser(prog="tus", description="Resumable uploads.")
@@ -71,6 +79,8 @@ def _parser() -> tuple[argparse.ArgumentParser, tuple[str, ...]]:
         description="Receive uploads into a directory: unfinished uploads are kept in DIR/.tus, each finished file "
         "appears in DIR under its own name, with a suffix if that is taken. With CONFIG.ini, serve that paste.deploy "
         "pipeline instead, at the address and with the numbers in its [server:main] where the command line has none.",
+        epilog=describe_defaults(),
+        formatter_class=_KeepsEpilog,
     )
     serve.add_argument("config", nargs="?", metavar="CONFIG.ini", help="a paste.deploy configuration file")
     serve.add_argument("--host", help=f"address to listen on (default: {_HOST})")

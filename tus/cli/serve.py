@@ -22,6 +22,7 @@ from tus.apps.files import Files
 from tus.apps.hosts import HostCheck
 from tus.apps.operations import Operations
 from tus.apps.page import Page
+from tus.cli.serve_limits import LARGEST_FIELD, MOST_FIELDS, defaults_for
 from tus.converters import is_loopback
 from tus.errors import OptionError, TusException
 from tus.filter import Filter
@@ -30,9 +31,6 @@ from tus.server import body_gunicorn
 from tus.server.service import Service, services_over
 
 GRACE = 10  # seconds for running requests after SIGTERM; bodies end immediately
-#: The largest header field, in bytes: Upload-Concat with 1 000 parts, whose URLs may have 130 characters each.
-LARGEST_FIELD = 128 << 10
-MOST_FIELDS = 64  # the worker class limits the whole head to 256 KiB
 
 
 _SHARED_MEMORY = "/dev/shm"
@@ -50,8 +48,10 @@ def build_pipeline(
     try:
         files = Files(directory)
         tmp_file_dir = os.path.join(files.directory, ".tus")
+        given = dict(others or {})
+        limits = defaults_for(files.directory, given)
         options = Options.build(
-            upload_path=path, tmp_file_dir=tmp_file_dir, cors_allow_origin=origins, **dict(others or {})
+            upload_path=path, tmp_file_dir=tmp_file_dir, cors_allow_origin=origins, **limits, **given
         )
         service = Service(options=options)
         if options.on_finished is None and not options.spool:
