@@ -4,6 +4,8 @@ import errno
 import io
 import os
 import threading
+from contextlib import suppress
+from pathlib import Path
 
 import pytest
 
@@ -12,9 +14,12 @@ from tus import Filter, Options
 from tus.errors import OffsetMismatch, UploadGone, UploadReplaced
 from tus.filesystem import boot
 from tus.filesystem import io as files
+from tus.handover.finished import FinishedUpload
+from tus.handover.spool import Spool
+from tus.hooks.outbox import Event, Outbox
 from tus.models import Response, State, Upload
 from tus.protocols.handover import decided, hand_over_alone, promise
-from tus.stores.directory import flushing
+from tus.stores.directory import flushing, secret
 from tus.stores.directory import record as records
 from tus.stores.directory.store import DirectoryStore
 
@@ -31,16 +36,23 @@ class Disk:
     """A disk that fails some of the next calls that force a file to it, and then reports nothing more."""
 
     def __init__(self):
-        self.failures = []
+        self.failures, self.passes, self.failed = [], 0, ""
 
     def fail(self, *endings):
         """Fail the next sync of a file of each of these endings; the data has none, the record has ``.tus``."""
         self.failures = [*endings]
 
+    def fail_nth(self, ending, number):
+        """Fail one sync, after a number of others of the same kind."""
+        self.failures, self.passes, self.failed = [ending], number, ""
+
     def sync(self, fd):
         path = os.readlink(f"/proc/self/fd/{fd}")
         ending = "names" if os.path.isdir(path) else os.path.splitext(path)[1]
-        if ending in self.failures:
+        if ending in self.failures and self.passes:
+            self.passes -= 1
+        elif ending in self.failures:
+            self.failed = os.path.basename(path)
             self.failures.remove(ending)
             raise OSError(errno.EIO, os.strerror(errno.EIO))
 
@@ -215,6 +227,70 @@ def test_save_to_forces_the_data_once(tmp_path, disk):
         claim.sync()
     claim.release()
     assert_starts_again(store, claim.upload)
+
+
+# -- Names that could not be forced to the disk --
+
+
+@pytest.mark.parametrize("nth", [0, 1, 2, 3, 4])
+def test_a_put_into_the_spool_that_failed_is_made_again(tmp_path, disk, nth):
+    spool = Spool(str(tmp_path / "spool"))
+    upload = Upload(id="b" * 32, offset=9, length=9, path=str(tmp_path / "data"), state=State.COMPLETE)
+    (tmp_path / "data").write_bytes(DATA)
+    disk.fail_nth("names", nth)
+    with suppress(OSError):
+        spool.put(upload, "c" * 32)
+    failed = disk.failed
+    left = {name for name in ("tmp", "new") if os.path.exists(tmp_path / "spool" / name / ("c" * 32))}
+    assert failed not in left or failed == "tmp", "what failed is no longer there"
+    spool.put(upload, "c" * 32)
+    with spool.claim(0) as spooled:
+        assert spooled.key == "c" * 32
+
+
+@pytest.mark.parametrize("nth", [0, 1, 2, 3])
+def test_an_event_that_could_not_be_synced_is_not_there(tmp_path, disk, nth):
+    sent = []
+    box = Outbox(str(tmp_path / "box"), sent.append)
+    event = Event("e", "post-finish", "u", "{}")
+    disk.fail_nth("names", nth)
+    with pytest.raises(OSError, match="Input/output"):
+        box.put("a" * 32, event)
+    assert box.counts()["pending"] == 0
+    box.put("a" * 32, event)
+    assert box.flush() is None
+    assert sent == [event]
+
+
+def test_a_name_that_could_not_be_synced_is_removed(tmp_path, disk):
+    (tmp_path / "store").mkdir()
+    (tmp_path / "site").mkdir()
+    store = DirectoryStore(str(tmp_path / "store"))
+    claim = store.complete(begun(store), 4, DATA[4:])
+    disk.fail("names")
+    with pytest.raises(OSError, match="Input/output"):
+        FinishedUpload(claim).save_to(str(tmp_path / "site"), "film")
+    assert os.listdir(tmp_path / "site") == []
+    path = FinishedUpload(claim).save_to(str(tmp_path / "site"), "film")
+    claim.accept()
+    assert Path(path).read_bytes() == DATA
+
+
+def test_a_secret_that_could_not_be_synced_makes_no_id(store, disk, tmp_path):
+    for ending in ("", "names"):
+        disk.fail(ending)
+        with pytest.raises(OSError, match="Input/output"):
+            store.id_for("text")
+        assert (tmp_path / secret.NAME).read_bytes() == b""
+    assert store.id_for("text") == DirectoryStore(str(tmp_path)).id_for("text")
+
+
+def test_where_a_name_can_not_even_be_removed_no_more_are_made(tmp_path, disk):
+    disk.fail("names")
+    with pytest.raises(OSError, match="Input/output"):
+        files.sync_name(str(tmp_path), _fail)
+    with pytest.raises(OSError, match="earlier change"):
+        files.sync_name(str(tmp_path), _fail)
 
 
 # -- The protocol after bytes were lost --

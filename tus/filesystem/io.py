@@ -99,6 +99,35 @@ def sync_directory(directory: str) -> None:
     sync(names=Directory(directory))
 
 
+def sync_name(directory: str, undo: Callable[[], object]) -> None:
+    """Force a name that was just made in a directory to the disk.
+
+    Args:
+        directory: the directory.
+        undo: removes the name after a failure. Another sync would prove nothing, but another try makes it again.
+
+    Raises:
+        OSError: it could not be written. If it cannot be undone either, this process makes no more names there.
+    """
+    if directory in _doubtful:
+        raise OSError(errno.EIO, "an earlier change of this directory could not be forced to the disk")
+    try:
+        sync_directory(directory)
+    except PermissionError:  # it cannot be opened, so nothing has failed
+        raise
+    except OSError:
+        try:
+            undo()
+        except FileNotFoundError:
+            pass
+        except OSError:
+            _doubtful.add(directory)
+        raise
+
+
+_doubtful: set[str] = set()
+
+
 class Directory:
     """A directory whose names can be forced to the disk repeatedly, by a descriptor that stays open.
 

@@ -22,11 +22,12 @@ import stat
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import BinaryIO, Final
 
 from tus.errors import StorageFull, StorageUnavailable, UploadGone
 from tus.filesystem.descriptors import close
-from tus.filesystem.io import copy_data, sync, sync_directory, sync_file, translate_error, unlink, write_at
+from tus.filesystem.io import copy_data, sync, sync_file, sync_name, translate_error, unlink, write_at
 from tus.filesystem.ownership import FLAGS
 from tus.http.filenames import add_suffix
 
@@ -148,7 +149,7 @@ class _Saving:
     def _sync_name(self, path: str) -> None:
         """Force the name of the saved file to the disk."""
         try:
-            sync_directory(self._directory)
+            sync_name(self._directory, partial(unlink, path))
         except PermissionError:  # a directory that may be written and not read; journaling file systems sync the name
             fd = os.open(path, os.O_RDONLY | FLAGS)
             try:

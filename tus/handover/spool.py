@@ -22,11 +22,12 @@ import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 
 from tus.converters import as_group
 from tus.errors import OptionError, UploadLocked
 from tus.filesystem.descriptors import close
-from tus.filesystem.io import sync_directory, takes_no_bytes
+from tus.filesystem.io import sync_directory, sync_name, takes_no_bytes
 from tus.filesystem.locks import lock, unlock
 from tus.filesystem.ownership import Ownership
 from tus.handover.spool_entries import (
@@ -126,15 +127,16 @@ class Spool:
             if os.path.exists(marker):
                 return
             self._ownership.make_directory(draft)
-            sync_directory(self._path("tmp"))
+            sync_name(self._path("tmp"), partial(os.rmdir, draft))
         close(self._ownership.open_or_create(marker))
         sync_directory(self._path("put"))
         close(self._ownership.open_or_create(os.path.join(draft, "lock")))
         with suppress(FileExistsError):
             os.link(str(upload.path), os.path.join(draft, "data"), follow_symlinks=False)
         write_record(draft, new_record(upload, key, time.time()), self._ownership)
-        os.rename(draft, self._path("new", key))
-        sync_directory(self._path("new"))
+        entry = self._path("new", key)
+        os.rename(draft, entry)
+        sync_name(self._path("new"), partial(os.rename, entry, draft))
         sync_directory(self._path("tmp"))
 
     # -- The workers' side --

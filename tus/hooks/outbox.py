@@ -21,12 +21,13 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Final
 from weakref import ref
 
 from tus.errors import OptionError, StorageFull, UploadLocked
 from tus.filesystem.descriptors import close
-from tus.filesystem.io import is_full, sync_directory, unlink
+from tus.filesystem.io import is_full, sync_directory, sync_name, unlink
 from tus.filesystem.locks import lock, unlock
 from tus.filesystem.ownership import FLAGS, Ownership
 
@@ -167,7 +168,7 @@ class Outbox:
             for path in (self._directory, os.path.dirname(draft)):
                 with suppress(FileExistsError):
                     self._ownership.make_directory(path)
-                    sync_directory(os.path.dirname(path))
+                    sync_name(os.path.dirname(path), partial(os.rmdir, path))
             self._check_ours()
             return self._ownership.create(draft, os.O_WRONLY)
 
@@ -188,7 +189,7 @@ class Outbox:
         """Append an event to a stream; return False if the stream was removed meanwhile."""
         with suppress(FileExistsError):
             self._ownership.make_directory(path)
-            sync_directory(self._directory)
+            sync_name(self._directory, partial(os.rmdir, path))
         suffix = f"-{_digest(event.id)}"
         try:
             names = _event_names(path)
@@ -198,12 +199,13 @@ class Outbox:
                     sync_directory(path)
                     return True
             number = int(names[-1].partition("-")[0]) + 1 if names else 1
+            name = os.path.join(path, f"{number:08d}{suffix}")
             with suppress(FileExistsError):
-                os.link(draft, os.path.join(path, f"{number:08d}{suffix}"))
+                os.link(draft, name)
         except FileNotFoundError:
             return False
         with suppress(FileNotFoundError):  # the event is delivered already, and its stream removed
-            sync_directory(path)
+            sync_name(path, partial(os.unlink, name))
         return True
 
     def drop(self, stream: str, event_id: str) -> None:

@@ -42,8 +42,12 @@ def read_secret(directory: str, ownership: Ownership) -> bytes:
                 packed = secret + _digest(secret)
                 if write_at(fd, 0, packed) < len(packed):
                     raise StorageFull()
-                sync(fd)  # before the first id is made from it
-                sync_directory(directory)
+                try:
+                    sync(fd)  # before the first id is made from it
+                    sync_directory(directory)
+                except OSError:
+                    os.ftruncate(fd, 0)  # another sync would prove nothing, so make another secret
+                    raise
             return secret
         finally:
             unlock(fd)
