@@ -134,6 +134,7 @@ class _Saving:
                 raise UploadGone(GONE) from None
         try:
             path = self._find()
+            is_new = path is None
             if path is None and self._data is not None and self._data.st_dev == device:
                 path = self._link()
             if path is None:
@@ -143,13 +144,13 @@ class _Saving:
                 unlink(self._hidden)
             raise
         unlink(self._hidden)
-        self._sync_name(path)
+        self._sync_name(path, is_new)
         return path
 
-    def _sync_name(self, path: str) -> None:
-        """Force the name of the saved file to the disk."""
+    def _sync_name(self, path: str, is_new: bool) -> None:
+        """Force the name of the saved file to the disk; the application may know one that is not new."""
         try:
-            sync_name(self._directory, partial(unlink, path))
+            sync_name(self._directory, partial(unlink, path) if is_new else lambda: None)
         except PermissionError:  # a directory that may be written and not read; journaling file systems sync the name
             fd = os.open(path, os.O_RDONLY | FLAGS)
             try:
