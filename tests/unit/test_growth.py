@@ -13,10 +13,16 @@ from tus.filesystem.saving import Source, save
 
 
 @pytest.fixture
-def opened(monkeypatch):
-    """The paths that are opened, as often as they are."""
+def opened(tmp_path, monkeypatch):
+    """The paths here that are opened, as often as they are; threads of other tests may open others."""
     paths, opening = [], os.open
-    monkeypatch.setattr(os, "open", lambda path, *rest, **words: paths.append(path) or opening(path, *rest, **words))
+
+    def noting(path, *rest, **words):
+        if str(path).startswith(str(tmp_path)):
+            paths.append(path)
+        return opening(path, *rest, **words)
+
+    monkeypatch.setattr(os, "open", noting)
     return paths
 
 

@@ -481,7 +481,7 @@ def test_delays():
 def test_beside_the_requests(tmp_path, monkeypatch):
     """The thread of a process offers what has failed here, and what it finds."""
     monkeypatch.setattr("tus.protocols.handover.FIRST_DELAY", 0.05)
-    subject = FilterSubject(tmp_file_dir=str(tmp_path), threads=True)
+    subject = FilterSubject(tmp_file_dir=str(tmp_path))  # a process that dies leaves no threads
     left = subject.url(LENGTH)
     crash(subject, lambda: subject.patch(left, 0, DATA))
     subject = FilterSubject(tmp_file_dir=str(tmp_path), threads=True)
