@@ -99,6 +99,8 @@ class Limiting(RuleBasedStateMachine):
             number, charged = counts.each.get(principal, (0, 0))
             assert uploads <= number <= uploads + self.left_uploads
             assert size - self.swept_over <= charged <= size + self.tolerance
+            assert size <= LIMITS.size_each + self.swept_over
+            assert uploads <= LIMITS.uploads_each
         assert self.total()[1] <= LIMITS.size + self.swept_over
         assert self.total()[0] <= LIMITS.uploads
 
