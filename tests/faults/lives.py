@@ -1,0 +1,247 @@
+"""The lives of uploads: what a client does, and goes on doing after an error, until it succeeds."""
+
+from __future__ import annotations
+
+import contextlib
+from base64 import b64encode
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from hashlib import sha1
+from typing import ClassVar
+
+from tests.faults.world import World, require
+from tests.support.subjects import PATH
+from tests.support.wsgi import OCTETS, TUS, Reply
+from tus.errors import TusException
+
+DATA = bytes(range(256)) * 9 + b"the end"
+_NAME = {"Upload-Metadata": "filename " + b64encode(b"a.bin").decode()}
+_ATTEMPTS = 12
+_BORDERS = (0, 700, 1500, len(DATA))
+
+
+@dataclass(frozen=True)
+class Life:
+    """The life of an upload.
+
+    Attributes:
+        name: of the life.
+        live: the client's procedure.
+        options: of the service.
+    """
+
+    name: str
+    live: Callable[[World], None] = field(repr=False)
+    options: dict[str, object] = field(default_factory=dict)
+
+
+class Client:
+    """A client that does not give up.
+
+    Attributes:
+        restarts: how often an upload was gone, so that the client had to begin again.
+        creations: how many uploads the client has begun.
+    """
+
+    begin: Callable[[], Reply]
+
+    def __init__(self, world: World, data: bytes = DATA) -> None:
+        self.world, self.data = world, data
+        self.url: str | None = None
+        self.sent = 0  # the bytes that the server may have
+        self.restarts = self.creations = 0
+
+    def upload(self) -> str:
+        """Send the whole file, and return its URL."""
+        for _ in range(_ATTEMPTS):
+            if self.url is None:
+                self._create()
+            offset = self.ask()
+            while offset is not None and self.url is not None and offset < len(self.data):
+                offset = self._append(offset)
+            if self.url is not None and offset == len(self.data):
+                return self.url
+        raise AssertionError(f"no success after {_ATTEMPTS} attempts: {self.world.replies[-6:]}")
+
+    def note(self, reply: Reply) -> int | None:
+        """Return the offset that a response tells; None if the client has to ask again."""
+        if reply.status in (404, 410):
+            self.url, self.sent = None, 0
+            self.restarts += 1
+        if reply.status >= 300 or "upload-offset" not in reply.headers:
+            return None
+        offset = int(reply["Upload-Offset"])
+        assert self.url is not None
+        self.world.check_offset(self.url, offset, self.data[: self.sent])
+        return offset
+
+    def _append(self, offset: int) -> int | None:
+        end = next(border for border in _BORDERS if border > offset)
+        self.sent = max(self.sent, end)
+        return self.note(self.append(offset, self.data[offset:end]))
+
+    def _create(self) -> None:
+        self.creations += 1
+        reply = self.create()
+        if reply.status == 201:
+            self.url = reply["Location"]
+            self.note(reply)
+
+    def create(self) -> Reply:
+        raise NotImplementedError
+
+    def append(self, offset: int, block: bytes) -> Reply:
+        raise NotImplementedError
+
+    def ask(self) -> int | None:
+        """Ask for the offset; None if the upload is gone or cannot be read now."""
+        if self.url is None:
+            return None
+        return self.note(self.world.send("HEAD", self.url, self.protocol))
+
+    protocol: ClassVar[dict[str, str]] = TUS
+
+
+class TusClient(Client):
+    """A client of tus 1.0.0.
+
+    Args:
+        headers: of the creation.
+        has_digests: whether each block has a checksum.
+        with_data: whether the creation has the whole file.
+    """
+
+    def __init__(self, world, data=DATA, headers=(), has_digests=False, with_data=False):
+        super().__init__(world, data)
+        self.headers = {"Upload-Length": str(len(data))} | _NAME | dict(headers)
+        self.headers = {name: value for name, value in self.headers.items() if value}
+        self.has_digests, self.with_data = has_digests, with_data
+
+    def create(self):
+        if not self.with_data:
+            return self.world.send("POST", PATH, TUS | self.headers)
+        self.sent = len(self.data)
+        return self.world.send("POST", PATH, TUS | OCTETS | self.headers, self.data)
+
+    def append(self, offset, block):
+        headers = TUS | OCTETS | {"Upload-Offset": str(offset)}
+        if self.has_digests:
+            headers["Upload-Checksum"] = "sha1 " + b64encode(sha1(block).digest()).decode()
+        if "Upload-Length" not in self.headers and offset + len(block) == len(self.data):
+            headers["Upload-Length"] = str(len(self.data))
+        return self.world.send("PATCH", self.url, headers, block)
+
+
+class IetfClient(Client):
+    """A client of Resumable Uploads for HTTP."""
+
+    protocol: ClassVar[dict[str, str]] = {"Upload-Draft-Interop-Version": "6"}
+
+    def __init__(self, world, data=DATA, with_data=False):
+        super().__init__(world, data)
+        self.first = len(data) if with_data else _BORDERS[1]
+
+    def create(self):
+        self.sent = max(self.sent, self.first)
+        headers = {"Upload-Complete": "?1" if self.first == len(self.data) else "?0"}
+        disposition = {"Content-Disposition": 'attachment; filename="a.bin"'}
+        return self.world.send("POST", PATH, self.protocol | headers | disposition, self.data[: self.first])
+
+    def _create(self):
+        self.creations += 1
+        reply = self.create()
+        if reply.status < 300 and "location" in reply.headers:
+            self.url = reply["Location"]
+
+    def append(self, offset, block):
+        is_last = offset + len(block) == len(self.data)
+        headers = {"Upload-Offset": str(offset), "Upload-Complete": "?1" if is_last else "?0"}
+        typed = {"Content-Type": "application/partial-upload"}
+        return self.world.send("PATCH", self.url, self.protocol | headers | typed, block)
+
+
+def uploading(kind: Callable[..., Client], **how: object) -> Callable[[World], None]:
+    """Return the procedure of a client that sends a file."""
+
+    def live(world: World) -> None:
+        client = kind(world, **how)
+        client.upload()
+        world.check_arrived(DATA, client.creations)
+        world.restarts = client.restarts
+
+    return live
+
+
+def concatenating(world: World) -> None:
+    """Send two parts, and concatenate them."""
+    half = len(DATA) // 2
+    partial = {"Upload-Concat": "partial"}
+    clients = [TusClient(world, block, partial) for block in (DATA[:half], DATA[half:])]
+    urls = [client.upload() for client in clients]
+    headers = TUS | {"Upload-Concat": "final;" + " ".join(urls)} | _NAME
+    for _ in range(_ATTEMPTS):
+        reply = world.send("POST", PATH, headers)
+        if reply.status == 201:
+            break
+    require(reply.status == 201, f"the concatenation is answered {reply.status}")
+    world.check_arrived(DATA)
+    world.restarts = sum(client.restarts for client in clients)
+
+
+def terminating(world: World) -> None:
+    """Send a part of a file, and terminate the upload."""
+    client = TusClient(world)
+    for _ in range(_ATTEMPTS):
+        if client.url is None:
+            client._create()
+        if client.url is not None and client._append(0) is not None:
+            break
+    for _ in range(_ATTEMPTS):
+        reply = world.send("DELETE", client.url or PATH, TUS)
+        if reply.status in (204, 404, 410):
+            break
+    require(reply.status in (204, 404, 410), f"DELETE is answered {reply.status}")
+    require(client.ask() is None, "the upload is there after its termination")
+    world.restarts = 0
+
+
+def expiring(world: World) -> None:
+    """Leave two uploads unfinished, until they are swept."""
+    for _ in range(2):
+        client = TusClient(world)
+        for _ in range(_ATTEMPTS):
+            if client.url is None:
+                client._create()
+            if client.url is not None and client._append(0) is not None:
+                break
+    with world.later():
+        for _ in range(2):
+            world.sweep()
+    world.restarts = 0
+
+
+def cleaning(world: World) -> None:
+    """Remove what has expired by the operator's call, which says what has failed."""
+    expiring(world)
+    with world.later(), contextlib.suppress(OSError, TusException):
+        list(world.service.list())
+
+
+LIVES = (
+    Life("tus in blocks", uploading(TusClient)),
+    Life("tus at once", uploading(TusClient, with_data=True)),
+    Life("tus with checksums", uploading(TusClient, has_digests=True)),
+    Life("tus of deferred length", uploading(TusClient, headers={"Upload-Length": "", "Upload-Defer-Length": "1"})),
+    Life("tus with limits", uploading(TusClient), {"max_uploads": 9, "max_total_size": "1M", "keep_free": "1"}),
+    Life("tus with a digest", uploading(TusClient), {"digest": "sha-256"}),
+    Life("tus in the background", uploading(TusClient), {"handover": "background"}),
+    Life("tus kept", uploading(TusClient), {"keep_finished": True}),
+    Life("tus spooled", uploading(TusClient), {"spool": "spool"}),
+    Life("ietf in blocks", uploading(IetfClient)),
+    Life("ietf at once", uploading(IetfClient, with_data=True)),
+    Life("concatenation", concatenating),
+    Life("termination", terminating),
+    Life("expiry", cleaning),
+)
+FACES = ("wsgi", "asgi")
+POLICIES = ("none", "finish", "always")
