@@ -1,0 +1,43 @@
+"""docs/security.rst: the limits in its table are those of the code."""
+
+import re
+from pathlib import Path
+
+from tus.cli.serve_limits import MOST_FIELDS, MOST_UPLOADS, defaults_for
+from tus.options import Options
+
+PAGE = Path(__file__).parents[2] / "docs" / "security.rst"
+ROW = re.compile(r"^``(\w+)`` +(\S+) +(.+)$", re.MULTILINE)
+
+
+def rows():
+    text = PAGE.read_text()
+    limits = text[text.index("\nLimits\n") : text.index("At a limit of bytes")]
+    return ROW.findall(limits)
+
+
+def test_the_defaults_are_those_of_the_options():
+    found = {name: default for name, default, _ in rows()}
+    assert len(found) > 10
+    assert found == {name: Options.__dataclass_fields__[name].metadata["default"] for name in found}
+
+
+def test_the_defaults_of_the_command_are_its_own(tmp_path):
+    served = defaults_for(str(tmp_path), {})
+    differing = {name: value for name, default, value in rows() if not value.startswith(default)}
+    differing |= {
+        name: value for name, default, value in rows() if default == "0" and value != "0" and ";" not in value
+    }
+    assert set(differing) == set(served)
+    assert differing["max_uploads"] == served["max_uploads"] == str(MOST_UPLOADS)
+
+
+def test_every_limit_of_the_options_is_listed():
+    limits = {
+        name for name, each in Options.__dataclass_fields__.items() if each.metadata["group"].startswith("Limits")
+    }
+    assert limits <= {name for name, *_ in rows()}
+
+
+def test_the_fixed_limits_are_those_of_the_command():
+    assert f"at most {MOST_FIELDS} fields" in PAGE.read_text()
