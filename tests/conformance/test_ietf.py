@@ -7,11 +7,11 @@ A row's ids are the requirement's; TRAP ids are mistakes that other servers make
 import functools
 import json
 import re
-import time
 from unittest import mock
 
 import pytest
 
+from tests.support.clocks import later
 from tests.support.hooks import Recorder
 from tests.support.ietf import ALL, PARTIAL, UNKNOWN, VERSIONS, Blocks, Client, digest
 from tests.support.subjects import PATH, REJECTS, SUBJECTS, FilterSubject, ViewSubject
@@ -1569,8 +1569,7 @@ def a_key_makes_a_new_upload_after_the_end_of_the_first(c):
 @row("IDEM-06", upload_valid_duration=100)
 def a_key_makes_a_new_upload_after_the_first_has_expired(c):
     c.url(b"ab", headers=KEY)
-    later = time.time() + 101
-    with mock.patch("time.time", lambda: later):
+    with later(101):
         url = c.url(headers=KEY)
         assert c.offset(url) == 0
         assert c.url(headers=KEY) == url

@@ -13,6 +13,7 @@ from unittest import mock
 
 import pytest
 
+from tests.support.clocks import later
 from tests.support.disk import full_disk
 from tests.support.subjects import ASYNC_SUBJECTS, PATH, SUBJECTS, TrioSubject, ViewSubject
 from tests.support.wsgi import OCTETS, TUS, call
@@ -1291,15 +1292,14 @@ def a_key_makes_a_new_upload_after_the_end_of_the_first(s):
 
 @row("IDEM-06", upload_valid_duration=100, completed_keep=200, max_uploads=1)
 def a_key_makes_a_new_upload_after_the_first_has_expired(s):
-    now = time.time()
     s.url(4, KEY, b"ab")
-    with mock.patch("time.time", lambda: now + 101):
+    with later(101):
         url = s.create(4, KEY, b"abc")["Location"]
         assert s.offset(url) == 3
         s.patch(url, 3, b"d")
-    with mock.patch("time.time", lambda: now + 101 + 150):
+    with later(101 + 150):
         assert s.create(4, KEY, b"abc")["Upload-Offset"] == "4"
-    with mock.patch("time.time", lambda: now + 101 + 201):
+    with later(101 + 202):
         assert s.create(4, KEY, b"abc")["Upload-Offset"] == "3"
     assert len(s.landed) == 1
 

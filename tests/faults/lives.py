@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from hashlib import sha1
 from typing import ClassVar
 
-from tests.faults.world import World, require
+from tests.faults.world import LONGER, World, require
+from tests.support.clocks import later
 from tests.support.subjects import PATH
 from tests.support.wsgi import OCTETS, TUS, Reply
 from tus.errors import TusException
@@ -214,7 +215,7 @@ def expiring(world: World) -> None:
                 client._create()
             if client.url is not None and client._append(0) is not None:
                 break
-    with world.later():
+    with later(LONGER):
         for _ in range(2):
             world.sweep()
     world.restarts = 0
@@ -223,7 +224,7 @@ def expiring(world: World) -> None:
 def cleaning(world: World) -> None:
     """Remove what has expired by the operator's call, which says what has failed."""
     expiring(world)
-    with world.later(), contextlib.suppress(OSError, TusException):
+    with later(LONGER), contextlib.suppress(OSError, TusException):
         list(world.service.list())
 
 

@@ -5,11 +5,9 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import time
-from collections.abc import Iterator
 from pathlib import Path
-from unittest import mock
 
+from tests.support.clocks import later
 from tests.support.subjects import PATH, OnLoop
 from tests.support.wsgi import Reply, call
 from tus import Filter, Service
@@ -146,23 +144,13 @@ class World:
 
     # -- The end --
 
-    @contextlib.contextmanager
-    def later(self) -> Iterator[None]:
-        """Let the clocks tell a time when everything has expired."""
-        now, uptime = time.time, time.clock_gettime
-        with (
-            mock.patch("time.time", lambda: now() + LONGER),
-            mock.patch("time.clock_gettime", lambda clock: uptime(clock) + LONGER),
-        ):
-            yield
-
     def sweep(self) -> None:
         with contextlib.suppress(OSError, TusException):
             self.service.store.sweep()
 
     def check_clean(self) -> None:
         """Check that nothing is left of expired uploads, and no descriptor is open."""
-        with self.later():
+        with later(LONGER):
             self.service.store.sweep()
         left = [path.name for path in self.unfinished.iterdir() if re.match("[0-9a-f]{32}", path.name)]
         require(not left, f"files are left after the sweep: {left}")
