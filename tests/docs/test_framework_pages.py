@@ -110,8 +110,8 @@ class Site:
         return sorted(path.read_bytes() for path in self.arrived.iterdir())
 
     def kept(self):
-        """Return the sizes of the files of uploads, and of all others but the sweeper's clock."""
-        files = [path for path in self.unfinished.iterdir() if not path.name.startswith(".tus-sweeper")]
+        """Return the sizes of all files but those with which the threads share their work."""
+        files = [path for path in self.unfinished.iterdir() if not path.name.startswith(".tus-")]
         return {path.name: path.stat().st_size for path in files}
 
 

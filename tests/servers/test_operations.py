@@ -271,6 +271,9 @@ def test_health(tmp_path):
     for method, path in (("POST", "/health"), ("GET", "/health/x"), ("GET", "/"), ("GET", "/metrics")):
         assert call(app, method, path).body == b"the pipeline"
     (tmp_path / "uploads").rmdir()
+    assert call(app, "GET", "/health").status == 200, "a directory that a cleaner has removed is made again"
+    (tmp_path / "uploads").rmdir()
+    (tmp_path / "uploads").write_text("no directory")
     reply = call(app, "GET", "/health")
     assert (reply.status, reply.body) == (503, b"uploads cannot be stored\n")
 
