@@ -302,8 +302,7 @@ def script():
     with tempfile.TemporaryDirectory(prefix="tus-deploying-") as directory:
         os.chmod(directory, 0o755)
         store = Path(directory) / "store"
-        store.mkdir()
-        store.chmod(0o777)
+        store.mkdir(0o700)
         path = Path(directory) / "site.py"
         path.write_text(SITE.format(root=str(ROOT), store=str(store)))
         yield path
@@ -330,6 +329,8 @@ def test_uwsgi(script, tmp_path):
 def test_mod_wsgi(script, tmp_path):
     """Debian's module is for Debian's Python; what the package needs it borrows from this one."""
     port = free_port()
+    if os.geteuid() == 0:
+        shutil.chown(script.parent / "store", "www-data", "www-data")  # the user of the daemon
     text = recipe("apache", 1).replace("/srv/site.py", str(script))
     paths = ":".join(path for path in sys.path if "site-packages" in path)
     text = text.replace("threads=15", f"threads=15 python-path={paths}")
