@@ -32,6 +32,7 @@ from tests.support.waiting import GUARD, wait_until
 from tests.support.wsgi import OCTETS, TUS, call
 from tus import Filter
 from tus.apps.files import Files
+from tus.apps.hosts import HostCheck
 from tus.cli import main as cli
 from tus.cli import serve
 from tus.cli.server_section import read_server_section
@@ -90,13 +91,13 @@ def open_files(process):
 
 
 @contextlib.contextmanager
-def serving(directory, *arguments, has_port=False, **how):
+def serving(directory, *arguments, has_port=False, program=("tus",), **how):
     """Run ``tus serve`` on a free port, unless the arguments or the ini file have one, until its URL is printed."""
     if "--port" not in arguments and not has_port:
         arguments = (*arguments, "--port", "0")
     if "--workers" not in arguments:
         arguments = (*arguments, "--workers", "2")
-    with command(["tus", "serve", *map(str, arguments)], directory, **how) as process:
+    with command([*program, "serve", *map(str, arguments)], directory, **how) as process:
         deadline = time.monotonic() + GUARD
         while not (match := URL_LINE.search((directory / "stdout").read_text())):
             complaint = (directory / "stderr").read_text()
@@ -200,7 +201,7 @@ def test_what_is_no_host_is_not_served_and_not_repeated(shared, host):
 
 
 def test_further_names_are_served_if_they_are_given(tmp_path):
-    options = ("--allow-host", "up.example", "UP2.example.", "-o", "base_url=https://up3.example:8443/x")
+    options = ("--allow-host", "up.example", "--allow-host=UP2.example.", "-o", "base_url=https://up3.example:8443/x")
     with serving(tmp_path, *options) as served:
         for host in ("up.example", "up.example.:80", "UP.example:80", "up2.example", "up3.example", "localhost"):
             assert status_for(served.netloc, host)[0] == 200
@@ -230,6 +231,20 @@ def app_of(host, *names):
 )
 def test_which_hosts_an_address_serves(address, names, host, status):
     assert call(app_of(address, *names), "GET", "/", environ={"HTTP_HOST": host}, validate=False).status == status
+
+
+def test_the_base_url_does_not_ask_for_the_check():
+    """Behind a proxy in another container the server has names that nobody tells it."""
+    app = serve.check_hosts(lambda environ, start_response: None, "0.0.0.0", (), ("up.example",))
+    assert not isinstance(app, HostCheck)
+    local = serve.check_hosts(lambda environ, start_response: [], "127.0.0.1", (), ("up.example",))
+    assert isinstance(local, HostCheck)
+
+
+def test_the_name_of_a_host_takes_no_file(tmp_path):
+    """Else the server would run without the site that the file describes."""
+    parsed = cli._parser()[0].parse_args(["serve", "--allow-host", "up.example", "site.ini"])
+    assert (parsed.config, parsed.allow_host) == ("site.ini", ["up.example"])
 
 
 def test_a_server_of_an_ini_file_is_told_its_names_in_the_file(tmp_path):
@@ -500,8 +515,50 @@ def test_half_sent_heads_hold_no_thread(tmp_path):
             client.sendall(b"GET /health HTTP/1.1\r\n")
         for _ in range(5):
             assert request(served.netloc, "GET", "/health")[0] == 200
-        for client in clients:
-            assert client.recv(1) == b"", "a head that does not go on is closed"
+        assert "Traceback" not in served.complained
+
+
+_IMPATIENT = """
+import sys
+import tus.server.worker_gunicorn as gunicorn
+from tus.cli.main import main
+gunicorn.HEAD_TIMEOUT = gunicorn.SEND_TIMEOUT = 1
+sys.exit(main())
+"""
+#: ``tus`` whose server waits for clients a second, not a minute.
+IMPATIENT = (sys.executable, "-c", _IMPATIENT)
+
+
+def test_a_head_that_does_not_go_on_is_refused(tmp_path):
+    with serving(tmp_path, "--workers", "1", program=IMPATIENT) as served, connected(served) as client:
+        client.sendall(b"GET /health HTTP/1.1\r\n")
+        assert client.recv(1000).startswith(b"HTTP/1.1 408 ")
+        assert client.recv(1000) == b""
+
+
+def test_clients_that_do_not_close_their_connections_hold_no_worker(tmp_path):
+    with serving(tmp_path, "--workers", "1", "--threads", "2") as served, contextlib.ExitStack() as stack:
+        for _ in range(60):  # one after the other these would last two minutes
+            client = stack.enter_context(connected(served))
+            client.sendall(f"GET /health HTTP/1.1\r\nHost: {served.netloc}\r\nConnection: close\r\n\r\n".encode())
+            assert answered(client).startswith(b"HTTP/1.1 200 OK")
+        began = time.monotonic()
+        assert request(served.netloc, "GET", "/health")[0] == 200
+        assert time.monotonic() - began < GUARD
+
+
+def test_clients_that_read_no_response_hold_no_thread(tmp_path):
+    """Not only downloads: each of these asks for a page again and again."""
+    arguments = ("--workers", "1", "--threads", "2")
+    with serving(tmp_path, *arguments, program=IMPATIENT) as served, contextlib.ExitStack() as stack:
+        head = f"GET / HTTP/1.1\r\nHost: {served.netloc}\r\n\r\n".encode()
+        for _ in range(2):
+            client = stack.enter_context(connected(served))
+            client.settimeout(1)
+            with contextlib.suppress(TimeoutError):
+                client.sendall(head * 20_000)
+
+        assert request(served.netloc, "GET", "/health")[0] == 200
         assert "Traceback" not in served.complained
 
 

@@ -87,11 +87,10 @@ def _parser() -> tuple[argparse.ArgumentParser, tuple[str, ...]]:
     serve.add_argument("--port", type=int, help=f"0 for any free port (default: {_PORT})")
     serve.add_argument(
         "--allow-host",
-        nargs="+",
-        action="extend",
+        action="append",
         metavar="NAME",
-        help="further names of this server in the Host of requests, or * for any (default: localhost, the loopback "
-        "addresses and --host; any if --host is reachable from other machines)",
+        help="a further name of this server in the Host of requests, or * for any; can be repeated (default: "
+        "localhost, the loopback addresses and --host; any if --host is reachable from other machines)",
     )
     serve.add_argument("--dir", help=f"directory of the files (default: {_DIR})")
     serve.add_argument("--path", help=f"path of the URL that creates uploads (default: {_PATH})")
@@ -144,7 +143,7 @@ def _serve(options: argparse.Namespace) -> None:
         others = read_named_options(options.option)
         app = serve.build_pipeline(options.dir or _DIR, path, origins, metrics, others)
         own = urlsplit(others.get("base_url", "")).hostname
-        app = serve.check_hosts(app, options.host, (*options.allow_host, *([own] if own else [])))
+        app = serve.check_hosts(app, options.host, options.allow_host, (own,) if own else ())
         serve.run(app, options.host, options.port, options.workers, options.threads, path)
     else:
         if options.option:

@@ -124,15 +124,16 @@ def load_pipeline(config: str) -> WsgiApp:
     return app
 
 
-def check_hosts(app: WsgiApp, host: str, names: Sequence[str]) -> WsgiApp:
+def check_hosts(app: WsgiApp, host: str, names: Sequence[str], own: Sequence[str] = ()) -> WsgiApp:
     """Return the pipeline behind a check of ``Host``, if only this machine reaches it, or if names are given.
 
     Args:
         app: the pipeline.
         host: the address to listen on.
         names: further names of the server.
+        own: names that the server has anyway; they do not ask for the check.
     """
-    return HostCheck(app, (host, *names)) if names or _is_local(host) else app
+    return HostCheck(app, (host, *names, *own)) if names or _is_local(host) else app
 
 
 def run(app: WsgiApp, host: str, port: int, workers: int, threads: int, upload_path: str | None) -> None:

@@ -27,7 +27,8 @@ def defaults_for(directory: str, others: Mapping[str, str]) -> dict[str, str]:
         status = os.statvfs(directory)
         disk = status.f_blocks * status.f_frsize
         keep_free = min(disk // _FREE_SHARE, _MOST_FREE)
-        limits |= {"keep_free": str(keep_free), "max_size": str(max(disk - keep_free, 1))}
+        if disk:  # some file systems of networks do not tell their size
+            limits |= {"keep_free": str(keep_free), "max_size": str(disk - keep_free)}
     return {name: value for name, value in limits.items() if name not in others}
 
 

@@ -1,13 +1,17 @@
 """A worker class for gunicorn: ``gunicorn --worker-class tus.server.worker_gunicorn.Worker --threads 32``.
 
-It is ``gthread`` with two differences. A thread gets a connection only once the whole head of a request is there, so
-that a half-sent head costs a buffer and not a thread. And a worker accepts a connection only if a thread is free, so
-that no connection waits for a busy worker while another worker is idle. This relies on names of gunicorn that are not
-public; tests run it with the newest gunicorn.
+It is ``gthread`` with these differences. A thread gets a connection only once the whole head of a request is there, so
+that a half-sent head costs a buffer and not a thread. A worker accepts a connection only if a thread is free, so that
+no connection waits for a busy worker while another worker is idle. A client that leaves its connection open after the
+last response, or does not read a response, holds neither a worker nor a thread. This relies on names of gunicorn that
+are not public; tests run it with the newest gunicorn.
 """
 
 from __future__ import annotations
 
+import errno
+import socket
+import struct
 import time
 from contextlib import suppress
 from functools import partial
@@ -17,9 +21,16 @@ from typing import Any, Final
 from gunicorn import http
 from gunicorn.workers.gthread import ThreadWorker
 
-HEAD_TIMEOUT: Final = 10.0  # seconds from the first look at a connection to the end of the head
+HEAD_TIMEOUT: Final = 60.0  # seconds from the first look at a connection to the end of the head
+SEND_TIMEOUT: Final = 60  # seconds in which a client must read something of a response
+LINGER: Final = 2.0  # seconds for a client to close its connection after the last response
+_MOST_LINGERING: Final = 1000  # connections
+_MOST_DRAINED: Final = 64 << 10  # bytes that a client sends after that
 LARGEST_HEAD: Final = 256 << 10  # bytes; a head with Upload-Concat for 1 000 parts has 128 KiB
 _BLOCK: Final = 64 << 10
+_TIMED_OUT: Final = (
+    b"HTTP/1.1 408 Request Timeout\r\nTus-Resumable: 1.0.0\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+)
 _TOO_LARGE: Final = (
     b"HTTP/1.1 431 Request Header Fields Too Large\r\nTus-Resumable: 1.0.0\r\n"
     b"Content-Length: 0\r\nConnection: close\r\n\r\n"
@@ -31,6 +42,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]
 
     def __init__(self, *arguments: Any, **others: Any) -> None:
         self._heads: dict[Any, float] = {}  # connections without a whole head, with their deadlines, oldest first
+        self._lingering: dict[Any, tuple[float, int]] = {}  # with their deadlines, and the bytes drained; oldest first
         super().__init__(*arguments, **others)
 
     @property
@@ -47,6 +59,9 @@ class Worker(ThreadWorker):  # type: ignore[misc]
 
     def enqueue_req(self, conn: Any) -> None:
         """Give a connection to a thread, or wait for its head first."""
+        if not conn.initialized:
+            with suppress(OSError):  # a Unix socket of some systems has no such option
+                conn.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", SEND_TIMEOUT, 0))
         if self.cfg.is_ssl or getattr(conn, "is_http2", False):  # a thread must decrypt
             super().enqueue_req(conn)
         elif self._read_head(conn):
@@ -89,9 +104,9 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         unreader.unread(bytes(data))
         return has_ended or b"\r\n\r\n" in data
 
-    def _refuse(self, conn: Any) -> None:
+    def _refuse(self, conn: Any, response: bytes = _TOO_LARGE) -> None:
         with suppress(OSError):  # the client is gone, or does not read
-            conn.sock.send(_TOO_LARGE)
+            conn.sock.send(response)
         self._close(conn)
 
     def _close(self, conn: Any) -> None:
@@ -113,5 +128,56 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         now = time.monotonic()
         for conn, deadline in list(self._heads.items()):
             if self.alive and deadline > now and self.nr_conns < self.cfg.worker_connections:
-                return
-            self._close(conn)
+                break
+            self._refuse(conn, _TIMED_OUT)
+        for conn, (deadline, _) in list(self._lingering.items()):
+            if deadline > now and len(self._lingering) <= _MOST_LINGERING:
+                break
+            self._end_lingering(conn)
+
+    # -- The end of a response, and of a connection --
+
+    def handle_request(self, req: Any, conn: Any) -> Any:
+        """Handle a request; a client that does not read its response counts as gone."""
+        try:
+            return super().handle_request(req, conn)
+        except BlockingIOError as error:
+            raise ConnectionResetError(errno.ECONNRESET, "the client does not read the response") from error
+
+    def finish_request(self, conn: Any, fs: Any) -> None:
+        """Go on with a connection after a request; a closing one waits on the poller for its client."""
+        if not self.cfg.is_ssl:
+            conn.close = partial(self._end, conn)
+        super().finish_request(conn, fs)
+
+    def _end(self, conn: Any, graceful: bool = False) -> None:
+        """Close a connection, gracefully once the client has closed it: an earlier end could cost it the response."""
+        del conn.close
+        if not graceful:
+            conn.close()
+            return
+        try:
+            conn.sock.setblocking(False)
+            conn.sock.shutdown(socket.SHUT_WR)
+            self.poller.register(conn.sock, EVENT_READ, partial(self._drain, conn))
+        except (OSError, ValueError):
+            conn.close()
+        else:
+            self._lingering[conn] = (time.monotonic() + LINGER, 0)
+
+    def _drain(self, conn: Any, _: Any) -> None:
+        deadline, drained = self._lingering[conn]
+        try:
+            block = conn.sock.recv(_BLOCK)
+        except BlockingIOError:
+            return
+        except OSError:
+            block = b""
+        self._lingering[conn] = (deadline, drained + len(block))
+        if not block or drained + len(block) > _MOST_DRAINED:
+            self._end_lingering(conn)
+
+    def _end_lingering(self, conn: Any) -> None:
+        del self._lingering[conn]
+        self.poller.unregister(conn.sock)
+        conn.close()
