@@ -259,3 +259,34 @@ def test_a_file_that_a_fast_clock_has_postponed_is_claimed_now(tmp_path, monkeyp
 
 def _empty():
     raise SpoolEmpty
+
+
+# -- Boots --
+
+
+def test_the_id_of_an_unknown_boot_is_the_same_in_each_process(monkeypatch, caplog):
+    """As in a service that cannot read /proc/sys; else each process would take the bytes of the others for lost."""
+    monkeypatch.setattr(boot, "_linux_id", lambda: None)
+    monkeypatch.setattr(boot, "_sysctl_id", lambda: None)
+    found = boot.boot_id.__wrapped__()
+    assert found == boot.boot_id.__wrapped__()
+    assert len(found) == boot.ID_SIZE
+    assert "no id of its boot" in caplog.text
+
+
+def test_an_upload_that_ended_with_its_boot_stays_while_its_record_changes(tmp_path):
+    """A server that knows another boot may write to it; see tus clean from a shell."""
+    store = DirectoryStore(str(tmp_path), boot=b"b" * boot.ID_SIZE)
+    upload = store.create(Upload(length=6, protocol="ietf"))
+    upload = store.append(upload, 0, b"abc")
+    elsewhere = DirectoryStore(str(tmp_path), boot=b"c" * boot.ID_SIZE)
+    with pytest.raises(UploadGone):
+        elsewhere.load(upload.id)
+    assert elsewhere.sweep() == 0
+    assert store.append(upload, 3, b"def").is_complete
+    old = (tmp_path / f"{upload.id}.tus").stat().st_mtime - 2 * DAY
+    other = store.append(store.create(Upload(length=6, protocol="ietf")), 0, b"abc")
+    os.utime(tmp_path / f"{other.id}.tus", (old, old))
+    elsewhere.sweep()
+    assert not (tmp_path / f"{other.id}.tus").exists()
+    assert (tmp_path / upload.id).exists()

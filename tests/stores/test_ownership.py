@@ -1,7 +1,10 @@
 """Only what is ours is believed: files and directories that other users have made, or could change."""
 
+import errno
+import grp
 import itertools
 import os
+import pwd
 import stat
 import time
 from pathlib import Path
@@ -12,7 +15,7 @@ import tus
 from tests.support.users import SERVER, STRANGER, as_user, needs_root, own_directory, public  # noqa: F401
 from tus import Filter, Service
 from tus.apps.files import Files
-from tus.errors import OptionError, UploadGone, UploadLocked, UploadNotFound
+from tus.errors import OptionError, SweepIncomplete, UploadGone, UploadLocked, UploadNotFound
 from tus.filesystem.ownership import NotOurs, Ownership
 from tus.handover.spool import Spool, SpoolEmpty
 from tus.models import State, Upload
@@ -118,6 +121,38 @@ def test_an_application_may_name_a_file_and_give_it_a_mode(store):
     claim.release()
 
 
+def test_data_that_cannot_be_looked_at_is_not_missing(store, monkeypatch):
+    """A finished file that waits longer than a day is removed only if its data is gone."""
+    upload = store.append(store.create(Upload(length=3)), 0, b"abc")
+    late = DirectoryStore(store.directory, clock=lambda: time.time() + 2 * 86400)
+    lstat = os.lstat
+
+    def fail(path, **words):
+        if path == upload.path:
+            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+        return lstat(path, **words)
+
+    monkeypatch.setattr(os, "lstat", fail)
+    with pytest.raises(SweepIncomplete):
+        late.sweep()
+    monkeypatch.undo()
+    assert Path(upload.path).read_bytes() == b"abc"
+    assert late.sweep() == 0
+
+
+@pytest.mark.parametrize(
+    ("members", "name", "is_safe"),
+    [((), "ann", True), (("ann",), "ann", True), (("bob",), "ann", False), ((), "staff", False)],
+)
+def test_the_private_group_of_a_user_is_no_other_user(tmp_path, monkeypatch, members, name, is_safe):
+    """On many systems the umask is 002, and each user has a group of that name."""
+    tmp_path.chmod(0o775)
+    user = pwd.struct_passwd(("ann", "x", os.geteuid(), os.getegid(), "", "/", "/bin/sh"))
+    monkeypatch.setattr(pwd, "getpwuid", lambda uid: user)
+    monkeypatch.setattr(grp, "getgrgid", lambda gid: grp.struct_group((name, "x", gid, list(members))))
+    assert (Ownership().problem_of(str(tmp_path)) is None) == is_safe
+
+
 def test_a_sweep_goes_past_what_is_not_ours(store):
     spoiled = [store.create(Upload(length=3)) for _ in SPOILS]
     expired = store.create(Upload(length=3))
@@ -160,7 +195,8 @@ def test_new_files_are_ours_alone_whatever_the_umask(tmp_path):
 
 
 @pytest.mark.parametrize("mode", [0o777, 0o1777, 0o707, 0o770, 0o2775, 0o720])
-def test_a_directory_that_others_can_write_is_refused(tmp_path, mode):
+def test_a_directory_that_others_can_write_is_refused(tmp_path, monkeypatch, mode):
+    monkeypatch.setattr(grp, "getgrgid", lambda gid: grp.struct_group(("staff", "x", gid, ["bob"])))
     shared = tmp_path / "shared"
     shared.mkdir()
     shared.chmod(mode)

@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import shutil
 import stat
 from unittest import mock
 
@@ -36,6 +37,16 @@ def test_each_directory_has_its_own_secret(tmp_path):
     stores = [DirectoryStore(str(tmp_path / name)) for name in ("one", "one", "two")]
     one, again, two = (store.id_for("text") for store in stores)
     assert one == again != two
+
+
+def test_a_directory_that_is_made_again_has_another_secret(tmp_path):
+    """Each process must learn that, else one key would make two uploads."""
+    directory = tmp_path / "store"
+    directory.mkdir(0o700)
+    store, other = (DirectoryStore(str(directory)) for _ in range(2))
+    before = store.id_for("text")
+    shutil.rmtree(directory)
+    assert store.id_for("text") == other.id_for("text") != before
 
 
 @pytest.mark.parametrize("content", [b"", bytes(64), b"x" * 31, b"x" * 64], ids=["empty", "zeros", "short", "other"])

@@ -1,6 +1,7 @@
 """The spool, with processes that race, fail and are killed."""
 
 import contextlib
+import errno
 import itertools
 import json
 import os
@@ -20,7 +21,9 @@ from tests.support.serving import ROOT
 from tests.support.waiting import GUARD
 from tests.support.wsgi import OCTETS, TUS, call
 from tus.errors import OptionError
+from tus.handover import spool_entries
 from tus.handover.spool import Spool, SpoolEmpty
+from tus.handover.spool_entries import Entry
 from tus.models import State, Upload
 
 
@@ -255,6 +258,40 @@ def test_a_damaged_entry_holds_up_nobody(directory, caplog, damage):
     with Spool(str(directory)).claim(timeout=1) as upload:
         assert upload.key == keys[1]
     assert "cannot be read" in caplog.text
+
+
+def test_an_entry_that_fails_holds_up_nobody(directory, caplog, monkeypatch):
+    """Neither one whose record cannot be read, nor one of a crashed worker that cannot be put back."""
+    keys = put(directory, [1, 2, 3])
+    (directory / "new" / keys[1]).rename(directory / "claimed" / keys[1])
+    read = spool_entries._read
+
+    def fail(entry, *_):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(Entry, "change", lambda entry, **values: fail(entry))
+    monkeypatch.setattr(
+        spool_entries, "_read", lambda entry, *rest: fail(entry) if keys[0] in entry else read(entry, *rest)
+    )
+    spool = Spool(str(directory))
+    entry = spool._wait(time.monotonic() + GUARD)
+    assert entry.upload.key == keys[2]
+    entry.move("new")
+    entry.unlock()
+    assert keys[0] in caplog.text
+    assert keys[1] in caplog.text
+    monkeypatch.undo()
+    with spool.claim(GUARD) as upload:
+        assert upload.key == keys[0]
+    assert keys[1] in {upload.key for upload in spool.uploads("new")}, "the lock was given back"
+
+
+def test_an_entry_that_is_not_ours_is_reported(directory, caplog):
+    keys = put(directory, [1])
+    (directory / "new" / keys[0] / "lock").chmod(0o666)
+    with pytest.raises(SpoolEmpty), Spool(str(directory)).claim(0):
+        pass
+    assert keys[0] in caplog.text
 
 
 def put_in_a_child(directory, number, steps):

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import ctypes
 import hashlib
-import os
+import logging
 import time
 from functools import cache
 from typing import Final
 
+log = logging.getLogger(__name__)
+
 ID_SIZE: Final = 16  # bytes
+_UNKNOWN: Final = b"no id of a boot."
 _LINUX: Final = "/proc/sys/kernel/random/boot_id"
 _SYSCTLS: Final = ("kern.bootsessionuuid", "kern.boot_id", "kern.boottime")  # macOS, FreeBSD, other BSDs
 
@@ -22,10 +25,13 @@ _SYSCTLS: Final = ("kern.bootsessionuuid", "kern.boot_id", "kern.boottime")  # m
 def boot_id() -> bytes:
     """Return an id of this boot of the machine.
 
-    Where the system has none, it is an id of this process and its children. Then each other process is treated like one
-    in another boot: no byte is believed that may be lost, and clients send unsynced bytes again.
+    Where the system has none, as in a service that cannot read ``/proc/sys``, it is always the same. An id of each
+    process would let the processes of one boot take each other's bytes for lost.
     """
-    return _linux_id() or _sysctl_id() or os.urandom(ID_SIZE)
+    found = _linux_id() or _sysctl_id()
+    if found is None:
+        log.warning("this system has no id of its boot, so a crash of the machine is not noticed; see the option fsync")
+    return found or _UNKNOWN
 
 
 def _linux_id() -> bytes | None:

@@ -320,7 +320,7 @@ class Ownership:
                 f"{seen}, so every user of this machine can replace its files; use a directory of its own, such as "
                 f"/var/lib/uploads, or take the right to write away: chmod go-w {path}"
             )
-        if status.st_mode & 0o020 and status.st_gid != self.group:
+        if status.st_mode & 0o020 and status.st_gid != self.group and not _is_private(status):
             return (
                 f"{seen}, so the members of that group can replace its files; take the right to write away: "
                 f"chmod g-w {path}, or set trusted_group = {_group_name(status.st_gid)} if they may share the uploads"
@@ -361,6 +361,15 @@ class Ownership:
                 "such as /var/lib/uploads"
             )
         return None
+
+
+def _is_private(status: os.stat_result) -> bool:
+    """Return whether the group of a file is that of its owner alone, as on systems whose umask is 002."""
+    try:
+        owner, group = pwd.getpwuid(status.st_uid), grp.getgrgid(status.st_gid)
+    except KeyError:
+        return False
+    return owner.pw_gid == group.gr_gid and owner.pw_name == group.gr_name and set(group.gr_mem) <= {owner.pw_name}
 
 
 #: The directories that were found to be safe: a view may open a store in each request.

@@ -14,7 +14,7 @@ import math
 import os
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from weakref import ref
 
 from tus.errors import RequestError, UploadGone, UploadLocked, UploadNotFound
@@ -172,20 +172,25 @@ class Backlog:
         """Whether the thread was stopped."""
         return self._is_stopped
 
-    def _list_waiting(self) -> Iterable[Upload]:
-        """Return the uploads of all services that may be due before the next look."""
+    def _list_waiting(self, is_wanted: Callable[[Upload], bool]) -> Iterable[Upload]:
+        """Return the wanted uploads that may be due before the next look."""
         if isinstance(self._store, Pending):
-            return self._store.pending(math.inf, MOST)  # also those whose clock was wrong
-        return self._store.list() if isinstance(self._store, Lists) else ()
+            return self._store.pending(math.inf, MOST, is_wanted)  # also those whose clock was wrong
+        return filter(is_wanted, self._store.list()) if isinstance(self._store, Lists) else ()
 
     def look(self) -> None:
         """Schedule the uploads that other processes left, and log the other services whose uploads wait."""
         others: dict[str, int] = {}
-        for upload in self._list_waiting():
+
+        def is_wanted(upload: Upload) -> bool:
             if self._is_ours(upload):
-                self.add(upload)
-            elif upload.is_pending and upload.is_known:
+                return True
+            if upload.is_pending and upload.is_known:
                 others[upload.service or ""] = others.get(upload.service or "", 0) + 1
+            return False
+
+        for upload in self._list_waiting(is_wanted):
+            self.add(upload)
         for name in others.keys() - self._named:
             log.info("%d finished uploads here wait for the service %r, not for %r", others[name], name, self.service)
         self._named |= others.keys()

@@ -29,7 +29,7 @@ from tus.errors import OptionError, UploadLocked
 from tus.filesystem.descriptors import close
 from tus.filesystem.io import sync_directory, sync_name, takes_no_bytes
 from tus.filesystem.locks import lock, unlock
-from tus.filesystem.ownership import Ownership
+from tus.filesystem.ownership import NotOurs, Ownership
 from tus.handover.spool_entries import (
     LONGEST_DELAY,
     REMOVED,
@@ -208,8 +208,13 @@ class Spool:
         """Put back the entries of crashed workers."""
         for key in self._keys("claimed"):
             entry = self._lock_entry("claimed", key)
-            if entry is not None:
+            if entry is None:
+                continue
+            try:
                 entry.fail("the worker crashed")
+            except OSError as error:  # it must not keep the others
+                log.warning("%s could not be put back: %s", key, error)
+            finally:
                 entry.unlock()
 
     def _lock_entry(self, state: State, key: str) -> Entry | None:
@@ -217,7 +222,14 @@ class Spool:
         path = os.path.join(self._path(state, key), "lock")
         try:
             fd = self._ownership.open(path, os.O_RDWR)
-        except FileNotFoundError:
+        except FileNotFoundError as error:
+            if isinstance(error, NotOurs):
+                log.warning(
+                    "entry %s is left unchanged, because its lock is not ours, or other users can change it", key
+                )
+            return None
+        except OSError as error:
+            log.warning("entry %s is left unchanged, because it cannot be opened: %s", key, error)
             return None
         entry = None
         try:
@@ -227,7 +239,7 @@ class Spool:
                 entry = Entry(self.directory, state, key, fd, self._attempts, self._delay, self._ownership)
         except (UploadLocked, FileNotFoundError):
             pass
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, OSError) as error:
             log.warning("the record of %s cannot be read, so the entry is left unchanged: %s", key, error)
         finally:
             if entry is None:
@@ -250,7 +262,7 @@ class Spool:
                 found.append(read_upload(self._path(state, key), self._ownership))
             except FileNotFoundError:
                 pass
-            except (ValueError, TypeError) as error:
+            except (ValueError, TypeError, OSError) as error:
                 log.warning("the record of %s cannot be read: %s", key, error)
         return found
 

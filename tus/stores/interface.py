@@ -8,7 +8,7 @@ suite that every store must pass.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from types import TracebackType
@@ -447,12 +447,15 @@ class Links(Protocol):
 class Pending(Protocol):
     """A store that can list the uploads that wait for the application, if possible without reading all uploads."""
 
-    def pending(self, due_before: float, limit: int) -> Iterable[Upload]:
+    def pending(
+        self, due_before: float, limit: int, is_wanted: Callable[[Upload], bool] = lambda upload: True
+    ) -> Iterable[Upload]:
         """Return uploads that are complete, known to a client, not set aside and not claimed.
 
         Args:
             due_before: only uploads whose wait began before this time, in seconds since 1970.
             limit: the largest number of uploads; the uploads that have waited longest come first.
+            is_wanted: selects uploads before the limit counts them.
         """
 
 

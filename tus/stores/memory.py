@@ -249,10 +249,12 @@ class MemoryStore:
             claim.take()
             return claim
 
-    def pending(self, due_before: float, limit: int) -> Sequence[Upload]:
+    def pending(
+        self, due_before: float, limit: int, is_wanted: Callable[[Upload], bool] = lambda upload: True
+    ) -> Sequence[Upload]:
         with self._lock:
             waiting = [entry.upload for entry in self._entries.values() if not entry.is_claimed()]
-        waiting = [upload for upload in waiting if is_waiting(upload, due_before)]
+        waiting = [upload for upload in waiting if is_waiting(upload, due_before) and is_wanted(upload)]
         return sorted(waiting, key=lambda upload: upload.since)[:limit]
 
     def can_complete(self, upload: Upload) -> bool:

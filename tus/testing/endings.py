@@ -265,6 +265,7 @@ class Endings(Base):
         assert [upload.id for upload in store.pending(later, 9)] == [upload.id for upload in waiting]
         assert [upload.id for upload in store.pending(later, 2)] == [upload.id for upload in waiting[:2]]
         assert list(store.pending(waiting[1].since, 9)) == waiting[:1]
+        assert list(store.pending(later, 1, lambda upload: upload.id == waiting[2].id)) == waiting[2:]
         claim = store.claim(waiting[0])
         claim.begin()
         assert [upload.id for upload in store.pending(later, 9)] == [upload.id for upload in waiting[1:]]

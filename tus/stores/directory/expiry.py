@@ -60,7 +60,20 @@ def ids_in(directory: str) -> Iterator[str]:
 
 def is_lost(path: str, upload: Upload, now: float) -> bool:
     """Return whether an upload's data was moved away long ago, and no acceptance was recorded."""
-    return upload.is_pending and not 0 <= now - upload.since < LOST_KEPT and not os.path.lexists(path)
+    return upload.is_pending and not 0 <= now - upload.since < LOST_KEPT and not has_data(path)
+
+
+def has_data(path: str) -> bool:
+    """Return whether there is data at a path.
+
+    Raises:
+        OSError: it cannot be looked at. The data of a finished upload must not be taken for missing then.
+    """
+    try:
+        os.lstat(path)
+    except FileNotFoundError:
+        return False
+    return True
 
 
 class Schedule:
@@ -119,6 +132,7 @@ class Sweep:
     failed: int = 0
     cause: Exception | None = None
     may_expire: bool = True
+    boot_keep: float = LOST_KEPT
 
     def visit(self, upload_id: str) -> None:
         """Remove an upload if it has expired, or else count it. No upload stops the sweep of the others."""
@@ -138,7 +152,7 @@ class Sweep:
     def _visit(self, path: str) -> None:
         upload = self._read(path)
         if upload.state == State.TERMINATED:
-            finish_removal(path, self.policy.ownership, self.policy.boot)
+            finish_removal(path, self.policy.ownership, self.policy.boot, time.time() - self.boot_keep)
         elif upload.has_expired(self.policy.clock()) or is_lost(path, upload, self.policy.clock()):
             if self.may_expire:
                 self._expire(path, upload)
@@ -174,7 +188,7 @@ class Sweep:
 
     def _expire(self, path: str, upload: Upload) -> None:
         with ExitStack() as held:
-            if upload.is_pending and os.path.lexists(path):
+            if upload.is_pending and has_data(path):
                 # Another process may be handing it over now.
                 held.callback(unlock_and_close, lock_data(path, self.policy.ownership))
             car = held.enter_context(SideCar(path, self.policy))
@@ -183,9 +197,9 @@ class Sweep:
             lost = is_lost(path, upload, now)
             if not lost and not ledger.has_expired(car.slot, now=now, is_partial=upload.is_partial):
                 return  # a request has changed it meanwhile
-            if not lost and upload.state == State.HANDING_OVER and not os.path.lexists(path):
+            if not lost and upload.state == State.HANDING_OVER and not has_data(path):
                 return  # the application has just moved the data away
-            before = charge_of(upload, os.path.lexists(path))
+            before = charge_of(upload, has_data(path))
             if lost:
                 log.warning("the data of upload %s was moved away, but no acceptance was recorded", upload.id)
             car.remove()
@@ -227,7 +241,9 @@ class Sweep:
 def expire(directory: str, policy: Policy, quota: Quota | None, upload_id: str) -> None:
     """Remove one upload if it has expired, or was terminated by a process that crashed before it removed the files."""
     may_expire = not has_jumped(_previous_moment(directory, policy), policy.moment())
-    Sweep(directory, policy, quota, 0, None, Statistics(swept_at=0.0), may_expire=may_expire).visit(upload_id)
+    Sweep(directory, policy, quota, 0, None, Statistics(swept_at=0.0), may_expire=may_expire, boot_keep=0.0).visit(
+        upload_id
+    )
 
 
 def _may_expire(directory: str, policy: Policy) -> bool:

@@ -23,6 +23,7 @@ log = logging.getLogger(__name__)
 
 #: Bytes that may be counted and not forced to the disk, before a thread begins with it.
 FLUSH_EVERY = 32 << 20
+_MOST = 32  # flushes at a time, because a stalled disk ends none
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +72,9 @@ flushes: dict[str, Flush] = {}
 
 def start(flush: Flush, path: str) -> None:
     """Run a flush in a thread of its own, unless there are too many threads: then a later block tries again."""
+    if len(flushes) >= _MOST:
+        close(flush.data_fd)
+        return
     thread = threading.Thread(target=flush.run, args=(path,), name="tus-flush", daemon=True)
     flushes[path] = flush
     try:

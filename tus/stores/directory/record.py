@@ -420,13 +420,24 @@ def give_back_reserved(path: str, policy: Policy) -> None:
             close(fd)
 
 
-def finish_removal(path: str, ownership: Ownership, boot: bytes) -> None:
-    """Remove the files of a terminated upload, after a process crashed before it removed them."""
+def finish_removal(path: str, ownership: Ownership, boot: bytes, unchanged_since: float) -> None:
+    """Remove the files of a terminated upload, after a process crashed before it removed them.
+
+    Args:
+        path: the path of the data.
+        ownership: whose files are believed.
+        boot: the id of this boot of the machine.
+        unchanged_since: an upload that only ended with its boot is removed if its record has not changed since then. A
+            process that does not know the boot may still write to it.
+    """
     fd = open_sidecar(path, os.O_RDWR, ownership)
     try:
         lock(fd)
-        slot = ledger.trust(sidecar.unpack_slots(os.pread(fd, SLOTS_SIZE, 0)), boot)
-        if slot.state == State.TERMINATED and os.path.samestat(os.fstat(fd), os.stat(path + ".tus")):
+        slot, status = sidecar.unpack_slots(os.pread(fd, SLOTS_SIZE, 0)), os.fstat(fd)
+        has_ended = slot.state == State.TERMINATED or (
+            ledger.trust(slot, boot).state == State.TERMINATED and status.st_mtime <= unchanged_since
+        )
+        if has_ended and os.path.samestat(status, os.stat(path + ".tus")):
             unlink(path)
             unlink(path + ".tus")
     finally:

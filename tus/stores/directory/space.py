@@ -29,6 +29,7 @@ RESERVED_FOR: Final = 60.0
 #: The number of bytes of a session after which the free space is checked again.
 CHECK_EVERY: Final = 4 << 20
 
+_MOST_NOTED = 4096  # files
 _KEEP_SIZE = 1  # FALLOC_FL_KEEP_SIZE in linux/falloc.h
 _CANNOT = frozenset({errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL, errno.EPERM})
 
@@ -68,6 +69,8 @@ class Space:
         """Note that space is reserved for the file at a path."""
         self._reserved.pop(path, None)
         self._reserved[path] = time.monotonic()
+        if len(self._reserved) > _MOST_NOTED:  # the sweep gives back the space of the oldest
+            self._reserved.pop(next(iter(self._reserved)), None)
 
     def take_due(self) -> list[str]:
         """Return the paths that were noted a while ago, and forget them."""

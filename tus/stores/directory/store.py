@@ -27,6 +27,7 @@ be forced to the disk are never believed again, see :func:`tus.stores.ledger.dou
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import heapq
 import logging
@@ -198,7 +199,6 @@ class DirectoryStore(Concatenation):
         self._schedule = expiry.Schedule()
         self._sweeping = self.candidate("sweep")
         self._quota = Quota(self._prefix + quota.NAME, limits, self._list_charges, ownership) if limits else None
-        self._secret: bytes | None = None
         self._ended = None if self._quota is None else self._count_decided
 
     def _path(self, upload_id: str) -> str:
@@ -283,8 +283,10 @@ class DirectoryStore(Concatenation):
             with contextlib.suppress(UploadNotFound, UploadGone, UploadLocked, OSError):
                 yield self.load(upload_id)
 
-    def pending(self, due_before: float, limit: int) -> Iterable[Upload]:
-        waiting = (upload for upload in self._list_pending() if is_waiting(upload, due_before))
+    def pending(
+        self, due_before: float, limit: int, is_wanted: Callable[[Upload], bool] = lambda upload: True
+    ) -> Iterable[Upload]:
+        waiting = (upload for upload in self._list_pending() if is_waiting(upload, due_before) and is_wanted(upload))
         return heapq.nsmallest(limit, waiting, key=lambda upload: upload.since)
 
     def _list_pending(self) -> Iterator[Upload]:
@@ -308,7 +310,16 @@ class DirectoryStore(Concatenation):
     def candidate(self, work: str) -> Election:
         digest = hashlib.blake2b(work.encode(), digest_size=8).hexdigest()
         path = self._prefix + expiry.ELECTED + digest
-        return Election(path, partial(self._ownership.open_or_create, path))
+        return Election(path, partial(self._open_shared, path))
+
+    def _open_shared(self, path: str) -> int:
+        """Open a file with which processes share work, and create it, unless the volume of the directory is away."""
+        try:
+            if self._home.check():
+                return self._ownership.open_or_create(path)
+        except StorageUnavailable as error:
+            raise FileNotFoundError(errno.ENOENT, "the volume of the directory is away") from error
+        raise FileNotFoundError(errno.ENOENT, "the directory was removed")
 
     def path_of(self, upload: Upload) -> str:
         return self._path(upload.id)
@@ -337,10 +348,9 @@ class DirectoryStore(Concatenation):
             return creation.create(draft, path, self._policy)
 
     def id_for(self, text: str) -> str:
-        if self._secret is None:
-            self._home.ensure()
-            self._secret = read_secret(self.directory, self._ownership)
-        return id_from(self._secret, text)
+        self._home.ensure()
+        # Each time, because another process may have made a removed directory again, with another secret.
+        return id_from(read_secret(self.directory, self._ownership), text)
 
     def create_once(self, draft: Upload) -> Upload | None:
         self._home.ensure()
@@ -453,7 +463,12 @@ class DirectoryStore(Concatenation):
         kept = offset
         try:
             allowed = tab.take(offset, len(block), ahead=False)
-            appended = self._append(upload, offset, block[:allowed], length, completes)
+            try:
+                appended = self._append(upload, offset, block[:allowed], length, completes)
+            except StorageFull:
+                stored = self.load(upload.id)
+                kept = stored.offset if stored.length is None else stored.length
+                raise
             kept = offset + allowed if length is None else length
         finally:
             tab.settle(kept)
