@@ -623,3 +623,16 @@ def test_a_length_that_is_no_number(make, length):
     reply = subject.patch(url, 0, b"abc", ANN | {"Content-Length": length}, validate=False)
     assert (reply.status, reply["Tus-Resumable"]) == (400, "1.0.0")
     assert subject.head(url, ANN)["Upload-Offset"] == "0"
+
+
+def test_without_their_limits_the_counts_do_not_grow_with_the_principals(tmp_path):
+    store = DirectoryStore(str(tmp_path), limits=Limits(uploads=1000, size=1000))
+    for number in range(50):
+        store.create(Upload(length=1, principal=f"user {number}"))
+    assert counts(tmp_path) == {"uploads": 50, "size": 50, "each": {}}
+    store.sweep()
+    assert counts(tmp_path)["each"] == {}
+    other = DirectoryStore(str(tmp_path), limits=Limits(uploads_each=1))
+    other.create(Upload(length=1, principal="ann"))
+    store.create(Upload(length=1, principal="bob"))
+    assert counts(tmp_path)["each"] == {"ann": [1, 1], "bob": [1, 1]}, "another service needs them"

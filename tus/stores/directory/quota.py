@@ -264,8 +264,10 @@ class Quota:
             lock(fd)
             try:
                 data = os.pread(fd, os.fstat(fd).st_size, 0)
-                counts = self._unpack(data)
+                counts, has_each = self._unpack(data)
                 yield counts
+                if not (has_each or self._limits.uploads_each or self._limits.size_each):
+                    counts.each = {}  # no service needs them, and the file must not grow with the principals
                 packed = self._pack(counts)
                 if packed != data:
                     # In one write, and padded, because a file that was cut short in between would be damaged.
@@ -277,15 +279,17 @@ class Quota:
         finally:
             close(fd)
 
-    def _unpack(self, data: bytes) -> Counts:
+    def _unpack(self, data: bytes) -> tuple[Counts, bool]:
+        """Return the counts of the file, and whether it has those of each principal."""
         try:
             counts, self._until, self._recounted_at = _unpack(data)
+            return counts, bool(counts.each)
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             self._until, self._recounted_at = 0.0, time.time()
             counts = Counts()
             for upload, charge in self._list_charges():
                 counts.add(upload.principal, *charge)
-        return counts
+            return counts, False
 
     def _pack(self, counts: Counts) -> bytes:
         fields: dict[str, object] = {"uploads": counts.uploads, "size": counts.size, "each": counts.each}
