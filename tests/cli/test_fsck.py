@@ -3,6 +3,7 @@
 import concurrent.futures
 import contextlib
 import fcntl
+import grp
 import io
 import json
 import os
@@ -817,7 +818,8 @@ def test_a_sidecar_with_other_names(store, check):
 
 
 @pytest.mark.parametrize("mode", [0o777, 0o1777, 0o770])
-def test_nothing_is_repaired_where_others_can_replace_files(store, directory, check, mode):
+def test_nothing_is_repaired_where_others_can_replace_files(store, directory, check, monkeypatch, mode):
+    monkeypatch.setattr(grp, "getgrgid", lambda gid: grp.struct_group(("staff", "x", gid, ["bob"])))
     upload = make(store)
     car_of(upload).chmod(0o644)
     directory.chmod(mode)
