@@ -483,6 +483,9 @@ def test_what_is_left_after_a_restart(tmp_path, fsync, protocol, stage, expected
             with pytest.raises(UploadGone):
                 use()
         again.sweep()
+        assert os.path.exists(upload.path), "a process that does not know the boot may still write to it"
+        os.utime(f"{upload.path}.tus", (0, 0))
+        again.sweep()
         assert not os.path.exists(upload.path)
         return
     upload = again.load(upload.id)

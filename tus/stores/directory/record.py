@@ -35,7 +35,7 @@ from tus.stores.directory import record_format as sidecar
 from tus.stores.directory.clock import Moment
 from tus.stores.directory.record_format import RECORD_HEAD_END, SLOT_SIZE, SLOTS_SIZE, Damaged
 from tus.stores.directory.space import Space, give_back, has_reserved, is_idle
-from tus.stores.slots import Lifetimes, Slot, upload_of
+from tus.stores.slots import NO_BOOT, Lifetimes, Slot, upload_of
 
 log = logging.getLogger(__name__)
 
@@ -427,15 +427,16 @@ def finish_removal(path: str, ownership: Ownership, boot: bytes, unchanged_since
         path: the path of the data.
         ownership: whose files are believed.
         boot: the id of this boot of the machine.
-        unchanged_since: an upload that only ended with its boot is removed if its record has not changed since then. A
-            process that does not know the boot may still write to it.
+        unchanged_since: an upload that only ended with its boot, and not by a failed sync, is removed if its record has
+            not changed since then. A process that does not know the boot may still write to it.
     """
     fd = open_sidecar(path, os.O_RDWR, ownership)
     try:
         lock(fd)
         slot, status = sidecar.unpack_slots(os.pread(fd, SLOTS_SIZE, 0)), os.fstat(fd)
+        is_certain = slot.boot == NO_BOOT or status.st_mtime <= unchanged_since
         has_ended = slot.state == State.TERMINATED or (
-            ledger.trust(slot, boot).state == State.TERMINATED and status.st_mtime <= unchanged_since
+            is_certain and ledger.trust(slot, boot).state == State.TERMINATED
         )
         if has_ended and os.path.samestat(status, os.stat(path + ".tus")):
             unlink(path)
