@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 from tus.cli.serve_limits import MOST_FIELDS, MOST_UPLOADS, defaults_for
 from tus.options import Options
@@ -30,6 +31,11 @@ def test_the_defaults_of_the_command_are_its_own(tmp_path):
     }
     assert set(differing) == set(served)
     assert differing["max_uploads"] == served["max_uploads"] == str(MOST_UPLOADS)
+
+
+def test_a_disk_that_does_not_tell_its_size_sets_no_limit(tmp_path, monkeypatch):
+    monkeypatch.setattr("os.statvfs", lambda path: SimpleNamespace(f_blocks=0, f_frsize=4096))
+    assert defaults_for(str(tmp_path), {}) == {"max_uploads": str(MOST_UPLOADS)}
 
 
 def test_every_limit_of_the_options_is_listed():

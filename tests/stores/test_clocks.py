@@ -290,3 +290,19 @@ def test_an_upload_that_ended_with_its_boot_stays_while_its_record_changes(tmp_p
     elsewhere.sweep()
     assert not (tmp_path / f"{other.id}.tus").exists()
     assert (tmp_path / upload.id).exists()
+
+
+# -- Uploads of other services --
+
+
+def test_uploads_of_another_service_do_not_fill_the_list(monkeypatch):
+    """It is away, and its uploads wait longest."""
+    monkeypatch.setattr(backlogs, "MOST", 2)
+    store = MemoryStore()
+    for name in ["gone"] * 3 + ["here"]:
+        upload = store.create(Upload(length=1, service=name))
+        last = store.append(upload, 0, b"a")
+    options = Options.build(tmp_file_dir="/x", upload_path="/f", name="here")
+    backlog = Backlog(store, options, lambda claim: Response(204, "No Content"), Hooks())
+    backlog.look()
+    assert list(backlog._due_at) == [last.id]

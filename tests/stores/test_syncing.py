@@ -380,6 +380,19 @@ def test_many_bytes_are_synced_while_they_arrive(store, flushed, tmp_path):
     assert DirectoryStore(str(tmp_path), boot=OTHER).load(upload.id).offset == 5
 
 
+def test_a_stalled_disk_gets_no_thread_for_each_upload(store, flushed, monkeypatch):
+    may_end = threading.Event()
+    original = files._fdatasync
+    monkeypatch.setattr(files, "_fdatasync", lambda fd: (may_end.wait(60), original(fd)))
+    monkeypatch.setattr(flushing, "_MOST", 2)
+    uploads = [store.append(store.create(Upload(length=len(DATA))), 0, DATA[:5]) for _ in range(4)]
+    assert len(flushing.flushes) == 2
+    may_end.set()
+    wait_until(lambda: not flushing.flushes)
+    store.append(uploads[3], 5, DATA[5:6])  # a later block tries again
+    assert uploads[3].path in [path for _, path in flushed]
+
+
 def test_a_session_that_follows_keeps_what_an_earlier_one_has_synced(store, flushed, monkeypatch, tmp_path):
     """Many clients send a large file by many requests, so a flush often outlives its session."""
     may_end = threading.Event()

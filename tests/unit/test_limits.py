@@ -636,3 +636,26 @@ def test_without_their_limits_the_counts_do_not_grow_with_the_principals(tmp_pat
     other.create(Upload(length=1, principal="ann"))
     store.create(Upload(length=1, principal="bob"))
     assert counts(tmp_path)["each"] == {"ann": [1, 1], "bob": [1, 1]}, "another service needs them"
+
+
+def test_a_length_that_is_set_on_a_full_disk_counts(tmp_path, monkeypatch):
+    """The record has it then, although only some of the bytes were stored."""
+    store = DirectoryStore(str(tmp_path), limits=Limits(size=100))
+    upload = store.create(Upload())
+    monkeypatch.setattr(
+        "tus.stores.directory.store.write_at", lambda fd, offset, block: os.pwrite(fd, block[:3], offset)
+    )
+    with pytest.raises(StorageFull):
+        store.append(upload, 0, bytes(20), 40)
+    stored = store.load(upload.id)
+    assert (stored.offset, stored.length) == (3, 40)
+    assert counts(tmp_path)["size"] == 40
+
+
+def test_the_memory_of_reserved_space_has_a_largest_size(tmp_path, monkeypatch):
+    monkeypatch.setattr(space, "_MOST_NOTED", 3)
+    noted = space.Space(str(tmp_path), 1)
+    for number in range(9):
+        noted.note(str(number))
+    monkeypatch.setattr(space, "RESERVED_FOR", 0.0)
+    assert noted.take_due() == ["6", "7", "8"]
