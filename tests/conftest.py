@@ -1,3 +1,4 @@
+import logging
 import os
 import sys
 import threading
@@ -45,6 +46,20 @@ def refuse_outside(event, arguments):
 
 
 sys.addaudithook(refuse_outside)
+
+
+_LEVELS = {name: logging.getLogger(name).level for name in (None, "tus")}
+
+
+@pytest.fixture(autouse=True)
+def _plain_logging():
+    """Log as at the start, because some frameworks configure the root logger. Each request then does more."""
+    for name, level in _LEVELS.items():
+        logging.getLogger(name).setLevel(level)
+    root = logging.getLogger()
+    for handler in [*root.handlers]:
+        if not type(handler).__module__.startswith("_pytest"):
+            root.removeHandler(handler)
 
 
 @pytest.fixture(autouse=True)
