@@ -172,33 +172,37 @@ def call_application(environ, start_response):
 
 @functools.cache
 def the_middleware():
-    """``TusMiddleware`` around :func:`file_away_async`."""
+    """``TusMiddleware`` around :func:`file_away`."""
     from tus.asgi import TusMiddleware
 
-    return TusMiddleware(file_away_async, **json.loads(os.environ[_CONFIG])["options"])
+    return TusMiddleware(as_asgi(file_away), **json.loads(os.environ[_CONFIG])["options"])
 
 
-async def file_away_async(scope, receive, send):
-    """Call :func:`file_away` with the file, in a thread."""
-    import anyio
+def as_asgi(application):
+    """Return an ASGI application that calls one of WSGI with the whole file, in a thread."""
 
-    if scope["type"] == "lifespan":
-        while (await receive())["type"] == "lifespan.startup":
-            await send({"type": "lifespan.startup.complete"})
-        await send({"type": "lifespan.shutdown.complete"})
-        return
-    file, more = io.BytesIO(), "tus.upload" in scope
-    while more:
-        message = await receive()
-        file.write(message["body"])
-        more = message["more_body"]
-    file.seek(0)
-    head = []
-    environ = scope | {"wsgi.input": file}
-    blocks = await anyio.to_thread.run_sync(file_away, environ, lambda *arguments: head.extend(arguments))
-    headers = [(name.lower().encode(), value.encode()) for name, value in head[1]]
-    await send({"type": "http.response.start", "status": int(head[0][:3]), "headers": headers})
-    await send({"type": "http.response.body", "body": b"".join(blocks)})
+    async def called(scope, receive, send):
+        import anyio
+
+        if scope["type"] == "lifespan":
+            while (await receive())["type"] == "lifespan.startup":
+                await send({"type": "lifespan.startup.complete"})
+            await send({"type": "lifespan.shutdown.complete"})
+            return
+        file, more = io.BytesIO(), "tus.upload" in scope
+        while more:
+            message = await receive()
+            file.write(message["body"])
+            more = message["more_body"]
+        file.seek(0)
+        head = []
+        environ = scope | {"wsgi.input": file}
+        blocks = await anyio.to_thread.run_sync(application, environ, lambda *arguments: head.extend(arguments))
+        headers = [(name.lower().encode(), value.encode()) for name, value in head[1]]
+        await send({"type": "http.response.start", "status": int(head[0][:3]), "headers": headers})
+        await send({"type": "http.response.body", "body": b"".join(blocks)})
+
+    return called
 
 
 async def call_async_application(scope, receive, send):

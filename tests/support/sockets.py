@@ -110,6 +110,10 @@ class Connection:
     def reset(self) -> None:
         """Send RST, once everything sent before has reached the other side: a RST drops what is still to be sent."""
         wait_until(lambda: self._unacknowledged() == 0)
+        self.abort()
+
+    def abort(self) -> None:
+        """Send RST, whatever has reached the other side."""
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.close()
 
