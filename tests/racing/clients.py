@@ -137,7 +137,6 @@ class Client:
         final.is_done = final.is_done or any(part.may_be_gone for part in final.parts)
 
     def remove(self, upload: Upload) -> None:
-        upload.may_be_gone = True
         upload.removals += 1
         path = self.path_of(upload)
         is_tus = random.random() < 0.5
@@ -242,8 +241,8 @@ class Client:
         if offset + size == upload.length and random.random() < 0.3:
             request.fields["Upload-Length"] = str(upload.length)
             request.declares = True
-        if offset + size > upload.length:
-            upload.may_be_gone = True  # in later versions that ends an upload
+        if request.version is None or request.version >= 7:
+            upload.farthest = max(upload.farthest, offset + size)
         self._fill(request, upload, offset, size)
         return request
 

@@ -102,7 +102,8 @@ class Race:
             time.sleep(random.uniform(self._pause / 4, self._pause))
             if self._sent - reported >= 5000:
                 reported = self._sent
-                print(f"{reported} requests after {time.monotonic() - began:.0f} s", *self.findings.texts, flush=True)
+                found, seconds = self.findings.counts.total(), time.monotonic() - began
+                print(f"{reported} requests after {seconds:.0f} s, {found} findings", flush=True)
 
     def _run_client(self, client: Client) -> None:
         try:

@@ -42,9 +42,9 @@ class Upload:
         sent: the body of each request to it.
         floor: the highest offset that a client was told.
         is_done: whether a client was told that it is complete, or gone.
-        may_be_gone: whether a request may have removed it.
         is_gone: whether a client was told that its request has removed it.
         removals: requests that may have removed it.
+        farthest: where a body ended of a version of the IETF's protocol in which an overrun ends the upload.
         visits: requests to it.
     """
 
@@ -58,13 +58,18 @@ class Upload:
         self.ends = {self.length}
         self.sent: list[Sent] = []
         self.floor = 0
-        self.is_done = self.may_be_gone = self.is_gone = False
-        self.removals = self.visits = 0
+        self.is_done = self.is_gone = False
+        self.removals = self.farthest = self.visits = 0
         self.lock = threading.Lock()
 
     @property
     def name(self) -> str:
         return self.tag.hex()
+
+    @property
+    def may_be_gone(self) -> bool:
+        """Whether a request may have removed it, or the bytes that it is made of."""
+        return self.removals > 0 or self.farthest > min(self.ends) or any(part.may_be_gone for part in self.parts)
 
     def body(self, start: int, size: int) -> Sent:
         sent = Sent(self.tag, next_number(), start, size)
@@ -124,7 +129,7 @@ class Watch:
 
     def see_absence(self, upload: Upload, about: str) -> None:
         """See that there is no such upload."""
-        if not upload.may_be_gone and not any(part.may_be_gone for part in upload.parts):
+        if not upload.may_be_gone:
             self._findings.add("an upload is lost", about)
         upload.is_done = True
 
