@@ -273,7 +273,7 @@ def _diagnose_damaged(evidence: Evidence) -> Diagnosis:
 def _diagnose_torn_creation() -> Diagnosis:
     return Diagnosis(
         "creation-torn",
-        Severity.DAMAGE,
+        Severity.NOTICE,  # the crash of a process can leave it, and no counted byte is lost
         "The process creating this upload crashed before any data arrived.",
         Cure.REMOVE,
     )
