@@ -80,7 +80,7 @@ class Race:
             self._finish()
             descriptors = self._check_descriptors()
             self._check_log()
-        self._check_store()
+        checked = self._check_store()
         landed = self._audit()
         statuses = sum((client.statuses for client in self._clients), Counter())
         return (
@@ -88,7 +88,7 @@ class Race:
             f"{', '.join(f'{count} {status}' for status, count in sorted(statuses.items()))}\n"
             f"{self.site.deaths} deaths of workers, {self.site.pauses} pauses; descriptors at the end: {descriptors}\n"
             f"{len(self._uploads)} uploads begun, {landed} accepted, {self._left} of the others in the store; "
-            f"{self.findings.counts.total()} findings"
+            f"tus fsck: {checked}; {self.findings.counts.total()} findings"
         )
 
     def _race(self, began: float) -> None:
@@ -142,10 +142,13 @@ class Race:
         if "Traceback" in log:
             self.findings.add("a traceback in the log", log[log.index("Traceback") :][:3000])
 
-    def _check_store(self) -> None:
+    def _check_store(self) -> str:
+        """Return what ``tus fsck`` says in the end."""
         checked = run_tus("fsck", self.site.store)
-        if checked.returncode or not checked.stdout.splitlines()[-1].startswith("no damage"):
+        total = [line for line in checked.stdout.splitlines() if line.startswith("no damage")]
+        if checked.returncode or not total:
             self.findings.add("tus fsck", checked.stdout + checked.stderr)
+        return "".join(total)
 
     def _audit(self) -> int:
         """Look at every file, and return how many uploads the application has got."""
