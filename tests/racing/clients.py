@@ -10,7 +10,7 @@ import time
 from base64 import b64encode
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from tests.racing.bodies import BLOCK, Sent
 from tests.racing.site import PATH
@@ -66,6 +66,14 @@ class Request:
         inverted = self.version == 3
         value = reply.headers.get("upload-incomplete" if inverted else "upload-complete")
         return 200 <= reply.status < 300 and value == ("?0" if inverted else "?1")
+
+
+class Known(NamedTuple):
+    """What clients knew of an upload when a request was sent."""
+
+    floor: int
+    is_declared: bool
+    is_gone: bool
 
 
 class Client:
@@ -297,7 +305,7 @@ class Client:
 
     def ask(self, upload: Upload, request: Request) -> Reply | None:
         """Send a request, and see that its reply does not lie; None without a reply."""
-        floor, was_gone = upload.floor, upload.is_gone
+        known = Known(upload.floor, upload.is_declared, upload.is_gone)
         try:
             reply = self._exchange(request)
         except TimeoutError:
@@ -312,11 +320,12 @@ class Client:
         missing = "cut by the client" if is_expected else "no reply"
         self.statuses[missing if reply is None else str(reply.status)] += 1
         for said in request.interims if reply is None else (*request.interims, reply):
-            self._see(upload, request, said, floor, was_gone)
+            self._see(upload, request, said, known)
         return reply
 
-    def _see(self, upload: Upload, request: Request, reply: Reply, floor: int, was_gone: bool) -> None:
-        about = f"{reply.status} after {request}"
+    def _see(self, upload: Upload, request: Request, reply: Reply, known: Known) -> None:
+        fields = {name: value for name, value in reply.headers.items() if name.startswith("upload-")}
+        about = f"{reply.status} {fields} after {request}"
         is_success = 200 <= reply.status < 300
         if reply.status >= 500 and reply.status != 503:
             self._race.findings.add(f"the status {reply.status}", about)
@@ -324,16 +333,16 @@ class Client:
             self._watch.see_absence(upload, about)
         if request.is_creation and "location" in reply.headers:
             upload.id = reply.headers["location"].rpartition("/")[2]
-        if is_success and was_gone:
+        if is_success and known.is_gone:
             self._watch.see_life(upload, about)
-        offset = int(reply.headers["upload-offset"]) if "upload-offset" in reply.headers else None
-        declared = upload.is_declared or request.declares
-        if offset is not None:
-            self._watch.see_offset(upload, offset, floor, request.is_tus, about)
+        if "upload-offset" in fields:
+            offset = int(fields["upload-offset"])
+            self._watch.see_offset(upload, offset, known.floor, request.is_tus, about)
             if is_success and request.sent is not None:
                 self._see_counted(upload, request.sent, offset, about)
             if request.is_tus and is_success and not upload.is_partial:
-                length = reply.headers.get("upload-length", upload.length if declared else None)
+                is_declared = known.is_declared or request.declares
+                length = fields.get("upload-length", upload.length if is_declared else None)
                 if length is not None and offset == int(length):
                     self._watch.see_success(upload, about)
         if not request.is_tus and request.says_complete(reply):
