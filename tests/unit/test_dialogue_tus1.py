@@ -912,6 +912,35 @@ def test_the_last_part_hands_the_final_upload_over():
     )
 
 
+@pytest.mark.parametrize(
+    ("claimed", "status", "offset"),
+    [
+        (UploadNotFound(), 204, 5),
+        (UploadGone(), 204, 5),
+        (UploadLocked(), 423, None),
+        (replace(WAITING, offset=4), 503, None),  # a failed sync
+    ],
+    ids=["removed", "expired", "busy", "lost"],
+)
+def test_a_part_gets_no_error_of_its_final_upload(claimed, status, offset):
+    """Concatenation: with a 404 or another offset the part's client would send its bytes again."""
+    done = replace(PART, offset=5, state=State.COMPLETE)
+    claim = asks(Claim, {"id": FINAL})
+    dialogue(
+        tus1.patch(ID, offset=2, body=3),
+        asks(Load(ID)).gets(PART),
+        asks(Authorize, Intent.APPEND),
+        asks(Receive).gets(received(offset=5, state=State.COMPLETE)),
+        asks(FinalsOf, {"id": ID}).gets([FINAL]),
+        asks(Load(FINAL)).gets(WAITING),
+        asks(Load(ID)).gets(done),
+        asks(Load(OTHER)).gets(READY),
+        asks(Concatenate, {"id": FINAL}, [{"id": ID}, {"id": OTHER}]).gets(FILLED),
+        claim.fails(claimed) if isinstance(claimed, Exception) else claim.gets(claimed),
+        responds(status, {"Upload-Offset": offset}),
+    )
+
+
 def test_a_part_is_not_handed_over():
     """Concatenation."""
     dialogue(

@@ -11,6 +11,7 @@ from typing import Any
 
 from tus.errors import (
     BadRequest,
+    OffsetMismatch,
     RequestError,
     StorageFull,
     StorageUnavailable,
@@ -131,10 +132,16 @@ class Concatenation(Completion):
             if final.is_pending:
                 pending.append(final)
         answers = []
-        busy: UploadLocked | None = None
+        busy: RequestError | None = None
         for final in pending:
+            # What happens to a final upload must not look like an error of this part: with a 404 its client would start
+            # again, and an offset would be that of the other upload.
             try:
                 answers.append((yield from self.complete(final, response)))
+            except (UploadNotFound, UploadGone):
+                continue  # another request has removed it meanwhile
+            except OffsetMismatch:
+                busy = StorageUnavailable()  # the disk has lost bytes of it; a retry fills it again
             except UploadLocked as error:
                 busy = error
         if busy is not None and not answers:
