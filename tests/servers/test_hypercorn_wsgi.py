@@ -13,7 +13,7 @@ def application(environ, start_response):
     start_response("204 No Content", [])
     return [b""]
 
-application = Filter(application, upload_path="/files", tmp_file_dir="uploads")
+application = Filter(application, upload_path="/files", tmp_file_dir="uploads", download=True, keep_finished=True)
 """
 
 
@@ -23,9 +23,9 @@ def test_responses_without_a_body_arrive(tmp_path):
     with command(["hypercorn", "-b", f"127.0.0.1:{port}", "wsgi:site_of_test:application"], tmp_path) as process:
         wait_for_port(port, process, tmp_path / "stderr")
 
-        def ask(method, path, fields, body=b""):
+        def ask(method, path, fields, body=b"", protocol=TUS):
             client = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
-            client.request(method, path, body, TUS | fields)
+            client.request(method, path, body, protocol | fields)
             response = client.getresponse()
             response.read()
             client.close()
@@ -39,3 +39,6 @@ def test_responses_without_a_body_arrive(tmp_path):
         assert (response.status, response.headers["Upload-Offset"]) == (200, "2")
         assert ask("PATCH", path, OCTETS | {"Upload-Offset": "2"}, b"cde").status == 204
         assert ask("DELETE", path, {}).status == 204
+        path = ask("POST", "/files", {"Upload-Length": "0"}).headers["Location"].partition(str(port))[2]
+        response = ask("GET", path, {}, protocol={})
+        assert (response.status, response.headers["Content-Length"]) == (200, "0")

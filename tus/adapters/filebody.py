@@ -34,6 +34,8 @@ class FileBody:
     def __iter__(self) -> Iterator[bytes]:
         self.file.seek(self.start)
         left = self.stop - self.start
+        if not left:
+            yield b""  # see tus.adapters.wsgi.EMPTY
         while left and (block := self.file.read(min(BLOCK, left))):
             left -= len(block)
             yield block
