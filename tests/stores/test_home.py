@@ -17,6 +17,7 @@ from tus.apps.files import Files
 from tus.apps.operations import Operations
 from tus.errors import StorageUnavailable, UploadGone, UploadNotFound
 from tus.filesystem import home
+from tus.handover.spool import Spool, SpoolEmpty
 from tus.models import Upload
 from tus.stores.interface import Limits
 
@@ -94,6 +95,34 @@ def test_finished_files_wait_while_the_volume_of_their_directory_is_away(tmp_pat
     assert call(app, "PATCH", url, TUS | OCTETS | {"Upload-Offset": "4"}, b"o").status == 204
     assert [path.read_bytes() for path in target.iterdir()] == [b"hello"]
     app.service.close()
+
+
+@pytest.mark.parametrize("removed", ["", "tmp", "put", "new", "claimed", "done", "failed"])
+def test_a_spool_is_created_again(tmp_path, removed):
+    """A cleaner removes the directories in it as well, each when nothing was in it for a while."""
+    options = {"tmp_file_dir": str(tmp_path / "uploads"), "spool": str(tmp_path / "spool"), "threads": False}
+    app = Filter(no_application, upload_path="/files", **options)
+    spool = Spool(str(tmp_path / "spool"))
+    shutil.rmtree(tmp_path / "spool" / removed)
+    with pytest.raises(SpoolEmpty), spool.claim(0):
+        pass
+    shutil.rmtree(tmp_path / "spool" / removed)
+    assert call(app, "POST", "/files", TUS | OCTETS | {"Upload-Length": "5"}, b"hello")["Upload-Offset"] == "5"
+    with spool.claim(0) as upload:
+        assert upload.length == 5
+        if removed not in ("", "claimed"):
+            shutil.rmtree(tmp_path / "spool" / removed)
+    with pytest.raises(SpoolEmpty), spool.claim(0):
+        pass
+    shutil.rmtree(tmp_path / "spool" / removed)
+    assert set(spool.counts()) == {"new", "claimed", "done", "failed"}
+    assert spool.purge(0) == (removed not in ("", "done"))
+    assert stat.S_IMODE((tmp_path / "spool" / "new").stat().st_mode) == 0o700
+    app.service.close()
+
+
+def no_application(environ, start_response):
+    raise AssertionError("the spool gets the files")
 
 
 def test_a_removed_directory_is_swept_listed_and_healthy(tmp_path):
@@ -181,6 +210,38 @@ def test_a_view_with_options_writes_nothing_below_the_mount_point(tmp_path, away
         assert call(view, "HEAD", url, TUS).status == 423
         assert call(view, "POST", "/files", TUS | {"Upload-Length": "5"}).status == 503
     assert call(view, "HEAD", url, TUS).status == 200
+
+
+def test_a_spool_waits_while_its_volume_is_away(tmp_path, monkeypatch):
+    options = {"tmp_file_dir": str(tmp_path / "uploads"), "spool": str(tmp_path / "spool"), "threads": False}
+    app = Filter(no_application, upload_path="/files", **options)
+    spool = Spool(options["spool"])
+    url = call(app, "POST", "/files", TUS | {"Upload-Length": "5"})["Location"]
+    with Away(tmp_path / "spool", monkeypatch):
+        assert call(app, "PATCH", url, TUS | OCTETS | {"Upload-Offset": "0"}, b"hello").status == 503
+        for waiting in (spool, Spool(options["spool"])):  # a view may open it in each request
+            with pytest.raises(SpoolEmpty), waiting.claim(0):
+                pass
+        with pytest.raises(StorageUnavailable):
+            spool.purge(0)
+        assert set(spool.counts().values()) == {0}
+    assert call(app, "PATCH", url, TUS | OCTETS | {"Upload-Offset": "4"}, b"o").status == 204
+    with spool.claim(0) as upload:
+        assert upload.length == 5
+    app.service.close()
+
+
+def test_a_spool_that_another_user_could_replace_is_not_created_again(tmp_path):
+    spool = Spool(str(tmp_path / "spool"))
+    (tmp_path / "data").write_bytes(b"hello")
+    finished = Upload(id="a" * 32, offset=5, length=5, path=str(tmp_path / "data"))
+    for removed in (tmp_path / "spool", tmp_path / "spool" / "new"):
+        shutil.rmtree(removed)
+        tmp_path.chmod(0o777)
+        with pytest.raises(StorageUnavailable):
+            spool.put(finished, "c" * 32)
+        tmp_path.chmod(0o755)
+        spool.put(finished, "c" * 32)
 
 
 def test_the_store_says_for_everything_that_it_is_away(tmp_path, away):

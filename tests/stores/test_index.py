@@ -1,5 +1,6 @@
 """What processes know instead of reading all uploads: who waits, what expires next, and which of them looks."""
 
+import fcntl
 import os
 import signal
 import subprocess
@@ -247,6 +248,12 @@ def test_all_candidates_of_a_process_win_and_the_last_one_gives_up_the_lock(tmp_
     other = candidate(tmp_path / "elected")
     assert other.won
     end(other)
+
+
+def test_an_elected_process_lets_an_operator_make_the_disk_read_only(store):
+    elected = store.candidate("work")
+    assert elected.win()
+    assert fcntl.fcntl(elected._lock.fd, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY
 
 
 def test_where_nothing_can_be_elected_each_process_works(tmp_path):

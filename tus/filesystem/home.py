@@ -22,6 +22,7 @@ from typing import NamedTuple
 
 from tus.errors import OptionError, StorageUnavailable
 from tus.filesystem.descriptors import close
+from tus.filesystem.ownership import forget_checks
 
 log = logging.getLogger(__name__)
 
@@ -153,6 +154,7 @@ class Home:
 
     def _prepare_again(self) -> None:
         self._identity = None
+        forget_checks()
         try:
             self._prepare()
         except OptionError as error:

@@ -25,11 +25,12 @@ from contextlib import contextmanager, suppress
 from functools import partial
 
 from tus.converters import as_group
-from tus.errors import OptionError, UploadLocked
+from tus.errors import OptionError, StorageUnavailable, UploadLocked
 from tus.filesystem.descriptors import close
+from tus.filesystem.home import home_of, is_away
 from tus.filesystem.io import sync_directory, sync_name, takes_no_bytes
 from tus.filesystem.locks import lock, unlock
-from tus.filesystem.ownership import NotOurs, Ownership
+from tus.filesystem.ownership import NotOurs, Ownership, forget_checks
 from tus.handover.spool_entries import (
     LONGEST_DELAY,
     REMOVED,
@@ -45,6 +46,7 @@ from tus.models import Upload
 
 log = logging.getLogger(__name__)
 
+_DIRECTORIES = ("tmp", "put", *STATES)
 _LONGEST_PAUSE = 0.5  # seconds between two looks for work
 _MARKERS_KEEP = 7 * 86400.0  # seconds; later no server repeats a hand-over that a crash interrupted
 
@@ -79,12 +81,14 @@ class Spool:
         self, directory: str, attempts: int = 5, delay: float = 1.0, ownership: Ownership | None = None
     ) -> None:
         self._ownership = ownership = ownership or Ownership()
-        self.directory = ownership.prepare_directory(directory, "spool")
+        self.directory = os.path.abspath(directory)
         self._attempts = attempts
         self._delay = delay
         self._not_before: dict[str, float] = {}  # by key, so that entries that are not due are not read each time
-        for name in ("tmp", "put", *STATES):
-            ownership.prepare_directory(self._path(name), "spool")
+        prepare = partial(_prepare, self.directory, ownership)
+        if not is_away(self.directory):  # else nothing may be written there
+            prepare()
+        self._home = home_of(self.directory, prepare)
 
     # -- The server's side --
 
@@ -121,7 +125,11 @@ class Spool:
         Args:
             upload: with its ``path``; the file stays there and is shared with the spool by a hard link.
             key: the name of the entry.
+
+        Raises:
+            StorageUnavailable: the volume of the spool is away.
         """
+        self._ensure()
         draft, marker = self._path("tmp", key), self._path("put", key)
         if not os.path.isdir(draft):
             if os.path.exists(marker):
@@ -157,7 +165,10 @@ class Spool:
         """
         entry = self._wait(None if timeout is None else time.monotonic() + timeout)
         try:
-            yield entry.upload
+            try:
+                yield entry.upload
+            finally:
+                self._ensure()  # the worker may have taken days
         except Exception as error:
             entry.fail(f"{type(error).__name__}: {error}")
             raise
@@ -172,10 +183,12 @@ class Spool:
     def _wait(self, deadline: float | None) -> Entry:
         pause = 0.01
         while True:
-            self._recover()
-            entry = self._claim_oldest()
-            if entry is not None:
-                return entry
+            with suppress(StorageUnavailable):  # while the volume is away, a worker waits as if nothing had arrived
+                self._ensure()
+                self._recover()
+                entry = self._claim_oldest()
+                if entry is not None:
+                    return entry
             left = pause if deadline is None else deadline - time.monotonic()
             if left <= 0:
                 raise SpoolEmpty("no upload arrived in time")
@@ -268,6 +281,7 @@ class Spool:
 
     def retry(self, key: str) -> bool:
         """Give a failed upload back to the workers; return whether there was such an upload."""
+        self._ensure()
         entry = self._lock_entry("failed", key)
         if entry is None:
             return False
@@ -285,6 +299,7 @@ class Spool:
         Returns:
             The number of uploads removed.
         """
+        self._ensure()
         removed = 0
         now = time.time()
         for name in os.listdir(self._path("tmp")):
@@ -310,10 +325,25 @@ class Spool:
                         os.unlink(marker.path)
         return removed
 
+    def _ensure(self) -> None:
+        """Create the directories again that a cleaner of old files has removed.
+
+        Raises:
+            StorageUnavailable: the volume of the spool is away, or a directory cannot be created.
+        """
+        self._home.ensure()
+        if all(os.path.isdir(self._path(name)) for name in _DIRECTORIES):
+            return
+        forget_checks()
+        try:
+            _prepare(self.directory, self._ownership)
+        except OptionError as error:
+            raise StorageUnavailable() from error
+
     def _keys(self, state: State) -> dict[str, int]:
         """Return the keys in a state, each with the time of its put, in nanoseconds since 1970."""
         keys = {}
-        with os.scandir(self._path(state)) as entries:
+        with suppress(FileNotFoundError), os.scandir(self._path(state)) as entries:
             for entry in entries:
                 with suppress(FileNotFoundError, NotADirectoryError):
                     keys[entry.name] = os.lstat(os.path.join(entry.path, "lock")).st_mtime_ns
@@ -321,3 +351,13 @@ class Spool:
 
     def _path(self, *names: str) -> str:
         return os.path.join(self.directory, *names)
+
+
+def _prepare(directory: str, ownership: Ownership) -> None:
+    """Create the directories of a spool that are missing, and check that no other user can change what is in them.
+
+    Raises:
+        OptionError: one cannot be created, or other users can.
+    """
+    for path in (directory, *(os.path.join(directory, name) for name in _DIRECTORIES)):
+        ownership.prepare_directory(path, "spool")

@@ -59,7 +59,7 @@ from tus.filesystem.descriptors import close
 from tus.filesystem.election import Election
 from tus.filesystem.io import Directory, write_at
 from tus.filesystem.locks import LIMIT, check_locks_work, unlock_and_close
-from tus.filesystem.ownership import Ownership, forget_checks
+from tus.filesystem.ownership import Ownership
 from tus.models import Block, Fsync, State, Upload, is_upload_id
 from tus.stores import ledger
 from tus.stores.charges import Charge, charge_of
@@ -133,7 +133,6 @@ def _prepare(path: str, ownership: Ownership) -> str:
 
 def _prepare_again(path: str, ownership: Ownership) -> None:
     """Prepare another directory under the path of one that is gone, whose inode it may have."""
-    forget_checks()
     _proven.clear()
     _prepare(path, ownership)
 
@@ -313,10 +312,15 @@ class DirectoryStore(Concatenation):
         return Election(path, partial(self._open_shared, path))
 
     def _open_shared(self, path: str) -> int:
-        """Open a file with which processes share work, and create it, unless the volume of the directory is away."""
+        """Open a file with which processes share work, and create it, unless the volume of the directory is away.
+
+        It stays open for reading only. A file that is open for writing would keep an operator from making the disk
+        read-only.
+        """
         try:
             if self._home.check():
-                return self._ownership.open_or_create(path)
+                close(self._ownership.open_or_create(path))
+                return self._ownership.open(path, os.O_RDONLY)
         except StorageUnavailable as error:
             raise FileNotFoundError(errno.ENOENT, "the volume of the directory is away") from error
         raise FileNotFoundError(errno.ENOENT, "the directory was removed")
