@@ -6,6 +6,7 @@ import itertools
 import os
 import pwd
 import stat
+import struct
 import time
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from tests.support.users import SERVER, STRANGER, as_user, needs_root, own_direc
 from tus import Filter, Service
 from tus.apps.files import Files
 from tus.errors import OptionError, SweepIncomplete, UploadGone, UploadLocked, UploadNotFound
+from tus.filesystem import acl
 from tus.filesystem.ownership import NotOurs, Ownership
 from tus.handover.spool import Spool, SpoolEmpty
 from tus.models import State, Upload
@@ -205,6 +207,54 @@ def test_a_directory_that_others_can_write_is_refused(tmp_path, monkeypatch, mod
     assert ("trusted_group" in wrong.value.problem) == (not mode & 0o002)
     shared.chmod(0o750)
     assert prepare_directory(str(shared)) == str(shared), "the remedy that the error names"
+
+
+def access_list(tag, holder, permissions=7, mask=7):
+    """u::rwx, one named user (2) or group (8), g::---, the mask, o::---, as ``setfacl`` writes it."""
+    entries = [(1, 7, -1), (tag, permissions, holder), (4, 0, -1), (16, mask, -1), (32, 0, -1)]
+    return struct.pack("<I", 2) + b"".join(struct.pack("<HHi", *entry) for entry in sorted(entries))
+
+
+@pytest.mark.parametrize("group", [None, 4321])
+@pytest.mark.parametrize(
+    ("tag", "holder", "permissions", "mask", "is_refused"),
+    [
+        (2, 1234, 7, 7, True),
+        (2, 1234, 3, 7, True),
+        (2, 1234, 5, 7, False),  # no right to write
+        (2, 1234, 7, 5, False),  # the mask takes it away
+        (2, 0, 7, 7, False),
+        (8, 1234, 7, 7, True),
+    ],
+)
+def test_whom_an_access_control_list_lets_write(
+    tmp_path, monkeypatch, group, tag, holder, permissions, mask, is_refused
+):
+    """The mode shows the mask as the rights of the group, which may be that of the user alone, or the trusted one."""
+    place = tmp_path / "store"
+    place.mkdir(0o700)
+    trusts = Ownership(group)
+    monkeypatch.setattr("tus.filesystem.ownership._is_private", lambda status: True)
+    for name, is_bad in ((acl.ACCESS, is_refused), (acl.DEFAULT, is_refused and group is not None)):
+        try:
+            os.setxattr(place, name, access_list(tag, holder, permissions, mask))
+        except (OSError, AttributeError):
+            pytest.skip("the disk of the tests has no ACLs")
+        problem = trusts.problem_of(str(place))
+        assert (problem is not None) == is_bad
+        assert not is_bad or f"-x {'user' if tag == 2 else 'group'}:{holder} {place}" in problem
+        os.removexattr(place, name)
+
+
+def test_an_access_control_list_may_name_the_trusted_group(tmp_path):
+    place = tmp_path / "store"
+    place.mkdir(0o700)
+    try:
+        os.setxattr(place, acl.DEFAULT, access_list(8, 4321))
+    except (OSError, AttributeError):
+        pytest.skip("the disk of the tests has no ACLs")
+    assert Ownership(4321).problem_of(str(place)) is None
+    assert "setfacl -d -x group:4321" in Ownership(4322).problem_of(str(place))
 
 
 def test_a_directory_is_looked_at_again_when_it_has_changed(tmp_path):

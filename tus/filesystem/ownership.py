@@ -23,6 +23,7 @@ from functools import partial
 from typing import BinaryIO, Final
 
 from tus.errors import OptionError
+from tus.filesystem import acl
 from tus.filesystem.descriptors import close
 
 #: For every open call. Opening a pipe of that name must not block.
@@ -308,10 +309,27 @@ class Ownership:
         """Return how another user could replace files of a directory, with the remedy; None if none can."""
         fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            problem = self._problem_with(os.fstat(fd), path)
+            problem = self._problem_with(os.fstat(fd), path) or self._problem_in_list(fd, path)
         finally:
             close(fd)
         return problem or self._problem_on_the_way(path)
+
+    def _problem_in_list(self, fd: int, path: str) -> str | None:
+        """Return whom an access control list lets write, besides our user, root and the trusted group.
+
+        The default list counts only with a trusted group: otherwise new files and directories are closed to others.
+        """
+        for name in (acl.ACCESS,) if self.group is None else (acl.ACCESS, acl.DEFAULT):
+            for is_group, holder in acl.writers(fd, name):
+                if holder == self.group if is_group else holder in (self.uid, 0):
+                    continue
+                kind, named = ("group", _group_name(holder)) if is_group else ("user", _user_name(holder))
+                option = "-d " if name == acl.DEFAULT else ""
+                return (
+                    f"{path!r} has an access control list that lets the {kind} {named} replace its files; take that "
+                    f"away: setfacl {option}-x {kind}:{named} {path}"
+                )
+        return None
 
     def _problem_with(self, status: os.stat_result, path: str) -> str | None:
         seen = f"{path!r} belongs to {describe(status)}"
