@@ -312,18 +312,26 @@ def test_a_torn_slot_leaves_the_state_before_it(store, tmp_path):
     assert store.load(upload.id).offset == 6
 
 
-def test_both_slots_torn_is_gone(store, tmp_path):
+@pytest.mark.parametrize("is_empty", [False, True], ids=["zeros", "empty"])
+def test_both_slots_torn_is_gone(store, tmp_path, is_empty):
+    """An empty side-car is one that is being created, that a crash has left, or that a full disk could not remove."""
     upload = receive(store, b"abc", 9)
     path = tmp_path / f"{upload.id}.tus"
-    path.write_bytes(bytes(256) + path.read_bytes()[256:])
+    path.write_bytes(b"" if is_empty else bytes(256) + path.read_bytes()[256:])
     for use in (
         lambda: store.load(upload.id),
         lambda: store.remove(upload.id),
-        lambda: store.open(upload, 3),
+        lambda: store.open(upload, 3).__enter__(),
         lambda: store.append(upload, 3, b"x"),
+        lambda: store.complete(upload, 3, b"abcdef"),
+        lambda: store.fence(upload),
+        lambda: store.promise(upload),
+        lambda: store.claim(upload),
+        lambda: store.watch(upload.id, "a" * 32),
     ):
         with pytest.raises(UploadGone):
             use()
+    store.touch(upload.id)
 
 
 def test_a_long_record_is_read_whole(store):

@@ -19,7 +19,7 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Self
+from typing import Final, Self
 
 from tus.errors import OffsetMismatch, StorageFull, StorageUnavailable, UploadGone, UploadLocked, UploadNotFound
 from tus.filesystem.boot import boot_id
@@ -93,6 +93,10 @@ class Policy:
         return ledger.shorten(slot, size)
 
 
+#: In place of slots that were not read yet; longer than any read, so that it differs from those of an empty file too.
+_UNREAD: Final = bytes(SLOTS_SIZE + 1)
+
+
 class SideCar:
     """An open side-car. As a context manager it holds the lock.
 
@@ -116,7 +120,7 @@ class SideCar:
         self.boot = policy.boot
         self.is_synced = policy.fsync == "always"
         self._policy = policy
-        self._slots = b""
+        self._slots = _UNREAD
 
     def begin_with(self, slot: Slot, packed: bytes) -> None:
         """Set the slot of a side-car that the caller has just written."""
