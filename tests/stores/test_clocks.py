@@ -2,6 +2,7 @@
 
 import json
 import os
+import time
 
 import pytest
 
@@ -290,6 +291,36 @@ def test_an_upload_that_ended_with_its_boot_stays_while_its_record_changes(tmp_p
     elsewhere.sweep()
     assert not (tmp_path / f"{other.id}.tus").exists()
     assert (tmp_path / upload.id).exists()
+
+
+@pytest.mark.parametrize("wrong", [2 * DAY, -2 * DAY])
+def test_a_wrong_clock_removes_no_upload_that_ended_with_its_boot(tmp_path, clock, monkeypatch, wrong):
+    """A process in a container may know another boot than the server, whose upload goes on."""
+    clock.now = time.time()
+    monkeypatch.setattr(time, "time", clock)
+
+    def opened(boot):
+        return DirectoryStore(str(tmp_path), clock=clock, steady=clock.steady, lifetime=DAY, boot=boot * 16)
+
+    store, elsewhere = opened(b"b"), opened(b"c")
+    upload = store.append(store.create(Upload(length=6, protocol="ietf")), 0, b"abc")
+    elsewhere.sweep()
+    clock.wait(600)
+    clock.now += wrong
+    elsewhere.sweep()
+    assert store.append(upload, 3, b"def").is_complete
+
+
+def test_an_upload_that_ended_with_its_boot_does_not_stay_for_years(tmp_path):
+    store = DirectoryStore(str(tmp_path), boot=b"b" * boot.ID_SIZE)
+    upload = store.append(store.create(Upload(length=6, protocol="ietf")), 0, b"abc")
+    elsewhere, sidecar, now = DirectoryStore(str(tmp_path), boot=b"c" * boot.ID_SIZE), f"{upload.path}.tus", time.time()
+    os.utime(sidecar, (now + YEARS, now + YEARS))
+    elsewhere.sweep()
+    assert now - 60 < os.stat(sidecar).st_mtime < now + DAY, "it stays as if it had changed now"
+    os.utime(sidecar, (now - 2 * DAY, now - 2 * DAY))
+    elsewhere.sweep()
+    assert not os.path.lexists(upload.path)
 
 
 # -- Uploads of other services --

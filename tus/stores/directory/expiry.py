@@ -115,6 +115,7 @@ class Sweep:
         failed: the number of uploads that could not be removed or read.
         cause: the first error.
         may_expire: whether uploads may expire in this look; not if the clock has jumped.
+        boot_keep: the seconds for which an upload stays that ended with its boot, as this process believes.
         recount: the counts of the limits, counted again; None if nothing counts.
         statistics: the statistics of the remaining uploads.
         schedule: learns when the remaining uploads expire.
@@ -152,7 +153,7 @@ class Sweep:
     def _visit(self, path: str) -> None:
         upload = self._read(path)
         if upload.state == State.TERMINATED:
-            finish_removal(path, self.policy.ownership, self.policy.boot, time.time() - self.boot_keep)
+            finish_removal(path, self.policy.ownership, self.policy.boot, self.boot_keep)
         elif upload.has_expired(self.policy.clock()) or is_lost(path, upload, self.policy.clock()):
             if self.may_expire:
                 self._expire(path, upload)
@@ -339,7 +340,8 @@ def _sweep(directory: str, policy: Policy, quota: Quota | None, schedule: Schedu
         recount = None if quota is None else quota.begin_recount()
     _let_requests_end(in_slices is gently)
     done = Sweep(directory, policy, quota, 0, recount, Statistics(swept_at=time.time()), schedule)
-    done.may_expire = _may_expire(directory, policy)
+    if not _may_expire(directory, policy):
+        done.may_expire, done.boot_keep = False, math.inf
     for upload_id in in_slices(schedule.select(list(in_slices(ids_in(directory))), math.inf)):
         done.visit(upload_id)
     with _bookkeeping():
@@ -362,7 +364,8 @@ def _let_requests_end(is_gentle: bool) -> None:
 def _sweep_due(directory: str, policy: Policy, quota: Quota | None, schedule: Schedule) -> Sweep:
     """Look at the uploads that are new or may have expired."""
     done = Sweep(directory, policy, quota, 0, None, Statistics(swept_at=0.0), schedule)
-    done.may_expire = _may_expire(directory, policy)
+    if not _may_expire(directory, policy):
+        done.may_expire, done.boot_keep = False, math.inf
     for upload_id in gently(schedule.select(list(gently(ids_in(directory))), policy.clock())):
         done.visit(upload_id)
     return done

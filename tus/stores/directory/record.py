@@ -424,21 +424,24 @@ def give_back_reserved(path: str, policy: Policy) -> None:
             close(fd)
 
 
-def finish_removal(path: str, ownership: Ownership, boot: bytes, unchanged_since: float) -> None:
+def finish_removal(path: str, ownership: Ownership, boot: bytes, kept: float) -> None:
     """Remove the files of a terminated upload, after a process crashed before it removed them.
 
     Args:
         path: the path of the data.
         ownership: whose files are believed.
         boot: the id of this boot of the machine.
-        unchanged_since: an upload that only ended with its boot, and not by a failed sync, is removed if its record has
-            not changed since then. A process that does not know the boot may still write to it.
+        kept: seconds. An upload that only ended with its boot, and not by a failed sync, is removed if its record has
+            not changed for so long. A process that knows the boot may still write to it.
     """
     fd = open_sidecar(path, os.O_RDWR, ownership)
     try:
         lock(fd)
         slot, status = sidecar.unpack_slots(os.pread(fd, SLOTS_SIZE, 0)), os.fstat(fd)
-        is_certain = slot.boot == NO_BOOT or status.st_mtime <= unchanged_since
+        age = time.time() - status.st_mtime
+        is_certain = slot.boot == NO_BOOT or not kept or age >= kept
+        if not is_certain and age < -kept:
+            os.utime(fd)  # a clock was wrong, so it stays as if its record had changed now
         has_ended = slot.state == State.TERMINATED or (
             is_certain and ledger.trust(slot, boot).state == State.TERMINATED
         )
