@@ -65,6 +65,21 @@ def disk(monkeypatch):
     return disk
 
 
+class HalfRead:
+    """``os.pread``, of which the first call returns a half of the bytes, as a network file system may."""
+
+    def __init__(self, monkeypatch):
+        self.real, self.is_done = os.pread, False
+        monkeypatch.setattr(os, "pread", self)
+
+    def __call__(self, fd, size, offset):
+        data = self.real(fd, size, offset)
+        if self.is_done:
+            return data
+        self.is_done = True
+        return data[: len(data) // 2]
+
+
 def begun(store, **fields):
     """Return an upload with a few bytes."""
     upload = store.create(Upload(length=len(DATA), **fields))
@@ -74,6 +89,28 @@ def begun(store, **fields):
 def content(claim):
     with claim.open() as file:
         return file.read()
+
+
+@pytest.mark.parametrize("blocks", [1, 2])
+def test_slots_that_are_read_in_part_are_read_again(store, monkeypatch, blocks):
+    """The first slot alone may be the older one, and its offset a stale one."""
+    upload = begun(store)
+    if blocks == 2:
+        upload = store.append(upload, 4, DATA[4:6])
+    with monkeypatch.context() as patches:
+        half = HalfRead(patches)
+        upload = store.append(upload, upload.offset, DATA[upload.offset : 8])
+    assert half.is_done
+    assert store.load(upload.id).offset == upload.offset == 8
+
+
+def test_a_secret_that_is_read_in_part_is_read_again(store, monkeypatch):
+    """Else another one would replace it, and each id would change that is made from it."""
+    before = store.id_for("text")
+    with monkeypatch.context() as patches:
+        HalfRead(patches)
+        assert DirectoryStore(store.directory).id_for("text") == before
+    assert DirectoryStore(store.directory).id_for("text") == before
 
 
 def assert_starts_again(store, upload):

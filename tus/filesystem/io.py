@@ -41,6 +41,14 @@ def write_at(fd: int, offset: int, *blocks: Block) -> int:
     return written
 
 
+def read_at(fd: int, offset: int, size: int) -> bytes:
+    """Return the bytes at an offset; fewer only if the file ends there. A network file system may return a part."""
+    data = b""
+    while len(data) < size and (block := os.pread(fd, size - len(data), offset + len(data))):
+        data += block
+    return data
+
+
 def _write_vector(fd: int, blocks: Sequence[Block], offset: int) -> int:
     """Write blocks by one system call, without joining them in memory if the system allows that."""
     if len(blocks) > _LONGEST_VECTOR or not hasattr(os, "pwritev"):

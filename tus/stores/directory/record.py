@@ -25,7 +25,7 @@ from tus.errors import OffsetMismatch, StorageFull, StorageUnavailable, UploadGo
 from tus.filesystem.boot import boot_id
 from tus.filesystem.descriptors import close
 from tus.filesystem.home import Home
-from tus.filesystem.io import Directory, sync, translate_error, unlink, write_at
+from tus.filesystem.io import Directory, read_at, sync, translate_error, unlink, write_at
 from tus.filesystem.locks import lock, unlock, unlock_and_close
 from tus.filesystem.ownership import Ownership
 from tus.models import Fsync, Response, State, Upload
@@ -160,6 +160,8 @@ class SideCar:
     def _update_slot(self, slots: bytes) -> None:
         """Update the slot, if another process has written since the last read."""
         if slots != self._slots:
+            if not slots[SLOTS_SIZE - 1 :]:  # read in part, and one slot alone may be the older one
+                slots = read_at(self.fd, 0, SLOTS_SIZE)
             try:
                 self.slot = ledger.trust(sidecar.unpack_slots(slots), self.boot)
             except Damaged:

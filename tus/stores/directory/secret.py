@@ -12,7 +12,7 @@ import os
 
 from tus.errors import StorageFull, StorageUnavailable
 from tus.filesystem.descriptors import close
-from tus.filesystem.io import sync, sync_directory, write_at
+from tus.filesystem.io import read_at, sync, sync_directory, write_at
 from tus.filesystem.locks import lock, unlock
 from tus.filesystem.ownership import NotOurs, Ownership
 from tus.stores.naming import SECRET_SIZE
@@ -36,7 +36,7 @@ def read_secret(directory: str, ownership: Ownership) -> bytes:
             raise StorageUnavailable()
         lock(fd)
         try:
-            secret = _unpack(os.pread(fd, 2 * SECRET_SIZE, 0))
+            secret = _unpack(read_at(fd, 0, 2 * SECRET_SIZE))  # a part would be taken for none, and be replaced
             if secret is None:
                 secret = os.urandom(SECRET_SIZE)
                 packed = secret + _digest(secret)
