@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import fcntl
+import gc
 import os
 import tempfile
 
@@ -11,6 +12,7 @@ import pytest
 from tests.support.subjects import SUBJECTS, AsgiSubject, FilterSubject
 from tests.support.wsgi import OCTETS, TUS, call
 from tus import Filter, Rejected
+from tus.errors import UploadReplaced
 from tus.models import Outcome, State
 from tus.stores.directory.claims import DirectoryClaim
 
@@ -189,3 +191,23 @@ def test_a_store_that_fails_in_any_way_after_the_acceptance(tmp_path, monkeypatc
         monkeypatch.setattr(DirectoryClaim, "release", fail)
     url = subject.url(len(DATA))
     assert subject.patch(url, 0, DATA).status == 204
+
+
+@pytest.mark.parametrize("subject_class", SUBJECTS)
+def test_a_claim_that_another_holder_has_replaced_is_released(subject_class, tmp_path, monkeypatch):
+    """Without waiting for the collection of garbage, because nobody else can have the file until then."""
+    subject = subject_class(tmp_file_dir=str(tmp_path))
+    url = subject.url(len(DATA))
+
+    def accept(*_):
+        raise UploadReplaced()
+
+    gc.disable()
+    try:
+        with monkeypatch.context() as patches:
+            patches.setattr(DirectoryClaim, "accept", accept)
+            assert subject.patch(url, 0, DATA).status == 423
+        assert subject.record(url).state == State.COMPLETE
+        assert subject.patch(url, len(DATA)).status == 204
+    finally:
+        gc.enable()

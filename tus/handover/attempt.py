@@ -122,7 +122,7 @@ class Attempt:
                 case Outcome.POSTPONED:
                     claim.release(effect.error)
         except UploadReplaced:
-            self.claim = None  # it is another holder's by now
+            self.leave()  # the upload is another holder's by now, but the files are still open
             raise
         except Exception:
             if effect.outcome != Outcome.ACCEPTED:
