@@ -65,5 +65,7 @@ def rejects():
     return offers(REJECTING, Outcome.REJECTED, answer={"status": 422})
 
 
-def postpones(said=BUSY):
-    return offers(said, Outcome.POSTPONED, answer=None)
+def postpones(said=BUSY, upload=None):
+    """The same for an application that postpones the file; ``upload``: as it is then."""
+    offer, settle = offers(said, Outcome.POSTPONED, answer=None)
+    return [offer, settle.gets(upload or a_file())]

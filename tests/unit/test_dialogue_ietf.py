@@ -422,6 +422,18 @@ def test_a_file_that_is_not_taken_is_not_complete(is_moved):
     )
 
 
+def test_bytes_that_were_lost_before_a_postponement_are_410():
+    """The application could not force them to the disk, and the offset must not decrease."""
+    dialogue(
+        ietf.patch(ID, offset=2, body=3),
+        asks(Load(ID)).gets(stored(offset=2)),
+        asks(Authorize),
+        *completes(a_stored_file()),
+        *postpones(upload=a_stored_file(State.TERMINATED)),
+        responds(410, {"Upload-Offset": None}),
+    )
+
+
 @pytest.mark.parametrize("version", [3, 9, 10])
 def test_an_empty_append_asks_for_the_answer_again(version):
     """Upload Append: the reply was lost."""

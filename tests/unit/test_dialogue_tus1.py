@@ -674,6 +674,30 @@ def test_a_file_that_is_not_taken_is_503():
     )
 
 
+def test_bytes_that_were_lost_before_a_postponement_are_409():
+    """The application could not force them to the disk; the client sends them again."""
+    dialogue(
+        tus1.patch(ID, offset=2, body=3),
+        asks(Load(ID)).gets(an_upload(offset=2, length=5)),
+        asks(Authorize),
+        *completes(a_file()),
+        *postpones(upload=an_upload(offset=1, length=5)),
+        responds(409, {"Upload-Offset": 1}),
+    )
+
+
+def test_a_creation_whose_bytes_were_lost_before_a_postponement_reports_their_offset():
+    """Creation-With-Upload: the client needs the URL, and no offset is a lie."""
+    dialogue(
+        tus1.post(length=5, body=5),
+        asks(Authorize, Intent.CREATE),
+        asks(Create, {"length": 5}).gets(created(length=5)),
+        *completes(a_file()),
+        *postpones(upload=an_upload(offset=0, length=5)),
+        responds(201, {"Location": ..., "Upload-Offset": 0}),
+    )
+
+
 def test_in_the_background_the_client_does_not_wait():
     """handover = background."""
     dialogue(

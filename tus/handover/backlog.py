@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from weakref import ref
 
-from tus.errors import RequestError, UploadGone, UploadLocked, UploadNotFound
+from tus.errors import OffsetMismatch, RequestError, UploadGone, UploadLocked, UploadNotFound
 from tus.handover.attempt import Attempt, Receiver, run
 from tus.hooks.calling import Hooks
 from tus.models import Outcome, Response, State, Upload
@@ -96,6 +96,8 @@ class Backlog:
             handed = run(hand_over_alone(upload, self._options), attempt.perform)
             attempt.drop_answer(_NOTHING)
             return handed.outcome
+        except OffsetMismatch:  # bytes are lost, and only the client has them
+            return Outcome.POSTPONED
         finally:
             attempt.leave("the hand-over was interrupted")
 

@@ -16,6 +16,7 @@ from tus.errors import (
     OffsetMismatch,
     RequestError,
     StorageUnavailable,
+    UploadGone,
     UploadLocked,
     UploadReplaced,
 )
@@ -83,6 +84,8 @@ def hand_over(
     Raises:
         BadRequest: ``last_bytes`` differ from the stored bytes.
         UploadLocked: another request or process has claimed the upload.
+        OffsetMismatch: bytes could not be forced to the disk meanwhile; the client must send them again.
+        UploadGone: it must send all of them again.
     """
     if not is_begun:
         upload = yield Claim(upload)
@@ -109,7 +112,7 @@ def hand_over(
         with suppress(RequestError):  # the event is dropped later, because its change has not happened
             yield Unqueue(HookType.POST_FINISH, upload)
     if outcome == Outcome.POSTPONED:
-        yield Settle(outcome, None, offered.error or f"the response was {answer.status} {answer.reason}")
+        check_whole((yield Settle(outcome, None, offered.error or f"the response was {answer.status} {answer.reason}")))
         return Handed(outcome, answer, upload.digests)
     if outcome == Outcome.ACCEPTED and added is not None:
         answer = hook_replies.merged(answer, added)
@@ -193,7 +196,10 @@ def check_whole(upload: Upload) -> None:
 
     Raises:
         OffsetMismatch: the client must send bytes again.
+        UploadGone: it must begin again.
     """
+    if upload.state == State.TERMINATED:
+        raise UploadGone()
     if not upload.is_complete:
         raise OffsetMismatch(upload.offset)
 

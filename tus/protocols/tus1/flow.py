@@ -174,7 +174,10 @@ class Conversation(Concatenation):
         if upload.length:
             offset = withholding.reported_offset(upload, options)
             unfinished = replies.created(upload, command.creation_url, True, offset)
-            return (yield from self.complete(upload, response, unfinished, is_begun=is_begun))
+            try:
+                return (yield from self.complete(upload, response, unfinished, is_begun=is_begun))
+            except OffsetMismatch as error:  # bytes are lost, and the client sends them again
+                return replies.created(upload, command.creation_url, True, error.offset)
         # An empty upload has no byte to withhold: its offset is its length. So a postponement removes it, and the
         # client creates it again. With a key the client finds it again.
         handed = yield from self.hand_over(upload)

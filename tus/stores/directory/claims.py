@@ -134,6 +134,7 @@ class DirectoryClaim:
     def sync(self) -> None:
         if self._policy.fsync == "none":  # else it was done when the upload was claimed
             self._sync_data()
+            self._upload = None
             self._car.force_record()  # else the upload might lose its bytes, which the caller shares, and take others
 
     def _sync_data(self) -> None:
@@ -144,6 +145,7 @@ class DirectoryClaim:
         try:
             sync(self._data_fd)  # without the lock: the data of a concatenation takes long
         except OSError as error:
+            self._upload = None  # it has other bytes now
             car.mark(ledger.doubt)
             raise translate_error(error) from error
         self._change(self._force)
