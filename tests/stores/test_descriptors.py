@@ -192,3 +192,27 @@ def test_written_data_that_is_closed_with_an_error_is_lost(tmp_path, monkeypatch
         assert store.load(upload.id).offset == 0, "nothing was synced"
     except UploadGone:
         assert way == "concatenate"
+
+
+def test_data_that_cannot_be_looked_at_is_closed(tmp_path, monkeypatch):
+    """At once, and not when the error and its traceback are gone."""
+    store = DirectoryStore(str(tmp_path))
+    upload = store.create(Upload(length=3))
+    claim = store.append(upload, 0, b"abc") and store.claim(upload)
+    claim.keep()
+    claim.begin()
+    claim.accept()
+    real, seen = os.fstat, []
+
+    def fail_later(fd):
+        if seen:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        seen.append(fd)
+        return real(fd)
+
+    with monkeypatch.context() as patches, pytest.raises(OSError, match="Input/output") as raised:
+        patches.setattr(os, "fstat", fail_later)
+        store.read(upload)
+    assert raised.value.__traceback__ is not None
+    with pytest.raises(OSError, match="Bad file"):
+        os.fstat(seen[0])

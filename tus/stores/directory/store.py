@@ -247,7 +247,11 @@ class DirectoryStore(Concatenation):
         except FileNotFoundError:
             self._home.check()
             raise UploadGone("The file of this upload was removed.") from None
-        return file, os.fstat(file.fileno()).st_mtime
+        try:
+            return file, os.fstat(file.fileno()).st_mtime
+        except BaseException:
+            file.close()
+            raise
 
     def _load_without_data(self, path: str) -> Upload:
         """Return an upload whose data is missing, if it has just been accepted.
