@@ -310,7 +310,8 @@ class Options:
 
     handover: Handover = _option(as_handover, "request", group="Hand-over")
     """When the client gets a success response: ``request``, once the application has accepted the file; or
-    ``background``, once the file is on the disk. With ``background`` the application gets the file afterwards.
+    ``background``, once the file is on the disk. With ``background`` the application gets the file afterwards. With
+    ``fsync = none`` the file may not be on the disk yet, and a failing disk can lose it after the success.
     """
 
     handover_attempts: int = _option(as_count, "20", group="Hand-over")
