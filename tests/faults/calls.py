@@ -1,17 +1,21 @@
 """The seam: the system calls on files below a directory, of which one may fail.
 
-The calls are those of ``os`` and ``fcntl``, in this process and all of its threads. A call that Python makes in C, such
-as those of a file object, cannot fail here. Python repeats an interrupted call itself (PEP 475), except ``close`` and
-calls by ``ctypes``. So only these fail with EINTR.
+The calls are those of ``os`` and ``fcntl``, in this process and all of its threads. File objects make theirs in C,
+where they could not fail. So ``open`` returns here the file objects of ``_pyio``, which are the same in Python and call
+``os``. The listings of ``os.scandir`` are replaced too. Python repeats an interrupted call itself (PEP 475), except
+``close`` and calls by ``ctypes``. So only these fail with EINTR.
 """
 
 from __future__ import annotations
 
+import _io
+import _pyio
 import builtins
 import contextlib
 import errno
 import fcntl
 import functools
+import io
 import os
 import sys
 import threading
@@ -28,11 +32,14 @@ SHORT, TORN = "short", "torn"
 #: What can happen to a call: an error; a short result; an error after a half of the bytes.
 FAULTS = (errno.EIO, errno.ENOSPC, errno.EINTR, errno.EMFILE, errno.EDQUOT, errno.ESTALE, SHORT, TORN)
 
-_BY_PATH = ("chmod", "getxattr", "listdir", "lstat", "mkdir", "open", "removexattr", "rmdir", "scandir", "setxattr")
-_BY_PATH += ("stat", "statvfs", "unlink", "utime", "access")
+_BY_PATH = ("access", "chmod", "getxattr", "listdir", "lstat", "mkdir", "open", "pathconf", "readlink", "removexattr")
+_BY_PATH += ("rmdir", "scandir", "setxattr", "stat", "statvfs", "unlink", "utime")
 _BY_TWO_PATHS = ("link", "rename", "replace")
-_BY_FD = ("close", "copy_file_range", "fchmod", "fchown", "fdatasync", "fstat", "fsync", "ftruncate", "pread", "preadv")
-_BY_FD += ("pwrite", "pwritev", "read", "sendfile", "write")
+_BY_FD = ("close", "copy_file_range", "dup", "fchmod", "fchown", "fdatasync", "fstat", "fsync", "ftruncate", "pread")
+_BY_FD += ("preadv", "pwrite", "pwritev", "read", "sendfile", "write")
+_OF_FCNTL = ("flock", "ioctl")
+#: The functions that can fail.
+WATCHED = frozenset({*_BY_PATH, *_BY_TWO_PATHS, *_BY_FD, *_OF_FCNTL})
 _WRITES = frozenset({"pwrite", "pwritev", "write"})
 _SHORTER = _WRITES | {"pread", "read", "copy_file_range", "sendfile"}
 _INTERRUPTED = frozenset({"close", "fallocate"})
@@ -86,6 +93,11 @@ class Calls:
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _unsynced: dict[tuple[int, int], list[tuple[int, int]]] = field(default_factory=dict)
 
+    @property
+    def has_lost(self) -> bool:
+        """Whether the failed call has said that bytes are lost. NFS says so in a close."""
+        return self.failed is not None and self.failed.name in ("fsync", "fdatasync", "close")
+
     @contextlib.contextmanager
     def watched(self) -> Iterator[Calls]:
         """Watch the calls, and let one fail, for the ``with`` block."""
@@ -93,10 +105,13 @@ class Calls:
             for name in _BY_PATH + _BY_TWO_PATHS + _BY_FD:
                 if hasattr(os, name):
                     self._replace(patches, os, name, getattr(os, name))
-            self._replace(patches, fcntl, "flock", fcntl.flock)
+            for name in _OF_FCNTL:
+                self._replace(patches, fcntl, name, getattr(fcntl, name))
             if space._fallocate is not None:
                 patches.enter_context(mock.patch.object(space, "_fallocate", self._fallocate_by(space._fallocate)))
-            patches.enter_context(mock.patch.object(builtins, "open", self._opened_by(builtins.open)))
+            opened = self._opened_by(builtins.open)
+            for module in (builtins, io, _io):
+                patches.enter_context(mock.patch.object(module, "open", opened))
             yield self
 
     def _replace(self, patches: contextlib.ExitStack, module: Any, name: str, real: Callable[..., Any]) -> None:
@@ -108,9 +123,11 @@ class Calls:
 
     def _watch(self, name: str, real: Callable[..., Any], *arguments: Any, **words: Any) -> Any:
         path = self._path_of(name, arguments, words)
-        if path is None:
+        is_of_open = name == "fstat" and sys._getframe(1).f_globals is vars(_pyio)  # open() in C ignores its failure
+        if path is None or is_of_open:
             return real(*arguments, **words)
-        return self._make(name, path, real, *arguments, **words)
+        done = self._make(name, path, real, *arguments, **words)
+        return _Listing(self, path, done) if name == "scandir" else done
 
     def _make(self, name: str, path: str, real: Callable[..., Any], *arguments: Any, **words: Any) -> Any:
         site = _site()
@@ -138,7 +155,7 @@ class Calls:
             if self.fault == SHORT:
                 return done
         number = errno.EIO if self.fault == TORN else int(self.fault)
-        raise OSError(number, os.strerror(number), *([arguments[0]] if isinstance(arguments[0], str) else []))
+        raise OSError(number, os.strerror(number), *(name for name in arguments[:1] if isinstance(name, str)))
 
     # -- What a failed sync loses --
 
@@ -146,6 +163,9 @@ class Calls:
         """Remember what was written to a file, and not synced."""
         if name == "pwrite" or name == "pwritev":
             self._unsynced.setdefault(_identity(arguments[0]), []).append((arguments[2], arguments[2] + done))
+        elif name == "write":
+            end = os.lseek(arguments[0], 0, os.SEEK_CUR)
+            self._unsynced.setdefault(_identity(arguments[0]), []).append((end - done, end))
         elif name == "copy_file_range":
             start = arguments[4]
             self._unsynced.setdefault(_identity(arguments[1]), []).append((start, start + done))
@@ -203,12 +223,59 @@ class Calls:
 
     def _opened_by(self, real: Callable[..., Any]) -> Callable[..., Any]:
         def opened(file: Any, *arguments: Any, **words: Any) -> Any:
-            path = None if words.get("opener") else self._relative(file)
-            if path is None or isinstance(file, int):
+            if self._relative(file) is None or _site() is None:
                 return real(file, *arguments, **words)
-            return self._make("open", path, real, file, *arguments, **words)
+            return _pyio.open(file, *arguments, **words)
 
         return opened
+
+
+class _Listing:
+    """What ``os.scandir`` returns. The kernel is asked for entries at the beginning, and again at the end."""
+
+    def __init__(self, calls: Calls, path: str, real: Any) -> None:
+        self._calls, self._path, self._real = calls, path, real
+        self._is_begun = False
+
+    def __iter__(self) -> _Listing:
+        return self
+
+    def __next__(self) -> _Entry:
+        if not self._is_begun:
+            self._is_begun = True
+            self._calls._make("getdents", self._path, _nothing)
+        entry = next(self._real, None)
+        if entry is None:
+            self._calls._make("getdents", self._path, _nothing)
+            raise StopIteration
+        return _Entry(self._calls, f"{self._path}/{_shorten(entry.name)}", entry)
+
+    def __enter__(self) -> _Listing:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._real.close()
+
+    def close(self) -> None:
+        self._real.close()
+
+
+class _Entry:
+    """An entry of a directory. A file system that does not keep the types of files in directories has to look."""
+
+    def __init__(self, calls: Calls, path: str, real: os.DirEntry[str]) -> None:
+        self.name, self.path, self._real = real.name, real.path, real
+        looks = ("stat", "is_dir", "is_file", "is_symlink")
+        self.stat, self.is_dir, self.is_file, self.is_symlink = (
+            partial(calls._make, "stat", path, getattr(real, look)) for look in looks
+        )
+
+    def __fspath__(self) -> str:
+        return self.path
+
+
+def _nothing() -> None:
+    """Do what a call of the kernel does that fails or not."""
 
 
 @functools.cache
@@ -258,7 +325,15 @@ def _site() -> str | None:
 
 
 def _do_half(name: str, real: Callable[..., Any], arguments: tuple[Any, ...], words: dict[str, Any]) -> Any:
-    """Make a call for a half of the bytes."""
+    """Make a call for a half of the bytes; a read for a half of those that are there."""
+    if name == "pread":
+        found = real(*arguments)
+        return found[: (len(found) + 1) // 2]
+    if name == "read":
+        found = real(*arguments)
+        half = (len(found) + 1) // 2
+        os.lseek(arguments[0], half - len(found), os.SEEK_CUR)
+        return found[:half]
     if name == "pwritev":
         fd, blocks, offset = arguments
         whole = b"".join(blocks)
@@ -266,7 +341,7 @@ def _do_half(name: str, real: Callable[..., Any], arguments: tuple[Any, ...], wo
     if name in _WRITES:
         fd, block, *offset = arguments
         return real(fd, memoryview(block)[: len(block) // 2], *offset)
-    position = {"pread": 1, "read": 1, "copy_file_range": 2, "sendfile": 3}[name]
+    position = {"copy_file_range": 2, "sendfile": 3}[name]
     halved = [*arguments]
     halved[position] = max(halved[position] // 2, 1)
     return real(*halved, **words)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from base64 import b64encode
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from hashlib import sha1
 from typing import ClassVar
@@ -27,11 +28,18 @@ class Life:
         name: of the life.
         live: the client's procedure.
         options: of the service.
+        manner: of the application, see :class:`World`.
+        faces: in which it can be lived.
     """
 
     name: str
     live: Callable[[World], None] = field(repr=False)
     options: dict[str, object] = field(default_factory=dict)
+    manner: str = "saves"
+
+    @property
+    def faces(self) -> tuple[str, ...]:
+        return FACES[:1] if self.manner == "views" else FACES
 
 
 class Client:
@@ -40,6 +48,7 @@ class Client:
     Attributes:
         restarts: how often an upload was gone, so that the client had to begin again.
         creations: how many uploads the client has begun.
+        is_refused: whether the application has rejected the file.
     """
 
     def __init__(self, world: World, data: bytes = DATA) -> None:
@@ -47,10 +56,13 @@ class Client:
         self.url: str | None = None
         self.sent = 0  # the bytes that the server may have
         self.restarts = self.creations = 0
+        self.is_refused = False
 
     def upload(self) -> str:
-        """Send the whole file, and return its URL."""
+        """Send the whole file, and return its URL; an empty text if the application has rejected it."""
         for _ in range(_ATTEMPTS):
+            if self.is_refused:
+                return ""
             if self.url is None:
                 self._create()
             offset = self.ask()
@@ -65,12 +77,15 @@ class Client:
         for _ in range(_ATTEMPTS):
             if self.url is None:
                 self._create()
+            elif self.ask():
+                return
             if self.url is not None and self._append(0) is not None:
                 return
         raise AssertionError(f"no first block after {_ATTEMPTS} attempts: {self.world.replies[-6:]}")
 
     def note(self, reply: Reply) -> int | None:
         """Return the offset that a response tells; None if the client has to ask again."""
+        self.is_refused = self.is_refused or reply.status == 422
         if reply.status in (404, 410):
             self.url, self.sent = None, 0
             self.restarts += 1
@@ -91,7 +106,7 @@ class Client:
         reply = self.create()
         if reply.status == 201:
             self.url = reply["Location"]
-            self.note(reply)
+        self.note(reply)
 
     def create(self) -> Reply:
         raise NotImplementedError
@@ -158,6 +173,14 @@ class IetfClient(Client):
         reply = self.create()
         if reply.status < 300 and "location" in reply.headers:
             self.url = reply["Location"]
+        self.is_refused = reply.status == 422
+
+    def ask(self):
+        """Ask for the offset, and offer a whole file that is not complete again."""
+        offset = super().ask()
+        if self.url is None or offset != len(self.data) or self.world.replies[-1][1]["Upload-Complete"] == "?1":
+            return offset
+        return self.note(self.append(offset, b""))
 
     def append(self, offset, block):
         is_last = offset + len(block) == len(self.data)
@@ -217,21 +240,110 @@ def expiring(world: World) -> None:
     world.restarts = 0
 
 
+def rejected(kind: Callable[..., Client], **how: object) -> Callable[[World], None]:
+    """Return the procedure of a client whose file the application rejects."""
+
+    def live(world: World) -> None:
+        client = kind(world, **how)
+        client.upload()
+        require(client.is_refused and world.asked, "the client has success with a file that was rejected")
+        require(not world.accepted and not world.files(), "a file that was rejected has arrived")
+        world.restarts = client.restarts
+
+    return live
+
+
+def downloading(world: World) -> None:
+    """Send a file, and fetch it again."""
+    client = TusClient(world)
+    url, got = client.upload(), b""
+    for _ in range(_ATTEMPTS):
+        reply = world.send("GET", url, {"Range": f"bytes={len(got)}-"} if got else {})
+        if reply.status in (200, 206):
+            require(got + reply.body == DATA[: len(got + reply.body)], "other bytes come than were sent")
+            got += reply.body
+            if got == DATA:
+                break
+            got = got or DATA[:1000]  # the client has kept a part of a response that was cut off
+    require(got == DATA, f"{len(got)} bytes were fetched")
+    world.check_arrived(DATA, client.creations)
+    world.restarts = client.restarts
+
+
+def cleaning(world: World) -> None:
+    """Leave uploads, finished ones too, until the operator cleans up."""
+    TusClient(world).begin()
+    client = TusClient(world)
+    client.upload()
+    world.check_arrived(DATA, client.creations)
+    with later(LONGER):
+        statuses = [world.clean() for _ in range(3)]
+        require(len([*filter(None, statuses)]) <= 1, f"tus clean goes on failing: {statuses}")
+        for _ in range(3):
+            with suppress(OSError):
+                world.spool.purge(0)
+    left = [path.name for path in (world.root / "spool/done").iterdir()]
+    left += [path.name for path in (world.root / "spool/tmp").iterdir()]
+    require(not left, f"entries are left in the spool: {left}")
+    world.restarts = 0
+
+
+def failing_at_first(live: Callable[[World], None]) -> Callable[[World], None]:
+    """Return a life with a webhook that gets each event only the second time."""
+
+    def busy(world: World) -> None:
+        world.busy = True
+        live(world)
+
+    return busy
+
+
+WEBHOOK = {"webhook": "http://127.0.0.1/", "webhook_events": "post-create, post-finish, post-terminate"}
+_BACKGROUND = {"handover": "background"}
+_SPOOL = {"spool": "spool"}
+_LIMITS = {"max_uploads": 9, "max_total_size": "1M", "keep_free": "1"}
+_DIGEST = {"digest": "sha-256"}
+
 LIVES = (
     Life("tus in blocks", uploading(TusClient)),
     Life("tus at once", uploading(TusClient, with_data=True)),
     Life("tus with checksums", uploading(TusClient, has_digests=True)),
     Life("tus of deferred length", uploading(TusClient, headers={"Upload-Length": "", "Upload-Defer-Length": "1"})),
-    Life("tus with limits", uploading(TusClient), {"max_uploads": 9, "max_total_size": "1M", "keep_free": "1"}),
-    Life("tus with a digest", uploading(TusClient), {"digest": "sha-256"}),
-    Life("tus in the background", uploading(TusClient), {"handover": "background"}),
+    Life("tus with limits", uploading(TusClient), _LIMITS),
+    Life("tus with a digest", uploading(TusClient), _DIGEST),
+    Life("tus in the background", uploading(TusClient), _BACKGROUND),
     Life("tus kept", uploading(TusClient), {"keep_finished": True}),
-    Life("tus spooled", uploading(TusClient), {"spool": "spool"}),
+    Life("tus spooled", uploading(TusClient), _SPOOL),
+    Life("tus downloaded", downloading, {"keep_finished": True, "download": True}),
+    Life("tus copied", uploading(TusClient), manner="copies"),
+    Life("tus read", uploading(TusClient), manner="reads"),
+    Life("tus rejected", rejected(TusClient), manner="rejects"),
+    Life("tus postponed", uploading(TusClient, with_data=True), manner="hesitates"),
+    Life("tus in a view", uploading(TusClient), manner="views"),
     Life("ietf in blocks", uploading(IetfClient)),
     Life("ietf at once", uploading(IetfClient, with_data=True)),
+    Life("ietf in the background", uploading(IetfClient), _BACKGROUND),
+    Life("ietf spooled", uploading(IetfClient, with_data=True), _SPOOL),
+    Life("ietf with a long response", uploading(IetfClient, with_data=True), manner="responds at length"),
+    Life("ietf rejected", rejected(IetfClient, with_data=True), manner="rejects"),
+    Life("ietf postponed", uploading(IetfClient), manner="hesitates"),
     Life("concatenation", concatenating),
+    Life("concatenation with a digest", concatenating, _DIGEST),
     Life("termination", terminating),
     Life("expiry", expiring),
+    Life("expiry with limits", expiring, _LIMITS),
+    Life("clean", cleaning, _SPOOL),
+    Life("webhook, tus in blocks", uploading(TusClient), WEBHOOK),
+    Life("webhook, tus at once", uploading(TusClient, with_data=True), WEBHOOK),
+    Life("webhook, tus in the background", uploading(TusClient, with_data=True), WEBHOOK | _BACKGROUND),
+    Life("webhook, tus spooled", uploading(TusClient, with_data=True), WEBHOOK | _SPOOL),
+    Life("webhook, tus postponed", uploading(TusClient, with_data=True), WEBHOOK, "hesitates"),
+    Life("webhook, tus rejected", rejected(TusClient), WEBHOOK, "rejects"),
+    Life("webhook, ietf at once", uploading(IetfClient, with_data=True), WEBHOOK),
+    Life("webhook, concatenation", concatenating, WEBHOOK),
+    Life("webhook, termination", terminating, WEBHOOK),
+    Life("webhook that fails, tus in blocks", failing_at_first(uploading(TusClient)), WEBHOOK),
+    Life("webhook that fails, termination", failing_at_first(terminating), WEBHOOK),
 )
 FACES = ("wsgi", "asgi")
 POLICIES = ("none", "finish", "always")

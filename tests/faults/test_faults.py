@@ -1,7 +1,7 @@
 """The short form of ``python -m tests.faults``: each line that makes a system call fails in some life."""
 
 import logging
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from unittest import mock
 
 import pytest
@@ -10,6 +10,7 @@ from tests.faults.calls import FAULTS, can_happen
 from tests.faults.lives import LIVES
 from tests.faults.rounds import run
 from tus.handover.attempt import Attempt
+from tus.hooks.outbox import Outbox
 from tus.stores.directory.record import SideCar
 
 POLICY = "finish"
@@ -67,6 +68,13 @@ def _settle_or_raise(attempt, effect):
     return claim.upload
 
 
+def _put_or_forget(outbox, stream, event):
+    with suppress(OSError):
+        _put(outbox, stream, event)
+
+
+_put = Outbox._put
+
 #: For each mutant the life that finds it, the change, and a part of what is found.
 MUTANTS = {
     "nothing": ("tus in blocks", nullcontext(), None),
@@ -74,6 +82,11 @@ MUTANTS = {
         "tus in blocks",
         mock.patch.object(SideCar, "mark", lambda *_, **__: None),
         "not those sent",
+    ),
+    "an error of the outbox is forgotten": (
+        "webhook, tus at once",
+        mock.patch.object(Outbox, "_put", _put_or_forget),
+        "is missing",
     ),
     "an error after the acceptance is told": (
         "tus at once",
