@@ -36,12 +36,13 @@ from tus.adapters.interface import (
     verdict_of,
 )
 from tus.converters import is_async
-from tus.errors import OptionError
+from tus.errors import OptionError, UploadNotFound
 from tus.handover.attempt import Receiver
 from tus.handover.backlog import Backlog
 from tus.handover.finished import FinishedUpload, keep_untaken, offer
 from tus.models import Intent, Response, Upload
 from tus.options import Options
+from tus.protocols.exchange import refuse
 from tus.protocols.handover import offered_method
 from tus.protocols.routing import is_under, path_of, route
 from tus.server.aio import AsyncTus, Loop, in_thread
@@ -306,10 +307,9 @@ class TusApp:
         elif scope["type"] == "websocket":
             await send({"type": "websocket.close"})
         elif not await self._uploads.handle(scope, receive, send):
-            text = b"Use a tus client.\n"
-            headers = [(b"content-type", b"text/plain"), (b"content-length", b"%d" % len(text))]
-            await send({"type": "http.response.start", "status": 404, "headers": headers})
-            await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else text})
+            adapter = AsgiAdapter(scope, receive, send)
+            adapter.respond(refuse(UploadNotFound("Use a tus client."), adapter.request, self.service.options))
+            await adapter.send_response()
 
 
 def _options_of(

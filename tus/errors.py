@@ -202,6 +202,12 @@ class UploadLocked(RequestError):
         super().__init__(message, [("Retry-After", str(retry_after))])
 
 
+class Misdirected(RequestError):
+    """A request whose ``Host`` names another server (421)."""
+
+    status, reason = 421, "Misdirected Request"
+
+
 class TooManyUploads(RequestError):
     """A creation while the highest allowed number of uploads is unfinished (429)."""
 

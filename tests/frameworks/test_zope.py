@@ -602,6 +602,17 @@ def test_misconfiguration_is_found_at_the_start(tmp_path, settings, receiver, st
     assert ("IUploadReceiver" in result.stderr) == (not receiver)
 
 
+def test_a_folder_without_a_receiver(monkeypatch):
+    from tus.zope import view
+
+    monkeypatch.setattr(view, "queryMultiAdapter", lambda objects, interface: None)
+    site = Site()
+    reply = site.create("/f/tus", 5)
+    assert (reply.status, reply["Tus-Resumable"], reply["Retry-After"]) == (503, "1.0.0", "5")
+    reply = site.send("POST", "/f/tus", {"Upload-Draft-Interop-Version": "8", "Upload-Complete": "?0"})
+    assert (reply.status, reply["Upload-Complete"], reply["Upload-Draft-Interop-Version"]) == (503, "?0", "8")
+
+
 # -- Under Zope's own test case --
 
 

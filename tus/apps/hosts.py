@@ -5,8 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterable
 
-from tus.adapters.wsgi import Environ, StartResponse, WsgiApp
+from tus.adapters.wsgi import Environ, StartResponse, WsgiAdapter, WsgiApp, full_path
 from tus.converters import is_loopback
+from tus.errors import Misdirected
+from tus.models import Request, Response
+from tus.protocols.exchange import is_ours, refuse
+from tus.protocols.routing import is_under
+from tus.server.leftover import read_behind
+from tus.server.service import services_over
 
 _HOST = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([A-Za-z0-9._-]+?)\.?)(?::[0-9]*)?")
 
@@ -35,7 +41,22 @@ class HostCheck:
         if name and (name in self._names or is_loopback(name)):
             return self._app(environ, start_response)
         advice = f"; if it does, start tus serve with --allow-host {name}" if name else ""
-        body = f"The Host of this request does not name this server{advice}.\n".encode()
-        described = [("Content-Type", "text/plain; charset=utf-8"), ("Content-Length", str(len(body)))]
-        start_response("421 Misdirected Request", [*described, ("X-Content-Type-Options", "nosniff")])
-        return [b"" if environ["REQUEST_METHOD"] == "HEAD" else body]
+        error = Misdirected(f"The Host of this request does not name this server{advice}.")
+        request = WsgiAdapter(environ).request
+        response = _refuse(request, full_path(environ), error)
+        read_behind(response, request, environ["wsgi.input"], 0)
+        start_response(f"{response.status} {response.reason}", response.headers)
+        return response.body
+
+
+def _refuse(request: Request, path: str, error: Misdirected) -> Response:
+    """Return the refusal, with the fields of the service that a request for uploads would have reached."""
+    for options in (service.options for service in services_over(None)):
+        is_elsewhere = options.upload_path is not None and not is_under(path, options.upload_path)
+        if not is_elsewhere and is_ours(request, options):
+            return refuse(error, request, options)
+    response = Response.of_error(error)
+    response.headers.append(("X-Content-Type-Options", "nosniff"))
+    if request.method == "HEAD":
+        response.body = ()
+    return response

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Generator
 from typing import Any, Final
 
-from tus.errors import InternalError, RequestError, StorageUnavailable, UploadNotFound
+from tus.errors import RequestError, StorageUnavailable, UploadNotFound
 from tus.http import headers
 from tus.models import IETF, MEDIA_TYPE, TUS, Intent, Request, Response, State, Upload
 from tus.options import Options
@@ -67,12 +67,12 @@ def exchange(
     return response
 
 
-def last_resort(request: Request, options: Options) -> Response:
-    """Return the response to a request that has failed with an unexpected exception: 500.
+def refuse(error: RequestError, request: Request, options: Options) -> Response:
+    """Return the response to a request that is refused without an exchange, as after an unexpected exception.
 
     A page can read it, and a client of either protocol recognizes it, like every other response.
     """
-    error, is_head = InternalError(), request.method == "HEAD"
+    is_head = request.method == "HEAD"
     profile = profile_of(request) if IETF in options.protocols else None
     if profile is not None:
         response = ietf_replies.refused(error, profile, options, is_head)
@@ -80,6 +80,8 @@ def last_resort(request: Request, options: Options) -> Response:
         response = tus1_replies.refused(error, is_head)
     else:
         response = _refuse_in_both(error, request, options)
+    if response.status in (404, 410):
+        _forbid_storing(response)
     cors.apply(request, response, options)
     return response
 

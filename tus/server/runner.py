@@ -20,7 +20,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, get_args
 
 from tus.adapters.interface import Face, Informs
-from tus.errors import RequestError, StorageUnavailable, UploadNotFound
+from tus.errors import InternalError, RequestError, StorageUnavailable, UploadNotFound
 from tus.events import Answered, Begun, Created, Ended, Finished, emit, listeners
 from tus.handover.attempt import Attempt, Receiver
 from tus.models import HookReply, HookType, Intent, Outcome, Response, State, Upload
@@ -54,7 +54,7 @@ from tus.protocols.effects import (
     Wait,
     Watch,
 )
-from tus.protocols.exchange import exchange, is_ours, last_resort
+from tus.protocols.exchange import exchange, is_ours, refuse
 from tus.protocols.routing import path_of, path_values
 from tus.server.downloads import download
 from tus.server.pace import Patience
@@ -213,7 +213,7 @@ class Runner:
     def answer_failure(self) -> None:
         """Give the adapter the last response that is left, after an exception and :meth:`break_off`."""
         log.exception("the application failed" if self.is_in_application else "a request could not be handled")
-        self._adapter.respond(last_resort(self._request, self._options))
+        self._adapter.respond(refuse(InternalError(), self._request, self._options))
 
     def _emit_answered(self, status: int, reason: str) -> None:
         if self._is_answered:

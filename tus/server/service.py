@@ -205,10 +205,13 @@ class Service:
         """
         if self._is_of_request or not self.options.threads:
             return
-        if self.options.has_hooks:
-            self.hooks.start()
-        if hands_over and self.backlog is not None:
-            self.backlog.start()
+        try:
+            if self.options.has_hooks:
+                self.hooks.start()
+            if hands_over and self.backlog is not None:
+                self.backlog.start()
+        except RuntimeError as error:  # there are too many threads; the request itself needs none
+            log.warning("the work in the background could not be started: %s", error)
 
     def keep_swept(self) -> None:
         """Let a thread remove expired uploads from now on."""

@@ -14,7 +14,8 @@ from zope.publisher.interfaces import IPublishTraverse
 from tus.adapters.zope import Zope2RequestAdapter
 from tus.errors import OptionError, StorageUnavailable
 from tus.models import is_upload_id
-from tus.protocols.tus1.replies import refused
+from tus.options import Options
+from tus.protocols.exchange import refuse
 from tus.server.sync import Tus
 from tus.zope import settings
 from tus.zope.interfaces import IUploadReceiver
@@ -44,8 +45,10 @@ class Uploads(BrowserView):  # type: ignore[misc]
         """Handle the request, and pass a completed upload to the site's receiver."""
         adapter = Zope2RequestAdapter(self.request)
         receiver = queryMultiAdapter((self.context, self.request), IUploadReceiver)
+        options = Options()
         try:
             service = settings.service()
+            options = service.options
             if receiver is None:
                 raise OptionError(
                     "IUploadReceiver",
@@ -53,8 +56,7 @@ class Uploads(BrowserView):  # type: ignore[misc]
                 )
         except OptionError:
             log.exception("uploads are not configured")
-            is_head = adapter.request.method == "HEAD"
-            adapter.respond(refused(StorageUnavailable(), is_head))
+            adapter.respond(refuse(StorageUnavailable(), adapter.request, options))
             return ""
         self.request[CONTEXT_KEY] = self.context
         tus = Tus(adapter, service=service)
