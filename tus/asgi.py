@@ -54,8 +54,9 @@ __all__ = ["TusApp", "TusMiddleware"]
 
 log = logging.getLogger(__name__)
 
-#: The multiple of ``stall_timeout`` in which a client must read 64 KiB of a download. The buffers of the server and of
-#: the system hide for a while that a client reads, and a waiting response occupies no thread.
+#: The multiple of ``stall_timeout`` in which a client must read 64 KiB of a download, and over which ``min_rate`` is
+#: measured. The buffers of the server and of the system hide for a while that a client reads, and a waiting response
+#: occupies no thread.
 _READING = 10
 
 
@@ -91,6 +92,7 @@ class _Uploads:
             service = _LoopService(options=options, store=store)
         self.service = service
         self.options = options = service.options
+        self._reading = replace(service.patience, silence=_READING * service.patience.silence)
         self._app = app
         self._informs = informs
         self._surroundings: Scope = {}
@@ -130,7 +132,7 @@ class _Uploads:
         if not tus.valid:
             return False
         await tus.handle()
-        await adapter.send_response(_READING * self.service.patience.silence)
+        await adapter.send_response(self._reading)
         return True
 
     def _check_peer(self, adapter: AsgiAdapter) -> None:

@@ -228,8 +228,8 @@ class Options:
     min_rate: int = _option(as_size, "500", group="Limits and timeouts")
     """Bytes per second, over any ``stall_timeout``, below which a connection counts as disconnected; the received
     bytes are kept, and the client resumes. The default is half of the slowest mobile networks' rate. Under WSGI servers
-    other than gunicorn the rate is checked after each block of 64 KiB. Under gunicorn it holds for clients that read a
-    download, too. 0 means no limit.
+    other than gunicorn the rate is checked after each block of 64 KiB. It holds for clients that read a download, too:
+    under gunicorn, and under ASGI over ten times ``stall_timeout``. 0 means no limit.
     """
 
     protocols: frozenset[str] = _option(as_protocols, "tus, ietf", group="Protocols")

@@ -17,6 +17,7 @@ from tests.support.waiting import GUARD
 from tus.adapters.asgi import AsgiAdapter
 from tus.adapters.filebody import FileBody
 from tus.models import Response
+from tus.server.pace import Patience
 from tus.stores.directory.store import DirectoryStore
 
 PROMPT = 30  # seconds: half of what the default stall_timeout is
@@ -200,7 +201,7 @@ def test_under_asgi_a_response_that_is_not_read_ends():
         adapter = AsgiAdapter(scope, None, send)
         adapter.respond(Response(200, "OK", [], FileBody(file, 0, 200_000, reaches_end=True)))
         with anyio.fail_after(GUARD):
-            await adapter.send_response(silence=0.05)
+            await adapter.send_response(Patience(silence=0.05))
 
     anyio.run(respond)
     assert sent == ["http.response.start", "http.response.body", "http.response.body"]

@@ -8,7 +8,7 @@ import math
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, MutableMapping
 from functools import lru_cache, partial
 from http import HTTPStatus
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 from urllib.parse import quote
 
 try:
@@ -20,6 +20,9 @@ from tus.adapters.filebody import BLOCK, LongBody, drop_representation
 from tus.http.headers import number_in
 from tus.models import MEDIA_TYPE, Origin, Request, Response, Upload
 from tus.protocols.origins import PROTOCOL_FIELDS, REPRESENTATION, place_of, split_url
+
+if TYPE_CHECKING:
+    from tus.server.pace import Patience
 
 log = logging.getLogger(__name__)
 
@@ -204,11 +207,11 @@ class AsgiAdapter:
                 block = await self.receive()
                 left -= len(block or b"")
 
-    async def send_response(self, silence: float = 0.0) -> None:
+    async def send_response(self, patience: Patience | None = None) -> None:
         """Send the response that was made.
 
         Args:
-            silence: seconds in which a client must read a block of a file, else the response ends; 0 means no limit.
+            patience: how slowly a client may read a file, else the response ends; None for any slowness.
         """
         response = self.response
         assert response is not None, "the request was handled"
@@ -230,14 +233,17 @@ class AsgiAdapter:
                 await self._send({"type": "http.response.body", "body": whole})
                 return
             await self._start(response.status, headers)
+            silence = patience.silence if patience is not None else 0
+            pace, sent = patience.pace() if patience is not None else None, 0
             blocks = iter(() if is_head else body)
             while block := await to_thread.run_sync(next, blocks, None):
                 for start in range(0, len(block), _PIECE):
                     with move_on_after(silence or math.inf) as scope:
                         piece = block[start : start + _PIECE]
                         await self._send({"type": "http.response.body", "body": piece, "more_body": True})
-                    if scope.cancelled_caught:
-                        log.debug("a download was abandoned, because the client did not read")
+                        sent += len(piece)
+                    if scope.cancelled_caught or (pace is not None and not pace.keeps_up(sent)):
+                        log.debug("a download was abandoned after %d bytes, because the client did not read", sent)
                         return
             await self._send({"type": "http.response.body", "body": b""})
         finally:

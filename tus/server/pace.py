@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 
@@ -13,32 +14,35 @@ class Patience:
     Attributes:
         silence: seconds without a byte; 0 means no limit.
         min_rate: bytes per second, averaged over that time; 0 means no limit.
+        clock: returns seconds that only pass.
     """
 
     silence: float = 60.0
     min_rate: int = 0
+    clock: Callable[[], float] = time.monotonic
 
     def pace(self) -> Pace:
-        """Start to measure the pace of a body."""
+        """Start to measure the pace of a body, or of a response."""
         return Pace(self)
 
 
 class Pace:
-    """The pace of one body."""
+    """The pace of one body, or of one response."""
 
     def __init__(self, patience: Patience) -> None:
         self._rate = patience.min_rate
         self._span = patience.silence
-        self._since = time.monotonic() if self._rate else 0.0
+        self._clock = patience.clock
+        self._since = self._clock() if self._rate else 0.0
         self._from = 0
 
-    def keeps_up(self, received: int) -> bool:
-        """Return whether enough bytes have arrived by now.
+    def keeps_up(self, moved: int) -> bool:
+        """Return whether enough bytes have moved by now.
 
         Args:
-            received: bytes since the start of the body.
+            moved: bytes since the start.
         """
-        if not self._rate or (passed := time.monotonic() - self._since) < self._span:
+        if not self._rate or (passed := self._clock() - self._since) < self._span:
             return True
-        came, self._from, self._since = received - self._from, received, self._since + passed
+        came, self._from, self._since = moved - self._from, moved, self._since + passed
         return came >= self._rate * passed

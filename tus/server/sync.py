@@ -7,7 +7,6 @@ from contextlib import suppress
 from types import TracebackType
 from typing import Any, BinaryIO, Self
 
-from tus.adapters.filebody import FileBody
 from tus.adapters.interface import Adapter, Transactional
 from tus.errors import NotTaken, OptionError, Rejected, RequestError, SweepIncomplete, UploadGone, UploadLocked
 from tus.handover.attempt import Receiver
@@ -16,7 +15,6 @@ from tus.models import Outcome, Response, Upload
 from tus.options import Options
 from tus.protocols.effects import Claim, Effect, Offer, Offered, Peek, Peeked, Receive, Received, Settle, Tell
 from tus.server.body import Body
-from tus.server.downloads import RangesBody
 from tus.server.leftover import read_behind
 from tus.server.runner import Asker, Runner
 from tus.server.sending_gunicorn import Sending
@@ -281,10 +279,10 @@ class Tus:
         self._runner.conclude(is_claim_kept=bool(self._at_commit))
 
     def _watch_reader(self, response: Response) -> None:
-        """Let a download end whose client does not read, where the server lends its socket."""
-        if isinstance(response.body, FileBody | RangesBody):
-            environ = getattr(self.adapter, "environ", {})
-            response.body = Sending.of(response.body, environ, self._runner.patience()) or response.body
+        """Let a long response end whose client does not read, where the server lends its socket."""
+        self._runner.attempt.drop_answer(response)  # before its body gets another one around it
+        environ = getattr(self.adapter, "environ", {})
+        response.body = Sending.of(response.body, environ, self._runner.patience()) or response.body
 
     def _leave_body(self) -> None:
         """Let the rest of the body be read behind the response, so that the client sees the response."""
