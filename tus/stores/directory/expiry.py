@@ -28,6 +28,7 @@ from tus.stores import ledger
 from tus.stores.charges import Charge, charge_of
 from tus.stores.directory import pending
 from tus.stores.directory.clock import Moment, has_jumped, previous, remember, unpack_moment
+from tus.stores.directory.damaged import remove_damaged
 from tus.stores.directory.data_lock import lock_data
 from tus.stores.directory.quota import Quota, Recount, stored_charge
 from tus.stores.directory.record import Policy, SideCar, finish_removal, give_back_reserved, open_sidecar, read_upload
@@ -151,7 +152,11 @@ class Sweep:
             self.cause = self.cause or error
 
     def _visit(self, path: str) -> None:
-        upload = self._read(path)
+        try:
+            upload = self._read(path)
+        except UploadGone:
+            self.removed += remove_damaged(path, self.policy, self.may_expire)
+            return
         if upload.state == State.TERMINATED:
             finish_removal(path, self.policy.ownership, self.policy.boot, self.boot_keep)
         elif upload.has_expired(self.policy.clock()) or is_lost(path, upload, self.policy.clock()):
