@@ -334,7 +334,7 @@ class Directory(Limiting):
         self.place.cleanup()
 
     def counts(self):
-        return self.stores[0]._quota.read()
+        return self.stores[0]._quota.read("ann", "bob")
 
     def has_swept(self):
         """A sweep corrects what processes that died have left, and does not know what sessions are charged ahead."""

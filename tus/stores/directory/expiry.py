@@ -355,7 +355,7 @@ def _sweep(directory: str, policy: Policy, quota: Quota | None, schedule: Schedu
         _let_requests_end(in_slices is gently)
         with _bookkeeping():
             policy.home.check()  # no count may be written below the mount point of a volume that is away
-            quota.finish_recount(recount)
+            quota.finish_recount(recount, in_slices)
     schedule.note_full(time.thread_time() - began)
     return done
 

@@ -3,6 +3,8 @@
 Every process changes the file under its lock. The counts are separate from the uploads, so a process that crashes
 between the two writes leaves the counts too high. The sweeper reads every upload anyway, and counts again. Uploads
 change meanwhile, so while it does, every process appends its changes to a second file, ``.tus-counts-moves``.
+
+The counts of each principal are in a third file, see :mod:`tus.stores.directory.principals`, if a limit needs them.
 """
 
 from __future__ import annotations
@@ -13,11 +15,10 @@ import logging
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from itertools import chain
 from sys import float_info
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from tus.errors import RequestError, StorageFull
 from tus.filesystem.descriptors import close
@@ -26,6 +27,7 @@ from tus.filesystem.locks import lock, unlock
 from tus.filesystem.ownership import Ownership
 from tus.models import Upload
 from tus.stores.charges import Charge, Counts, charge_of, check_alone, step_of
+from tus.stores.directory.principals import Principals, open_principals, replacing
 from tus.stores.interface import Limits as Limits
 
 log = logging.getLogger(__name__)
@@ -107,7 +109,10 @@ class Quota:
         self._ownership = ownership
         self._path = path
         self._moves = f"{path}-moves"
+        self._each = f"{path}-each"
         self._limits = limits
+        self._needs_each = bool(limits.uploads_each or limits.size_each)
+        self._has_each = self._needs_each  # as read with the counts: another service may need those of each principal
         self._list_charges = recount
         self._until = 0.0  # of the recount that is going on, as read with the counts
         self._recounted_at = 0.0
@@ -126,7 +131,7 @@ class Quota:
         """
         principal, charge = draft.principal, charge_of(draft)
         check_alone(self._limits, principal, charge.size)
-        with self._counts() as counts:
+        with self._counts(principal) as counts:
             counts.admit(self._limits, principal, *charge)
             self._note(upload_id, principal, charge)
         try:
@@ -151,7 +156,7 @@ class Quota:
         size = max(length - charged, 0)
         if not size:
             return Grant()
-        with self._counts() as counts:
+        with self._counts(upload.principal) as counts:
             counts.admit(self._limits, upload.principal, 0, size)
             self._note(upload.id, upload.principal, Charge(1, length))
             return Grant(size, self._recounted_at)
@@ -166,7 +171,7 @@ class Quota:
             ahead: whether to charge a step more, if the limits allow it.
         """
         step = step_of(self._limits, upload.principal) if ahead else 0
-        with self._counts() as counts:
+        with self._counts(upload.principal) as counts:
             granted = counts.grant(self._limits, upload.principal, wanted, step)
             self._note(upload.id, upload.principal, Charge(1, end + granted))
             return Grant(granted, self._recounted_at)
@@ -198,7 +203,7 @@ class Quota:
     ) -> None:
         """Subtract from the counts; if that fails, they are too high until the next sweep."""
         try:
-            with self._counts() as counts:
+            with self._counts(principal) as counts:
                 if since not in (None, self._recounted_at):
                     return
                 counts.add(principal, -charge.uploads, -charge.size)
@@ -209,9 +214,9 @@ class Quota:
 
     # -- Counting again --
 
-    def read(self) -> Counts:
-        """Return the current counts."""
-        with self._counts() as counts:
+    def read(self, *principals: str) -> Counts:
+        """Return the current counts, and those of these principals."""
+        with self._counts(*principals) as counts:
             return counts
 
     def begin_recount(self) -> Recount:
@@ -222,14 +227,29 @@ class Quota:
             self._until = recount.until
         return recount
 
-    def finish_recount(self, recount: Recount) -> None:
-        """Replace the counts by those of a recount and of the changes since it began."""
-        with self._counts() as counts:
+    def finish_recount(self, recount: Recount, in_slices: Callable[[Iterable[Any]], Iterable[Any]] = iter) -> None:
+        """Replace the counts by those of a recount and of the changes since it began.
+
+        Args:
+            recount: the recount.
+            in_slices: iterates over the principals, with rests.
+        """
+        found, each = recount.counts, None
+        with ExitStack() as held:
+            if self._has_each:  # most of it is written before the lock is taken, for which requests wait
+                each, replace = held.enter_context(replacing(self._each, self._ownership, found.each, in_slices))
+            counts = held.enter_context(self._counts())
             if self._until == recount.until and time.time() < recount.until:
+                moved = set()
                 for upload_id, principal, charge, is_end in self._read_moves():
                     recount.move(upload_id, principal, charge, is_end)
-                found = recount.counts
-                counts.uploads, counts.size, counts.each = found.uploads, found.size, found.each
+                    if principal is not None:
+                        moved.add(principal)
+                if each is not None:
+                    for principal in moved:
+                        each.set(principal, found.each.get(principal, (0, 0)))
+                    replace()
+                counts.uploads, counts.size = found.uploads, found.size
                 self._recounted_at = time.time()
             self._until = 0.0
             unlink(self._moves)
@@ -258,41 +278,57 @@ class Quota:
     # -- The file --
 
     @contextmanager
-    def _counts(self) -> Iterator[Counts]:
-        fd = self._ownership.open_or_create(self._path)
-        try:
+    def _counts(self, *principals: str | None) -> Iterator[Counts]:
+        """Give the counts, with those of some principals, to a ``with`` block that may change them."""
+        with ExitStack() as held:
+            fd = self._ownership.open_or_create(self._path)
+            held.callback(close, fd)
             lock(fd)
-            try:
-                data = os.pread(fd, os.fstat(fd).st_size, 0)
-                counts, has_each = self._unpack(data)
-                yield counts
-                if not (has_each or self._limits.uploads_each or self._limits.size_each):
-                    counts.each = {}  # no service needs them, and the file must not grow with the principals
-                packed = self._pack(counts)
-                if packed != data:
-                    # In one write, and padded, because a file that was cut short in between would be damaged.
-                    packed = packed.ljust(len(data))
-                    if write_at(fd, 0, packed) < len(packed):
-                        raise StorageFull()
-            finally:
-                unlock(fd)
-        finally:
-            close(fd)
+            held.callback(unlock, fd)
+            data = os.pread(fd, os.fstat(fd).st_size, 0)
+            counts, each = self._read_counts(data, held)
+            before = {}
+            if each is not None:
+                before = {principal: each.get(principal) for principal in principals if principal is not None}
+                counts.each = dict(before)
+            yield counts
+            if each is not None:  # first, because counts of a crash must be too high, and none too low
+                for principal, pair in before.items():
+                    if (now := counts.each.get(principal, (0, 0))) != pair:
+                        each.set(principal, now)
+            packed = self._pack(counts)
+            if packed != data:
+                # In one write, and padded, because a file that was cut short in between would be damaged.
+                packed = packed.ljust(len(data))
+                if write_at(fd, 0, packed) < len(packed):
+                    raise StorageFull()
 
-    def _unpack(self, data: bytes) -> tuple[Counts, bool]:
-        """Return the counts of the file, and whether it has those of each principal."""
+    def _read_counts(self, data: bytes, held: ExitStack) -> tuple[Counts, Principals | None]:
+        """Return the counts of the file, and those of each principal if they are kept. If damaged, count again."""
         try:
-            counts, self._until, self._recounted_at = _unpack(data)
-            return counts, bool(counts.each)
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-            self._until, self._recounted_at = 0.0, time.time()
-            counts = Counts()
-            for upload, charge in self._list_charges():
-                counts.add(upload.principal, *charge)
-            return counts, False
+            counts, self._until, self._recounted_at, self._has_each = _unpack(data)
+            if self._needs_each and not self._has_each:
+                raise ValueError("no limit has needed the counts of each principal before")
+            if self._has_each:
+                return counts, held.enter_context(open_principals(self._each, self._ownership))
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError, FileNotFoundError):
+            counts = self._count_again()
+            return counts, held.enter_context(open_principals(self._each, self._ownership)) if self._has_each else None
+        return counts, None
+
+    def _count_again(self) -> Counts:
+        """Count every upload, and the uploads of each principal if a limit needs that."""
+        self._until, self._recounted_at, self._has_each = 0.0, time.time(), self._needs_each
+        counts = Counts()
+        for upload, charge in self._list_charges():
+            counts.add(upload.principal, *charge)
+        if self._has_each:
+            with replacing(self._each, self._ownership, counts.each) as (_, replace):
+                replace()
+        return counts
 
     def _pack(self, counts: Counts) -> bytes:
-        fields: dict[str, object] = {"uploads": counts.uploads, "size": counts.size, "each": counts.each}
+        fields: dict[str, object] = {"uploads": counts.uploads, "size": counts.size, "each": self._has_each}
         if self._until:
             fields["recount_until"] = self._until
         if self._recounted_at:
@@ -300,23 +336,24 @@ class Quota:
         return json.dumps(fields).encode() + b"\n"
 
 
-def _unpack(data: bytes) -> tuple[Counts, float, float]:
-    """Return the counts of the file, until when a recount goes on, and when the last one ended.
+def _unpack(data: bytes) -> tuple[Counts, float, float, bool]:
+    """Return the counts of the file, until when a recount goes on, when the last one ended, and what else is kept.
 
     Raises:
         Exception: they are damaged.
     """
     fields = json.loads(data)
-    each = {str(key): (number, size) for key, (number, size) in fields["each"].items()}
-    counts = Counts(fields["uploads"], fields["size"], each)
+    counts = Counts(fields["uploads"], fields["size"])
     times = fields.get("recount_until", 0.0), fields.get("recounted_at", 0.0)
-    for number in (counts.uploads, counts.size, *chain(*each.values())):
+    for number in (counts.uploads, counts.size):
         if type(number) is not int or number < 0:
             raise ValueError("a count is a number that is not negative")
     for number in times:
         if type(number) not in (int, float) or not 0 <= number <= float_info.max:
             raise ValueError("a time is a number that is not negative")
-    return counts, *times
+    if type(fields["each"]) is not bool:
+        raise ValueError("whether the counts of each principal are kept is true or false")
+    return counts, *times, fields["each"]
 
 
 class Tab:

@@ -63,7 +63,7 @@ from tus.filesystem.ownership import Ownership
 from tus.models import Block, Fsync, State, Upload, is_upload_id
 from tus.stores import ledger
 from tus.stores.charges import Charge, charge_of
-from tus.stores.directory import completion, creation, expiry, pending, quota, secret
+from tus.stores.directory import completion, creation, expiry, pending, principals, quota, secret
 from tus.stores.directory.claims import DirectoryClaim
 from tus.stores.directory.clock import begin
 from tus.stores.directory.concatenation import Concatenation
@@ -118,7 +118,7 @@ def _prepare(path: str, ownership: Ownership) -> str:
     status = os.stat(path)
     identity = (status.st_dev, status.st_ino)
     if identity not in _proven:
-        for name in (quota.NAME, quota.MOVES, expiry.NAME, pending.NAME, secret.NAME):
+        for name in (quota.NAME, quota.MOVES, principals.NAME, expiry.NAME, pending.NAME, secret.NAME):
             ownership.check_file(os.path.join(path, name), "tmp_file_dir")
         try:
             check_locks_work(path)

@@ -25,7 +25,9 @@ _DRAFT = re.compile(r"\.tus-adopting-[a-z0-9_]{8}")
 _HAND_OVER = re.compile(r"\.tus-handover-[0-9a-f]{32}-[0-9a-f]{8}")
 _SET_ASIDE = re.compile(r"[0-9a-f]{32}(\.tus)?\.damaged[0-9]*")
 #: The other files of this package. A name that begins with ``.tus-`` but matches no pattern here is unknown.
-_OWN = re.compile(r"\.tus-(sweeper|counts|counts-moves|secret|pending(-[0-9a-f]{16})?|elected-[0-9a-f]{16})")
+_OWN = re.compile(
+    r"\.tus-(sweeper|counts|counts-moves|secret|(counts-each|pending)(-[0-9a-f]{16})?|elected-[0-9a-f]{16})"
+)
 
 _OUTBOX = re.compile(r"\.tus-outbox")
 
