@@ -187,7 +187,7 @@ class Options:
     """
 
     max_size: int = _option(as_size, "0", group="Limits and timeouts")
-    """The largest upload; 0 means no limit."""
+    """The largest upload; 0 means no limit. Clients get this limit, or ``max_total_size`` if that is smaller."""
 
     max_metadata_size: int = _option(as_size, "4096", group="Limits and timeouts")
     """The longest ``Upload-Metadata`` field; 0 means no limit."""
@@ -410,6 +410,11 @@ class Options:
     def service_name(self) -> str:
         """The name of the service that has these options."""
         return self.name or self.upload_path or ""
+
+    @cached_property
+    def largest_upload(self) -> int:
+        """The bytes that one upload can have, if it is the only one; 0 means any number."""
+        return min(filter(None, (self.max_size, self.max_total_size)), default=0)
 
     @cached_property
     def has_hooks(self) -> bool:

@@ -9,6 +9,7 @@ import pytest
 from tests.support.ietf import VERSIONS, Client
 from tests.support.limits import COUNTS, counts, set_counts
 from tests.support.subjects import REJECTS, SUBJECTS, AsgiSubject, FilterSubject
+from tests.support.wsgi import call
 from tus.errors import QuotaExceeded, StorageFull, TooLarge, TooManyUploads
 from tus.filesystem.ownership import Ownership
 from tus.models import Upload, is_upload_id
@@ -60,6 +61,22 @@ def test_as_many_bytes_as_may_be(make, tmp_path):
     subject.patch(url, 0, b"abcdef")
     assert subject.create(6).status == 201
     assert counts(tmp_path)["size"] == 10
+
+
+@pytest.mark.parametrize(
+    ("limits", "largest"),
+    [({"max_size": 9}, 9), ({"max_total_size": 9}, 9), ({"max_size": 9, "max_total_size": 20}, 9)]
+    + [({"max_size": 20, "max_total_size": 9}, 9), ({}, None)],
+)
+def test_the_largest_upload_that_can_be_is_told(make, limits, largest):
+    subject = make(**limits)
+    assert subject.send("OPTIONS").headers.get("tus-max-size") == (str(largest) if largest else None)
+    reply = call(subject.app, "OPTIONS", "/files", {"Upload-Draft-Interop-Version": "8"})
+    assert [limit for limit in reply["Upload-Limit"].split(", ") if limit.startswith("max-size=")] == (
+        [f"max-size={largest}"] if largest else []
+    )
+    assert subject.create(largest or 99).status == 201
+    assert not largest or subject.create(largest + 1).status == 413
 
 
 def test_each_principal_has_its_own(make):

@@ -57,7 +57,7 @@ def _limits(options: Options, profile: Profile, lifetime: int | None) -> Fields:
     if not profile.lifetime_key:
         return []
     limits = {
-        "max-size": options.max_size or None,
+        "max-size": options.largest_upload or None,
         "min-size": options.min_size or None,
         "max-append-size": options.max_append_size or None,
         "min-append-size": options.min_append_size or None,

@@ -49,8 +49,8 @@ def discovered(options: Options, extensions: frozenset[str] | None) -> Response:
     response = Response(200, "OK", [("Tus-Resumable", VERSION), ("Tus-Version", VERSION)])
     if extensions:
         response.headers.append(("Tus-Extension", ",".join(name for name in EXTENSIONS if name in extensions)))
-    if options.max_size:
-        response.headers.append(("Tus-Max-Size", str(options.max_size)))
+    if options.largest_upload:
+        response.headers.append(("Tus-Max-Size", str(options.largest_upload)))
     if "checksum" in extensions:
         response.headers.append(("Tus-Checksum-Algorithm", ",".join(DIGEST_SIZES)))
     response.headers.extend(_EMPTY)
