@@ -1,5 +1,7 @@
 """``python -m tests.slow_clients``: who is served while 500 clients are slow or silent, under each server.
 
+uWSGI, Apache with mod_wsgi, and nginx in front of gunicorn run as docs/deploying.rst says, if they are installed.
+
 Three kinds of clients come one after the other: 500 that send half a head, 500 that send a byte of a body every five
 seconds, and 500 that ask for a file and read nothing. Meanwhile a HEAD asks for the offset of an upload, five times.
 docs/deploying.rst has the table that this prints.
@@ -21,12 +23,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from tests.support import deploying
 from tests.support.serving import SERVERS, command, free_port, serving, wait_for_port
 
 PROBES = 5
 ANSWERED = 5.0  # seconds in which a probe must be answered
 SIZE = 4 << 20  # bytes of the file, more than the buffers of a connection hold
 SERVE = "tus serve"
+NGINX = "nginx"
+PROGRAMS = {"uWSGI": deploying.uwsgi, "mod_wsgi": deploying.mod_wsgi}
 TUS = {"Tus-Resumable": "1.0.0"}
 OCTETS = {"Content-Type": "application/offset+octet-stream"}
 
@@ -97,6 +102,19 @@ class Served:
 def running(server: str, directory: Path) -> Iterator[int]:
     """Run a server, and yield its port."""
     options = {"download": True, "keep_finished": True}
+    if server in PROGRAMS:
+        with PROGRAMS[server](directory, **options) as port:
+            yield port
+        return
+    if server == NGINX:
+        directory.chmod(0o755)  # its worker may be another user
+        port = free_port()
+        with (
+            serving("gunicorn-gthread", directory, trusted_proxies="127.0.0.1", **options) as site,
+            deploying.nginx(directory, port, f"127.0.0.1:{site.port}", connections=4096),
+        ):
+            yield port
+        return
     if server != SERVE:
         with serving(server, directory, **options) as site:
             yield site.port
@@ -154,7 +172,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--clients", type=int, default=500, help="of each kind (default: %(default)s)")
     parser.add_argument("--patience", type=float, default=90, help="seconds to wait for an answer")
-    parser.add_argument("servers", nargs="*", default=[SERVE, *SERVERS], help="default: all")
+    parser.add_argument("servers", nargs="*", default=[SERVE, *SERVERS, *PROGRAMS, NGINX], help="default: all")
     arguments = parser.parse_args()
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(most, 4096), most))
