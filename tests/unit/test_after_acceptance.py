@@ -9,11 +9,13 @@ import tempfile
 
 import pytest
 
+from tests.support.clocks import later
 from tests.support.subjects import SUBJECTS, AsgiSubject, FilterSubject
 from tests.support.wsgi import OCTETS, TUS, call
 from tus import Filter, Rejected
 from tus.errors import UploadReplaced
 from tus.models import Outcome, State
+from tus.protocols.handover import FIRST_DELAY
 from tus.stores.directory.claims import DirectoryClaim
 
 DATA = b"hello world"
@@ -93,6 +95,25 @@ def test_an_error_of_the_disk(tmp_path, make, protocol, method, name, number, is
     record = subject.stored().load(subject.landed[0][0].id)
     assert record.state == (State.ACCEPTED if is_recorded else State.COMPLETE)
     assert reply.get("Location") or method == "PATCH" or protocol == "ietf"
+
+
+@pytest.mark.parametrize("make", [FilterSubject, AsgiSubject])
+def test_an_acceptance_of_a_creation_that_is_not_recorded_is_asked_for_again(tmp_path, make, monkeypatch):
+    """The client has its success, and no request will name the URL. So the upload must not expire as an unknown one."""
+    subject = make(tmp_file_dir=str(tmp_path))
+
+    def fail(*_):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with monkeypatch.context() as patches:
+        patches.setattr(DirectoryClaim, "_record_decision", fail)
+        assert subject.create(len(DATA), body=DATA).status == 201
+    (upload, _), *_ = subject.landed
+    record = subject.stored().load(upload.id)
+    assert (record.state, record.is_known) == (State.COMPLETE, True)
+    with later(FIRST_DELAY + 1):
+        assert [outcome for _, outcome in subject.app.backlog.run()] == [Outcome.ACCEPTED]
+    assert subject.stored().load(upload.id).state == State.ACCEPTED
 
 
 @pytest.mark.parametrize("make", [FilterSubject, AsgiSubject])

@@ -131,6 +131,8 @@ class Attempt:
             log.exception("upload %s is accepted, but that could not be recorded", claim.upload.id)
             self._release(claim, "it was accepted, but that could not be recorded")
         self.claim, upload = None, claim.upload
+        if upload.is_pending and effect.outcome == Outcome.ACCEPTED:
+            upload = self._promise(upload)
         if listeners[HandedOver]:
             emit(HandedOver(upload, str(effect.outcome), time.monotonic() - self._began))
         if effect.outcome != Outcome.POSTPONED:
@@ -170,6 +172,14 @@ class Attempt:
             pass
         except Exception:
             log.exception("the claim on upload %s could not be released", claim.upload.id)
+
+    def _promise(self, upload: Upload) -> Upload:
+        """Let the background offer an upload again whose client has its success, and return it."""
+        try:
+            return self._store.promise(upload)
+        except Exception:
+            log.exception("upload %s may expire before it is offered again", upload.id)
+            return upload
 
     _PERFORM: ClassVar[dict[type, Callable[[Attempt, Any], Any]]] = {
         effects.Claim: _take,

@@ -23,7 +23,7 @@ from tus.adapters.interface import Face, Informs
 from tus.errors import InternalError, RequestError, StorageUnavailable, UploadNotFound
 from tus.events import Answered, Begun, Created, Ended, Finished, emit, listeners
 from tus.handover.attempt import Attempt, Receiver
-from tus.models import HookReply, HookType, Intent, Outcome, Response, State, Upload
+from tus.models import HookReply, HookType, Intent, Response, State, Upload
 from tus.protocols.admission import agree, named_principal
 from tus.protocols.effects import (
     Authorize,
@@ -335,7 +335,7 @@ class Runner:
             self.upload = result
         elif kind is Settle:
             self.upload = result
-            if effect.outcome is Outcome.POSTPONED:
+            if result.is_pending:
                 self._service.schedule(result)
         return result
 
