@@ -917,6 +917,23 @@ def test_a_final_upload_waits_for_its_parts():
     )
 
 
+def test_a_final_upload_whose_creation_cannot_be_announced_is_removed():
+    """Concatenation: a retry would find it, and there would be no event."""
+    final = Placeholder("final id")
+    dialogue(
+        tus1.concatenate(ID, OTHER),
+        asks(Load(ID)).gets(PART),
+        asks(Load(OTHER)).gets(READY),
+        asks(Authorize, Intent.CONCATENATE),
+        asks(Ask, HookType.PRE_CREATE),
+        asks(Create, {"id": final}).gets(created()),
+        asks(Queue, HookType.POST_CREATE, {"id": final}).fails(StorageUnavailable()),
+        asks(Remove, final),
+        responds(503),
+        **HOOKS,
+    )
+
+
 def test_the_last_part_hands_the_final_upload_over():
     """Concatenation: the part's own client gets the answer."""
     done = replace(PART, offset=5, state=State.COMPLETE)

@@ -106,7 +106,11 @@ class Concatenation(Completion):
             final = yield from _find_or_create_final(draft, self.now)
             is_new = final.created_at >= self.now
         if is_new and self.options.has_hooks:
-            yield from self.announce(final)
+            try:
+                yield from self.announce(final)
+            except RequestError:
+                yield Remove(final.id)  # else a retry finds it, and there is no event
+                raise
         return final
 
     def complete_part(self, upload: Upload, response: Response) -> Steps:
