@@ -16,12 +16,14 @@ import struct
 import subprocess
 import time
 from contextlib import closing
+from pathlib import Path
 
 import pytest
 from tusclient.client import TusClient
 
 from tests.support.deploying import DOCUMENT, PROXIES, mod_wsgi, nginx, program, recipe, uwsgi
 from tests.support.serving import ROOT, free_port, serving
+from tests.support.waiting import wait_until
 from tests.support.wsgi import OCTETS, TUS
 
 pytestmark = [pytest.mark.proxies, pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")]
@@ -69,9 +71,21 @@ def cut(port, path, end):
         head = "".join(f"{name}: {value}\r\n" for name, value in (TUS | OCTETS | {"Upload-Offset": "0"}).items())
         head = f"PATCH {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n{head}Content-Length: 2000000\r\n\r\n"
         client.sendall(head.encode() + b"x" * 1_000_000)
-        time.sleep(1)  # a reset throws away what the other side has not read yet
+        # A reset throws away what the other side has not read yet, as while it imports the site.
+        wait_until(lambda: is_read(client), "the server does not read")
+        time.sleep(1)  # a proxy passes on what it has read
         if end == "RST":
             client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+
+def is_read(client):
+    """Whether nothing waits for the process at the other end of a connection, as Linux tells."""
+    ends = [f"{number:04X}" for number in (client.getpeername()[1], client.getsockname()[1])]
+    for row in Path("/proc/net/tcp").read_text().splitlines()[1:]:
+        _, theirs, ours, _, queues = row.split()[:5]
+        if [theirs[-4:], ours[-4:]] == ends:
+            return int(queues.partition(":")[2], 16) == 0
+    raise AssertionError("the connection is closed")
 
 
 def kept(port, path):
