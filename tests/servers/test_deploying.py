@@ -151,6 +151,7 @@ def test_a_proxy_that_buffers_keeps_nothing(behind):
 
 def test_a_hand_over_that_takes_longer_than_nginx_waits(behind):
     port, site = behind(nginx, change=lambda text: text.replace("proxy_read_timeout 10m", "proxy_read_timeout 1s"))
+    create(site.port, 5)  # the worker has started, so that nginx waits for the application alone
     seconds = {"Upload-Metadata": "seconds My41"}  # 3.5
     headers = request(port, "POST", "/files", {"Upload-Length": "5", "Content-Length": "0"} | seconds)[1]
     path = headers["Location"].partition(str(port))[2]
