@@ -271,18 +271,25 @@ class SideCar:
         if slot.state != State.RECEIVING or flushing.is_running(path):
             return
 
-        def change(transition: Callable[[Slot], Slot]) -> None:
-            with SideCar(path, policy) as car:
-                car.change(transition(car.slot))
+        data_fd = os.dup(data_fd)
+
+        def is_ours(car: SideCar) -> bool:
+            """Return whether the upload is the same one, and not a later one with its id."""
+            with contextlib.suppress(FileNotFoundError):
+                return os.path.samestat(os.stat(car.path), os.fstat(data_fd))
+            return False
 
         def synced() -> None:
-            change(lambda now: ledger.force(now, slot.offset, slot.losses))
+            with SideCar(path, policy) as car:
+                if is_ours(car):
+                    car.change(ledger.force(car.slot, slot.offset, slot.losses))
 
         def failed() -> None:
             with contextlib.closing(SideCar(path, policy)) as car:
-                car.mark(lambda now: ledger.doubt(now, slot.synced))
+                if is_ours(car):
+                    car.mark(lambda now: ledger.doubt(now, slot.synced))
 
-        flushing.start(flushing.Flush(os.dup(data_fd), synced, failed), path)
+        flushing.start(flushing.Flush(data_fd, synced, failed), path)
 
     def force(self, data_fd: int) -> None:
         """Force the data to the disk. The caller holds the lock.
