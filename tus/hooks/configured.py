@@ -44,11 +44,13 @@ def _webhook(options: Options, store: Store) -> Webhook:
     )
 
 
-def _has_happened(store: Store, kind: HookType, upload_id: str) -> bool | None:
+def _has_happened(store: Store, kind: HookType, upload_id: str, key: str) -> bool | None:
     """Return whether the change of a queued event has happened; None while that is undecided."""
     try:
         upload = store.load(upload_id)
     except (UploadNotFound, UploadGone):  # queued under the claim of a complete upload, which was therefore accepted
+        return True
+    if upload.key != key:  # a later upload has the id, so this one is gone
         return True
     if kind == HookType.POST_FINISH:
         return None if upload.state == State.HANDING_OVER else upload.state == State.ACCEPTED

@@ -165,10 +165,12 @@ class Outbox:
         try:
             return self._ownership.create(draft, os.O_WRONLY)
         except FileNotFoundError:
-            for path in (self._directory, os.path.dirname(draft)):
-                with suppress(FileExistsError):
-                    self._ownership.make_directory(path)
-                    sync_name(os.path.dirname(path), partial(os.rmdir, path))
+            # So where the second one is, the first one is on the disk, also if a process crashed here.
+            with suppress(FileExistsError):
+                self._ownership.make_directory(self._directory)
+            sync_name(os.path.dirname(self._directory), partial(os.rmdir, self._directory))
+            with suppress(FileExistsError):
+                self._ownership.make_directory(os.path.dirname(draft))
             self._check_ours()
             return self._ownership.create(draft, os.O_WRONLY)
 
@@ -189,10 +191,11 @@ class Outbox:
         """Append an event to a stream; return False if the stream was removed meanwhile."""
         with suppress(FileExistsError):
             self._ownership.make_directory(path)
-            sync_name(self._directory, partial(os.rmdir, path))
         suffix = f"-{_digest(event.id)}"
         try:
             names = _event_names(path)
+            if not names:  # else the stream was forced to the disk before its first event was put
+                sync_name(self._directory, partial(os.rmdir, path))
             for name in names:
                 if name.endswith(suffix):
                     os.replace(draft, os.path.join(path, name))

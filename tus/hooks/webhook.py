@@ -78,7 +78,7 @@ class Webhook:
         forward_headers: header fields of the client that are forwarded although they may contain a secret, in the JSON
             and as header fields.
         directory: the outbox; created with the first event.
-        has_happened: see :class:`~tus.hooks.outbox.Outbox`; called with the hook and the upload's id.
+        has_happened: see :class:`~tus.hooks.outbox.Outbox`; called with the hook, and the upload's id and key.
         timeout: seconds for a hook with all its tries, and for the delivery of one event.
         threads: the most threads of a process that wait for the endpoint for clients.
         ownership: whose files in the outbox are believed.
@@ -92,7 +92,7 @@ class Webhook:
         events: Collection[HookType],
         forward_headers: Collection[str] = (),
         directory: str,
-        has_happened: Callable[[HookType, str], bool | None] = lambda kind, upload_id: True,
+        has_happened: Callable[[HookType, str, str], bool | None] = lambda kind, upload_id, key: True,
         timeout: float = TIMEOUT,
         threads: int = THREADS,
         ownership: Ownership | None = None,
@@ -108,7 +108,7 @@ class Webhook:
         self.outbox = Outbox(
             directory,
             self._post_event,
-            lambda event: has_happened(HookType(event.type), event.upload),
+            lambda event: has_happened(HookType(event.type), event.upload, event.id.removesuffix(f"-{event.type}")),
             ownership=ownership,
         )
 
