@@ -38,6 +38,9 @@ _REGULAR: Final = stat.S_IFREG
 #: What open(2) says about a link, a directory, a socket or a pipe.
 _NO_FILE: Final = frozenset({errno.ELOOP, errno.EMLINK, errno.EISDIR, errno.ENXIO})
 
+#: What fsync(2) says where a directory cannot be synced.
+_NO_SYNC: Final = frozenset({errno.EINVAL, errno.ENOTSUP})
+
 
 class NotOurs(FileNotFoundError):
     """A file that is not ours, or that other users can change. It is as if it did not exist."""
@@ -248,6 +251,7 @@ class Ownership:
         path = os.path.abspath(path)
         try:
             self.make_directory(path)
+            _force_name(path)
         except FileExistsError:
             pass
         except OSError as error:
@@ -379,6 +383,26 @@ class Ownership:
                 "such as /var/lib/uploads"
             )
         return None
+
+
+def _force_name(path: str) -> None:
+    """Force the name of a new directory to the disk, or a power failure could take it with all that is synced in it.
+
+    Raises:
+        OSError: that failed; the directory is removed.
+    """
+    try:
+        fd = os.open(os.path.dirname(path), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except PermissionError:
+        return  # the directory above may be written and not read
+    try:
+        os.fsync(fd)
+    except OSError as error:
+        if error.errno not in _NO_SYNC:
+            os.rmdir(path)
+            raise
+    finally:
+        close(fd)
 
 
 def _is_private(status: os.stat_result) -> bool:
