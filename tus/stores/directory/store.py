@@ -57,7 +57,7 @@ from tus.filesystem import home
 from tus.filesystem.boot import boot_id, uptime
 from tus.filesystem.descriptors import close
 from tus.filesystem.election import Election
-from tus.filesystem.io import Directory, write_at
+from tus.filesystem.io import Directory, sync, write_at
 from tus.filesystem.locks import LIMIT, check_locks_work, unlock_and_close
 from tus.filesystem.ownership import Ownership
 from tus.models import Block, Fsync, State, Upload, is_upload_id
@@ -391,11 +391,16 @@ class DirectoryStore(Concatenation):
             data_fd = lock_data(path, self._ownership)  # fails while a process hands it over
         except UploadGone:
             self._remove(path)  # it was accepted, so only the record exists
-            return
-        try:
-            self._remove(path)
-        finally:
-            unlock_and_close(data_fd)
+        else:
+            try:
+                self._remove(path)
+            finally:
+                unlock_and_close(data_fd)
+        if self._policy.fsync != "none":
+            try:
+                sync(names=self._policy.names)
+            except OSError:
+                log.exception("upload %s is removed, but a crash of the machine may bring it back", upload_id)
 
     def _remove(self, path: str) -> None:
         quota = self._quota
