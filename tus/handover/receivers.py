@@ -47,9 +47,10 @@ class SpoolReceiver:
 
         Raises:
             StorageFull: there is no room for the entry.
-            StorageUnavailable: the spool cannot be written now.
+            StorageUnavailable: the spool cannot be written now, or the data cannot be forced to the disk.
         """
         try:
+            claim.sync()
             self._put(claim.upload, claim.upload.key)
         except OSError as error:
             if is_full(error):

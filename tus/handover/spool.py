@@ -9,8 +9,11 @@ Laws of this room:
 
 - To rename an entry out of ``new``, ``claimed`` or ``failed``, a process must hold the lock of the file ``lock`` in it.
   The lock stays with the renamed entry, and ends with the process. So a free lock in ``claimed`` is a crashed worker's.
-- A key appears in ``new`` once: ``put/<key>`` exists, durably, before the entry is renamed out of ``tmp``. So a put
-  that is repeated after a crash, and finds ``put/<key>`` without a draft in ``tmp``, has been completed before.
+- A key appears in ``new`` once. The marker ``put/<key>`` is the put. It is made once the draft in ``tmp`` is whole and
+  on the disk, and then it is forced to the disk itself. So a draft without a marker is worth nothing. A draft with a
+  marker is moved to ``new`` by any process that finds it, as after a power failure that has lost the first rename. A
+  marker without a draft means that the put was completed before.
+- When a call returns, the change of the entry is on the disk.
 - Only :meth:`Spool.purge` removes entries.
 """
 
@@ -28,7 +31,7 @@ from tus.converters import as_group
 from tus.errors import OptionError, StorageUnavailable, UploadLocked
 from tus.filesystem.descriptors import close
 from tus.filesystem.home import home_of, is_away
-from tus.filesystem.io import sync_directory, sync_name, takes_no_bytes
+from tus.filesystem.io import sync_directory, takes_no_bytes
 from tus.filesystem.locks import lock, unlock
 from tus.filesystem.ownership import NotOurs, Ownership, forget_checks
 from tus.handover.spool_entries import (
@@ -130,22 +133,36 @@ class Spool:
             StorageUnavailable: the volume of the spool is away.
         """
         self._ensure()
-        draft, marker = self._path("tmp", key), self._path("put", key)
-        if not os.path.isdir(draft):
-            if os.path.exists(marker):
-                return
-            self._ownership.make_directory(draft)
-            sync_name(self._path("tmp"), partial(os.rmdir, draft))
-        close(self._ownership.open_or_create(marker))
-        sync_directory(self._path("put"))
-        close(self._ownership.open_or_create(os.path.join(draft, "lock")))
-        with suppress(FileExistsError):
+        if not os.path.lexists(self._path("put", key)):
+            self._draft(upload, key)
+        self._publish(key)
+
+    def _draft(self, upload: Upload, key: str) -> None:
+        """Make the draft of an entry, which is whole and on the disk when this returns."""
+        draft = self._path("tmp", key)
+        shutil.rmtree(draft, ignore_errors=True)  # of a process that crashed, and may not have forced it to the disk
+        self._ownership.make_directory(draft)
+        try:
+            close(self._ownership.create(os.path.join(draft, "lock")))
             os.link(str(upload.path), os.path.join(draft, "data"), follow_symlinks=False)
-        write_record(draft, new_record(upload, key, time.time()), self._ownership)
-        entry = self._path("new", key)
-        os.rename(draft, entry)
-        sync_name(self._path("new"), partial(os.rename, entry, draft))
-        sync_directory(self._path("tmp"))
+            write_record(draft, new_record(upload, key, time.time()), self._ownership)
+            sync_directory(self._path("tmp"))
+        except BaseException:
+            shutil.rmtree(draft, ignore_errors=True)
+            raise
+
+    def _publish(self, key: str) -> None:
+        """Give a draft to the workers, unless that was done before.
+
+        The marker is always a new one. It takes the place of one that an earlier call could not force to the disk.
+        """
+        marker = self._path("put", key)
+        new = f"{marker}.{os.urandom(4).hex()}"
+        close(self._ownership.create(new))
+        os.rename(new, marker)
+        sync_directory(self._path("put"))
+        with suppress(FileNotFoundError):  # another process has moved it
+            os.rename(self._path("tmp", key), self._path("new", key))
 
     # -- The workers' side --
 
@@ -218,7 +235,13 @@ class Spool:
         return None
 
     def _recover(self) -> None:
-        """Put back the entries of crashed workers."""
+        """Put back the entries of crashed workers, and go on with puts that a crash has interrupted."""
+        for key in os.listdir(self._path("tmp")):
+            if os.path.lexists(self._path("put", key)):
+                try:
+                    self._publish(key)
+                except OSError as error:
+                    log.warning("%s could not be given to the workers: %s", key, error)
         for key in self._keys("claimed"):
             entry = self._lock_entry("claimed", key)
             if entry is None:
@@ -305,6 +328,10 @@ class Spool:
         for name in os.listdir(self._path("tmp")):
             if name.startswith(REMOVED):  # an earlier purge crashed here
                 shutil.rmtree(self._path("tmp", name), ignore_errors=True)
+        for key in os.listdir(self._path("done")):
+            # A power failure may undo the rename of an earlier purge, and not all that was removed after it.
+            if not all(os.path.lexists(self._path("done", key, name)) for name in ("lock", "upload.json")):
+                shutil.rmtree(self._path("done", key), ignore_errors=True)
         for key in self._keys("done"):
             entry = self._lock_entry("done", key)
             if entry is None:
