@@ -113,7 +113,8 @@ class Options:
     """When to force data to the disk: ``none``, ``finish`` or ``always``. With ``finish`` a file is on the disk before
     the application gets it. With ``always`` each block is on the disk before it is counted. After a restart of the
     machine uploads go on from the bytes that were forced to it: with ``finish`` in steps of 32 MiB, and with ``none``
-    from the first byte.
+    from the first byte. Files in the spool, files of ``save_to()`` and events of a webhook are on the disk with each
+    value. A removal by a client lasts with ``finish`` and ``always``.
     """
 
     upload_path: str | None = _option(as_url_path, None, group="URLs and proxies")
