@@ -11,7 +11,7 @@ def find(seed, rounds, report=lambda text: None):
         rounds: the most histories for each place.
         report: is called with a line for each place.
     """
-    places, failure = run(seed, 300)
+    places, failure = run(seed, 1000)
     assert failure is None, failure
     survivors = []
     for place in sorted(places):

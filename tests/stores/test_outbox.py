@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,11 @@ from tests.support.serving import ROOT
 from tests.support.waiting import GUARD
 from tus.errors import OptionError, StorageUnavailable
 from tus.hooks import outbox as room
+from tus.hooks.configured import _has_happened
 from tus.hooks.outbox import Event, Outbox
+from tus.hooks.webhook import Webhook
+from tus.models import HookEvent, HookType, Upload
+from tus.stores.directory.store import DirectoryStore
 
 STREAM = "0" * 32
 
@@ -159,6 +164,37 @@ def test_what_has_not_happened_is_not_told(tmp_path):
             box._not_before.clear()
             box.flush()
         assert (len(box.told), box.counts()["pending"]) == (told, left), (happened, later)
+
+
+def test_what_has_happened_to_an_upload_whose_id_another_one_has(tmp_path):
+    store, posted = DirectoryStore(str(tmp_path)), []
+    webhook = Webhook(
+        "http://127.0.0.1:9/", events=list(HookType), directory=str(tmp_path / "outbox"),
+        has_happened=partial(_has_happened, store),
+    )  # fmt: skip
+    webhook.post = lambda payload, event_id: posted.append(event_id)
+    first = store.create_once(Upload(id="c" * 32, length=1))
+    store.remove(first.id)
+    second = store.create_once(Upload(id="c" * 32, length=1))
+    for upload in (first, second):
+        webhook.queue(HookEvent(HookType.POST_TERMINATE, f"{upload.key}-post-terminate", upload, None))
+    webhook.outbox._clock = lambda: time.time() + 2 * room.PATIENCE
+    assert webhook.flush() == 0
+    assert posted == [f"{first.key}-post-terminate"]
+
+
+def test_a_stream_that_a_crash_has_left_is_forced_to_the_disk(tmp_path, monkeypatch):
+    """Its process may have crashed before it did so."""
+    box, synced = Box(tmp_path), []
+    box.fill(1, "1" * 32)
+    os.mkdir(tmp_path / "outbox" / STREAM)
+    fsync = os.fsync
+    monkeypatch.setattr(os, "fsync", lambda fd: (synced.append(os.readlink(f"/proc/self/fd/{fd}")), fsync(fd)))
+    box.fill(2)
+    assert synced.count(str(tmp_path / "outbox")) == 1
+    os.rmdir(tmp_path / "outbox" / "tmp")
+    box.fill(1, "2" * 32)
+    assert synced.count(str(tmp_path)) == 1
 
 
 @pytest.mark.parametrize("damage", ["event", "state", "question", "file"])

@@ -354,6 +354,44 @@ def test_a_put_that_is_killed_is_repeated_to_one_entry(directory):
     assert int(process.stdout) > 10
 
 
+def test_a_draft_that_a_crash_has_left_is_not_used(directory):
+    """Some of it may not be on the disk."""
+    spool, upload = Spool(str(directory)), uploaded(directory.parent / "uploads", 1, b"hello")
+    draft = directory / "tmp" / upload.key
+    draft.mkdir()
+    (draft / "data").write_bytes(b"torn")
+    with pytest.raises(SpoolEmpty), spool.claim(timeout=0):
+        pass
+    spool.put(upload, upload.key)
+    with spool.claim(timeout=0) as spooled:
+        assert Path(spooled.path).read_bytes() == b"hello"
+
+
+@pytest.mark.parametrize("by", ["worker", "put"])
+def test_a_put_that_a_crash_has_interrupted_is_finished(directory, by):
+    """As after a power failure that has lost the last rename. The server may have been told of success already."""
+    (key,) = put(directory, [1])
+    os.rename(directory / "new" / key, directory / "tmp" / key)
+    if by == "put":
+        put(directory, [1])
+        assert Spool(str(directory)).counts()["new"] == 1
+    with Spool(str(directory)).claim(timeout=0) as upload:
+        assert upload.key == key
+        put(directory, [1])
+    assert Spool(str(directory)).counts() == {"new": 0, "claimed": 0, "done": 1, "failed": 0}
+
+
+@pytest.mark.parametrize("lost", [["lock"], ["upload.json", "data"], ["lock", "upload.json", "data"]])
+def test_what_a_crash_has_left_of_a_purged_entry_is_purged(directory, lost):
+    (key,) = put(directory, [1])
+    with Spool(str(directory)).claim(timeout=0):
+        pass
+    for name in lost:
+        os.unlink(directory / "done" / key / name)
+    Spool(str(directory)).purge(0)
+    assert os.listdir(directory / "done") == []
+
+
 def test_workers_that_are_killed_at_random_lose_nothing(directory):
     keys = put(directory, range(30))
     body = """

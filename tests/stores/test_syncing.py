@@ -4,18 +4,19 @@ import errno
 import io
 import os
 import threading
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from tests.support.waiting import wait_until
 from tus import Filter, Options
-from tus.errors import OffsetMismatch, UploadGone, UploadReplaced
+from tus.errors import OffsetMismatch, OptionError, StorageUnavailable, UploadGone, UploadReplaced
 from tus.filesystem import boot
 from tus.filesystem import io as files
+from tus.filesystem.ownership import Ownership
 from tus.handover.finished import FinishedUpload
-from tus.handover.spool import Spool
+from tus.handover.receivers import SpoolReceiver
+from tus.handover.spool import Spool, SpoolEmpty
 from tus.hooks.outbox import Event, Outbox
 from tus.models import Response, State, Upload
 from tus.protocols.handover import decided, hand_over_alone, promise
@@ -266,26 +267,59 @@ def test_save_to_forces_the_data_once(tmp_path, disk):
     assert_starts_again(store, claim.upload)
 
 
+def test_a_put_into_the_spool_forces_the_data_with_each_policy(tmp_path, disk):
+    """The spool shares the data, which an upload that has lost its bytes would write again."""
+    store = DirectoryStore(str(tmp_path / "store"), fsync="none")
+    (tmp_path / "store").mkdir()
+    spool = Spool(str(tmp_path / "spool"))
+    claim = store.complete(begun(store), 4, DATA[4:])
+    disk.fail("")
+    with pytest.raises(StorageUnavailable):
+        SpoolReceiver(spool.put)(claim)
+    claim.release()
+    assert_starts_again(store, claim.upload)
+    with pytest.raises(SpoolEmpty), spool.claim(0):
+        pass
+
+
 # -- Names that could not be forced to the disk --
 
 
-@pytest.mark.parametrize("nth", [0, 1, 2, 3, 4])
+@pytest.mark.parametrize("policy", ["none", "finish", "always"])
+def test_a_removal_is_forced_to_the_disk(tmp_path, disk, policy, caplog):
+    store = DirectoryStore(str(tmp_path), fsync=policy)
+    upload = begun(store)
+    disk.fail("names")
+    store.remove(upload.id)
+    assert os.listdir(tmp_path) == [], "a failure changes nothing"
+    assert ("may bring it back" in caplog.text) == (policy != "none")
+
+
+def test_a_new_directory_is_forced_to_the_disk(tmp_path, disk):
+    disk.fail("names")
+    with pytest.raises(OptionError, match="Input/output"):
+        Ownership().prepare_directory(str(tmp_path / "new"), "tmp_file_dir")
+    assert os.listdir(tmp_path) == []
+    Ownership().prepare_directory(str(tmp_path / "new"), "tmp_file_dir")
+
+
+@pytest.mark.parametrize("nth", [0, 1, 2])
 def test_a_put_into_the_spool_that_failed_is_made_again(tmp_path, disk, nth):
     spool = Spool(str(tmp_path / "spool"))
     upload = Upload(id="b" * 32, offset=9, length=9, path=str(tmp_path / "data"), state=State.COMPLETE)
     (tmp_path / "data").write_bytes(DATA)
     disk.fail_nth("names", nth)
-    with suppress(OSError):
+    with pytest.raises(OSError, match="Input/output"):
         spool.put(upload, "c" * 32)
-    failed = disk.failed
-    left = {name for name in ("tmp", "new") if os.path.exists(tmp_path / "spool" / name / ("c" * 32))}
-    assert failed not in left or failed == "tmp", "what failed is no longer there"
+    assert spool.counts()["new"] == 0
+    left = [name for name in ("tmp", "put") if os.path.exists(tmp_path / "spool" / name / ("c" * 32))]
+    assert left == (["tmp", "put"] if disk.failed == "put" else []), "a draft without a marker is never used again"
     spool.put(upload, "c" * 32)
     with spool.claim(0) as spooled:
         assert spooled.key == "c" * 32
 
 
-@pytest.mark.parametrize("nth", [0, 1, 2, 3])
+@pytest.mark.parametrize("nth", [0, 1, 2])
 def test_an_event_that_could_not_be_synced_is_not_there(tmp_path, disk, nth):
     sent = []
     box = Outbox(str(tmp_path / "box"), sent.append)
@@ -484,6 +518,22 @@ def test_a_late_flush_says_nothing_about_bytes_that_were_sent_again(store, flush
     first.run(path)
     for flush, _ in late[1:]:
         os.close(flush.data_fd)
+    assert DirectoryStore(str(tmp_path), boot=OTHER).load(upload.id).offset == 0
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_late_flush_says_nothing_about_another_upload_of_the_same_id(store, flushed, disk, tmp_path, fails):
+    late = []
+    with pytest.MonkeyPatch.context() as held:
+        held.setattr(flushing, "start", lambda flush, path: late.append((flush, path)))
+        upload = store.append(store.create_once(Upload(id="c" * 32, length=len(DATA))), 0, DATA[:5])
+        store.remove(upload.id)
+        store.append(store.create_once(Upload(id="c" * 32, length=len(DATA))), 0, DATA[3:])
+        (first, path), (second, _) = late
+    disk.fail(*[""] * fails)
+    first.run(path)
+    os.close(second.data_fd)
+    assert store.load(upload.id).offset == len(DATA[3:])
     assert DirectoryStore(str(tmp_path), boot=OTHER).load(upload.id).offset == 0
 
 
