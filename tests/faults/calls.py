@@ -79,7 +79,7 @@ class Calls:
 
     Attributes:
         root: the directory.
-        made: the calls so far.
+        made: the calls, if none of them fails.
         at: the index of the call that fails, or None.
         fault: what happens to it, one of :data:`FAULTS`.
         failed: the call that has failed, or None.
@@ -90,6 +90,7 @@ class Calls:
     fault: int | str = errno.EIO
     made: list[Call] = field(default_factory=list)
     failed: Call | None = None
+    _count: int = 0
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _unsynced: dict[tuple[int, int], list[tuple[int, int]]] = field(default_factory=dict)
 
@@ -122,6 +123,8 @@ class Calls:
             setattr(place, kept, watched)
 
     def _watch(self, name: str, real: Callable[..., Any], *arguments: Any, **words: Any) -> Any:
+        if self.failed is not None:
+            return real(*arguments, **words)  # only one call fails, and the time of a round is spent here
         path = self._path_of(name, arguments, words)
         is_of_open = name == "fstat" and sys._getframe(1).f_globals is vars(_pyio)  # open() in C ignores its failure
         if path is None or is_of_open:
@@ -133,11 +136,11 @@ class Calls:
         site = _site()
         if site is None:
             return real(*arguments, **words)  # the test itself looks at a file
-        call = Call(name, path, site)
         with self._lock:
-            fails = len(self.made) == self.at
-            self.made.append(call)
-        if not fails or not can_happen(call, self.fault):
+            at, self._count = self._count, self._count + 1
+        if self.at is None:
+            self.made.append(Call(name, _shorten(path), site))
+        if at != self.at or not can_happen(call := Call(name, _shorten(path), site), self.fault):
             done = real(*arguments, **words)
             self._note(name, arguments, done)
             return done
@@ -204,7 +207,7 @@ class Calls:
             return None
         if path != self.root and not path.startswith(self.root + "/"):
             return None
-        return _shorten(path[len(self.root) + 1 :] or ".")
+        return path[len(self.root) + 1 :] or "."
 
     def _fallocate_by(self, real: Callable[..., int]) -> Callable[..., int]:
         def fallocate(fd: int, mode: int, offset: int, size: int) -> int:
@@ -223,7 +226,7 @@ class Calls:
 
     def _opened_by(self, real: Callable[..., Any]) -> Callable[..., Any]:
         def opened(file: Any, *arguments: Any, **words: Any) -> Any:
-            if self._relative(file) is None or _site() is None:
+            if self.failed is not None or self._relative(file) is None or _site() is None:
                 return real(file, *arguments, **words)
             return _pyio.open(file, *arguments, **words)
 
@@ -248,7 +251,7 @@ class _Listing:
         if entry is None:
             self._calls._make("getdents", self._path, _nothing)
             raise StopIteration
-        return _Entry(self._calls, f"{self._path}/{_shorten(entry.name)}", entry)
+        return _Entry(self._calls, f"{self._path}/{entry.name}", entry)
 
     def __enter__(self) -> _Listing:
         return self
