@@ -494,6 +494,7 @@ def _place(kind):
     frame = sys._getframe(2)
     while frame.f_code.co_filename.endswith(("filesystem/io.py", "powerloss/disk.py")):
         frame = frame.f_back
-    below = frame.f_back
+    caller = frame.f_back.f_code
     module = os.path.basename(frame.f_code.co_filename)
-    return f"{module}:{frame.f_lineno} {frame.f_code.co_qualname} of {kind} for {below.f_code.co_qualname}"
+    for_ = "" if "/tests/" in caller.co_filename else f" for {caller.co_qualname}"
+    return f"{module}:{frame.f_lineno} {frame.f_code.co_qualname} of {kind}{for_}"
