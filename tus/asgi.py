@@ -98,14 +98,14 @@ class _Uploads:
         self._surroundings: Scope = {}
         self._is_awake = self._has_warned = False
         self._receiver: Receiver | None = None
-        self._async_receiver: Callable[[AsgiAdapter | None, Claim], Awaitable[Response]] | None = None
+        self._async_receiver: Callable[[AsgiAdapter | None, Claim], Awaitable[Callable[[], Response]]] | None = None
         if is_async(options.on_finished):
             self._async_receiver = self._call_function
         elif service.receiver is not None:
             self._receiver = service.receiver
         else:
             self._async_receiver = self._call_application
-        self.backlog = service.hand_over_to(self._receiver or partial(self._loop.run, self._receive_in_background))
+        self.backlog = service.hand_over_to(self._receiver or self._receive_in_background)
 
     async def wake(self, scope: Scope) -> None:
         """Remember the event loop, and on the first call start the background work of the service."""
@@ -147,20 +147,24 @@ class _Uploads:
 
     # -- Receivers of finished uploads --
 
-    async def _receive_in_background(self, claim: Claim) -> Response:
+    def _receive_in_background(self, claim: Claim) -> Response:
         assert self._async_receiver is not None, "the backlog calls a synchronous receiver itself"
-        return await self._async_receiver(None, claim)
+        return self._loop.run(self._async_receiver, None, claim)()
 
-    async def _call_function(self, adapter: AsgiAdapter | None, claim: Claim) -> Response:
+    async def _call_function(self, adapter: AsgiAdapter | None, claim: Claim) -> Callable[[], Response]:
         function: Callable[[FinishedUpload], Any] | None = self.options.on_finished
         assert function is not None, "__init__() has checked it"
         upload = FinishedUpload(claim)
         await function(upload)
-        if not upload.is_taken:
-            await in_thread(partial(keep_untaken, upload))
-        return Response(204, "No Content", saved_as=upload.saved_as)
 
-    async def _call_application(self, adapter: AsgiAdapter | None, claim: Claim) -> Response:
+        def finish() -> Response:
+            if not upload.is_taken:
+                keep_untaken(upload)
+            return Response(204, "No Content", saved_as=upload.saved_as)
+
+        return finish
+
+    async def _call_application(self, adapter: AsgiAdapter | None, claim: Claim) -> Callable[[], Response]:
         assert self._app is not None, "__init__() has found no other receiver"
         upload, options = FinishedUpload(claim), self.options
         more: Scope = {UPLOAD_KEY: upload, HANDOVER_KEY: "background" if adapter is None else "request"}
@@ -177,18 +181,23 @@ class _Uploads:
         else:
             call = Call(scope, more, method)
         send_file = options.send_file or original is not None
-        file = await in_thread(partial(offer, call, upload, send_file))
+        place = partial(offer, call, upload, send_file)
+        file = await in_thread(place) if send_file else place()  # a path needs no disk
         try:
             answer = await call.run(self._app, LONGEST_ANSWER)
-            if not (send_file or upload.is_taken) and 200 <= answer.status < 300:
-                await in_thread(partial(keep_untaken, upload))
             answer.saved_as = upload.saved_as
             if original is not None:
                 answer.is_file_taken = upload.is_taken or not upload.length or file.closed or file.tell() > 0
-            return answer
         finally:
             with suppress(OSError):  # the application has decided
                 file.close()
+
+        def finish() -> Response:
+            if not (send_file or upload.is_taken) and 200 <= answer.status < 300:
+                keep_untaken(upload)
+            return answer
+
+        return finish
 
     async def _ask(self, adapter: AsgiAdapter, intent: Intent, upload: Upload) -> str | Response | None:
         assert self._app is not None, "only TusMiddleware allows ask_app"

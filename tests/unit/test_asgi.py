@@ -744,3 +744,131 @@ def test_whose_url_was_told_early_is_handed_over_without_its_client(tmp_path, ba
     assert (reply.status, reply["Upload-Complete"]) == (401, "?0")
     upload = open_store(str(store)).load(reply["Location"].rpartition("/")[2])
     assert (upload.state, upload.is_known, upload.can_expire) == (State.COMPLETE, informs, not informs)
+
+
+# -- The calls of threads -----------------------------------------------------------------------------------------
+
+
+def hops_of(monkeypatch, backend, app, *requests):
+    """The number of calls of a thread for each request; a request may be a function of the one before."""
+    counts, count = [], 0
+    run_sync = anyio.to_thread.run_sync
+
+    async def counting(function, *arguments, **others):
+        nonlocal count
+        count += 1
+        return await run_sync(function, *arguments, **others)
+
+    monkeypatch.setattr(anyio.to_thread, "run_sync", counting)
+
+    async def run():
+        nonlocal count
+        request = None
+        for make in requests:
+            request, before = make(request), count
+            await request.run(app)
+            assert request.started["status"] < 300
+            counts.append(count - before)
+
+    portal(backend).call(run)
+    return counts[1:]  # the first one starts the service
+
+
+def location_of(request):
+    return dict(request.started["headers"])[b"location"].decode()
+
+
+def creating(_):
+    return Exchange(a_scope("POST", PATH, {"Upload-Length": str(LENGTH)}), b"")
+
+
+def completing(created):
+    return Exchange(a_scope("PATCH", location_of(created), {"Upload-Offset": "0"}, LENGTH), DATA)
+
+
+def creating_whole(_):
+    return Exchange(a_scope("POST", PATH, {"Upload-Length": str(LENGTH)} | OCTETS, LENGTH), DATA)
+
+
+def test_a_small_upload_is_one_call_of_a_thread(tmp_path, backend, monkeypatch):
+    app = TusApp(tmp_file_dir=str(tmp_path), on_finished=lambda upload: upload.open().close())
+    assert hops_of(monkeypatch, backend, app, creating, creating, completing, creating_whole) == [1, 1, 1]
+
+
+def test_it_is_two_around_an_application(tmp_path, backend, monkeypatch):
+    async def application(scope, receive, send):
+        await send({"type": "http.response.start", "status": 204, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+    app = TusMiddleware(application, upload_path=PATH, tmp_file_dir=str(tmp_path))
+    assert hops_of(monkeypatch, backend, app, creating, creating, completing, creating_whole) == [1, 2, 2]
+
+
+def test_receivers_that_wait_for_this_server_do_not_stop_it(tmp_path, backend):
+    """Each of more receivers than there are threads waits until a request to this server is answered."""
+    answered = threading.Event()
+
+    def take(upload):
+        assert answered.wait(GUARD)
+        upload.open().close()
+
+    app = TusApp(tmp_file_dir=str(tmp_path), on_finished=take)
+
+    async def run():
+        created = creating(None)
+        await created.run(app)
+        async with anyio.create_task_group() as group:
+            waiting = [creating_whole(None) for _ in range(THREADS + 3)]
+            for request in waiting:
+                group.start_soon(request.run, app)
+            await anyio.sleep(0.2)
+            with anyio.fail_after(GUARD):
+                await Exchange(a_scope("HEAD", location_of(created)), b"").run(app)
+                stored = Exchange(a_scope("PATCH", location_of(created), {"Upload-Offset": "0"}, 5), DATA[:5])
+                await stored.run(app)
+            answered.set()
+        assert stored.started["status"] == 204
+        assert {request.started["status"] for request in waiting} == {201}
+
+    portal(backend).call(run)
+
+
+@pytest.mark.parametrize("pause", [0.0, 0.03, 0.08])
+def test_a_small_body_that_comes_in_pieces_is_kept_whole(tmp_path, backend, pause):
+    """The first pieces come before the exchange begins, and the others after it."""
+    landed = []
+
+    class Pieces(Exchange):
+        async def receive(self):
+            await anyio.sleep(pause)
+            return await super().receive()
+
+    def take(upload):
+        with upload.open() as file:
+            landed.append(file.read())
+
+    app = TusApp(tmp_file_dir=str(tmp_path), on_finished=take)
+
+    async def run():
+        created = creating(None)
+        await created.run(app)
+        request = Pieces(a_scope("PATCH", location_of(created), {"Upload-Offset": "0"}, LENGTH), b"")
+        request.messages = [DATA[place : place + 1] for place in range(LENGTH)]
+        await request.run(app)
+        assert request.started["status"] == 204
+
+    portal(backend).call(run)
+    assert landed == [DATA]
+
+
+def test_a_client_that_asks_before_it_sends_is_answered_first(tmp_path, backend):
+    """A refused upload must not cost its client the body, not even a small one."""
+    app = TusApp(tmp_file_dir=str(tmp_path), on_finished=print)
+
+    async def run():
+        fields = {"Upload-Offset": "0", "Expect": "100-continue"}
+        request = Exchange(a_scope("PATCH", f"{PATH}/{'0' * 32}", fields, LENGTH), DATA)
+        await request.run(app)
+        assert (request.started["status"], request.taken) == (404, 0)
+
+    portal(backend).call(run)

@@ -1,8 +1,8 @@
 """``AsyncTus``: one request, on an event loop.
 
 Law of this room: the loop never touches the disk, and no thread waits for a client. A worker thread performs all
-effects up to the next one that waits, so a small request needs one to three calls of a thread. It runs on asyncio and
-on trio, by anyio.
+effects up to the next one that waits. A small body is read before the first call of a thread, so that one call does
+everything, or two if an ASGI application takes the file. It runs on asyncio and on trio, by anyio.
 """
 
 from __future__ import annotations
@@ -17,19 +17,20 @@ from typing import Any, ClassVar, TypeVar
 
 import anyio
 from anyio import CancelScope, CapacityLimiter, from_thread, to_thread
-from anyio.lowlevel import EventLoopToken, RunVar, current_token
+from anyio.lowlevel import EventLoopToken, RunVar, checkpoint_if_cancelled, current_token
 
 from tus.adapters.interface import AsyncAdapter
 from tus.converters import is_async
 from tus.errors import StorageUnavailable
 from tus.handover.attempt import Receiver
-from tus.models import Response
+from tus.http.headers import number_in
+from tus.models import Request, Response
 from tus.protocols.effects import Ask, Authorize, Effect, Offer, Offered, Peek, Peeked, Receive, Received, Tell, Wait
 from tus.server.body_async import AsyncBody
 from tus.server.reception import Reception, Sink
 from tus.server.runner import Asker, Runner
 from tus.server.service import Service
-from tus.stores.interface import Claim
+from tus.stores.interface import SMALL, Claim
 
 log = logging.getLogger(__name__)
 
@@ -39,8 +40,9 @@ THREADS = 32
 LOOK = 0.5  # seconds without a byte until the first check whether the session is still wanted
 _LONGEST_LOOK = 4.0
 
-#: Gives a complete upload to the application and returns its response. An exception postpones the hand-over.
-AsyncReceiver = Callable[[Claim], Awaitable[Response]]
+#: Gives a complete upload to the application, and returns a function that does the rest in a thread and returns the
+#: response. An exception of either postpones the hand-over.
+AsyncReceiver = Callable[[Claim], Awaitable[Callable[[], Response]]]
 
 _T = TypeVar("_T")
 _hands: RunVar[CapacityLimiter] = RunVar("tus_hands")
@@ -91,8 +93,9 @@ class AsyncTus:
             self._runner.left += (Authorize,)
         # A task can be cancelled while its thread runs. The lock keeps the clean-up from running at the same time.
         self._lock = threading.Lock()
+        self._body: AsyncBody | None = None  # a small body, which is read before its exchange begins
         self._transfer: _BodyTransfer | None = None
-        self._is_concluded = False
+        self._is_begun = self._is_concluded = False
 
     @property
     def valid(self) -> bool:
@@ -102,7 +105,7 @@ class AsyncTus:
     async def handle(self) -> None:
         """Handle the request, and give the adapter the response; a refusal is a response too, and so is a failure."""
         try:
-            effect = await self._run_in_thread(partial(self._run_to_next_wait, self._runner.begin))
+            effect = await self._begin()
             while effect is not None:
                 perform = await self._wait_for(effect)
                 step = partial(self._runner.go_on, perform, effect)
@@ -113,16 +116,39 @@ class AsyncTus:
                 raise
             self._runner.answer_failure()
 
+    async def _begin(self) -> Effect | None:
+        """Begin the exchange, after a small body is there; return the first effect that waits."""
+        threads = _hands
+        if is_small(self._adapter.request):
+            self._body = AsyncBody(self._adapter.receive, number_in(self._adapter.request.headers["Content-Length"]))
+            await self._body.read_ahead()
+            await checkpoint_if_cancelled()  # before the application's attempt counts
+            is_threaded = self._receiver is None and Ask not in self._runner.left
+            if is_threaded and self._body.is_read and _limiter(_callers).available_tokens:
+                # The thread that takes the body calls the receiver, too. It is one of those that may wait for one.
+                threads = _callers
+                self._runner.left = tuple(kind for kind in self._runner.left if kind is not Offer)
+        return await self._run_in_thread(partial(self._run_to_next_wait, self._runner.begin), threads)
+
     def _run_to_next_wait(self, step: Callable[[], Effect | None]) -> Effect | None:
+        self._is_begun = True
         effect = step()
-        while isinstance(effect, Receive | Peek) and effect.intake.body.length == 0:
+        while isinstance(effect, Receive | Peek) and (effect.intake.body.length == 0 or self._is_body_read):
             effect = self._runner.go_on(self._begin_transfer(effect).end, effect)
         if effect is None:
             self._runner.conclude()
             self._is_concluded = True
         return effect
 
+    @property
+    def _is_body_read(self) -> bool:
+        return self._body is not None and self._body.is_read
+
     def _break_off(self) -> None:
+        if self._body is not None and not self._is_begun:
+            effect = self._runner.begin()  # so that the received bytes are kept
+            if isinstance(effect, Receive | Peek):
+                self._begin_transfer(effect)
         if self._transfer is not None:
             self._transfer.rescue()
         if not self._is_concluded:
@@ -154,12 +180,12 @@ class AsyncTus:
             case Wait(seconds):
                 await anyio.sleep(seconds)
                 return lambda effect: None
+            case Offer() if self._receiver is not None:
+                return await self._offer(self._receiver)
         result: object
         try:
             if isinstance(effect, Authorize):
                 result = await self._authorize(effect)
-            elif isinstance(effect, Offer) and self._receiver is not None:
-                result = await self._offer(self._receiver)
             else:
                 result = await self._run_in_thread(partial(self._runner.perform, effect), _callers)
         except Exception as error:
@@ -181,20 +207,33 @@ class AsyncTus:
             verdict: str | Response | None = stop.value
             return verdict
 
-    async def _offer(self, receiver: AsyncReceiver) -> Offered:
+    async def _offer(self, receiver: AsyncReceiver) -> Callable[[Any], Offered]:
+        """Offer the upload on the loop, and return a function that does the rest in a thread."""
         attempt = self._runner.attempt
         assert attempt.claim is not None, "an Offer follows a Claim"
         try:
-            return attempt.take_answer(await receiver(attempt.claim))
+            finish = await receiver(attempt.claim)
         except BaseException as error:
-            return attempt.take_exception(error)
+            offered = attempt.take_exception(error)
+            return lambda effect: offered
+
+        def take_answer(effect: Effect) -> Offered:
+            try:
+                return attempt.take_answer(finish())
+            except Exception as error:
+                return attempt.take_exception(error)
+
+        return take_answer
 
     # -- The body --
 
     def _begin_transfer(self, effect: Receive | Peek) -> _BodyTransfer:
         runner = self._runner
-        runner.body = body = AsyncBody(self._adapter.receive, effect.intake.body.length)
+        body = self._body or AsyncBody(self._adapter.receive, effect.intake.body.length)
+        runner.body = body
         self._transfer = _BodyTransfer(runner, effect, body)
+        if body.is_read:
+            self._transfer.add(body.take_now())
         return self._transfer
 
     async def _transfer_body(self, effect: Receive | Peek) -> Callable[[Any], Any]:
@@ -298,6 +337,17 @@ class _BodyTransfer:
             self.end()
         except Exception as error:
             log.debug("the request was broken off, and its last bytes could not be stored: %r", error)
+
+
+def is_small(request: Request) -> bool:
+    """Return whether the body of a request is worth waiting for, before anything is known of the upload.
+
+    A client that asks for permission to send it (``Expect``) must get an answer first.
+    """
+    get = request.headers.get
+    length = number_in(get("Content-Length"))
+    is_short = length is not None and 0 < length <= SMALL
+    return is_short and get("Expect") is None and get("Transfer-Encoding") is None
 
 
 def _throw(error: Exception, effect: Effect) -> None:

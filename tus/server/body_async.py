@@ -59,6 +59,16 @@ class AsyncBody:
     def is_over(self) -> bool:
         return self._is_read and not self._size
 
+    @property
+    def is_read(self) -> bool:
+        """Whether no byte is to come."""
+        return self._is_read
+
+    async def read_ahead(self) -> None:
+        """Read a body that fits into memory, unless its bytes do not come at once; then :meth:`read` goes on."""
+        with anyio.move_on_after(LINGER):
+            await self.read()
+
     async def read(self) -> None:
         """Read to the end. Runs concurrently with :meth:`take`."""
         try:
