@@ -47,6 +47,7 @@ from tus.protocols.handover import offered_method
 from tus.protocols.routing import is_under, path_of, route
 from tus.server.aio import AsyncTus, Loop, in_thread
 from tus.server.body_async import reuse_memory
+from tus.server.body_uvicorn import UvicornBody
 from tus.server.service import Service, with_store
 from tus.stores.interface import Claim, Store
 
@@ -128,11 +129,15 @@ class _Uploads:
             receiver=self._receiver,
             async_receiver=None if self._async_receiver is None else partial(self._async_receiver, adapter),
             asker=partial(self._ask, adapter) if self.options.ask_app else None,
+            lend=partial(_lend_socket, receive, adapter),
         )
         if not tus.valid:
             return False
-        await tus.handle()
-        await adapter.send_response(self._reading)
+        try:
+            await tus.handle()
+            await adapter.send_response(self._reading)
+        finally:
+            adapter.close()
         return True
 
     def _check_peer(self, adapter: AsgiAdapter) -> None:
@@ -208,6 +213,13 @@ class _Uploads:
         path = path_of(route(request.url, request.method, self.options.upload_path).creation_url)
         answer = await Call(adapter.scope, more, "POST", path).run(self._app, LONGEST_ANSWER)
         return verdict_of(replace(answer, body=()) if adapter.method == "HEAD" else answer)
+
+
+def _lend_socket(receive: Receive, adapter: AsgiAdapter, length: int | None) -> UvicornBody | None:
+    """Let threads read a body from its socket, where the server allows it."""
+    lent = UvicornBody.of(receive, length)
+    adapter.lent = lent
+    return lent
 
 
 class TusMiddleware:

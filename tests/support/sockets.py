@@ -57,7 +57,7 @@ TABLE = {
     "cheroot": Row(1_000_000, 983_040, 0, 65_536, 204, 262_144, True, True, True, True),
     "gevent": Row(983_040, 983_040, 0, 65_536, 204, 327_680, True, True, True, True),
     "wsgiref": Row(1_000_000, 983_040, 0, 65_536, 411, 0, True, False, False, False),
-    "uvicorn-httptools": Row(1_000_000, 1_000_000, 10_000, 100_000, 204, 350_000, False, True, True, True),
+    "uvicorn-httptools": Row(1_000_000, 1_000_000, 10_000, 100_000, 204, 350_000, True, True, True, True),
     "uvicorn-h11": Row(1_000_000, 1_000_000, 10_000, 100_000, 204, 350_000, False, True, True, True),
     "hypercorn": Row(1_000_000, 1_000_000, 10_000, 100_000, 204, 350_000, False, True, True, True),
     "hypercorn-trio": Row(1_000_000, 1_000_000, 10_000, 100_000, 204, 350_000, False, True, True, True),

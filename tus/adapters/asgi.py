@@ -8,7 +8,7 @@ import math
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, MutableMapping
 from functools import lru_cache, partial
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
 from urllib.parse import quote
 
 try:
@@ -105,6 +105,23 @@ def is_peer_replaced(scope: Scope, headers: Mapping[str, str]) -> bool:
     return port == 0 and host in map(str.strip, headers.get("X-Forwarded-For", "").split(","))
 
 
+class LentSocket(Protocol):
+    """The connection of a request, from which threads have read the body."""
+
+    @property
+    def is_left(self) -> bool:
+        """Whether the client may send further bytes of the body."""
+
+    async def receive(self) -> bytes | None:
+        """Return some of the bytes that were not taken; None after the last."""
+
+    def end_connection(self) -> None:
+        """Let the connection end with the response, because the body is not at its end."""
+
+    def release(self) -> None:
+        """Give the socket back to the server."""
+
+
 class AsgiAdapter:
     """An :class:`~tus.adapters.interface.AsyncAdapter` over the arguments of an ASGI application.
 
@@ -118,6 +135,7 @@ class AsgiAdapter:
         scope: of the request.
         request: the head of the request.
         response: the response that was made, or None.
+        lent: the socket, if the server has lent it for the body.
     """
 
     def __init__(self, scope: Scope, receive: Receive, send: Send, informs: bool | None = None) -> None:
@@ -128,6 +146,7 @@ class AsgiAdapter:
         self._received = 0
         self._is_read = self._is_cut = False
         self.response: Response | None = None
+        self.lent: LentSocket | None = None
         headers = ScopeHeaders(scope["headers"])
         self.request = Request(
             method=scope["method"],
@@ -147,6 +166,8 @@ class AsgiAdapter:
         return self.request.effective_method
 
     async def receive(self) -> bytes | None:
+        if self.lent is not None:
+            return await self.lent.receive()
         if self._is_cut:
             raise ConnectionResetError("the client disconnected")
         if self._is_read:
@@ -190,6 +211,8 @@ class AsgiAdapter:
 
     def _is_body_left(self) -> bool:
         """Return whether a client of HTTP/1 is sending bytes that were not read."""
+        if self.lent is not None:
+            return self.lent.is_left
         headers = self.request.headers
         if self._is_read or not self.scope["http_version"].startswith("1") or headers.get("Expect") is not None:
             return False
@@ -217,6 +240,8 @@ class AsgiAdapter:
         assert response is not None, "the request was handled"
         headers = _raw(response.headers)
         body = response.body
+        if self.lent is not None and self.lent.is_left:
+            self.lent.end_connection()
         is_head = self.scope["method"] == "HEAD"  # as the server sees it, without X-HTTP-Method-Override
         try:
             if isinstance(body, tuple | list):
@@ -250,6 +275,11 @@ class AsgiAdapter:
             close = getattr(body, "close", None)
             if close is not None:
                 close()
+
+    def close(self) -> None:
+        """Give a lent socket back to the server."""
+        if self.lent is not None:
+            self.lent.release()
 
     async def _start(self, status: int, headers: RawHeaders) -> None:
         await self._send({"type": "http.response.start", "status": status, "headers": headers})

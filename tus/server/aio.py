@@ -11,8 +11,9 @@ import inspect
 import logging
 import math
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from functools import partial
+from itertools import chain
 from typing import Any, ClassVar, TypeVar
 
 import anyio
@@ -26,7 +27,7 @@ from tus.handover.attempt import Receiver
 from tus.http.headers import number_in
 from tus.models import Request, Response
 from tus.protocols.effects import Ask, Authorize, Effect, Offer, Offered, Peek, Peeked, Receive, Received, Tell, Wait
-from tus.server.body_async import AsyncBody
+from tus.server.body_async import AsyncBody, Batch, Source
 from tus.server.reception import Reception, Sink
 from tus.server.runner import Asker, Runner
 from tus.server.service import Service
@@ -73,6 +74,7 @@ class AsyncTus:
         receiver: gets finished uploads, in a worker thread.
         async_receiver: gets finished uploads on the loop instead.
         asker: asks the application for permission for the intents of ``ask_app``.
+        lend: returns another source of a body of some length, None for the adapter's.
     """
 
     def __init__(
@@ -82,8 +84,10 @@ class AsyncTus:
         receiver: Receiver | None = None,
         async_receiver: AsyncReceiver | None = None,
         asker: Asker | None = None,
+        lend: Callable[[int | None], Source | None] = lambda length: None,
     ) -> None:
         self._adapter = adapter
+        self._lend = lend
         self._receiver = async_receiver
         self._runner = Runner(adapter, service, receiver, asker)
         self._runner.left += (Wait, Offer)
@@ -125,7 +129,7 @@ class AsyncTus:
             await checkpoint_if_cancelled()  # before the application's attempt counts
             is_threaded = self._receiver is None and Ask not in self._runner.left
             if is_threaded and self._body.is_read and _limiter(_callers).available_tokens:
-                # The thread that takes the body calls the receiver, too. It is one of those that may wait for one.
+                # The thread that takes the body calls the receiver, too. Such threads may wait for one.
                 threads = _callers
                 self._runner.left = tuple(kind for kind in self._runner.left if kind is not Offer)
         return await self._run_in_thread(partial(self._run_to_next_wait, self._runner.begin), threads)
@@ -227,12 +231,12 @@ class AsyncTus:
 
     # -- The body --
 
-    def _begin_transfer(self, effect: Receive | Peek) -> _BodyTransfer:
+    def _begin_transfer(self, effect: Receive | Peek, lent: Source | None = None) -> _BodyTransfer:
         runner = self._runner
-        body = self._body or AsyncBody(self._adapter.receive, effect.intake.body.length)
+        body = lent or self._body or AsyncBody(self._adapter.receive, effect.intake.body.length)
         runner.body = body
         self._transfer = _BodyTransfer(runner, effect, body)
-        if body.is_read:
+        if self._is_body_read:
             self._transfer.add(body.take_now())
         return self._transfer
 
@@ -241,11 +245,16 @@ class AsyncTus:
 
         The thread that takes it performs the next effects too.
         """
-        transfer = self._begin_transfer(effect)
-        async with anyio.create_task_group() as group:
-            group.start_soon(transfer.body.read)
+        lent = self._lend(effect.intake.body.length) if self._body is None else None
+        transfer = self._begin_transfer(effect, lent)
+        body = transfer.body
+        if isinstance(body, AsyncBody):
+            async with anyio.create_task_group() as group:
+                group.start_soon(body.read)
+                await self._move(transfer)
+                group.cancel_scope.cancel()
+        else:
             await self._move(transfer)
-            group.cancel_scope.cancel()
         return transfer.end
 
     async def _move(self, transfer: _BodyTransfer) -> None:
@@ -259,7 +268,7 @@ class AsyncTus:
                 return
             if transfer.has_blocks:
                 silent, look = 0.0, LOOK
-                if not await self._run_in_thread(transfer.write, _writers):
+                if not await self._run_in_thread(transfer.write, _writers) or body.is_over:
                     return
             else:
                 silent += look
@@ -278,12 +287,12 @@ class _BodyTransfer:
     Blocks stay here until a thread has taken them, because the task can be cancelled at any time.
     """
 
-    def __init__(self, runner: Runner, effect: Receive | Peek, body: AsyncBody) -> None:
+    def __init__(self, runner: Runner, effect: Receive | Peek, body: Source) -> None:
         self.body = body
         self._runner = runner
         self._effect = effect
         self._sink: Sink = runner.sink(effect)
-        self._blocks: list[bytes] = []
+        self._batches: list[Iterable[Batch]] = []
         self._is_wanted = True
         self._has_ended = False
         self._failure: Exception | None = None
@@ -291,18 +300,20 @@ class _BodyTransfer:
     @property
     def has_blocks(self) -> bool:
         """Whether there are blocks to write."""
-        return bool(self._blocks)
+        return bool(self._batches)
 
-    def add(self, blocks: list[bytes]) -> None:
+    def add(self, batches: Sequence[Iterable[Batch]]) -> None:
         """Add blocks to write."""
-        self._blocks += blocks
+        self._batches += batches
 
     def write(self) -> bool:
         """Write the added blocks, and return whether the sink wants more."""
-        blocks, self._blocks = self._blocks, []
+        batches, self._batches = self._batches, []
         try:
-            if blocks and self._is_wanted:
-                self._is_wanted = self._sink.write(*blocks)
+            for batch in chain.from_iterable(batches):
+                if not self._is_wanted:
+                    break
+                self._is_wanted = self._sink.write(*batch)
         except Exception as error:
             self._is_wanted, self._failure = False, error
         return self._is_wanted

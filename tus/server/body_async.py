@@ -9,9 +9,12 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import Protocol
 
 import anyio
+
+from tus.models import Block
 
 log = logging.getLogger(__name__)
 
@@ -29,8 +32,40 @@ def reuse_memory() -> None:
     bytes(2 * BATCH)
 
 
+#: Blocks for one write.
+Batch = tuple[Block, ...]
+
+
+class Source(Protocol):
+    """A body between the client and a thread that writes it.
+
+    Attributes:
+        received: bytes received so far.
+        cut: whether the client disconnected before the end. Valid once ``is_over``.
+    """
+
+    received: int
+    cut: bool
+
+    @property
+    def is_over(self) -> bool:
+        """Whether all bytes were taken."""
+
+    async def take(self, seconds: float) -> Sequence[Iterable[Batch]]:
+        """Wait for bytes, and return them; nothing if the body is over, or if none arrives within so many seconds.
+
+        A thread iterates over the result, and uses each block before it asks for the next one.
+        """
+
+    def take_now(self) -> Sequence[Iterable[Batch]]:
+        """Return the bytes that have arrived, without waiting."""
+
+    def give_up(self) -> None:
+        """End the body here, as a cut."""
+
+
 class AsyncBody:
-    """A body that is read once.
+    """A :class:`Source` that is read as messages of the server.
 
     Args:
         receive: returns the next bytes, possibly none; None after the last. An exception is a cut.
@@ -95,8 +130,7 @@ class AsyncBody:
         if self._came is not None:
             self._came.set()
 
-    async def take(self, seconds: float) -> list[bytes]:
-        """Return the bytes that have arrived; none if the body is over, or if none arrives within so many seconds."""
+    async def take(self, seconds: float) -> list[list[Batch]]:
         self._hold(False)
         if not self._size:
             await self._wait_for_bytes(1, seconds)
@@ -104,11 +138,10 @@ class AsyncBody:
             await self._wait_for_bytes(BATCH, LINGER)
         return self.take_now()
 
-    def take_now(self) -> list[bytes]:
-        """Return the bytes that have arrived, without waiting."""
+    def take_now(self) -> list[list[Batch]]:
         blocks, self._blocks, self._size = self._blocks, [], 0
         self._hold(True)
-        return blocks
+        return [[tuple(blocks)]] if blocks else []
 
     def _hold(self, is_held: bool) -> None:
         self._is_held = is_held
@@ -116,7 +149,6 @@ class AsyncBody:
             self._taken.set()
 
     def give_up(self) -> None:
-        """End the body here, as a cut."""
         log.debug("the body was abandoned after %d bytes", self.received)
         self._is_read = True
         self.cut = True
