@@ -7,6 +7,7 @@ gunicorn, so each of them is checked, and an unfamiliar stream is read like any 
 
 from __future__ import annotations
 
+import io
 import logging
 import select
 import ssl
@@ -67,7 +68,7 @@ class GunicornInput:
         else:
             unreader = getattr(reader, "unreader", None)
             known = getattr(reader, "length", None) == length and type(reader).__name__ == "LengthReader"
-            known = known and hasattr(unreader, "take_buffered") and hasattr(unreader, "unread")
+            known = known and isinstance(getattr(unreader, "buf", None), io.BytesIO) and hasattr(unreader, "unread")
         return cls(stream, unreader, length is None) if known and _can_wait(unreader) else None
 
     def blocks(self, is_wanted: Wanted, patience: Patience) -> Iterator[Block]:
@@ -110,7 +111,7 @@ class GunicornInput:
 
     def _receive_length(self, wait: _Wait) -> Iterator[Block]:
         reader, unreader = self._reader, self._unreader
-        buffered = unreader.take_buffered()
+        buffered, unreader.buf = unreader.buf.getvalue(), io.BytesIO()
         if len(buffered) > reader.length:
             unreader.unread(buffered[reader.length :])
             buffered = buffered[: reader.length]
