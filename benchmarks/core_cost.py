@@ -4,7 +4,7 @@ usage: python benchmarks/core_cost.py [--rounds N] [--directory DIR] [--json]
 
 No server and no socket: an environ goes into ``tus.Filter`` around an application that renames the file. Beside it
 stands the floor: the same system calls, straight from Python. CPU is the best of N rounds; calls are exact, those of
-Python functions and of functions in C.
+Python functions and of functions in C. The row "whole" is a creation with its whole body.
 """
 
 from __future__ import annotations
@@ -82,6 +82,10 @@ class Site:
 
     def head(self, path):
         return self.send("HEAD", path, {})
+
+    def create_whole(self):
+        fields = {"CONTENT_TYPE": "application/offset+octet-stream", "HTTP_UPLOAD_LENGTH": str(SIZE)}
+        return self.send("POST", "/files", fields | {"HTTP_UPLOAD_METADATA": "filename aGVsbG8="}, BODY)
 
 
 class Floor:
@@ -188,7 +192,10 @@ def list_calls(site, rounds=5):
         assert head[0].startswith("200"), head
         patched, last = calls_of(site.call, site.patch(path_of(answer)))
         assert last[0].startswith("204"), last
-        for kind, names in (("create", created), ("HEAD", inspected), ("last PATCH", patched)):
+        whole, answer = calls_of(site.call, site.create_whole())
+        assert answer[0].startswith("201"), answer
+        kinds = {"create": created, "HEAD": inspected, "last PATCH": patched, "whole": whole}
+        for kind, names in kinds.items():
             found[kind] = min(names, found.get(kind, names), key=len)
     return found
 
@@ -201,6 +208,8 @@ def measure(directory, rounds):
     costs["last PATCH"]["us"] = best(site.call, lambda: site.patch(path_of(site.call(site.create()))), rounds)
     costs["last PATCH"]["floor us"] = best(floor.patch, floor.create, rounds)
     one = path_of(site.call(site.create()))
+    costs["whole"]["us"] = best(site.call, site.create_whole, rounds)
+    costs["whole"]["floor us"] = costs["create"]["floor us"] + costs["last PATCH"]["floor us"]
     costs["HEAD"]["us"] = best(site.call, lambda: site.head(one), rounds)
     other = floor.create()
     costs["HEAD"]["floor us"] = best(floor.head, lambda: other, rounds)
@@ -212,7 +221,7 @@ def system_calls(directory):
     if shutil.which("strace") is None:
         return {}
     counts = {}
-    for kind in ("create", "HEAD", "last PATCH"):
+    for kind in ("create", "HEAD", "last PATCH", "whole"):
         numbers = []
         for repeat in (10, 110):
             with tempfile.TemporaryDirectory(dir=directory) as inner:
@@ -229,7 +238,8 @@ def system_calls(directory):
 def repeat(kind, number, directory):
     site = Site(directory)
     paths = [path_of(site.call(site.create())) for _ in range(110)]
-    request = {"create": lambda path: site.create(), "HEAD": site.head, "last PATCH": site.patch}[kind]
+    requests = {"create": lambda path: site.create(), "HEAD": site.head, "last PATCH": site.patch}
+    request = (requests | {"whole": lambda path: site.create_whole()})[kind]
     for path in paths[:number]:
         site.call(request(path))
 

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import tus.testing.dialogue
 from tus.models import Outcome, Response, State
-from tus.protocols.effects import Begin, Claim, Offer, Offered, Receive, Settle
+from tus.protocols.effects import Begin, Claim, CreateWhole, Offer, Offered, Receive, Received, Settle
 from tus.testing.dialogue import an_upload, asks, received
 
 ACCEPTED = Response(200, "OK", [("X-Result", "stored"), ("Content-Type", "text/html")], (b"a page",))
@@ -37,6 +37,12 @@ def completes(file, **expected):
     """The line by which a body completes an upload, and the hand-over begins in the same step."""
     begun = {"state": State.HANDING_OVER, "attempts": file.attempts + 1, "is_begun": True}
     return [asks(Receive, begin={"is_last": False}, **expected).gets(received(**_whole(file) | begun))]
+
+
+def creates_whole(file):
+    """The creation of a file with all its bytes, and the begin of its hand-over."""
+    upload = replace(file, state=State.HANDING_OVER, attempts=1)
+    return asks(CreateWhole, {"length": file.length}).gets(Received(upload, is_begun=True))
 
 
 def completes_first(file, **expected):

@@ -12,6 +12,7 @@ from tests.support.dialogues import (
     claims,
     completes,
     completes_first,
+    creates_whole,
     dialogue,
     postpones,
     rejects,
@@ -24,6 +25,7 @@ from tus.protocols.effects import (
     Authorize,
     Claim,
     Create,
+    CreateWhole,
     Digest,
     Fence,
     Inform,
@@ -87,8 +89,20 @@ def test_the_whole_file_in_one_request_gets_the_answer_of_the_application():
     dialogue(
         Ietf(None).post(body=5),
         asks(Authorize, Intent.CREATE),
+        asks(CreateWhole).gets(None),
         asks(Create, {"length": 5}).gets(created()),
         *completes(a_stored_file()),
+        *accepts(),
+        responds(200, {"Upload-Complete": "?1", "Upload-Offset": 5, "X-Result": "stored"}, b"a page"),
+    )
+
+
+def test_a_small_file_is_created_and_handed_over_in_one_step():
+    """Upload Creation: a client that gets no interim response."""
+    dialogue(
+        Ietf(None).post(body=5),
+        asks(Authorize, Intent.CREATE),
+        creates_whole(a_stored_file()),
         *accepts(),
         responds(200, {"Upload-Complete": "?1", "Upload-Offset": 5, "X-Result": "stored"}, b"a page"),
     )

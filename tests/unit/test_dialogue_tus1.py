@@ -16,6 +16,7 @@ from tests.support.dialogues import (
     claims,
     completes,
     completes_first,
+    creates_whole,
     dialogue,
     postpones,
     rejects,
@@ -38,6 +39,7 @@ from tus.protocols.effects import (
     Concatenate,
     Create,
     CreateOnce,
+    CreateWhole,
     Fence,
     FinalsOf,
     Load,
@@ -415,9 +417,51 @@ def test_creation_with_upload_that_is_cut_reports_the_url_and_the_offset():
     dialogue(
         tus1.post(length=9, body=9),
         asks(Authorize, Intent.CREATE),
+        asks(CreateWhole).gets(None),
         asks(Create, {"length": 9}).gets(created()),
         asks(Receive, {"id": ID}, {"offset": 0, "limit": 9}).gets(received(offset=4, cut=True)),
         responds(201, {"Location": f"{URL}/{ID}", "Upload-Offset": 4}),
+    )
+
+
+def test_a_small_file_is_created_and_handed_over_in_one_step():
+    """Creation With Upload."""
+    dialogue(
+        tus1.post(length=5, body=5),
+        asks(Authorize, Intent.CREATE),
+        creates_whole(a_file()),
+        *accepts(),
+        responds(201, {"Location": f"{URL}/{ID}", "Upload-Offset": 5}),
+    )
+
+
+def test_a_small_file_that_does_not_fit_leaves_nothing():
+    """Creation With Upload: the store has created nothing."""
+    dialogue(
+        tus1.post(length=5, body=5),
+        asks(Authorize, Intent.CREATE),
+        asks(CreateWhole).fails(StorageFull()),
+        responds(507, {"Location": None}),
+    )
+
+
+@pytest.mark.parametrize(
+    ("headers", "options"),
+    [
+        (CHECKSUM, {}),
+        ({"Upload-Length": "6"}, {}),
+        ({"Upload-Concat": "partial"}, {}),
+        ({}, {"handover": "background"}),
+    ],
+)
+def test_other_creations_take_several_steps(headers, options):
+    """Creation With Upload."""
+    dialogue(
+        tus1.post(length=5, body=5, headers=headers),
+        asks(Authorize, Intent.CREATE),
+        asks(Create).fails(StorageFull()),
+        responds(507),
+        **options,
     )
 
 
@@ -691,6 +735,7 @@ def test_a_creation_whose_bytes_were_lost_before_a_postponement_reports_their_of
     dialogue(
         tus1.post(length=5, body=5),
         asks(Authorize, Intent.CREATE),
+        asks(CreateWhole).gets(None),
         asks(Create, {"length": 5}).gets(created(length=5)),
         *completes(a_file()),
         *postpones(upload=an_upload(offset=0, length=5)),

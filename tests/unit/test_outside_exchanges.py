@@ -1,6 +1,7 @@
 """Replies that no exchange makes: a client of either protocol recognizes them, and a page can read them."""
 
 import threading
+from weakref import WeakSet
 
 import pytest
 
@@ -8,6 +9,7 @@ from tests.support.subjects import FilterSubject, OnLoop, ViewSubject
 from tests.support.wsgi import call
 from tus.apps.hosts import HostCheck
 from tus.asgi import TusApp
+from tus.server import service
 
 PAGE = "https://example.org"
 TUS = {"Tus-Resumable": "1.0.0"}
@@ -24,8 +26,9 @@ def check(reply, status, **fields):
 
 
 @pytest.fixture(params=[FilterSubject, ViewSubject], ids=["filter", "view"])
-def misled(request, tmp_path):
+def misled(request, tmp_path, monkeypatch):
     """A request that a page has led to the server, under a name that is not the server's."""
+    monkeypatch.setattr(service, "_living", WeakSet())  # other tests have services with the same path
     subject = request.param(tmp_file_dir=str(tmp_path), **OPTIONS)
     url = subject.url(5)
     app = HostCheck(subject.app, ["up.example"])

@@ -22,6 +22,7 @@ from tus.protocols.effects import (
     Authorize,
     Create,
     CreateOnce,
+    CreateWhole,
     Effect,
     Fence,
     Load,
@@ -33,6 +34,7 @@ from tus.protocols.effects import (
     Tell,
     Unqueue,
 )
+from tus.protocols.handover import attempt_of
 
 #: The errors of a :class:`Load` that show what is stored.
 UNLOADED: Final = (UploadNotFound, UploadGone, UploadLocked)
@@ -217,6 +219,17 @@ class Conversation:
         if is_chosen and (upload.principal, upload.fingerprint) != (draft.principal, draft.fingerprint):
             raise StorageUnavailable()
         return idempotency.check_same(upload, draft), False
+
+    def create_whole(self, admission: Admission, intake: Intake) -> Generator[Effect, Any, Upload | None]:
+        """Create an upload with its whole body, and begin its hand-over; return None if it takes several steps."""
+        draft, _, found = admission
+        if found is not None or draft.fingerprint or self.options.has_hooks:
+            return None
+        begin = attempt_of(draft, intake, self.options)
+        if begin is None or intake.body.checksums or intake.body.length != draft.length:
+            return None
+        received: Received | None = yield CreateWhole(draft, intake, begin)
+        return None if received is None else received.upload
 
     def check_new(self, draft: Upload) -> Generator[Effect, Any, None]:
         """Check that no upload has the id that a hook has chosen.

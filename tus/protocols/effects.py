@@ -96,6 +96,24 @@ class Received:
 
 
 @dataclass(slots=True)
+class CreateWhole:
+    """Create an upload with its whole data, and begin its hand-over, in one step.
+
+    Sends back :class:`Received`, or None if the store or this body needs several steps: then nothing was created, and
+    no byte of the body is lost.
+
+    Attributes:
+        draft: its length is that of the body.
+        intake: the rules for receiving the body; it has no checksums.
+        begin: how the hand-over begins.
+    """
+
+    draft: Upload
+    intake: Intake
+    begin: Begin
+
+
+@dataclass(slots=True)
 class Inform:
     """Send an interim response, if the server can. Sends back whether it was sent."""
 
@@ -324,6 +342,7 @@ Effect = (
     | Create
     | Name
     | CreateOnce
+    | CreateWhole
     | Receive
     | Inform
     | Fence

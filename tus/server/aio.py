@@ -26,7 +26,20 @@ from tus.errors import StorageUnavailable
 from tus.handover.attempt import Receiver
 from tus.http.headers import number_in
 from tus.models import Request, Response
-from tus.protocols.effects import Ask, Authorize, Effect, Offer, Offered, Peek, Peeked, Receive, Received, Tell, Wait
+from tus.protocols.effects import (
+    Ask,
+    Authorize,
+    CreateWhole,
+    Effect,
+    Offer,
+    Offered,
+    Peek,
+    Peeked,
+    Receive,
+    Received,
+    Tell,
+    Wait,
+)
 from tus.server.body_async import AsyncBody, Batch, Source
 from tus.server.reception import Reception, Sink
 from tus.server.runner import Asker, Runner
@@ -137,12 +150,25 @@ class AsyncTus:
     def _run_to_next_wait(self, step: Callable[[], Effect | None]) -> Effect | None:
         self._is_begun = True
         effect = step()
-        while isinstance(effect, Receive | Peek) and (effect.intake.body.length == 0 or self._is_body_read):
-            effect = self._runner.go_on(self._begin_transfer(effect).end, effect)
+        while True:
+            if isinstance(effect, CreateWhole):
+                effect = self._runner.go_on(self._create_whole, effect)
+            elif isinstance(effect, Receive | Peek) and (effect.intake.body.length == 0 or self._is_body_read):
+                effect = self._runner.go_on(self._begin_transfer(effect).end, effect)
+            else:
+                break
         if effect is None:
             self._runner.conclude()
             self._is_concluded = True
         return effect
+
+    def _create_whole(self, effect: CreateWhole) -> Received | None:
+        body = self._body
+        if body is None or not body.is_read or body.cut or not self._runner.can_create_whole(effect):
+            return None
+        self._runner.body = body
+        blocks = [block for batch in body.take_now() for blocks in batch for block in blocks]
+        return self._runner.create_whole(effect, blocks[0] if len(blocks) == 1 else b"".join(blocks))
 
     @property
     def _is_body_read(self) -> bool:

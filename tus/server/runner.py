@@ -23,7 +23,7 @@ from tus.adapters.interface import Face, Informs
 from tus.errors import InternalError, RequestError, StorageUnavailable, UploadNotFound
 from tus.events import Answered, Begun, Created, Ended, Finished, emit, listeners
 from tus.handover.attempt import Attempt, Receiver
-from tus.models import HookReply, HookType, Intent, Response, State, Upload
+from tus.models import Block, HookReply, HookType, Intent, Response, State, Upload
 from tus.protocols.admission import agree, named_principal
 from tus.protocols.effects import (
     Authorize,
@@ -32,6 +32,7 @@ from tus.protocols.effects import (
     Concatenate,
     Create,
     CreateOnce,
+    CreateWhole,
     Digest,
     Effect,
     End,
@@ -60,7 +61,7 @@ from tus.server.downloads import download
 from tus.server.pace import Patience
 from tus.server.reception import OffsetListener, Reception, Sink
 from tus.server.reception import Peek as PeekSink
-from tus.stores.interface import Concatenates, Names, Reads
+from tus.stores.interface import SMALL, Concatenates, Names, Reads
 
 if TYPE_CHECKING:
     from tus.server.service import Service
@@ -116,7 +117,7 @@ class Runner:
         asker: Asker | None = None,
         principal: object = None,
     ) -> None:
-        self.left: tuple[type[Effect], ...] = (Receive, Peek)
+        self.left: tuple[type[Effect], ...] = (Receive, Peek, CreateWhole)
         self.attempt = Attempt(service.store, receiver, service.hooks, adapter.request)
         self.upload: Upload | None = None
         self.body: RequestBody | None = None
@@ -255,19 +256,22 @@ class Runner:
         return upload
 
     def _create(self, effect: Create) -> Upload:
-        draft, began = effect.draft, time.time()
+        draft = effect.draft
+        began = time.time() if draft.id else 0.0
         upload = self._store.create(draft)
         is_ours = upload.service in (None, draft.service) and upload.principal == draft.principal
         if draft.id and not is_ours:
             raise StorageUnavailable()  # another service or principal has an upload with the id that a hook has given
+        self._note_creation(upload, upload.created_at >= began)  # else the upload existed before
+        return upload
+
+    def _note_creation(self, upload: Upload, is_new: bool = True) -> None:
         self.upload = upload
         self._service.keep_swept()  # after the creation, so that the first sweep sees this upload
-        has_listeners = listeners[Created] or listeners[Finished]
-        if has_listeners and (not draft.id or upload.created_at >= began):  # else the upload existed before
+        if is_new and (listeners[Created] or listeners[Finished]):
             emit(Created(upload))
             if upload.is_complete:
                 emit(Finished(upload))
-        return upload
 
     def _name(self, effect: Name) -> str | None:
         return self._store.id_for(effect.text) if isinstance(self._store, Names) else None
@@ -276,11 +280,7 @@ class Runner:
         assert isinstance(self._store, Names), "the id is from the store"
         upload = self._store.create_once(effect.draft)
         if upload is not None:
-            self.upload = upload
-            self._service.keep_swept()
-            emit(Created(upload))
-            if upload.is_complete:
-                emit(Finished(upload))
+            self._note_creation(upload)
         return upload
 
     def _end(self, effect: End) -> Upload:
@@ -356,6 +356,22 @@ class Runner:
             self.attempt.adopt_claim,
             self._service.small,
         )
+
+    def can_create_whole(self, effect: CreateWhole) -> bool:
+        """Return whether the store can do it, and the body fits into one block."""
+        length, completes, small = effect.draft.length, self._service.completes, self._service.small
+        is_small = length is not None and length <= (SMALL if small is None else small)
+        return is_small and completes is not None and completes.can_complete(effect.draft)
+
+    def create_whole(self, effect: CreateWhole, block: Block) -> Received:
+        """Create an upload with its whole data, and begin its hand-over."""
+        completes = self._service.completes
+        assert completes is not None, "the caller has checked it"
+        claim = completes.create_whole(effect.draft, block, effect.begin.is_last)
+        self.attempt.adopt_claim(claim)
+        self.kept = len(block)
+        self._note_creation(claim.upload)
+        return Received(claim.upload, is_begun=True)
 
     def record_body(self, effect: Receive | Peek, result: Received | Peeked) -> Received | Peeked:
         """Record the result of a body for events, and return it as the effect's result."""

@@ -11,9 +11,21 @@ from tus.adapters.interface import Adapter, Transactional
 from tus.errors import NotTaken, OptionError, Rejected, RequestError, SweepIncomplete, UploadGone, UploadLocked
 from tus.handover.attempt import Receiver
 from tus.handover.finished import FinishedUpload, claim_again, keep_untaken, offer
-from tus.models import Outcome, Response, Upload
+from tus.models import Block, Outcome, Response, Upload
 from tus.options import Options
-from tus.protocols.effects import Claim, Effect, Offer, Offered, Peek, Peeked, Receive, Received, Settle, Tell
+from tus.protocols.effects import (
+    Claim,
+    CreateWhole,
+    Effect,
+    Offer,
+    Offered,
+    Peek,
+    Peeked,
+    Receive,
+    Received,
+    Settle,
+    Tell,
+)
 from tus.server.body import Body
 from tus.server.leftover import read_behind
 from tus.server.runner import Asker, Runner
@@ -110,6 +122,7 @@ class Tus:
             service.need_files_or_body()
             self._runner.left += (Offer,)
         self._is_body_read = False  # whether the body was read to its end, or to a cut
+        self._ahead: Block = b""  # bytes of the body that were read, and belong to the upload
         self._is_paused = False
         self._is_abandoned = False
         self._offered: FinishedUpload | None = None
@@ -317,6 +330,8 @@ class Tus:
         """Perform an effect that the runner leaves to this class."""
         if isinstance(effect, Receive | Peek):
             return self._receive_body(effect)
+        if isinstance(effect, CreateWhole):
+            return self._create_whole(effect)
         if isinstance(effect, Claim):
             # One part can complete several final uploads. The caller takes one; the others are offered later.
             raise UploadLocked()
@@ -325,8 +340,31 @@ class Tus:
             return None
         return self._runner.perform(effect)
 
+    def _create_whole(self, effect: CreateWhole) -> Received | None:
+        runner = self._runner
+        if not runner.can_create_whole(effect):
+            return None
+        runner.body = body = Body(self.adapter.stream, effect.intake.body.length, runner.patience())
+        data: Block = b""
+        for block in body.blocks():
+            data = bytes(data) + block if data else block if len(block) == effect.draft.length else bytes(block)
+        self._is_body_read = True
+        if body.cut:
+            self._ahead = data
+            return None
+        return runner.create_whole(effect, data)
+
+    def _receive_ahead(self, effect: Receive | Peek, cut: bool) -> Received | Peeked:
+        """Move bytes that were read ahead."""
+        with self._runner.sink(effect) as sink:
+            if self._ahead:
+                sink.write(self._ahead)
+            return self._runner.record_body(effect, sink.end(cut))
+
     def _receive_body(self, effect: Receive | Peek) -> Received | Peeked:
         runner = self._runner
+        if runner.body is not None:
+            return self._receive_ahead(effect, runner.body.cut)
         runner.body = body = Body(self.adapter.stream, effect.intake.body.length, runner.patience())
         with runner.sink(effect) as sink:
             body.is_wanted = sink.is_wanted

@@ -149,7 +149,14 @@ class Conversation(conversation.Conversation):
             draft.is_known = False  # it may be complete before its client gets the URL
         draft = digests.requested(draft, self.request.headers, options.digest)
         admission = yield from self.admit(Intent.CREATE, draft)
-        upload, is_new = yield from self.create(admission)
+        whole = None
+        if intake is not None and not self._interim:
+            whole = yield from self.create_whole(admission, intake)
+        self._is_begun = whole is not None
+        if whole is not None:
+            upload, is_new, intake = whole, True, None
+        else:
+            upload, is_new = yield from self.create(admission)
         location = upload_url(target_of(self.request, self.request.method, options).creation_url, upload.id)
         is_announced, is_found = False, not is_new
         try:

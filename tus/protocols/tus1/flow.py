@@ -140,16 +140,20 @@ class Conversation(Concatenation):
         )
         draft = digests.requested(draft, self.request.headers, options.digest)
         admission = yield from self.admit(Intent.CREATE, draft)
-        upload, is_new = yield from self.create(admission)
-        if is_new and options.has_hooks:
-            try:
-                yield from self.announce(upload)
-            except RequestError:
-                yield Remove(upload.id)
-                raise
-        if not is_new:
-            upload, intake = yield from self.find_again(upload, intake)
-        is_begun = False
+        whole = None if intake is None else (yield from self.create_whole(admission, intake))
+        is_begun = whole is not None
+        if whole is not None:
+            upload, intake = whole, None
+        else:
+            upload, is_new = yield from self.create(admission)
+            if is_new and options.has_hooks:
+                try:
+                    yield from self.announce(upload)
+                except RequestError:
+                    yield Remove(upload.id)
+                    raise
+            if not is_new:
+                upload, intake = yield from self.find_again(upload, intake)
         if intake is not None:
             try:
                 received: Received = yield Receive(upload, intake, begin=attempt_of(upload, intake, options))
