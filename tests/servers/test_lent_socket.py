@@ -146,7 +146,8 @@ def test_another_reader_of_the_connection_takes_no_byte(site, loop):
 
     async def around(scope, receive, send):
         async def listen():
-            await asyncio.sleep(0.05)
+            while not site.lent:
+                await asyncio.sleep(0.001)
             await receive()
 
         listener = asyncio.create_task(listen())

@@ -51,7 +51,6 @@ class UvicornBody:
         self._socket = socket.socket(fileno=os.dup(self._transport.get_extra_info("socket").fileno()))
         self._poll = select.poll()
         self._poll.register(self._socket, select.POLLIN)
-        self._buffer = memoryview(bytearray(min(LARGEST, length)))
         cycle.body = bytearray()
         flow = protocol.flow
         if flow.read_paused:
@@ -100,7 +99,7 @@ class UvicornBody:
         return [] if self.is_over else [self._read()]
 
     def give_up(self) -> None:
-        if self._left:
+        if self._left and not self.cut:
             log.debug("the body was abandoned after %d bytes", self.received)
             self.cut = True
 
@@ -114,17 +113,16 @@ class UvicornBody:
         if self._begun:
             begun, self._begun = self._begun, b""
             yield (self._count(begun),)
+        buffer = memoryview(bytearray(min(LARGEST, self._left)))  # of this turn: a client that pauses occupies none
         end = time.monotonic() + TURN
-        while not self.is_over:
-            if is_interrupted():
-                self.give_up()
-                return
-            count = self._fill(self._buffer[: self._left])
+        while not self.is_over and not is_interrupted():
+            count = self._fill(buffer[: self._left])
             if not count:
                 return
-            yield (self._count(self._buffer[:count]),)
+            yield (self._count(buffer[:count]),)
             if time.monotonic() >= end:
                 return
+        self.give_up()
 
     def _count(self, block: Block) -> Block:
         self._left -= len(block)
