@@ -81,7 +81,8 @@ def cut(port, path, end):
 def is_read(client):
     """Whether nothing waits for the process at the other end of a connection, as Linux tells."""
     ends = [f"{number:04X}" for number in (client.getpeername()[1], client.getsockname()[1])]
-    for row in Path("/proc/net/tcp").read_text().splitlines()[1:]:
+    tables = ("/proc/net/tcp", "/proc/net/tcp6")  # the second one for servers that listen on both
+    for row in [row for table in tables for row in Path(table).read_text().splitlines()[1:]]:
         _, theirs, ours, _, queues = row.split()[:5]
         if [theirs[-4:], ours[-4:]] == ends:
             return int(queues.partition(":")[2], 16) == 0
