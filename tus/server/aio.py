@@ -136,7 +136,7 @@ class AsyncTus:
     async def _begin(self) -> Effect | None:
         """Begin the exchange, after a small body is there; return the first effect that waits."""
         threads = _hands
-        if is_small(self._adapter.request):
+        if _is_small(self._adapter.request):
             self._body = AsyncBody(self._adapter.receive, number_in(self._adapter.request.headers["Content-Length"]))
             await self._body.read_ahead()
             await checkpoint_if_cancelled()  # before the application's attempt counts
@@ -376,7 +376,7 @@ class _BodyTransfer:
             log.debug("the request was broken off, and its last bytes could not be stored: %r", error)
 
 
-def is_small(request: Request) -> bool:
+def _is_small(request: Request) -> bool:
     """Return whether the body of a request is worth waiting for, before anything is known of the upload.
 
     A client that asks for permission to send it (``Expect``) must get an answer first.

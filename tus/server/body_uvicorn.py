@@ -24,14 +24,13 @@ from typing import Any
 import anyio
 
 from tus.models import Block
-from tus.server.body_async import Batch
-from tus.server.body_gunicorn import GATHERED, LARGEST, is_interrupted
+from tus.server.body_async import LINGER, Batch
+from tus.server.body_gunicorn import GATHERED, LARGEST
 
 log = logging.getLogger(__name__)
 
 PAUSE = 0.005  # seconds without a byte, after which a thread leaves the waiting to the loop
 TURN = 0.25  # seconds after which a thread takes a turn for another upload
-LINGER = 0.05  # seconds that a few bytes wait for others
 
 _MODULE = "uvicorn.protocols.http.httptools_impl"
 _has_warned = False
@@ -43,10 +42,10 @@ class UvicornBody:
     def __init__(self, cycle: Any, protocol: Any, length: int) -> None:
         self._cycle = cycle
         self._transport = protocol.transport
-        self.received = 0
-        self.cut = False
         self._begun = bytes(cycle.body)
-        self._left = length
+        self.received = len(self._begun)
+        self.cut = False
+        self._left = length - self.received
         self._is_gone = False
         self._socket = socket.socket(fileno=os.dup(self._transport.get_extra_info("socket").fileno()))
         self._poll = select.poll()
@@ -112,17 +111,16 @@ class UvicornBody:
         """Yield the bytes, until the client pauses. Each block is valid until the next one is requested."""
         if self._begun:
             begun, self._begun = self._begun, b""
-            yield (self._count(begun),)
+            yield (begun,)
         buffer = memoryview(bytearray(min(LARGEST, self._left)))  # of this turn: a client that pauses occupies none
         end = time.monotonic() + TURN
-        while not self.is_over and not is_interrupted():
+        while not self.is_over:
             count = self._fill(buffer[: self._left])
             if not count:
                 return
             yield (self._count(buffer[:count]),)
             if time.monotonic() >= end:
                 return
-        self.give_up()
 
     def _count(self, block: Block) -> Block:
         self._left -= len(block)
@@ -151,9 +149,6 @@ class UvicornBody:
 
     async def receive(self) -> bytes | None:
         """Return some of the bytes that were not taken; None after the last."""
-        if self._begun:
-            begun, self._begun = self._begun, b""
-            return bytes(self._count(begun))
         if not self.is_left:
             return None
         await anyio.wait_readable(self._socket)

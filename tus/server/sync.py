@@ -11,7 +11,7 @@ from tus.adapters.interface import Adapter, Transactional
 from tus.errors import NotTaken, OptionError, Rejected, RequestError, SweepIncomplete, UploadGone, UploadLocked
 from tus.handover.attempt import Receiver
 from tus.handover.finished import FinishedUpload, claim_again, keep_untaken, offer
-from tus.models import Block, Outcome, Response, Upload
+from tus.models import Outcome, Response, Upload
 from tus.options import Options
 from tus.protocols.effects import (
     Claim,
@@ -122,7 +122,7 @@ class Tus:
             service.need_files_or_body()
             self._runner.left += (Offer,)
         self._is_body_read = False  # whether the body was read to its end, or to a cut
-        self._ahead: Block = b""  # bytes of the body that were read, and belong to the upload
+        self._ahead = b""  # bytes of the body that were read, and belong to the upload
         self._is_paused = False
         self._is_abandoned = False
         self._offered: FinishedUpload | None = None
@@ -345,9 +345,7 @@ class Tus:
         if not runner.can_create_whole(effect):
             return None
         runner.body = body = Body(self.adapter.stream, effect.intake.body.length, runner.patience())
-        data: Block = b""
-        for block in body.blocks():
-            data = bytes(data) + block if data else block if len(block) == effect.draft.length else bytes(block)
+        data = b"".join(map(bytes, body.blocks()))
         self._is_body_read = True
         if body.cut:
             self._ahead = data
