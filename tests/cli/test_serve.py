@@ -233,6 +233,16 @@ def test_which_hosts_an_address_serves(address, names, host, status):
     assert call(app_of(address, *names), "GET", "/", environ={"HTTP_HOST": host}, validate=False).status == status
 
 
+def test_a_refusal_for_the_host_of_others_is_one_of_the_protocol(tmp_path):
+    app = serve.build_pipeline(str(tmp_path / "uploads"), "/of-this-test", ("https://page.example",))
+    checked = serve.check_hosts(app, "127.0.0.1", ())
+    asked = {"HTTP_HOST": "evil.example"}
+    reply = call(checked, "POST", "/of-this-test", TUS | {"Origin": "https://page.example"}, environ=asked)
+    assert (reply.status, reply["Tus-Resumable"]) == (421, "1.0.0")
+    assert reply["Access-Control-Allow-Origin"] == "https://page.example"
+    assert call(checked, "GET", "/", environ=asked).get("Tus-Resumable") is None
+
+
 def test_the_base_url_does_not_ask_for_the_check():
     """Behind a proxy in another container the server has names that nobody tells it."""
     app = serve.check_hosts(lambda environ, start_response: None, "0.0.0.0", (), ("up.example",))

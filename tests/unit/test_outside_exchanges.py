@@ -1,15 +1,14 @@
 """Replies that no exchange makes: a client of either protocol recognizes them, and a page can read them."""
 
 import threading
-from weakref import WeakSet
 
 import pytest
 
-from tests.support.subjects import FilterSubject, OnLoop, ViewSubject
+from tests.support.subjects import PATH, FilterSubject, OnLoop, ViewSubject
 from tests.support.wsgi import call
+from tus import Options
 from tus.apps.hosts import HostCheck
 from tus.asgi import TusApp
-from tus.server import service
 
 PAGE = "https://example.org"
 TUS = {"Tus-Resumable": "1.0.0"}
@@ -25,13 +24,13 @@ def check(reply, status, **fields):
         assert reply[name.replace("_", "-")] == value
 
 
-@pytest.fixture(params=[FilterSubject, ViewSubject], ids=["filter", "view"])
-def misled(request, tmp_path, monkeypatch):
+@pytest.fixture(params=[PATH, None], ids=["filter", "view"])
+def misled(request, tmp_path):
     """A request that a page has led to the server, under a name that is not the server's."""
-    monkeypatch.setattr(service, "_living", WeakSet())  # other tests have services with the same path
-    subject = request.param(tmp_file_dir=str(tmp_path), **OPTIONS)
+    subject = (FilterSubject if request.param else ViewSubject)(tmp_file_dir=str(tmp_path), **OPTIONS)
     url = subject.url(5)
-    app = HostCheck(subject.app, ["up.example"])
+    at_path = {"upload_path": request.param} if request.param else {}
+    app = HostCheck(subject.app, ["up.example"], [Options.build(**subject.options, **at_path)])
 
     def send(method, path, headers=(), body=b""):
         headers = {"Origin": PAGE} | dict(headers)
@@ -57,7 +56,7 @@ def test_a_request_for_the_host_of_others_in_the_protocol_of_the_ietf(misled):
 @pytest.mark.parametrize("path", ["/", "/filesystem", "/form"])
 def test_a_page_for_the_host_of_others_has_no_fields_of_uploads(tmp_path, path):
     subject = FilterSubject(tmp_file_dir=str(tmp_path), **OPTIONS)
-    app = HostCheck(subject.app, ["up.example"])
+    app = HostCheck(subject.app, ["up.example"], [subject.app.service.options])
     reply = call(app, "HEAD", path, {"Origin": PAGE}, environ={"HTTP_HOST": "evil.example"})
     assert (reply.status, reply.body) == (421, b"")
     assert (reply.get("Tus-Resumable"), reply.get("Access-Control-Allow-Origin")) == (None, None)

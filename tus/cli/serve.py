@@ -133,7 +133,9 @@ def check_hosts(app: WsgiApp, host: str, names: Sequence[str], own: Sequence[str
         names: further names of the server.
         own: names that the server has anyway; they do not ask for the check.
     """
-    return HostCheck(app, (host, *names, *own)) if names or _is_local(host) else app
+    if not names and not _is_local(host):
+        return app
+    return HostCheck(app, (host, *names, *own), [service.options for service in services_over(None)])
 
 
 def run(app: WsgiApp, host: str, port: int, workers: int, threads: int, upload_path: str | None) -> None:
