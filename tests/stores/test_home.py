@@ -46,7 +46,7 @@ def test_it_is_checked_as_at_the_start(subject, tmp_path, monkeypatch):
     subject.url(5)
     shutil.rmtree(tmp_path / "uploads")
     proven = []
-    monkeypatch.setattr("tus.stores.directory.store.check_locks_work", proven.append)
+    monkeypatch.setattr("tus.stores.directory.preparation.check_locks_work", proven.append)
     tmp_path.chmod(0o777)  # now every user could replace it
     assert subject.create(5).status == 503
     tmp_path.chmod(0o755)

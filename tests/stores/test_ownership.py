@@ -22,7 +22,8 @@ from tus.filesystem.ownership import NotOurs, Ownership
 from tus.handover.spool import Spool, SpoolEmpty
 from tus.models import State, Upload
 from tus.stores.directory import record_format
-from tus.stores.directory.store import DirectoryStore, prepare_directory
+from tus.stores.directory.preparation import prepare_directory
+from tus.stores.directory.store import DirectoryStore
 from tus.stores.interface import Limits
 from tus.stores.slots import Slot
 

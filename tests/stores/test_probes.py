@@ -18,7 +18,7 @@ from tus.errors import OptionError
 from tus.filesystem import saving
 from tus.handover.spool import Spool
 from tus.stores import open_store
-from tus.stores.directory import store as room
+from tus.stores.directory import preparation
 
 
 def refusing(number, *names):
@@ -60,7 +60,7 @@ def finished(tmp_path):
 
 
 def build(tmp_path):
-    room._proven.clear()
+    preparation._proven.clear()
     files = Files(str(tmp_path / "files"))
     return Filter(files, upload_path="/files", tmp_file_dir=str(tmp_path / "uploads"), threads=False)
 
@@ -72,7 +72,7 @@ def test_a_server_starts_on_a_disk_that_takes_nothing(tmp_path, finished, number
         reply = call(app, "HEAD", f"/files/{finished.id}", TUS)
         assert (reply.status, reply["Upload-Offset"]) == (200, "5")
         assert call(app, "POST", "/files", TUS | {"Upload-Length": "5"}).status in (503, 507)
-        assert room._proven == set(), "what was not proven is checked again"
+        assert preparation._proven == set(), "what was not proven is checked again"
     append = TUS | OCTETS | {"Upload-Offset": "5"}
     assert call(app, "PATCH", f"/files/{finished.id}", append, b"whole").status == 204
     assert [file.read_bytes() for file in (tmp_path / "files").iterdir()] == [b"half whole"]
@@ -133,7 +133,7 @@ def test_a_name_gets_the_room_that_the_file_system_says(tmp_path, monkeypatch, l
 @pytest.mark.parametrize("arguments", [["ls"], ["fsck"], ["show", "--dir"], ["clean", "--dry-run"]])
 def test_commands_that_read_create_no_file(tmp_path, monkeypatch, capsys, arguments):
     upload = filled(store_in(tmp_path), 10, b"half ")
-    room._proven.clear()
+    preparation._proven.clear()
     names = set(os.listdir(tmp_path))
     more = [upload.id] if arguments[0] == "show" else []
     with refusing(errno.EROFS, "unlink", "utime", "mkdir", "ftruncate"):
@@ -145,7 +145,7 @@ def test_commands_that_read_create_no_file(tmp_path, monkeypatch, capsys, argume
 def test_rm_and_clean_need_no_probe(tmp_path, capsys):
     given = filled(store_in(tmp_path), 10, b"half ")
     filled(store_in(tmp_path, 10 * 86400), 10, b"half ")
-    room._proven.clear()
+    preparation._proven.clear()
     with refusing(errno.ENOSPC, "utime"):
         assert main(["rm", "--dir", str(tmp_path), given.id]) == 0
         assert main(["clean", str(tmp_path)]) == 0

@@ -26,7 +26,7 @@ from tus.handover.spool import Spool
 from tus.models import HookType, Outcome, State
 from tus.server.service import services_over
 from tus.stores import memory
-from tus.stores.directory import store as rooms
+from tus.stores.directory import preparation
 from tus.stores.directory.store import DirectoryStore
 from tus.stores.memory import MemoryStore
 from tus.stores.sweeper import Sweeper
@@ -124,8 +124,8 @@ def test_many_directories_have_one_thread(options, tmp_path):
 @pytest.mark.parametrize("with_spool", [False, True])
 def test_options_of_requests_prove_locks_and_links_once(tmp_path, monkeypatch, with_spool):
     proven = []
-    locks, links = rooms.check_locks_work, Spool.check_links_from
-    monkeypatch.setattr(rooms, "check_locks_work", lambda path: proven.append("locks") or locks(path))
+    locks, links = preparation.check_locks_work, Spool.check_links_from
+    monkeypatch.setattr(preparation, "check_locks_work", lambda path: proven.append("locks") or locks(path))
     monkeypatch.setattr(Spool, "check_links_from", lambda spool, path: proven.append("links") or links(spool, path))
     options = {"tmp_file_dir": str(tmp_path / "uploads")} | ({"spool": str(tmp_path / "spool")} if with_spool else {})
     app = site(up=lambda: options)

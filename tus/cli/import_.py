@@ -27,7 +27,7 @@ from tus.filesystem.locks import lock, unlock
 from tus.filesystem.ownership import Ownership
 from tus.models import State, Upload, is_upload_id
 from tus.stores.directory.adopt import CannotAdopt, How, adopt, check, has_upload, remove_drafts
-from tus.stores.directory.store import prepare_directory
+from tus.stores.directory.preparation import prepare_directory
 
 _IMPORTED = ".imported"  # the suffix of a record whose upload was imported
 

@@ -59,7 +59,8 @@ def open_store(url: str, options: Options | None = None, *, probes: bool = True)
 
 def _open_directory(path: str, options: Options, probes: bool) -> Store:
     from tus.filesystem.ownership import Ownership
-    from tus.stores.directory.store import DirectoryStore, prepare_directory
+    from tus.stores.directory.preparation import prepare_directory
+    from tus.stores.directory.store import DirectoryStore
 
     ownership = Ownership(options.trusted_group)
     return DirectoryStore(

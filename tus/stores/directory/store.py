@@ -58,18 +58,19 @@ from tus.filesystem.boot import boot_id, uptime
 from tus.filesystem.descriptors import close
 from tus.filesystem.election import Election
 from tus.filesystem.io import Directory, sync, write_at
-from tus.filesystem.locks import LIMIT, check_locks_work, unlock_and_close
+from tus.filesystem.locks import LIMIT, unlock_and_close
 from tus.filesystem.ownership import Ownership
 from tus.models import Block, Fsync, State, Upload, is_upload_id
 from tus.stores import ledger
 from tus.stores.charges import Charge, charge_of
-from tus.stores.directory import completion, creation, expiry, pending, principals, quota, secret
+from tus.stores.directory import completion, creation, expiry, quota
 from tus.stores.directory.claims import DirectoryClaim
 from tus.stores.directory.clock import begin
 from tus.stores.directory.concatenation import Concatenation
 from tus.stores.directory.data_lock import LONGEST_HAND_OVER, is_held, lock_data
 from tus.stores.directory.digests import Digesting
 from tus.stores.directory.pending import read_index, write_index
+from tus.stores.directory.preparation import prepare_again
 from tus.stores.directory.quota import Quota, Tab, stored_charge
 from tus.stores.directory.record import NAMES, Policy, SideCar, give_back_reserved, open_sidecar, read_upload
 from tus.stores.directory.secret import read_secret
@@ -83,63 +84,6 @@ from tus.stores.slots import Lifetimes, Slot
 log = logging.getLogger(__name__)
 
 _CREATION = 1.0  # seconds that the creation of an upload's two files may take
-
-
-def prepare_directory(path: str, ownership: Ownership | None = None, probes: bool = True) -> str:
-    """Create the last level of a directory if it is missing, with mode 0700, and check that it can be used.
-
-    A full or a read-only disk is no reason to refuse: uploads that are there can be continued, finished and removed.
-
-    Args:
-        path: the path of the directory.
-        ownership: whose files are believed.
-        probes: whether to create the directory and to check its locks, for which a file is created.
-
-    Returns:
-        The absolute path of the directory.
-
-    Raises:
-        OptionError: the parent is missing, other users can replace files of the directory, it cannot be written, its
-            locks protect nothing, or a file that servers need was made by another user.
-    """
-    ownership = ownership or Ownership()
-    if not probes:
-        path = os.path.abspath(path)
-        ownership.check_directory(path, "tmp_file_dir")
-        return path
-    path = os.path.abspath(path)
-    if home.is_away(path):
-        return path  # nothing may be written there; the store refuses its requests
-    return _prepare(path, ownership)
-
-
-def _prepare(path: str, ownership: Ownership) -> str:
-    path = ownership.prepare_directory(path, "tmp_file_dir")
-    status = os.stat(path)
-    identity = (status.st_dev, status.st_ino)
-    if identity not in _proven:
-        for name in (quota.NAME, quota.MOVES, principals.NAME, expiry.NAME, pending.NAME, secret.NAME):
-            ownership.check_file(os.path.join(path, name), "tmp_file_dir")
-        try:
-            check_locks_work(path)
-        except StorageUnavailable:
-            log.warning("the disk of %s is full or read-only; its uploads can only be continued or removed", path)
-            return path
-        if len(_proven) >= _MOST_PROVEN:
-            _proven.clear()
-        _proven.add(identity)
-    return path
-
-
-def _prepare_again(path: str, ownership: Ownership) -> None:
-    """Prepare another directory under the path of one that is gone, whose inode it may have."""
-    _proven.clear()
-    _prepare(path, ownership)
-
-
-#: The directories whose locks were proven to work, by device and inode: a view may open a store in each request.
-_proven: set[tuple[int, int]] = set()
-_MOST_PROVEN = 4096
 
 
 def _now() -> float:
@@ -187,7 +131,7 @@ class DirectoryStore(Concatenation):
         lifetimes = Lifetimes(lifetime=lifetime, completed_keep=completed_keep, rejected_keep=rejected_keep)
         self.limits = limits or Limits()
         names = Directory(directory)
-        self._home = home.home_of(os.path.abspath(directory), partial(_prepare_again, directory, ownership))
+        self._home = home.home_of(os.path.abspath(directory), partial(prepare_again, directory, ownership))
         if steady is None and clock is _now:
             steady = uptime
         self._policy = Policy(
