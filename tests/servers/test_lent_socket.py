@@ -8,6 +8,8 @@ import ssl
 import subprocess
 import threading
 import time
+from itertools import chain
+from types import SimpleNamespace
 
 import pytest
 import uvicorn
@@ -83,7 +85,7 @@ def head_of(method, path, *fields):
 
 
 def reply(connection):
-    """The status and the fields of the next response, which has no body."""
+    """The status and the fields of the next response, whose body is dropped."""
     head = b""
     while not head.endswith(b"\r\n\r\n"):
         byte = connection.recv(1)
@@ -91,8 +93,9 @@ def reply(connection):
         head += byte
     status, *fields = head.decode().split("\r\n")[:-2]
     fields = {name.lower(): value for name, value in (field.split(": ", 1) for field in fields)}
-    if length := int(fields.get("content-length", 0)):
-        connection.recv(length, socket.MSG_WAITALL)
+    left = int(fields.get("content-length", 0))
+    while left:
+        left -= len(connection.recv(left))
     return int(status.split()[1]), fields
 
 
@@ -195,13 +198,16 @@ def test_a_slow_client_holds_no_thread(site, loop, monkeypatch):
     assert site.landed == [DATA] * 13
 
 
-def test_a_newer_request_takes_over_from_a_silent_one(site, loop):
+@pytest.mark.parametrize("more", [0, 1_500_000])
+def test_a_newer_request_takes_over_from_a_silent_one(site, loop, more):
+    """What the older one still sends is read, so that it can see its response."""
     with serving(site, loop), site.connect() as silent, site.connect() as connection:
         path = create(connection)
         silent.sendall(patch(path, 0, SIZE) + DATA[:1_000_000])
         wait_until(lambda: offset_of(connection, path) == 1_000_000, "bytes are not counted")
         connection.sendall(patch(path, 1_000_000, SIZE - 1_000_000) + DATA[1_000_000:])
         assert reply(connection)[0] == 204
+        silent.sendall(DATA[1_000_000 : 1_000_000 + more])
         assert reply(silent)[1]["connection"] == "close"
         assert silent.recv(1) == b""
     assert site.landed == [DATA]
@@ -220,6 +226,33 @@ def test_an_encrypted_connection_is_not_lent(site, loop, tmp_path):
         connection.sendall(patch(path, 0, SIZE) + DATA)
         assert reply(connection)[0] == 204
     assert (site.landed, site.lent) == ([DATA], [False])
+
+
+FAMILIAR = {
+    "cycle": ("body", "more_body", "disconnected", "keep_alive", "waiting_for_100_continue"),
+    "transport": ("pause_reading", "resume_reading", "get_extra_info"),
+    "flow": ("read_paused",),
+}
+
+
+def names_of(without=""):
+    """The objects of a connection with the names that are used, but for one."""
+    parts = {part: SimpleNamespace(**dict.fromkeys(set(names) - {without})) for part, names in FAMILIAR.items()}
+    if without != "body":
+        parts["cycle"].body = bytearray()
+    protocol = type("Protocol", (), {"__module__": body_uvicorn._MODULE})()
+    parser = type("Other" if without == "parser" else "HttpRequestParser", (), {})()
+    vars(protocol).update(parts, parser=parser)
+    return parts["cycle"], protocol
+
+
+def test_a_connection_with_every_name_is_familiar():
+    assert body_uvicorn._is_familiar(*names_of())
+
+
+@pytest.mark.parametrize("name", [*chain(*FAMILIAR.values()), "parser"])
+def test_a_connection_without_one_of_the_names_is_not(name):
+    assert not body_uvicorn._is_familiar(*names_of(without=name))
 
 
 def test_an_unfamiliar_uvicorn_reads_bodies_itself(site, loop, monkeypatch, caplog):

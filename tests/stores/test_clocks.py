@@ -6,6 +6,7 @@ import time
 
 import pytest
 
+from tests.support.clocks import Clocks
 from tus import Options
 from tus.errors import UploadGone
 from tus.filesystem import boot
@@ -27,26 +28,9 @@ DAY = 86400.0
 YEARS = 3650 * DAY
 
 
-class Clock:
-    """Two clocks of one machine: an operator sets the first."""
-
-    def __init__(self):
-        self.now, self.up = 1_700_000_000.0, 50_000.0
-
-    def __call__(self):
-        return self.now
-
-    def steady(self):
-        return self.up
-
-    def wait(self, seconds):
-        self.now += seconds
-        self.up += seconds
-
-
 @pytest.fixture
 def clock():
-    return Clock()
+    return Clocks()
 
 
 @pytest.fixture
@@ -210,7 +194,7 @@ def test_a_file_that_a_fast_clock_has_postponed_is_offered_now(monkeypatch):
 
 
 def test_an_event_that_a_fast_clock_has_postponed_is_delivered_now(tmp_path):
-    clock, sent = Clock(), []
+    clock, sent = Clocks(), []
 
     def fail(event):
         raise ConnectionError
@@ -229,7 +213,7 @@ def test_an_event_that_a_fast_clock_has_postponed_is_delivered_now(tmp_path):
 
 
 def test_an_event_from_the_future_is_not_waited_for(tmp_path):
-    clock = Clock()
+    clock = Clocks()
     box = Outbox(str(tmp_path / "box"), lambda event: None, lambda event: False, clock=clock)
     box.put("a" * 32, Event("e", "post-finish", "u", "{}"))
     assert clock.now < os.stat(tmp_path / "box").st_mtime  # the files have the time of the machine

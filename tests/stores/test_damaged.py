@@ -4,6 +4,7 @@ import os
 
 import pytest
 
+from tests.support.clocks import Clocks
 from tus.models import Upload
 from tus.stores.directory.damaged import MARGIN
 from tus.stores.directory.record_format import SLOTS_SIZE
@@ -13,26 +14,9 @@ DAY = 86400.0
 OLD = DAY + MARGIN + 1
 
 
-class Clock:
-    """Two clocks of one machine: an operator sets the first."""
-
-    def __init__(self):
-        self.now, self.up = 1_700_000_000.0, 50_000.0
-
-    def __call__(self):
-        return self.now
-
-    def steady(self):
-        return self.up
-
-    def wait(self, seconds):
-        self.now += seconds
-        self.up += seconds
-
-
 @pytest.fixture
 def clock():
-    return Clock()
+    return Clocks()
 
 
 @pytest.fixture

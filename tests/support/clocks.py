@@ -14,3 +14,20 @@ def later(seconds):
         mock.patch("time.clock_gettime", lambda clock: steady(clock) + seconds),
     ):
         yield
+
+
+class Clocks:
+    """Two clocks of one machine, for the arguments ``clock`` and ``steady`` of a store: an operator sets the first."""
+
+    def __init__(self):
+        self.now, self.up = 1_700_000_000.0, 50_000.0
+
+    def __call__(self):
+        return self.now
+
+    def steady(self):
+        return self.up
+
+    def wait(self, seconds):
+        self.now += seconds
+        self.up += seconds

@@ -979,19 +979,25 @@ def test_a_final_upload_whose_creation_cannot_be_announced_is_removed():
     )
 
 
-def test_the_last_part_hands_the_final_upload_over():
-    """Concatenation: the part's own client gets the answer."""
-    done = replace(PART, offset=5, state=State.COMPLETE)
-    dialogue(
+def fills_the_final():
+    """The lines by which the last part of a waiting final upload is completed."""
+    return [
         tus1.patch(ID, offset=2, body=3),
         asks(Load(ID)).gets(PART),
         asks(Authorize, Intent.APPEND),
         asks(Receive).gets(received(offset=5, state=State.COMPLETE)),
         asks(FinalsOf, {"id": ID}).gets([FINAL]),
         asks(Load(FINAL)).gets(WAITING),
-        asks(Load(ID)).gets(done),
+        asks(Load(ID)).gets(replace(PART, offset=5, state=State.COMPLETE)),
         asks(Load(OTHER)).gets(READY),
         asks(Concatenate, {"id": FINAL}, [{"id": ID}, {"id": OTHER}]).gets(FILLED),
+    ]
+
+
+def test_the_last_part_hands_the_final_upload_over():
+    """Concatenation: the part's own client gets the answer."""
+    dialogue(
+        *fills_the_final(),
         *claims(FILLED),
         *accepts(),
         responds(204, {"Upload-Offset": 5, "X-Result": "stored"}),
@@ -1010,18 +1016,9 @@ def test_the_last_part_hands_the_final_upload_over():
 )
 def test_a_part_gets_no_error_of_its_final_upload(claimed, status, offset):
     """Concatenation: with a 404 or another offset the part's client would send its bytes again."""
-    done = replace(PART, offset=5, state=State.COMPLETE)
     claim = asks(Claim, {"id": FINAL})
     dialogue(
-        tus1.patch(ID, offset=2, body=3),
-        asks(Load(ID)).gets(PART),
-        asks(Authorize, Intent.APPEND),
-        asks(Receive).gets(received(offset=5, state=State.COMPLETE)),
-        asks(FinalsOf, {"id": ID}).gets([FINAL]),
-        asks(Load(FINAL)).gets(WAITING),
-        asks(Load(ID)).gets(done),
-        asks(Load(OTHER)).gets(READY),
-        asks(Concatenate, {"id": FINAL}, [{"id": ID}, {"id": OTHER}]).gets(FILLED),
+        *fills_the_final(),
         claim.fails(claimed) if isinstance(claimed, Exception) else claim.gets(claimed),
         responds(status, {"Upload-Offset": offset}),
     )
