@@ -38,8 +38,9 @@ from tus.stores.directory import record as files
 from tus.stores.directory import record_format as sidecar
 from tus.stores.directory import store as room
 from tus.stores.directory.claims import DirectoryClaim
+from tus.stores.directory.preparation import prepare_directory
 from tus.stores.directory.quota import Limits
-from tus.stores.directory.store import DirectoryStore, prepare_directory
+from tus.stores.directory.store import DirectoryStore
 from tus.stores.memory import MemoryStore
 from tus.stores.slots import Slot
 from tus.testing import Clock, StoreSuite
