@@ -33,10 +33,9 @@ from tus.filesystem import locks
 from tus.filesystem.ownership import Ownership
 from tus.models import Response, State, Upload
 from tus.stores import ledger
-from tus.stores.directory import expiry
+from tus.stores.directory import expiry, preparation
 from tus.stores.directory import record as files
 from tus.stores.directory import record_format as sidecar
-from tus.stores.directory import store as room
 from tus.stores.directory.claims import DirectoryClaim
 from tus.stores.directory.preparation import prepare_directory
 from tus.stores.directory.quota import Limits
@@ -781,7 +780,7 @@ def test_locks_that_guard_nothing_are_an_error(tmp_path, monkeypatch):
 def test_locks_are_proven_once_for_each_directory(tmp_path, monkeypatch):
     """A view may open a store in each request."""
     proven = []
-    monkeypatch.setattr(room, "check_locks_work", proven.append)
+    monkeypatch.setattr(preparation, "check_locks_work", proven.append)
     for _ in range(3):
         for name in ("one", "two", "two/../one"):
             prepare_directory(str(tmp_path / name))
@@ -795,7 +794,7 @@ def test_locks_that_guard_nothing_are_an_error_each_time(tmp_path, monkeypatch):
     def fail(path):
         raise OptionError("tmp_file_dir", "its locks do not work")
 
-    monkeypatch.setattr(room, "check_locks_work", fail)
+    monkeypatch.setattr(preparation, "check_locks_work", fail)
     for _ in range(2):
         with pytest.raises(OptionError):
             prepare_directory(str(tmp_path))
