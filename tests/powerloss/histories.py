@@ -256,9 +256,9 @@ class History:
         failures = len(self.disk.failed)
         try:
             if choose.random() < 0.2 and len(content) < 2000 and self.deliveries is None:
-                claim = self.store.create_whole(draft, content)
-                client.upload, client.told = claim.upload, len(content)
-                self._use(client, claim)
+                with _released(self.store.create_whole(draft, content)) as claim:
+                    client.upload, client.told = claim.upload, len(content)
+                    self._use(client, claim)
             else:
                 client.upload = self.store.create(draft)
                 self._announce(client)
@@ -312,9 +312,9 @@ class History:
         block = client.content[client.told : client.told + choose.randrange(1, 1500)]
         is_last = client.told + len(block) == len(client.content)
         if is_last and choose.random() < 0.5 and self.deliveries is None:
-            claim = self.store.complete(upload, client.told, block)
-            client.upload, client.told, client.sure = claim.upload, len(client.content), LONGEST
-            self._use(client, claim)
+            with _released(self.store.complete(upload, client.told, block)) as claim:
+                client.upload, client.told, client.sure = claim.upload, len(client.content), LONGEST
+                self._use(client, claim)
         elif choose.random() < 0.5:
             client.upload = self.store.append(upload, client.told, block)
             client.told, client.sure = client.upload.offset, LONGEST
@@ -353,47 +353,40 @@ class History:
     def _hand_over(self, client):
         upload = self.store.load(client.upload.id)
         if upload.is_pending:
-            claim = self.store.claim(upload)
-            if claim.upload.is_pending:
-                try:
+            with _released(self.store.claim(upload)) as claim:
+                if claim.upload.is_pending:
                     claim.begin()
-                except BaseException:
-                    claim.release()
-                    raise
-                self._use(client, claim)
+                    self._use(client, claim)
 
     def _use(self, client, claim):
         """Be the application or the spool, which gets a file."""
         client.success = client.begun = True
         event = None
-        try:
-            if self.deliveries is not None:
+        if self.deliveries is not None:
+            event = self.deliveries.put(HookType.POST_FINISH, claim.upload)
+        with claim.open() as file:
+            if file.read() != client.content:
+                raise Broken("the application gets another file")
+        if self.workers is not None:
+            self.workers.receive(client, claim)
+            outcome = self.choose.choice([claim.accept, claim.accept, claim.accept, None])
+        else:
+            if self.choose.random() < 0.4:
+                self._save(client, claim)
+            outcome = self.choose.choice([claim.accept, claim.accept, claim.reject, None])
+        if event is not None and outcome == claim.accept:
+            if client.saved_as:  # it is put again with the path
                 event = self.deliveries.put(HookType.POST_FINISH, claim.upload)
-            with claim.open() as file:
-                if file.read() != client.content:
-                    raise Broken("the application gets another file")
-            if self.workers is not None:
-                self.workers.receive(client, claim)
-                outcome = self.choose.choice([claim.accept, claim.accept, claim.accept, None])
-            else:
-                if self.choose.random() < 0.4:
-                    self._save(client, claim)
-                outcome = self.choose.choice([claim.accept, claim.accept, claim.reject, None])
-            if event is not None and outcome == claim.accept:
-                if client.saved_as:  # it is put again with the path
-                    event = self.deliveries.put(HookType.POST_FINISH, claim.upload)
-                event.may_be()
-            elif event is not None:
-                event.drop()
-            if outcome is not None:
-                failures = len(self.disk.failed)
-                outcome()
-                if len(self.disk.failed) == failures:
-                    client.decided = claim.upload.state
-                    if event is not None and outcome == claim.accept:
-                        event.owe()
-        finally:
-            claim.release()
+            event.may_be()
+        elif event is not None:
+            event.drop()
+        if outcome is not None:
+            failures = len(self.disk.failed)
+            outcome()
+            if len(self.disk.failed) == failures:
+                client.decided = claim.upload.state
+                if event is not None and outcome == claim.accept:
+                    event.owe()
 
     def _save(self, client, claim):
         if client not in self.saved:
@@ -493,17 +486,23 @@ class History:
                     raise Broken("a file is saved twice" if content in expected else "a visible file is not whole")
                 left.remove(content)
 
+    @contextmanager
+    def _rest(self, client):
+        """Send the rest of an upload; yield the claim with which it is handed over."""
+        if client.told < len(client.content):
+            with _released(self.store.complete(client.upload, client.told, client.content[client.told :])) as claim:
+                yield claim
+        else:
+            with _released(self.store.claim(client.upload)) as claim:
+                claim.begin()
+                yield claim
+
     def _finish_all(self):
         """Let each client finish its upload."""
         for client in self.clients:
             if client.is_removed or client.told is None or client.upload.state in _DECIDED:
                 continue
-            with suppress(UploadLocked):
-                if client.told < len(client.content):
-                    claim = self.store.complete(client.upload, client.told, client.content[client.told :])
-                else:
-                    claim = self.store.claim(client.upload)
-                    claim.begin()
+            with suppress(UploadLocked), self._rest(client) as claim:
                 with claim.open() as file:
                     content = file.read()
                 if self.workers is not None:
@@ -521,6 +520,15 @@ class History:
             self.workers.finish()
         if self.deliveries is not None:
             self.deliveries.finish()
+
+
+@contextmanager
+def _released(claim):
+    """Yield a claim, and release it whatever happens."""
+    try:
+        yield claim
+    finally:
+        claim.release()
 
 
 @contextmanager
