@@ -27,10 +27,12 @@ from pathlib import Path
 
 from tus.errors import OffsetMismatch, UploadGone, UploadLocked, UploadNotFound, UploadReplaced
 from tus.models import State, Upload
-from tus.stores.directory import completion, sessions
+from tus.stores.directory import claims, completion, sessions
 from tus.stores.directory import record as files
+from tus.stores.directory import record_format as sidecar
 from tus.stores.directory.store import DirectoryStore
 from tus.stores.interface import Claim
+from tus.stores.slots import Slot
 
 HEAD = struct.Struct("<4sQQI")  # magic, tag of the session, offset of the block, bytes of payload
 ACK = struct.Struct("<32sQQ")  # upload, offset, tag
@@ -49,18 +51,22 @@ def without_generation_check() -> None:
 
 
 def without_lock() -> None:
-    files.lock = files.unlock = lambda fd, limit=0: None
+    for module in (files, completion, sessions, claims):
+        module.unlock = lambda fd: None
+    files.fcntl = types.SimpleNamespace(flock=lambda fd, how: None)
 
 
 def with_rename() -> None:
-    def write_slot(self: files.SideCar, packed: bytes, position: int) -> None:
+    def change(self: files.SideCar, slot: Slot) -> None:
+        packed, position = sidecar.pack_slot(slot), sidecar.position_of(slot)
         whole = bytearray(files.read_all(self.fd))
         whole[position : position + len(packed)] = packed
         temporary = f"{self.path}.{os.getpid()}.new"
         Path(temporary).write_bytes(whole)
         os.rename(temporary, f"{self.path}.tus")
+        self.slot = slot
 
-    files.SideCar.write_slot = write_slot
+    files.SideCar.change = change
 
 
 def without_data_lock() -> None:

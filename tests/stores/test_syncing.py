@@ -235,7 +235,7 @@ def test_what_cannot_even_be_recorded_is_remembered(store, disk, monkeypatch):
     upload = store.append(begun(store), 4, DATA[4:])
     disk.fail("")
     with monkeypatch.context() as broken, pytest.raises(OSError, match="Input/output"):
-        broken.setattr(records.SideCar, "write_slot", _fail)
+        broken.setattr(records.SideCar, "change", _fail)
         store.claim(upload)
     for use in (
         lambda: store.load(upload.id),

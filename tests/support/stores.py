@@ -42,7 +42,7 @@ def dying(where, crash):
         return die
 
     if where == "slot":
-        dies = [(files.SideCar, "write_slot"), (ledger, "count"), (ledger, "append")]
+        dies = [(files.SideCar, "change"), (ledger, "count"), (ledger, "append")]
     else:
         dies = [(os, "pwrite"), (os, "pwritev"), (_Session, "write"), (MemoryStore, "append")]
     with contextlib.ExitStack() as stack:

@@ -102,11 +102,11 @@ def test_an_acceptance_of_a_creation_that_is_not_recorded_is_asked_for_again(tmp
     """The client has its success, and no request will name the URL. So the upload must not expire as an unknown one."""
     subject = make(tmp_file_dir=str(tmp_path))
 
-    def fail(*_):
+    def fail(*_, **__):
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 
     with monkeypatch.context() as patches:
-        patches.setattr(DirectoryClaim, "_record_decision", fail)
+        patches.setattr("tus.stores.ledger.accept", fail)
         assert subject.create(len(DATA), body=DATA).status == 201
     (upload, _), *_ = subject.landed
     record = subject.stored().load(upload.id)

@@ -53,11 +53,8 @@ class _Level(NamedTuple):
             mount = _mount_of(fd)
         finally:
             close(fd)
-        return cls(path, _identity_of(status), status.st_dev if mount is None else mount, status.st_mode)
-
-
-def _identity_of(status: os.stat_result) -> tuple[int, int, int]:
-    return status.st_dev, status.st_ino, status.st_uid
+        identity = (status.st_dev, status.st_ino, status.st_uid)
+        return cls(path, identity, status.st_dev if mount is None else mount, status.st_mode)
 
 
 class Home:
@@ -91,7 +88,7 @@ class Home:
         """
         try:
             status = os.stat(self._path)
-            if _identity_of(status) != self._identity:
+            if (status.st_dev, status.st_ino, status.st_uid) != self._identity:
                 self._recognize()
         except FileNotFoundError:
             if self._missing() is None:

@@ -74,18 +74,18 @@ def translate_error(error: BaseException) -> BaseException:
 _fdatasync: Callable[[int], None] = getattr(os, "fdatasync", os.fsync)
 
 
-def sync(*fds: int, names: Directory | OpenDirectory | None = None) -> None:
+def sync(*fds: int, names: OpenDirectory | None = None) -> None:
     """Force the data of files to the disk, in this order, and then the names in a directory."""
     if listeners[Synced]:
         for fd in fds:
             _measure(partial(_fdatasync, fd))
         if names is not None:
-            _measure(names.sync)
+            _measure(partial(os.fsync, names.fd))
         return
     for fd in fds:
         _fdatasync(fd)
     if names is not None:
-        names.sync()
+        os.fsync(names.fd)
 
 
 def sync_file(fd: int) -> None:
@@ -104,7 +104,7 @@ def _measure(sync: Callable[[], None]) -> None:
 
 def sync_directory(directory: str) -> None:
     """Force the names in a directory to the disk."""
-    sync(names=Directory(directory))
+    sync(names=OpenDirectory(directory))
 
 
 def sync_name(directory: str, undo: Callable[[], object]) -> None:
@@ -154,30 +154,23 @@ class Directory:
             self._opened = opened = OpenDirectory(self._path)
         return opened
 
-    def sync(self) -> None:
-        """Force the names in the directory to the disk; :func:`sync` also measures the time."""
-        self.open().sync()
-
 
 class OpenDirectory:
     """A descriptor of a directory that is closed once no thread uses it.
 
     Attributes:
+        fd: the descriptor.
         identity: the device and the inode of the directory.
     """
 
     def __init__(self, path: str) -> None:
-        self._fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        status = os.fstat(self._fd)
+        self.fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        status = os.fstat(self.fd)
         self.identity = (status.st_dev, status.st_ino)
-
-    def sync(self) -> None:
-        """Force the names in the directory to the disk."""
-        os.fsync(self._fd)
 
     def __del__(self) -> None:
         with contextlib.suppress(AttributeError):
-            close(self._fd)
+            close(self.fd)
 
 
 def unlink(path: str) -> None:

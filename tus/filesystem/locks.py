@@ -11,6 +11,7 @@ import logging
 import os
 import tempfile
 import time
+from typing import Final
 
 from tus.errors import OptionError, StorageUnavailable, UploadLocked
 from tus.filesystem.descriptors import close
@@ -18,6 +19,9 @@ from tus.filesystem.io import takes_no_bytes
 from tus.filesystem.ownership import Ownership
 
 log = logging.getLogger(__name__)
+
+#: The operation of flock(2) that takes a lock without waiting for it.
+NOW: Final = fcntl.LOCK_EX | fcntl.LOCK_NB
 
 LIMIT = 5.0  # seconds; critical sections take microseconds, so only a stopped process makes others wait this long
 
@@ -33,7 +37,7 @@ def lock(fd: int, limit: float = LIMIT) -> None:
         UploadLocked: another process held the lock for all that time.
     """
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(fd, NOW)
         return
     except BlockingIOError:
         pass
@@ -43,7 +47,7 @@ def lock(fd: int, limit: float = LIMIT) -> None:
         time.sleep(pause)
         pause = min(pause * 2, 0.02)
         try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(fd, NOW)
             return
         except BlockingIOError:
             continue
@@ -87,8 +91,8 @@ def check_locks_work(directory: str) -> None:
             )
         second = os.open(path, os.O_RDWR | os.O_CLOEXEC)
         try:
-            fcntl.flock(first, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            fcntl.flock(second, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(first, NOW)
+            fcntl.flock(second, NOW)
         except BlockingIOError:
             return
         except OSError as error:

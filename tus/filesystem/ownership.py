@@ -35,6 +35,7 @@ _KIND: Final = 0o170000  # the bits of a mode that say whether it is a regular f
 _OTHERS: Final = _KIND | 0o022  # and its permissions for the group and for every user to write
 _STRANGERS: Final = _KIND | 0o002
 _REGULAR: Final = stat.S_IFREG
+_NEW: Final = _REGULAR | 0o600  # the mode of a new file without a trusted group
 #: What open(2) says about a link, a directory, a socket or a pipe.
 _NO_FILE: Final = frozenset({errno.ELOOP, errno.EMLINK, errno.EISDIR, errno.ENXIO})
 
@@ -99,40 +100,41 @@ class Ownership:
             NotOurs: the file is not ours.
             FileNotFoundError: there is no such file.
         """
+        return self.open_with_status(path, flags, names, dir_fd=dir_fd)[0]
+
+    def open_data(self, path: str, flags: int, dir_fd: int | None = None) -> int:
+        """Open data that an application may have been offered; otherwise like :meth:`open`."""
+        return self.open_with_status(path, flags, is_offered=True, dir_fd=dir_fd)[0]
+
+    def open_with_status(
+        self, path: str, flags: int, names: int = 1, is_offered: bool = False, dir_fd: int | None = None
+    ) -> tuple[int, os.stat_result]:
+        """Open a file that is ours, and return its descriptor and its status.
+
+        Args:
+            path: the path of the file.
+            flags: of the open call.
+            names: see :meth:`believes`, like ``is_offered``.
+            is_offered: whether it is data that an application was offered.
+            dir_fd: an open directory to which the path is relative.
+
+        Raises:
+            NotOurs: the file is not ours.
+            FileNotFoundError: there is no such file.
+        """
         try:
             fd = os.open(path, flags | FLAGS, dir_fd=dir_fd)
         except OSError as error:
             raise self._explain(error, path, dir_fd) from None
         try:
-            if self.believes(os.fstat(fd), names):
-                return fd
+            status = os.fstat(fd)
+            is_as_created = status.st_mode == _NEW and status.st_uid == self.uid and status.st_nlink == 1
+            if is_as_created or self.believes(status, names, is_offered):  # nearly every file is, and saves a call
+                return fd, status
             raise not_ours(path)
         except OSError:
             close(fd)
             raise
-
-    def open_data(self, path: str, flags: int, dir_fd: int | None = None) -> int:
-        """Open data that an application may have been offered; otherwise like :meth:`open`."""
-        fd = self.open_unchecked(path, flags, dir_fd)
-        try:
-            if self.believes(os.fstat(fd), is_offered=True):
-                return fd
-            raise not_ours(path)
-        except OSError:
-            close(fd)
-            raise
-
-    def open_unchecked(self, path: str, flags: int, dir_fd: int | None = None) -> int:
-        """Open a file whose status the caller checks before anything else.
-
-        Raises:
-            NotOurs: it is a link, or no file, or a file that another user has closed to us.
-            FileNotFoundError: there is no such file.
-        """
-        try:
-            return os.open(path, flags | FLAGS, dir_fd=dir_fd)
-        except OSError as error:
-            raise self._explain(error, path, dir_fd) from None
 
     def check_file(self, path: str, option: str) -> None:
         """Check that a file that every process needs is ours, unless it is missing.

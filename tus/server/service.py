@@ -20,6 +20,7 @@ from weakref import WeakSet
 from tus.converters import is_async
 from tus.errors import OptionError, RequestError, StorageFull, StorageUnavailable, UploadGone, UploadNotFound
 from tus.events import Answered, Created, Ended, Finished, emit, listen
+from tus.filesystem import processes
 from tus.handover.attempt import Receiver
 from tus.handover.backlog import Backlog
 from tus.handover.finished import save_upload
@@ -107,7 +108,7 @@ class Service:
         self.backlog: Backlog | None = None
         self.small: int | None = getattr(self.store, "small", None)
         self.patience = Patience(options.stall_timeout, options.min_rate)
-        self._swept_in = 0  # the process in which the store is swept
+        self._swept_in: processes.Process | None = None  # the process in which a thread does so
         self.extensions = extensions_of(self.store)
         self.completes = self.store if isinstance(self.store, Completes) else None
         if not options.upload_valid_duration:
@@ -215,9 +216,9 @@ class Service:
 
     def keep_swept(self) -> None:
         """Let a thread remove expired uploads from now on."""
-        if self._swept_in == os.getpid():
+        if self._swept_in is processes.current:
             return
-        self._swept_in = os.getpid()
+        self._swept_in = processes.current
         if not self.options.threads or not isinstance(self.store, Expires):
             return
         lifetime = self.options.upload_valid_duration

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import warnings
 from collections.abc import Callable
 from contextlib import suppress
@@ -11,16 +10,17 @@ from functools import partial
 from typing import BinaryIO
 
 from tus.errors import RequestError, StorageFull, UploadGone, UploadReplaced
+from tus.filesystem import processes
 from tus.filesystem.descriptors import close
 from tus.filesystem.io import sync, translate_error, unlink
-from tus.filesystem.locks import unlock_and_close
+from tus.filesystem.locks import unlock, unlock_and_close
 from tus.models import Response, State, Upload
 from tus.stores import ledger
 from tus.stores.directory import flushing
 from tus.stores.directory.data_lock import lock_data
 from tus.stores.directory.digests import with_digests
 from tus.stores.directory.record import Policy, SideCar, read_upload
-from tus.stores.slots import Slot
+from tus.stores.slots import Slot, upload_of
 
 log = logging.getLogger(__name__)
 
@@ -36,6 +36,9 @@ class DirectoryClaim:
         policy: the policy of the directory.
         ended: is called with the upload after it was accepted or rejected.
         data_fd: the descriptor of the data, if the caller has locked it.
+
+    Attributes:
+        upload: the current upload.
     """
 
     def __init__(
@@ -46,8 +49,7 @@ class DirectoryClaim:
         ended: Callable[[Upload], None] | None,
         data_fd: int | None = None,
     ) -> None:
-        self._upload: Upload | None = record
-        self._record = record
+        self.upload = record
         self._car = car
         self._policy = policy
         self._ended = ended
@@ -56,26 +58,15 @@ class DirectoryClaim:
         self._keeps = policy.keep_finished
         self._generation = -1
         self._is_durable = False
-        self._process = os.getpid()
-
-    @property
-    def upload(self) -> Upload:
-        """The current upload, made when it is first used."""
-        if self._upload is None:
-            self._upload = self._car.upload(self._record)
-        return self._upload
-
-    @upload.setter
-    def upload(self, upload: Upload) -> None:
-        self._upload = self._record = upload
+        self._process = processes.current
 
     def take(self) -> None:
         """Lock the data, unless the upload is decided already."""
         try:
-            record, car = self._record, self._car
-            self.upload = car.look(record)
+            car = self._car
+            self.upload = car.look(self.upload)
             if self.upload.state in _PENDING:
-                self._lock(record)
+                self._lock()
             if self.upload.state not in _PENDING:  # decided: read the outcome instead
                 self.upload = read_upload(car.fd, car.path, car.boot)
                 self._close()
@@ -83,16 +74,16 @@ class DirectoryClaim:
             self.release()
             raise
 
-    def _lock(self, record: Upload) -> None:
+    def _lock(self) -> None:
         try:
             self._data_fd = lock_data(self._car.path, self._policy.ownership)
         except UploadGone:
-            self.upload = self._car.look(record)
+            self.upload = self._car.look(self.upload)
             if self.upload.state in _PENDING:  # otherwise another process decided it, and then removed the data
                 self._policy.home.check()
                 raise
             return
-        self.upload = self._car.look(record)  # it may have been accepted before this process got the lock
+        self.upload = self._car.look(self.upload)  # it may have been accepted before this process got the lock
         self._generation = self._car.slot.generation
         if self.upload.state in _PENDING:
             self.make_durable()
@@ -102,12 +93,13 @@ class DirectoryClaim:
 
         The record and the names are forced to the disk, if the policy requires it.
         """
-        self._generation = self._car.slot.generation
+        car, policy = self._car, self._policy
+        self._generation = car.slot.generation
         try:
-            if self._policy.fsync != "none":
-                self._car.force_record(self._policy.names)
+            if policy.fsync != "none":
+                car.force_record(policy.names)
                 self._is_durable = True
-            self._upload = None
+            self.upload = upload_of(self.upload, car.slot, car.path)
         except BaseException:
             self.release("the upload could not be forced to the disk")
             raise
@@ -134,7 +126,6 @@ class DirectoryClaim:
     def sync(self) -> None:
         if self._policy.fsync == "none":  # else it was done when the upload was claimed
             self._sync_data()
-            self._upload = None
             self._car.force_record()  # else the upload might lose its bytes, which the caller shares, and take others
 
     def _sync_data(self) -> None:
@@ -145,8 +136,8 @@ class DirectoryClaim:
         try:
             sync(self._data_fd)  # without the lock: the data of a concatenation takes long
         except OSError as error:
-            self._upload = None  # it has other bytes now
             car.mark(ledger.doubt)
+            self.upload = car.upload(self.upload)  # it has other bytes now
             raise translate_error(error) from error
         self._change(self._force)
 
@@ -191,36 +182,31 @@ class DirectoryClaim:
             self._decide(ledger.reject, answer, answer is None)
 
     def _decide(self, decide: Callable[..., Slot], answer: Response | None, says_nothing: bool) -> None:
-        car, policy, generation = self._car, self._policy, self._generation
-        now = policy.clock()
+        car, policy = self._car, self._policy
         car.lock()
         try:
-            slot = decide(car.slot, generation=generation, now=now, lifetimes=policy.lifetimes)
+            slot = decide(car.slot, generation=self._generation, now=policy.clock(), lifetimes=policy.lifetimes)
             if not says_nothing or slot.attempts > 1:  # the outcome also replaces the error of an earlier attempt
                 with suppress(StorageFull, OSError):  # the decision matters more than its text
                     car.write_outcome(None, answer)  # before the slot, because the slot makes the decision valid
-            self._record_decision(slot)
+            try:
+                car.change(slot)
+            except StorageFull:
+                if slot.state != State.ACCEPTED or self._keeps:
+                    raise
+                unlink(car.path)  # the application has the file, and the record needs the room
+                car.change(slot)
         finally:
-            car.unlock()
+            unlock(car.fd)
         self._generation = slot.generation
+        self.upload = upload_of(self.upload, slot, car.path)
         # The application has decided. A later failure does not change the response; the sweeper removes the rest.
         try:
             self._clean_up(slot)
         except OSError:
-            log.exception("upload %s is decided, but its files could not be removed", self._record.id)
-        self._upload = None
+            log.exception("upload %s is decided, but its files could not be removed", self.upload.id)
         if self._ended is not None:
             self._ended(self.upload)
-
-    def _record_decision(self, slot: Slot) -> None:
-        """Write the slot of a decision. The caller holds the lock of the side-car."""
-        try:
-            self._car.change(slot)
-        except StorageFull:
-            if slot.state != State.ACCEPTED or self._keeps:
-                raise
-            unlink(self._car.path)  # the application has the file, and the record needs the room
-            self._car.change(slot)
 
     def _clean_up(self, slot: Slot) -> None:
         try:
@@ -246,12 +232,12 @@ class DirectoryClaim:
                     car.write_outcome(*outcome)  # before the slot, because the slot makes the outcome valid
             car.change(slot)
         finally:
-            car.unlock()
+            unlock(car.fd)
         self._generation = slot.generation
-        self._upload = None
+        self.upload = car.upload(self.upload)
 
     def release(self, error: str | None = None) -> None:
-        if self._process != os.getpid():
+        if self._process is not processes.current:
             self._forget()
             return
         try:
@@ -280,6 +266,6 @@ class DirectoryClaim:
 
     def __del__(self) -> None:
         if self._data_fd is not None:
-            text = f"the claim on upload {self._record.id} was never released"
+            text = f"the claim on upload {self.upload.id} was never released"
             warnings.warn(text, ResourceWarning, stacklevel=2, source=self)
             self._close()  # its slot stays: the upload is read as complete, because no process has the lock

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from tus.errors import StorageFull
 from tus.events import TakenOver, emit
 from tus.filesystem.io import write_at
-from tus.filesystem.locks import unlock_and_close
+from tus.filesystem.locks import unlock, unlock_and_close
 from tus.models import Block, Upload
 from tus.stores import ledger
 from tus.stores.directory import flushing
@@ -87,7 +87,7 @@ def complete(
                     car.force(data_fd)  # before the slot that tells so
                 car.change(slot)
         finally:
-            car.unlock()
+            unlock(car.fd)
         if is_takeover:
             emit(TakenOver(car.upload(upload)))
         if written < len(block):

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from tus.errors import StorageFull, UploadGone, UploadNotFound
 from tus.filesystem.descriptors import close
 from tus.filesystem.io import can_share_blocks, copy_file, translate_error, write_at
-from tus.filesystem.locks import unlock_and_close
+from tus.filesystem.locks import unlock, unlock_and_close
 from tus.models import State, Upload
 from tus.stores import ledger
 from tus.stores.charges import charge_of
@@ -119,7 +119,7 @@ class Concatenation:
                 joined = ledger.join(car.slot, size=end, now=self._policy.clock(), lifetimes=self._policy.lifetimes)
                 car.count(data_fd, joined)
             finally:
-                car.unlock()
+                unlock(car.fd)
         except BaseException:
             if joined is None or car.slot is not joined:
                 with contextlib.suppress(OSError):

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from tus.errors import StorageFull
 from tus.filesystem.descriptors import close
 from tus.filesystem.io import sync, translate_error, unlink, write_at
-from tus.filesystem.locks import lock, unlock_and_close
+from tus.filesystem.locks import lock, unlock, unlock_and_close
 from tus.models import Block, State, Upload
 from tus.stores import ledger
 from tus.stores.directory import record_format as sidecar
@@ -70,7 +70,7 @@ def create_whole(
         car = SideCar(path, policy, fd)
         car.begin_with(slot, packed)
         car.change(whole)
-        car.unlock()
+        unlock(car.fd)
     except BaseException as error:
         _undo(path, fd, data_fd)
         raise translate_error(error) from error
@@ -102,7 +102,7 @@ def _make(draft: Upload, path: str, policy: Policy, is_locked: bool = False) -> 
     upload = upload_of(draft, slot, path)
     upload.id, upload.created_at = path[-32:], now
     if draft.id:
-        sync(names=policy.names)  # a removed upload of this id must not come back, with the data of this one
+        sync(names=policy.names.open())  # a removed upload of this id must not come back, with the data of this one
     try:
         fd = policy.ownership.create(path + ".tus")
     except FileExistsError:
@@ -120,7 +120,7 @@ def _make(draft: Upload, path: str, policy: Policy, is_locked: bool = False) -> 
         if policy.space is not None:
             policy.space.reserve(data_fd, draft.length or 0, path)
         if policy.fsync == "always" and not is_locked:  # else it is synced with its data
-            sync(fd, names=policy.names)
+            sync(fd, names=policy.names.open())
     except BaseException as error:
         _undo(path, fd, data_fd)
         raise translate_error(error) from error

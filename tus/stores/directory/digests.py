@@ -22,6 +22,7 @@ from dataclasses import replace
 from tus.checksums import Hashed
 from tus.errors import StorageFull, UploadGone
 from tus.filesystem.io import write_at
+from tus.filesystem.locks import unlock
 from tus.filesystem.ownership import Ownership
 from tus.models import Block, State, Upload
 from tus.stores.directory import record_format as sidecar
@@ -103,5 +104,5 @@ def with_digests(car: SideCar, upload: Upload, ownership: Ownership) -> Upload:
             with suppress(OSError):
                 os.pwrite(car.fd, _pack(kept, car.boot), sidecar.room_start(content))
         finally:
-            car.unlock()
+            unlock(car.fd)
     return replace(upload, digests=kept.digests(upload.hashes))

@@ -14,6 +14,7 @@ Laws of this room:
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import logging
 import os
 import time
@@ -26,7 +27,7 @@ from tus.filesystem.boot import boot_id
 from tus.filesystem.descriptors import close
 from tus.filesystem.home import Home
 from tus.filesystem.io import Directory, read_at, sync, translate_error, unlink, write_at
-from tus.filesystem.locks import lock, unlock, unlock_and_close
+from tus.filesystem.locks import NOW, lock, unlock, unlock_and_close
 from tus.filesystem.ownership import Ownership
 from tus.models import Fsync, Response, State, Upload
 from tus.stores import ledger
@@ -110,12 +111,14 @@ class SideCar:
     """
 
     def __init__(self, path: str, policy: Policy, fd: int | None = None) -> None:
+        if fd is None:
+            try:
+                fd, _ = policy.ownership.open_with_status(path + ".tus", os.O_RDWR, NAMES)
+            except FileNotFoundError:
+                policy.home.check()
+                raise UploadNotFound() from None
         self.path = path
-        try:
-            self.fd = policy.ownership.open(path + ".tus", os.O_RDWR, NAMES) if fd is None else fd
-        except FileNotFoundError:
-            policy.home.check()
-            raise UploadNotFound() from None
+        self.fd = fd
         self.slot: Slot
         self.boot = policy.boot
         self.is_synced = policy.fsync == "always"
@@ -135,7 +138,7 @@ class SideCar:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.unlock()
+        unlock(self.fd)
         self.close()
 
     def close(self) -> None:
@@ -146,7 +149,10 @@ class SideCar:
 
     def lock(self) -> None:
         """Take the lock and read the slots. After an error the lock is not held."""
-        lock(self.fd)
+        try:
+            fcntl.flock(self.fd, NOW)
+        except BlockingIOError:
+            lock(self.fd)
         try:
             slots = os.pread(self.fd, SLOTS_SIZE, 0)
             if slots != self._slots or self.slot.state == State.TERMINATED:
@@ -154,7 +160,7 @@ class SideCar:
             if _unmarked and self.path in _unmarked:
                 self._mark_again()
         except BaseException:
-            self.unlock()
+            unlock(self.fd)
             raise
 
     def _update_slot(self, slots: bytes) -> None:
@@ -163,16 +169,13 @@ class SideCar:
             if not slots[SLOTS_SIZE - 1 :]:  # read in part, and one slot alone may be the older one
                 slots = read_at(self.fd, 0, SLOTS_SIZE)
             try:
-                self.slot = ledger.trust(sidecar.unpack_slots(slots), self.boot)
+                slot = sidecar.unpack_slots(slots)
             except Damaged:
                 raise UploadGone("The record of this upload is damaged; create a new one.") from None
+            self.slot = slot if slot.boot == self.boot else ledger.trust(slot, self.boot)
             self._slots = slots
         if self.slot.state == State.TERMINATED:
             raise UploadGone()
-
-    def unlock(self) -> None:
-        """Release the lock."""
-        unlock(self.fd)
 
     def _mark_again(self) -> None:
         """Try once more to record that the upload is lost. The caller holds the lock.
@@ -210,15 +213,13 @@ class SideCar:
         """
         if self.slot.state in (State.ACCEPTED, State.REJECTED):  # the application may have taken the data
             raise OffsetMismatch(self.slot.offset)
+        is_offered = self.slot.attempts > 0
         try:
-            fd = self._policy.ownership.open_unchecked(self.path, os.O_WRONLY)
+            fd, status = self._policy.ownership.open_with_status(self.path, os.O_WRONLY, NAMES, is_offered)
         except FileNotFoundError:
             self._policy.home.check()
             raise UploadGone() from None
         try:
-            status = os.fstat(fd)
-            if not self._policy.ownership.believes(status, NAMES, self.slot.attempts > 0):
-                raise UploadGone()
             size = status.st_size
             slot = self.slot if size >= self.slot.offset else self._policy.shorten_to_stored(record, self.slot, size)
             if slot.offset != offset or slot.state != State.RECEIVING:
@@ -352,7 +353,7 @@ class SideCar:
                 self.slot = ledger.trust(self.slot, self.boot)
             finally:
                 if not is_locked:
-                    self.unlock()
+                    unlock(self.fd)
         except UploadGone:  # it is terminated already
             pass
         except (OSError, StorageFull, UploadLocked):
@@ -367,26 +368,22 @@ class SideCar:
             raise StorageFull()
 
     def change(self, slot: Slot) -> None:
-        """Write the next slot, if it differs from the last one. The caller holds the lock."""
-        if slot is self.slot:
-            return
-        packed, position = sidecar.pack_slot(slot), SLOT_SIZE * (slot.sequence & 1)
-        self.write_slot(packed, position)
-        self._slots = packed + self._slots[SLOT_SIZE:] if position == 0 else self._slots[:SLOT_SIZE] + packed
-        self.slot = slot
-
-    def write_slot(self, packed: bytes, position: int) -> None:
-        """Write a packed slot at its position.
+        """Write the next slot, if it differs from the last one. The caller holds the lock.
 
         Raises:
             StorageFull: the slot is not written, or torn; the previous slot counts.
         """
+        if slot is self.slot:
+            return
+        packed, position = sidecar.pack_slot(slot), SLOT_SIZE * (slot.sequence & 1)
         try:
             written = os.pwrite(self.fd, packed, position)
         except OSError as error:
             raise translate_error(error) from error
         if written < SLOT_SIZE:
             raise StorageFull()
+        self._slots = packed + self._slots[SLOT_SIZE:] if position == 0 else self._slots[:SLOT_SIZE] + packed
+        self.slot = slot
 
     def remove(self) -> None:
         """Terminate the upload, and remove its files. The caller holds the lock.

@@ -17,6 +17,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from itertools import chain
 from struct import Struct
 from sys import float_info
@@ -44,7 +45,8 @@ _CRC = Struct("<I")
 _RECORD_HEAD = Struct("<4sII")  # magic, size, CRC-32
 _STATES = {int(state): state for state in State}
 _SLOT_MAGIC = b"tus2"
-_NEW = (_SLOT_MAGIC, 0, 0, 0, 0, 0, -1, 0.0, 0, 0.0, 0, 0, b"", 0)  # the fields of an empty slot
+_NO_STATE = Slot()
+_as_slot = partial(tuple.__new__, Slot)  # its own constructor is a function in Python
 _RECORD_MAGIC = b"rec1"
 _ROOMY_MAGIC = b"rec2"  # a record with room for digests behind it
 _DIGESTS_MAGIC = b"dig1"
@@ -98,45 +100,18 @@ def position_of(slot: Slot) -> int:
 def unpack_slots(data: bytes) -> Slot:
     """Return the valid slot with the higher sequence.
 
+    A slot with a number that no store writes is not valid, although its checksum is: later code computes with it.
+
     Raises:
         Damaged: neither slot is whole.
-    """
-    return _slot_of(_fields(data))
-
-
-def _slot_of(fields: tuple[Any, ...]) -> Slot:
-    _, state, flags, sequence, generation, offset, length, expires_at, attempts, since, synced, losses, boot, _ = fields
-    return Slot(
-        sequence=sequence,
-        generation=generation,
-        offset=offset,
-        length=None if length < 0 else length,
-        state=_STATES[state],
-        expires_at=expires_at or None,
-        writing=flags & _WRITING != 0,
-        is_known=not flags & _UNKNOWN,
-        attempts=attempts,
-        since=since,
-        is_aside=flags & _ASIDE != 0,
-        synced=synced,
-        losses=losses,
-        boot=boot,
-        ends_with_boot=flags & _ENDS_WITH_BOOT != 0,
-        is_durable=flags & _DURABLE != 0,
-    )
-
-
-def _fields(data: bytes) -> tuple[Any, ...]:
-    """Return the fields of the valid slot with the higher sequence.
-
-    A slot with a number that no store writes is not valid, although its checksum is: later code computes with it.
     """
     if len(data) < SLOTS_SIZE:
         data = data.ljust(SLOTS_SIZE, b"\0")
     first, second = _SEQUENCES.unpack_from(data)
     for start in (0, SLOT_SIZE) if first >= second else (SLOT_SIZE, 0):
         fields = _SLOT_AND_CRC.unpack_from(data, start)
-        magic, state, _, sequence, generation, offset, _, expires_at, attempts, since, synced, losses, _, crc = fields
+        magic, state, flags, sequence, generation, offset, length, expires_at, *others, crc = fields
+        attempts, since, synced, losses, boot = others
         is_whole = crc == crc32(data[start : start + _SLOT_END]) and magic == _SLOT_MAGIC and state in _STATES
         if (
             is_whole
@@ -148,7 +123,26 @@ def _fields(data: bytes) -> tuple[Any, ...]:
             and 0.0 <= expires_at <= _LATEST
             and 0.0 <= since <= _LATEST
         ):
-            return fields
+            return _as_slot(
+                (
+                    sequence,
+                    generation,
+                    offset,
+                    None if length < 0 else length,
+                    _STATES[state],
+                    expires_at or None,
+                    flags & _WRITING != 0,
+                    not flags & _UNKNOWN,
+                    attempts,
+                    since,
+                    flags & _ASIDE != 0,
+                    synced,
+                    boot,
+                    flags & _ENDS_WITH_BOOT != 0,
+                    losses,
+                    flags & _DURABLE != 0,
+                )
+            )
     raise Damaged("neither slot of the side-car is whole")
 
 
@@ -186,8 +180,6 @@ def _pack_origin(origin: Origin) -> str:
 
 
 def _unpack_origin(packed: Any) -> Origin:
-    if isinstance(packed, str):
-        return Origin(packed)
     url, method, mount, headers, path_values = packed
     origin = Origin(url, method, mount, tuple([(name, value) for name, value in headers]), dict(path_values))
     texts = (url, method, mount, *chain(*origin.headers), *chain(*origin.path_values.items()))
@@ -218,8 +210,7 @@ def unpack_record(data: bytes) -> Upload:
     Raises:
         Damaged: the creation record is not whole.
     """
-    fields, hashes = _record_fields(data)
-    return _upload(data, fields, hashes, _NEW, None)
+    return _upload(data, _NO_STATE, None)
 
 
 def unpack(data: bytes, path: str, boot: bytes) -> Upload:
@@ -233,53 +224,37 @@ def unpack(data: bytes, path: str, boot: bytes) -> Upload:
     Raises:
         Damaged: neither slot is whole, or the creation record is not whole.
     """
-    slot = _fields(data)
-    if slot[-2] != boot:
-        slot = _SLOT_AND_CRC.unpack(pack_slot(trust(_slot_of(slot), boot)))
-    fields, hashes = _record_fields(data)
-    return _upload(data, fields, hashes, slot, path)
+    slot = unpack_slots(data)
+    return _upload(data, slot if slot.boot == boot else trust(slot, boot), path)
 
 
-def _record_fields(data: bytes) -> tuple[dict[str, Any], tuple[str, ...]]:
+def _upload(data: bytes, slot: Slot, path: str | None) -> Upload:
+    """Return an upload from the bytes of its side-car, and its slot."""
     if len(data) < RECORD_HEAD_END:
         raise Damaged("the side-car is too short")
     magic, size, crc = _RECORD_HEAD.unpack_from(data, SLOTS_SIZE)
-    if magic not in (_RECORD_MAGIC, _ROOMY_MAGIC):
+    if magic != _RECORD_MAGIC and magic != _ROOMY_MAGIC:
         raise Damaged("the side-car has no creation record")
     record = data[RECORD_HEAD_END : RECORD_HEAD_END + size]
     if crc32(record) != crc or len(record) < size:
         raise Damaged("the creation record is not whole")
     try:
         fields, _ = _scan(record.decode(), 0)
-        hashes = tuple(fields["hashes"]) if magic == _ROOMY_MAGIC else ()
-        is_known = not hashes or FILE_ALGORITHMS.issuperset(hashes)
-    except (ValueError, KeyError, TypeError, StopIteration, RecursionError):
-        raise Damaged("the creation record is not one of this version") from None
-    if not is_known:
-        raise Damaged("the creation record has digests that this version does not know")
-    return fields, hashes
-
-
-def _upload(
-    data: bytes, fields: dict[str, Any], hashes: tuple[str, ...], slot: tuple[Any, ...], path: str | None
-) -> Upload:
-    _, state, flags, _, _, offset, length, expires_at, attempts, since, _, _, _, _ = slot
-    try:
         upload = Upload(
             id=fields["id"],
-            offset=offset,
-            length=None if length < 0 else length,
+            offset=slot.offset,
+            length=slot.length,
             raw_metadata=fields["metadata"],
             concat=fields["concat"],
-            state=_STATES[state],
+            state=slot.state,
             created_at=fields["created_at"],
-            expires_at=expires_at or None,
+            expires_at=slot.expires_at,
             path=path,
             principal=fields["principal"],
-            is_known=not flags & _UNKNOWN,
-            attempts=attempts,
-            since=since,
-            is_aside=flags & _ASIDE != 0,
+            is_known=slot.is_known,
+            attempts=slot.attempts,
+            since=slot.since,
+            is_aside=slot.is_aside,
             service=fields.get("upload_path"),
             protocol=fields.get("protocol", "tus"),
         )
@@ -299,17 +274,25 @@ def _upload(
                 raise ValueError("a part is no id")
             upload.parts = tuple(parts)
         if "origin" in fields:
-            upload.origin = _unpack_origin(fields["origin"])
+            packed = fields["origin"]
+            upload.origin = Origin(packed) if packed.__class__ is str else _unpack_origin(packed)
         if "fingerprint" in fields:
             upload.fingerprint = str(fields["fingerprint"])
-        if hashes:
-            upload.hashes = hashes
-            upload.announced = tuple([(name, bytes.fromhex(digest)) for name, digest in fields["announced"]])
-            upload = with_digests(upload, data)
-    except (ValueError, KeyError, TypeError):
+        if magic == _ROOMY_MAGIC and fields["hashes"]:
+            upload = _with_hashes(upload, fields, data)
+    except (ValueError, KeyError, TypeError, StopIteration, RecursionError):
         raise Damaged("the creation record is not one of this version") from None
-    is_decided = attempts or upload.state == State.REJECTED  # a hook may reject an upload before its first attempt
+    is_decided = slot.attempts or slot.state == State.REJECTED  # a hook may reject an upload before its first attempt
     return with_outcome(upload, data) if is_decided else upload
+
+
+def _with_hashes(upload: Upload, fields: dict[str, Any], data: bytes) -> Upload:
+    """Return an upload with the digests that are wanted, announced and known."""
+    upload.hashes = tuple(fields["hashes"])
+    if not FILE_ALGORITHMS.issuperset(upload.hashes):
+        raise ValueError("this version does not know these digests")
+    upload.announced = tuple([(name, bytes.fromhex(digest)) for name, digest in fields["announced"]])
+    return with_digests(upload, data)
 
 
 def room_start(data: bytes) -> int:

@@ -11,6 +11,7 @@ from tus.errors import QuotaExceeded, StorageFull, UploadGone, UploadLocked, Upl
 from tus.events import Fenced, TakenOver, emit
 from tus.filesystem.descriptors import close
 from tus.filesystem.io import write_at
+from tus.filesystem.locks import unlock
 from tus.models import Block, Upload
 from tus.stores import ledger
 from tus.stores.directory.digests import Digesting
@@ -68,7 +69,7 @@ class DirectorySession:
                 self._generation = opened.generation
                 self._digesting = Digesting(car, record, offset) if record.hashes else None
             finally:
-                car.unlock()
+                unlock(car.fd)
             undo.pop_all()
         if is_takeover:
             emit(TakenOver(self.upload))
@@ -106,7 +107,7 @@ class DirectorySession:
             if not self._staged:
                 self._count(writing=True)
         finally:
-            car.unlock()
+            unlock(car.fd)
         if self._digesting is not None:
             self._digesting.update(blocks, written)
         if written < sum(map(len, blocks)):
@@ -158,7 +159,7 @@ class DirectorySession:
                 self._check_generation()
                 self._count(writing=False)
             finally:
-                self._car.unlock()
+                unlock(self._car.fd)
             self._staged = False
         self._keep_digests()
         self._digesting = None
@@ -177,7 +178,7 @@ class DirectorySession:
                 if self._car.slot.generation == self._generation:
                     self._record = replace(self._record, digests=self._digesting.keep())
             finally:
-                self._car.unlock()
+                unlock(self._car.fd)
 
     def __enter__(self) -> Self:
         return self
@@ -211,4 +212,4 @@ class DirectorySession:
                     self._car.truncate(self._data_fd)
                 self._car.change(ledger.leave(self._car.slot, generation=self._generation))
             finally:
-                self._car.unlock()
+                unlock(self._car.fd)

@@ -72,7 +72,7 @@ from tus.stores.directory.digests import Digesting
 from tus.stores.directory.pending import read_index, write_index
 from tus.stores.directory.preparation import prepare_again
 from tus.stores.directory.quota import Quota, Tab, stored_charge
-from tus.stores.directory.record import NAMES, Policy, SideCar, give_back_reserved, open_sidecar, read_upload
+from tus.stores.directory.record import NAMES, Policy, SideCar, give_back_reserved, read_upload
 from tus.stores.directory.secret import read_secret
 from tus.stores.directory.sessions import DirectorySession
 from tus.stores.directory.slices import gently
@@ -214,10 +214,10 @@ class DirectoryStore(Concatenation):
 
     def _record(self, path: str) -> Upload:
         try:
-            fd = open_sidecar(path, os.O_RDONLY, self._ownership)
-        except UploadNotFound:
+            fd, _ = self._ownership.open_with_status(path + ".tus", os.O_RDONLY, NAMES)
+        except FileNotFoundError:
             self._home.check()
-            raise
+            raise UploadNotFound() from None
         try:
             return read_upload(fd, path, self._policy.boot)
         finally:
@@ -289,7 +289,7 @@ class DirectoryStore(Concatenation):
             return self._load_created(draft.id)  # it is counted already
         path = self._prefix + (draft.id or os.urandom(16).hex())
         try:
-            return self._create(draft, path)
+            return creation.create(draft, path, self._policy) if self._quota is None else self._create(draft, path)
         except FileExistsError:
             return self._load_created(draft.id)
 
@@ -342,7 +342,7 @@ class DirectoryStore(Concatenation):
                 unlock_and_close(data_fd)
         if self._policy.fsync != "none":
             try:
-                sync(names=self._policy.names)
+                sync(names=self._policy.names.open())
             except OSError:
                 log.exception("upload %s is removed, but a crash of the machine may bring it back", upload_id)
 

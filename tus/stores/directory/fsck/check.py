@@ -196,7 +196,7 @@ class _ExaminedUpload:
         return list(diagnose(evidence, self._is_there))
 
     def _is_there(self, upload_id: str) -> bool:
-        return is_upload_id(upload_id) and self._place.has(f"{upload_id}.tus")
+        return bool(is_upload_id(upload_id)) and self._place.has(f"{upload_id}.tus")
 
     def _evidence(self, fd: int) -> Evidence:
         # A removal that crashes is not covered by the locks. It removes the data first, so the side-car is read first:
