@@ -3,8 +3,9 @@
 usage: python benchmarks/core_cost.py [--rounds N] [--directory DIR] [--json]
 
 No server and no socket: an environ goes into ``tus.Filter`` around an application that renames the file. Beside it
-stands the floor: the same system calls, straight from Python. CPU is the best of N rounds; calls are exact, those of
-Python functions and of functions in C. The row "whole" is a creation with its whole body.
+stands the floor: the same system calls, straight from Python. CPU is the best of N rounds. Calls are exact: of Python's
+functions, of all functions, and of the functions of ``os`` and ``fcntl`` that are system calls. Beside those stands what
+strace counts. The row "whole" is a creation with its whole body.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from typing import NamedTuple
 
 SIZE = 4096
 BODY = os.urandom(SIZE)
@@ -140,15 +142,24 @@ def path_of(answer):
     return dict(answer[1])["Location"].removeprefix("http://localhost")
 
 
+class Call(NamedTuple):
+    """A call of a function; of Python's functions and those in C, some of the latter are system calls."""
+
+    name: str
+    is_python: bool
+    is_system: bool
+
+
 def calls_of(function, *arguments):
-    """Return the names of the functions that are called, Python's and those in C, and what the function returns."""
-    names = []
+    """Return the calls of functions, and what the function returns."""
+    calls = []
 
     def profile(frame, event, argument):
         if event == "call":
-            names.append(frame.f_code.co_qualname)
+            calls.append(Call(frame.f_code.co_qualname, True, False))
         elif event == "c_call":
-            names.append(argument.__qualname__)
+            is_system = argument.__module__ in ("posix", "fcntl") and argument.__name__ != "fspath"
+            calls.append(Call(argument.__qualname__, False, is_system))
 
     gc.disable()  # the callbacks of weak references to what others have left are no work of this function
     sys.setprofile(profile)
@@ -157,7 +168,13 @@ def calls_of(function, *arguments):
     finally:
         sys.setprofile(None)
         gc.enable()
-    return names[1:-1], result  # without the call of the function and sys.setprofile()
+    return calls[1:-1], result  # without the call of the function and sys.setprofile()
+
+
+def count_calls(calls):
+    """Return the numbers of calls: of Python's functions, of all functions, and of the system."""
+    functions = sum(call.is_python for call in calls)
+    return {"functions": functions, "calls": len(calls), "system": sum(call.is_system for call in calls)}
 
 
 def cpu_now():
@@ -178,7 +195,7 @@ def best(run, prepare, rounds, batch=20):
 
 
 def list_calls(site, rounds=5):
-    """Return the names of the functions that each kind of request calls, once the process is warm.
+    """Return the calls of functions that each kind of request makes, once the process is warm.
 
     The fewest of a few rounds: a request that meets a thread of the background waits for its lock, by further calls.
     """
@@ -195,14 +212,14 @@ def list_calls(site, rounds=5):
         whole, answer = calls_of(site.call, site.create_whole())
         assert answer[0].startswith("201"), answer
         kinds = {"create": created, "HEAD": inspected, "last PATCH": patched, "whole": whole}
-        for kind, names in kinds.items():
-            found[kind] = min(names, found.get(kind, names), key=len)
+        for kind, calls in kinds.items():
+            found[kind] = min(calls, found.get(kind, calls), key=len)
     return found
 
 
 def measure(directory, rounds):
     site, floor = Site(directory), Floor(directory)
-    costs = {kind: {"calls": len(names)} for kind, names in list_calls(site).items()}
+    costs = {kind: count_calls(calls) for kind, calls in list_calls(site).items()}
     costs["create"]["us"] = best(site.call, site.create, rounds)
     costs["create"]["floor us"] = best(lambda _: floor.create(), lambda: None, rounds)
     costs["last PATCH"]["us"] = best(site.call, lambda: site.patch(path_of(site.call(site.create()))), rounds)
@@ -258,7 +275,7 @@ def main():
     with tempfile.TemporaryDirectory(dir=options.directory) as directory:
         costs = measure(directory, options.rounds)
         for kind, number in system_calls(directory).items():
-            costs[kind]["system calls"] = number
+            costs[kind]["by strace"] = number
     if options.json:
         print(json.dumps(costs))
         return
