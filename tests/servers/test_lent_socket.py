@@ -15,12 +15,10 @@ import pytest
 import uvicorn
 
 from tests.support.waiting import GUARD, wait_until
+from tests.support.wire import DATA, SIZE, create, head_of, offset_of, patch, reply
 from tus.asgi import TusApp
 from tus.server import body_uvicorn
 from tus.server.body_uvicorn import UvicornBody
-
-SIZE = 3_000_000
-DATA = bytes(range(251)) * (SIZE // 251) + bytes(SIZE % 251)
 
 
 class Site:
@@ -77,45 +75,6 @@ def serving(site, loop, app=None, **settings):
         server.should_exit = True
         thread.join(GUARD)
     assert not thread.is_alive()
-
-
-def head_of(method, path, *fields):
-    lines = [f"{method} {path} HTTP/1.1", "Host: localhost", "Tus-Resumable: 1.0.0", *fields]
-    return "\r\n".join([*lines, "", ""]).encode()
-
-
-def reply(connection):
-    """The status and the fields of the next response, whose body is dropped."""
-    head = b""
-    while not head.endswith(b"\r\n\r\n"):
-        byte = connection.recv(1)
-        assert byte, "the connection has ended"
-        head += byte
-    status, *fields = head.decode().split("\r\n")[:-2]
-    fields = {name.lower(): value for name, value in (field.split(": ", 1) for field in fields)}
-    left = int(fields.get("content-length", 0))
-    while left:
-        left -= len(connection.recv(left))
-    return int(status.split()[1]), fields
-
-
-def create(connection, length=SIZE):
-    connection.sendall(head_of("POST", "/", f"Upload-Length: {length}", "Content-Length: 0"))
-    status, fields = reply(connection)
-    assert status == 201
-    return fields["location"].removeprefix("http://localhost")
-
-
-def patch(path, offset, length, *more):
-    fields = ("Content-Type: application/offset+octet-stream", f"Upload-Offset: {offset}", f"Content-Length: {length}")
-    return head_of("PATCH", path, *fields, *more)
-
-
-def offset_of(connection, path):
-    connection.sendall(head_of("HEAD", path))
-    status, fields = reply(connection)
-    assert status == 200
-    return int(fields["upload-offset"])
 
 
 @pytest.mark.parametrize("first", [0, 10, 100_000])

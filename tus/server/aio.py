@@ -23,6 +23,7 @@ from anyio.lowlevel import EventLoopToken, RunVar, checkpoint_if_cancelled, curr
 from tus.adapters.interface import AsyncAdapter
 from tus.converters import is_async
 from tus.errors import StorageUnavailable
+from tus.filesystem.pipes import Pipe
 from tus.handover.attempt import Receiver
 from tus.http.headers import number_in
 from tus.models import Request, Response
@@ -40,7 +41,7 @@ from tus.protocols.effects import (
     Tell,
     Wait,
 )
-from tus.server.body_async import AsyncBody, Batch, Source
+from tus.server.body_async import AsyncBody, Batch, LentSource, Source
 from tus.server.reception import Reception, Sink
 from tus.server.runner import Asker, Runner
 from tus.server.service import Service
@@ -97,7 +98,7 @@ class AsyncTus:
         receiver: Receiver | None = None,
         async_receiver: AsyncReceiver | None = None,
         asker: Asker | None = None,
-        lend: Callable[[int | None], Source | None] = lambda length: None,
+        lend: Callable[[int | None], LentSource | None] = lambda length: None,
     ) -> None:
         self._adapter = adapter
         self._lend = lend
@@ -273,6 +274,8 @@ class AsyncTus:
         """
         lent = self._lend(effect.intake.body.length) if self._body is None else None
         transfer = self._begin_transfer(effect, lent)
+        if lent is not None:
+            lent.can_pour = transfer.can_pour
         body = transfer.body
         if isinstance(body, AsyncBody):
             async with anyio.create_task_group() as group:
@@ -311,6 +314,9 @@ class _BodyTransfer:
     """A body between the loop, which adds blocks, and a thread, which writes them into a sink.
 
     Blocks stay here until a thread has taken them, because the task can be cancelled at any time.
+
+    Attributes:
+        can_pour: returns whether a batch can be a pipe.
     """
 
     def __init__(self, runner: Runner, effect: Receive | Peek, body: Source) -> None:
@@ -322,6 +328,7 @@ class _BodyTransfer:
         self._is_wanted = True
         self._has_ended = False
         self._failure: Exception | None = None
+        self.can_pour = self._sink.can_pour
 
     @property
     def has_blocks(self) -> bool:
@@ -336,10 +343,13 @@ class _BodyTransfer:
         """Write the added blocks, and return whether the sink wants more."""
         batches, self._batches = self._batches, []
         try:
-            for batch in chain.from_iterable(batches):
+            for batch in chain.from_iterable(batches) if self._is_wanted else ():
+                if type(batch) is Pipe:
+                    self._is_wanted = self._sink.pour(batch)
+                else:
+                    self._is_wanted = self._sink.write(*batch)
                 if not self._is_wanted:
                     break
-                self._is_wanted = self._sink.write(*batch)
         except Exception as error:
             self._is_wanted, self._failure = False, error
         return self._is_wanted

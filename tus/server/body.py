@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 
+from tus.filesystem.pipes import Pipe
 from tus.models import Block, Readable
-from tus.server.body_gunicorn import LARGEST, GunicornInput
+from tus.server.body_gunicorn import GunicornInput
 from tus.server.pace import Patience
+from tus.server.piping import LARGEST
 
 log = logging.getLogger(__name__)
 
@@ -33,6 +35,7 @@ class Body:
 
     Attributes:
         is_wanted: called repeatedly while no byte arrives, if the socket is known; False ends the body as a cut.
+        can_pour: returns whether a block can be a pipe with the bytes in it, if the socket is known.
         received: bytes yielded so far.
         cut: whether the client disconnected before the end. Valid once :meth:`blocks` is exhausted.
     """
@@ -42,17 +45,21 @@ class Body:
         self._length = length
         self._patience = Patience() if patience is None else patience
         self.is_wanted: Callable[[], bool] = lambda: True
+        self.can_pour: Callable[[], bool] = lambda: False
         self.received = 0
         self.cut = False
 
-    def blocks(self) -> Iterator[Block]:
-        """Return the blocks of the body, none of them empty. A block is valid until the next one is requested."""
+    def blocks(self) -> Generator[Block | Pipe]:
+        """Return the blocks of the body, none of them empty. A block is valid until the next one is requested.
+
+        A pipe must be emptied until then.
+        """
         direct = GunicornInput.of(self._stream, self._length)
         if direct is None:
             return self._read()
         return self._receive(direct)
 
-    def _read(self) -> Iterator[Block]:
+    def _read(self) -> Generator[Block]:
         size, count = SMALLEST, 0
         pace = self._patience.pace()
         while self._length is None or self.received < self._length:
@@ -80,8 +87,8 @@ class Body:
                 self.cut = True
                 return
 
-    def _receive(self, direct: GunicornInput) -> Iterator[Block]:
-        for block in direct.blocks(lambda: self.is_wanted(), self._patience):
+    def _receive(self, direct: GunicornInput) -> Generator[Block | Pipe]:
+        for block in direct.blocks(lambda: self.is_wanted(), self._patience, self.can_pour):
             self.received += len(block)
             yield block
         self.cut = not direct.ended

@@ -14,6 +14,7 @@ from typing import Protocol
 
 import anyio
 
+from tus.filesystem.pipes import Pipe
 from tus.models import Block
 
 log = logging.getLogger(__name__)
@@ -32,8 +33,9 @@ def reuse_memory() -> None:
     bytes(2 * BATCH)
 
 
-#: Blocks for one write.
-Batch = tuple[Block, ...]
+Blocks = tuple[Block, ...]
+#: Bytes for one write.
+Batch = Blocks | Pipe
 
 
 class Source(Protocol):
@@ -54,7 +56,7 @@ class Source(Protocol):
     async def take(self, seconds: float) -> Sequence[Iterable[Batch]]:
         """Wait for bytes, and return them; nothing if the body is over, or if none arrives within so many seconds.
 
-        A thread iterates over the result, and uses each block before it asks for the next one.
+        A thread iterates over the result, and uses each batch before it asks for the next one.
         """
 
     def take_now(self) -> Sequence[Iterable[Batch]]:
@@ -62,6 +64,16 @@ class Source(Protocol):
 
     def give_up(self) -> None:
         """End the body here, as a cut."""
+
+
+class LentSource(Source, Protocol):
+    """A source whose bytes can lie in a pipe.
+
+    Attributes:
+        can_pour: returns whether a batch can be a pipe.
+    """
+
+    can_pour: Callable[[], bool]
 
 
 class AsyncBody:
@@ -130,7 +142,7 @@ class AsyncBody:
         if self._came is not None:
             self._came.set()
 
-    async def take(self, seconds: float) -> list[list[Batch]]:
+    async def take(self, seconds: float) -> list[list[Blocks]]:
         self._hold(False)
         if not self._size:
             await self._wait_for_bytes(1, seconds)
@@ -138,7 +150,7 @@ class AsyncBody:
             await self._wait_for_bytes(BATCH, LINGER)
         return self.take_now()
 
-    def take_now(self) -> list[list[Batch]]:
+    def take_now(self) -> list[list[Blocks]]:
         blocks, self._blocks, self._size = self._blocks, [], 0
         self._hold(True)
         return [[tuple(blocks)]] if blocks else []

@@ -1,8 +1,8 @@
 """The socket behind gunicorn's ``wsgi.input``: blocks as they arrive, while its ``read`` waits for full blocks.
 
-So the bytes before a reset or a crash are kept. A body of known length is received directly into one buffer, which
-saves two copies of every byte. A silent client does not occupy its thread for ever. This relies on private names of
-gunicorn, so each of them is checked, and an unfamiliar stream is read like any other.
+So the bytes before a reset or a crash are kept. A body of known length is received directly into one buffer, or into a
+pipe of the kernel, which saves two or three copies of every byte. A silent client does not occupy its thread for ever.
+This relies on private names of gunicorn, so each of them is checked, and an unfamiliar stream is read like any other.
 """
 
 from __future__ import annotations
@@ -13,15 +13,17 @@ import select
 import ssl
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from types import GeneratorType
 from typing import Any
 
+from tus.filesystem.pipes import Pipe
 from tus.models import Block
 from tus.server.pace import Patience
+from tus.server.piping import Piping
 
 log = logging.getLogger(__name__)
 
-LARGEST = 1024 * 1024
 GATHERED = 16 * 1024  # bytes; so many are written at once, unless they come too slowly
 GATHERING = 0.25  # seconds that bytes wait for others
 LOOK = 0.5  # seconds without a byte between two checks whether to continue waiting
@@ -53,6 +55,7 @@ class GunicornInput:
         self._reader = body.reader
         self._unreader = unreader
         self._chunked = chunked
+        self._memory = memoryview(b"")
         self.ended = False
 
     @classmethod
@@ -71,15 +74,18 @@ class GunicornInput:
             known = known and isinstance(getattr(unreader, "buf", None), io.BytesIO) and hasattr(unreader, "unread")
         return cls(stream, unreader, length is None) if known and _can_wait(unreader) else None
 
-    def blocks(self, is_wanted: Wanted, patience: Patience) -> Iterator[Block]:
+    def blocks(
+        self, is_wanted: Wanted, patience: Patience, can_pour: Callable[[], bool] = lambda: False
+    ) -> Iterator[Block | Pipe]:
         """Yield the blocks; afterwards ``ended`` is whether the body is whole.
 
         Args:
             is_wanted: called while no byte arrives; False ends the body.
             patience: how long the client may be silent, or slow.
+            can_pour: returns whether a block can be a pipe.
         """
         wait = _Wait(self._unreader.sock, is_wanted, patience)
-        for block in self._receive_chunks(wait) if self._chunked else self._receive_length(wait):
+        for block in self._receive_chunks(wait) if self._chunked else self._receive_length(wait, can_pour):
             wait.received += len(block)
             yield block
         if not self.ended:
@@ -109,7 +115,7 @@ class GunicornInput:
         finally:
             unreader.chunk = receive
 
-    def _receive_length(self, wait: _Wait) -> Iterator[Block]:
+    def _receive_length(self, wait: _Wait, can_pour: Callable[[], bool]) -> Iterator[Block | Pipe]:
         reader, unreader = self._reader, self._unreader
         buffered, unreader.buf = unreader.buf.getvalue(), io.BytesIO()
         if len(buffered) > reader.length:
@@ -119,27 +125,35 @@ class GunicornInput:
             reader.length -= len(buffered)
             yield buffered
         if reader.length:
-            buffer = memoryview(bytearray(min(LARGEST, reader.length)))
-            while reader.length and (count := self._fill(wait, buffer[: reader.length])):
-                reader.length -= count
-                yield buffer[:count]
+            with closing(Piping(unreader.sock, can_pour)) as piping:
+                while reader.length and len(block := self._receive(wait, piping)):
+                    reader.length -= len(block)
+                    yield block
         self.ended = not reader.length
 
-    def _fill(self, wait: _Wait, buffer: memoryview) -> int:
-        """Wait for the first byte, then receive the bytes that are there; return 0 if the connection ended.
+    def _receive(self, wait: _Wait, piping: Piping) -> Block | Pipe:
+        """Wait for the first byte, then receive the bytes that are there; return no byte if the connection ended.
 
         A client that sends a few bytes at a time would cost a write for each of them, so these are gathered.
         """
-        receive, count = self._unreader.sock.recv_into, 0
+        receive, left, count = self._unreader.sock.recv_into, self._reader.length, 0
         try:
-            count = int(receive(buffer)) if wait() else 0
+            if not wait():
+                return b""
+            pipe = piping.receive(left)
+            if pipe is not None:
+                return pipe
+            if len(self._memory) < (size := min(piping.buffer_size, left)):
+                self._memory = memoryview(bytearray(size))
+            buffer = self._memory[:left]
+            count = int(receive(buffer))
             if 0 < count < min(GATHERED, len(buffer)):
                 end = time.monotonic() + GATHERING
                 while count < min(GATHERED, len(buffer)) and wait.until(end) and (more := receive(buffer[count:])):
                     count += int(more)
         except Exception as error:
-            log.debug("the body was cut with %d bytes to come: %r", self._reader.length - count, error)
-        return count
+            log.debug("the body was cut with %d bytes to come: %r", left - count, error)
+        return self._memory[:count]
 
 
 class _Wait:

@@ -10,22 +10,19 @@ around this package that calls ``receive`` would resume the transport, which wou
 
 from __future__ import annotations
 
-import fcntl
 import logging
 import os
 import select
 import socket
-import struct
-import termios
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import anyio
 
-from tus.models import Block
 from tus.server.body_async import LINGER, Batch
-from tus.server.body_gunicorn import GATHERED, LARGEST
+from tus.server.body_gunicorn import GATHERED
+from tus.server.piping import LARGEST, Piping, waiting
 
 log = logging.getLogger(__name__)
 
@@ -37,16 +34,18 @@ _has_warned = False
 
 
 class UvicornBody:
-    """A :class:`~tus.server.body_async.Source` of known length: the socket of the connection."""
+    """A :class:`~tus.server.body_async.LentSource` of known length: the socket of the connection."""
 
     def __init__(self, cycle: Any, protocol: Any, length: int) -> None:
         self._cycle = cycle
         self._transport = protocol.transport
         self._begun = bytes(cycle.body)
+        self.can_pour: Callable[[], bool] = lambda: False
         self.received = len(self._begun)
         self.cut = False
         self._left = length - self.received
         self._is_gone = False
+        self._piping: Piping | None = None
         self._socket = socket.socket(fileno=os.dup(self._transport.get_extra_info("socket").fileno()))
         self._poll = select.poll()
         self._poll.register(self._socket, select.POLLIN)
@@ -90,7 +89,7 @@ class UvicornBody:
                 await anyio.wait_readable(self._socket)
             if scope.cancelled_caught:
                 return []
-            if 0 < self._waiting() < min(GATHERED, self._left):
+            if 0 < waiting(self._socket) < min(GATHERED, self._left):
                 await anyio.sleep(LINGER)
         return [self._read()]
 
@@ -102,30 +101,34 @@ class UvicornBody:
             log.debug("the body was abandoned after %d bytes", self.received)
             self.cut = True
 
-    def _waiting(self) -> int:
-        """Return the number of bytes that can be read at once."""
-        count: int = struct.unpack("i", fcntl.ioctl(self._socket, termios.FIONREAD, bytes(4)))[0]
-        return count
-
     def _read(self) -> Iterator[Batch]:
         """Yield the bytes, until the client pauses. Each block is valid until the next one is requested."""
         if self._begun:
             begun, self._begun = self._begun, b""
             yield (begun,)
-        buffer = memoryview(bytearray(min(LARGEST, self._left)))  # of this turn: a client that pauses occupies none
+        buffer = memoryview(b"")  # of this turn, and so is the pipe: a client that pauses occupies none
+        self._piping = piping = Piping(self._socket, self.can_pour)
         end = time.monotonic() + TURN
-        while not self.is_over:
-            count = self._fill(buffer[: self._left])
-            if not count:
-                return
-            yield (self._count(buffer[:count]),)
+        while not self.is_over and self._poll.poll(PAUSE * 1000):
+            pipe = piping.receive(self._left)
+            if pipe is not None:
+                self._count(len(pipe))
+                yield pipe
+            else:
+                if len(buffer) < (size := min(piping.buffer_size, self._left)):
+                    buffer = memoryview(bytearray(size))
+                count = self._fill(buffer[: self._left])
+                if not count:
+                    break
+                self._count(count)
+                yield (buffer[:count],)
             if time.monotonic() >= end:
-                return
+                break
+        piping.close()
 
-    def _count(self, block: Block) -> Block:
-        self._left -= len(block)
-        self.received += len(block)
-        return block
+    def _count(self, size: int) -> None:
+        self._left -= size
+        self.received += size
 
     def _fill(self, buffer: memoryview) -> int:
         """Receive what is there, and return its number of bytes; 0 if the client pauses, or has disconnected."""
@@ -160,7 +163,8 @@ class UvicornBody:
         except OSError:
             self._is_gone = True
             return None
-        return bytes(self._count(block))
+        self._count(len(block))
+        return block
 
     @property
     def is_left(self) -> bool:
@@ -173,6 +177,8 @@ class UvicornBody:
 
     def release(self) -> None:
         """Give the socket back to uvicorn."""
+        if self._piping is not None:
+            self._piping.close()  # of a turn that was broken off
         self._socket.close()
         self._cycle.more_body = False
         if not self._transport.is_closing():

@@ -1,21 +1,24 @@
 """The sinks that receive a request's body block by block, for ``Tus`` and ``AsyncTus``.
 
-Both do ``with sink: while ...: if not sink.write(block): break`` and then ``sink.end(cut)``.
+Both do ``with sink: while ...: if not sink.write(block): break`` and then ``sink.end(cut)``. Where no code needs to see
+the bytes, the blocks can be in a pipe instead of memory.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import partial
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Protocol, Self, cast
 
 from tus.checksums import ALGORITHMS
 from tus.errors import ChecksumMismatch, RequestError, StorageFull, UploadGone, UploadLocked, UploadReplaced
+from tus.filesystem.pipes import Pipe
 from tus.models import Block, HookReply, Upload
 from tus.protocols.bodies import Intake
 from tus.protocols.effects import Begin, Peeked, Received
-from tus.stores.interface import SMALL, AppendSession, Claim, Completes, Store
+from tus.stores.interface import SMALL, AppendSession, Claim, Completes, PouringSession, Pours, Store
 
 #: Gets the offset of an upload. Its reply may stop the upload.
 OffsetListener = Callable[[int], HookReply | None]
@@ -29,6 +32,12 @@ class Sink(Protocol):
 
     def write(self, *blocks: Block) -> bool:
         """Take the next blocks, and return whether more are wanted. The caller may reuse the blocks after that."""
+
+    def can_pour(self) -> bool:
+        """Return whether :meth:`pour` costs less than :meth:`write`."""
+
+    def pour(self, pipe: Pipe) -> bool:
+        """Take the next bytes out of a pipe, and return whether more are wanted."""
 
     def is_wanted(self) -> bool:
         """Return whether more blocks are wanted."""
@@ -140,20 +149,35 @@ class Reception:
             return True
         return self._write(blocks)
 
+    def can_pour(self) -> bool:
+        intake = self._intake
+        length, limit = intake.body.length, intake.limit
+        is_plain = not self._hashers and length is not None and length > self._small
+        can_fit = length is None or limit is None or length <= limit
+        return is_plain and can_fit and isinstance(self._store, Pours) and self._store.can_pour(self._upload)
+
+    def pour(self, pipe: Pipe) -> bool:
+        self._received += len(pipe)
+        session = cast("PouringSession", self._open())
+        return self._store_by(partial(session.pour, pipe), session)
+
     def _write(self, blocks: tuple[Block, ...]) -> bool:
         session = self._open()
+        if self._received == self._intake.limit and self._intake.body.length is None:
+            self._held = bytes(blocks[-1][-1:])  # it would complete the upload, but too many bytes may follow
+            blocks = (*blocks[:-1], blocks[-1][:-1])
+        return self._store_by(partial(session.write, *blocks), session) if any(map(len, blocks)) else self._report()
+
+    def _store_by(self, write: Callable[[], None], session: AppendSession) -> bool:
+        """Store bytes by a call, and return whether more are wanted."""
         try:
-            if self._received == self._intake.limit and self._intake.body.length is None:
-                self._held = bytes(blocks[-1][-1:])  # it would complete the upload, but too many bytes may follow
-                blocks = (*blocks[:-1], blocks[-1][:-1])
-            if any(map(len, blocks)):
-                session.write(*blocks)
-                self._wrote_at = time.monotonic()
+            write()
         except StorageFull as error:
             if self._hashers:
                 raise
             self._result = Received(session.commit(), failure=error)
             return False
+        self._wrote_at = time.monotonic()
         return self._report()
 
     def _open(self) -> AppendSession:
@@ -276,6 +300,12 @@ class Peek:
         for block in blocks:
             self._data += bytes(block[: self._limit + 1 - len(self._data)])
         return len(self._data) <= self._limit
+
+    def can_pour(self) -> bool:
+        return False
+
+    def pour(self, pipe: Pipe) -> bool:
+        return self.write(bytes(pipe))
 
     def is_wanted(self) -> bool:
         return True

@@ -9,6 +9,7 @@ from typing import Any, BinaryIO, Self
 
 from tus.adapters.interface import Adapter, Transactional
 from tus.errors import NotTaken, OptionError, Rejected, RequestError, SweepIncomplete, UploadGone, UploadLocked
+from tus.filesystem.pipes import Pipe
 from tus.handover.attempt import Receiver
 from tus.handover.finished import FinishedUpload, claim_again, keep_untaken, offer
 from tus.models import Outcome, Response, Upload
@@ -365,12 +366,17 @@ class Tus:
             return self._receive_ahead(effect, runner.body.cut)
         runner.body = body = Body(self.adapter.stream, effect.intake.body.length, runner.patience())
         with runner.sink(effect) as sink:
-            body.is_wanted = sink.is_wanted
-            for block in body.blocks():
-                if not sink.write(block):
-                    break
-            else:
-                self._is_body_read = True
+            body.is_wanted, body.can_pour = sink.is_wanted, sink.can_pour
+            blocks = body.blocks()
+            try:
+                for block in blocks:
+                    if not (sink.pour(block) if type(block) is Pipe else sink.write(block)):
+                        break
+                else:
+                    self._is_body_read = True
+            finally:
+                if not self._is_body_read:
+                    blocks.close()
             result = sink.end(body.cut)
         return runner.record_body(effect, result)
 

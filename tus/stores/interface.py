@@ -14,6 +14,7 @@ from functools import cache
 from types import TracebackType
 from typing import BinaryIO, Final, Protocol, Self, runtime_checkable
 
+from tus.filesystem.pipes import Pipe
 from tus.models import Block, Response, State, Upload
 
 #: The largest body, in bytes, that is stored in one step instead of an append session, if all of it has arrived. A
@@ -256,6 +257,21 @@ class Completes(Protocol):
             InconsistentLength: the draft has another length; nothing was created.
             StorageFull: there is no room; nothing was created.
         """
+
+
+class PouringSession(AppendSession, Protocol):
+    """A session that can take bytes out of a pipe."""
+
+    def pour(self, pipe: Pipe) -> None:
+        """Store the bytes in a pipe, as :meth:`write` does with blocks, and with the same errors."""
+
+
+@runtime_checkable
+class Pours(Protocol):
+    """A store whose sessions, each a :class:`PouringSession`, can move bytes from a pipe to a file in the kernel."""
+
+    def can_pour(self, upload: Upload) -> bool:
+        """Return whether that is of use for an upload. False if the bytes must be read for a digest."""
 
 
 @runtime_checkable

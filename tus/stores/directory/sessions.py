@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from types import TracebackType
 from typing import Self
 
@@ -12,6 +14,7 @@ from tus.events import Fenced, TakenOver, emit
 from tus.filesystem.descriptors import close
 from tus.filesystem.io import write_at
 from tus.filesystem.locks import unlock
+from tus.filesystem.pipes import Pipe
 from tus.models import Block, Upload
 from tus.stores import ledger
 from tus.stores.directory.digests import Digesting
@@ -81,14 +84,29 @@ class DirectorySession:
 
     def write(self, *blocks: Block) -> None:
         size = sum(map(len, blocks))
-        self._check_room(size)
-        allowed = size if self._tab is None else self._tab.take(self._offset, size)
+        allowed = self._allowed(size)
         if allowed == size:
             self._write(*blocks)
             return
         if allowed:
             self._write(memoryview(b"".join(blocks))[:allowed])
         raise QuotaExceeded()
+
+    def pour(self, pipe: Pipe) -> None:
+        size = len(pipe)
+        if self._digesting is not None:
+            self.write(bytes(pipe))
+            return
+        allowed = self._allowed(size)
+        if allowed and self._store(partial(pipe.pour, size=allowed)) < allowed:
+            raise StorageFull()
+        if allowed < size:
+            raise QuotaExceeded()
+
+    def _allowed(self, size: int) -> int:
+        """Return how many of the next bytes the disk and the limits allow."""
+        self._check_room(size)
+        return size if self._tab is None else self._tab.take(self._offset, size)
 
     def _check_room(self, size: int) -> None:
         """Check from time to time that the disk has room for bytes whose space is not reserved."""
@@ -98,20 +116,25 @@ class DirectorySession:
             self._room_until = self._offset + max(size, CHECK_EVERY)
 
     def _write(self, *blocks: Block) -> None:
+        written = self._store(lambda fd, offset: write_at(fd, offset, *blocks))
+        if self._digesting is not None:
+            self._digesting.update(blocks, written)
+        if written < sum(map(len, blocks)):
+            raise StorageFull()
+
+    def _store(self, write: Callable[[int, int], int]) -> int:
+        """Store and count bytes by a function that writes them at an offset; return their number."""
         car = self._car
         car.lock()
         try:
             self._check_generation()
-            written = write_at(self._data_fd, self._offset, *blocks)
+            written = write(self._data_fd, self._offset)
             self._offset += written
             if not self._staged:
                 self._count(writing=True)
         finally:
             unlock(car.fd)
-        if self._digesting is not None:
-            self._digesting.update(blocks, written)
-        if written < sum(map(len, blocks)):
-            raise StorageFull()
+        return written
 
     def _check_generation(self) -> None:
         if not self._is_latest():

@@ -507,6 +507,9 @@ class DirectoryStore(Concatenation):
         claim.take()
         return claim
 
+    def can_pour(self, upload: Upload) -> bool:
+        return not upload.hashes
+
     def can_complete(self, upload: Upload) -> bool:
         if upload.hashes or upload.concat or upload.parts:
             return False  # the data must be read first, or the upload takes part in a concatenation

@@ -1,0 +1,371 @@
+"""Bodies that go from a lent socket through a pipe to the file: nothing is different from bodies in memory."""
+
+import contextlib
+import errno
+import fcntl
+import hashlib
+import os
+import resource
+import socket
+import struct
+import threading
+from base64 import b64encode
+
+import pytest
+import uvicorn
+from gunicorn.config import Config
+from gunicorn.http import RequestParser
+from gunicorn.http.wsgi import create as respond
+
+from tests.support.waiting import GUARD, wait_until
+from tests.support.wire import DATA, SIZE, create, offset_of, patch, reply
+from tus import Filter
+from tus.asgi import TusMiddleware
+from tus.errors import QuotaExceeded, StorageFull, UploadReplaced
+from tus.filesystem import pipes
+from tus.filesystem.pipes import Pipe
+from tus.models import Upload
+from tus.protocols.bodies import Body, Intake
+from tus.server import body_gunicorn, piping
+from tus.server.reception import Reception
+from tus.stores.directory.store import DirectoryStore
+from tus.stores.interface import Limits
+from tus.stores.memory import MemoryStore
+
+pytestmark = pytest.mark.skipif(not hasattr(os, "splice"), reason="only Linux splices")
+
+HALF = 1_500_000  # bytes
+
+
+class Site:
+    """An application that takes uploads under /files.
+
+    Attributes:
+        landed: the finished files.
+        poured: the bytes of each call that has moved some from a pipe to a file.
+        port: where it is served.
+    """
+
+    def __init__(self, directory):
+        self.directory = directory
+        self.landed = []
+        self.poured = []
+        self.port = 0
+
+    def options(self):
+        return {"upload_path": "/files", "tmp_file_dir": str(self.directory), "on_finished": self.take}
+
+    def take(self, upload):
+        with upload.open() as file:
+            self.landed.append(file.read())
+
+    def connect(self):
+        return socket.create_connection(("127.0.0.1", self.port), timeout=GUARD)
+
+
+@contextlib.contextmanager
+def under_gunicorn(site):
+    """gunicorn's own input, parser and response, in one thread for each connection."""
+    app, config = Filter(None, **site.options()), Config()
+
+    def serve(connection, address):
+        with connection, contextlib.suppress(ConnectionError):  # there may be no client for the response
+            connection.settimeout(None)
+            for request in RequestParser(config, connection, address):
+                response, environ = respond(request, connection, address, ("127.0.0.1", site.port), config)
+                chunks = app(environ, response.start_response)
+                for chunk in chunks:
+                    response.write(chunk)
+                response.close()
+                getattr(chunks, "close", lambda: None)()
+                if request.should_close() or environ["wsgi.input"].failed:
+                    return
+
+    def accept():
+        with contextlib.suppress(OSError):
+            while True:
+                threads.append(threading.Thread(target=serve, args=listener.accept(), daemon=True))
+                threads[-1].start()
+
+    threads = [threading.Thread(target=accept, daemon=True)]
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        site.port = listener.getsockname()[1]
+        threads[0].start()
+        yield
+        listener.shutdown(socket.SHUT_RDWR)
+        for thread in threads:
+            thread.join(GUARD)
+        assert not any(thread.is_alive() for thread in threads)
+    app.service.close()
+
+
+@contextlib.contextmanager
+def under_uvicorn(site):
+    app = TusMiddleware(None, **site.options())
+    server = uvicorn.Server(uvicorn.Config(app, http="httptools", port=0, log_level="error", lifespan="off"))
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    try:
+        wait_until(lambda: server.started, "uvicorn does not start")
+        site.port = server.servers[0].sockets[0].getsockname()[1]
+        yield
+    finally:
+        server.should_exit = True
+        thread.join(GUARD)
+    assert not thread.is_alive()
+    app.service.close()
+
+
+@pytest.fixture(params=[under_gunicorn, under_uvicorn])
+def serving(request):
+    return request.param
+
+
+@pytest.fixture
+def site(tmp_path, monkeypatch):
+    site, pour = Site(tmp_path), Pipe.pour
+
+    def noting(pipe, fd, offset, size):
+        done = pour(pipe, fd, offset, size)
+        site.poured.append(done)
+        return done
+
+    monkeypatch.setattr(Pipe, "pour", noting)
+    monkeypatch.setattr(piping, "LEAST", 1)  # else a server that is faster than its client pours nothing
+    return site
+
+
+def open_pipes():
+    """The number of ends of pipes that this process has open."""
+    count = 0
+    for name in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(OSError):
+            count += os.readlink(f"/proc/self/fd/{name}").startswith("pipe:")
+    return count
+
+
+@contextlib.contextmanager
+def all_pipes_closed():
+    before = open_pipes()
+    yield
+    wait_until(lambda: open_pipes() <= before, "a pipe stays open")
+
+
+@contextlib.contextmanager
+def full_at(size):
+    """No file of this process can be longer. The kernel then writes what fits, as on a disk that fills up."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+# -- Through a server --
+
+
+def test_nearly_all_bytes_are_poured(site, serving):
+    with serving(site), site.connect() as connection, all_pipes_closed():
+        for _ in range(2):
+            path = create(connection, path="/files")
+            connection.sendall(patch(path, 0, SIZE) + DATA)
+            assert reply(connection)[0] == 204
+    assert site.landed == [DATA, DATA]
+    assert sum(site.poured) > 2 * (SIZE - 600_000), "the server itself has read no more than its buffer"
+
+
+def test_the_bytes_of_a_slow_client_are_gathered_in_memory(site, serving, monkeypatch):
+    monkeypatch.setattr(piping, "LEAST", 64 * 1024)
+    with serving(site), site.connect() as connection:
+        path = create(connection, path="/files")
+        connection.sendall(patch(path, 0, SIZE) + DATA[:1000])
+        with site.connect() as other:
+            for end in (11_000, 21_000):
+                connection.sendall(DATA[end - 10_000 : end])
+                wait_until(lambda end=end: offset_of(other, path) == end, "bytes are not counted")
+    assert site.poured == []
+
+
+@pytest.mark.parametrize("linger", [None, 0], ids=["FIN", "RST"])
+def test_what_came_before_a_cut_is_kept(site, serving, linger):
+    with serving(site), site.connect() as other, all_pipes_closed():
+        with site.connect() as connection:
+            path = create(connection, path="/files")
+            connection.sendall(patch(path, 0, SIZE) + DATA[:HALF])
+            wait_until(lambda: offset_of(other, path) == HALF, "bytes are not counted")
+            if linger is not None:
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, linger))
+        assert offset_of(other, path) == HALF
+        assert site.poured
+        other.sendall(patch(path, HALF, SIZE - HALF) + DATA[HALF:])
+        assert reply(other)[0] == 204
+    assert site.landed == [DATA]
+
+
+def test_a_disk_that_fills_up_keeps_what_fitted(site, serving):
+    with serving(site), all_pipes_closed():
+        with full_at(HALF), site.connect() as connection:
+            path = create(connection, path="/files")
+            connection.sendall(patch(path, 0, SIZE) + DATA)
+            assert reply(connection)[0] == 507
+        assert site.poured, "the bytes have come another way"
+        with site.connect() as connection:
+            assert offset_of(connection, path) == HALF
+            connection.sendall(patch(path, HALF, SIZE - HALF) + DATA[HALF:])
+            assert reply(connection)[0] == 204
+    assert site.landed == [DATA]
+
+
+def test_a_newer_request_takes_over(site, serving):
+    with serving(site), site.connect() as old, site.connect() as new, all_pipes_closed():
+        path = create(new, path="/files")
+        old.sendall(patch(path, 0, SIZE) + DATA[:HALF])
+        wait_until(lambda: offset_of(new, path) == HALF, "bytes are not counted")
+        new.sendall(patch(path, HALF, SIZE - HALF) + DATA[HALF : 2 * HALF - 1])
+        with site.connect() as other:
+            wait_until(lambda: offset_of(other, path) == 2 * HALF - 1, "bytes are not counted")
+        with contextlib.suppress(ConnectionError):  # it ends while the rest is sent
+            old.sendall(bytes(SIZE - HALF))
+        new.sendall(DATA[2 * HALF - 1 :])
+        assert reply(new)[0] == 204
+    assert site.landed == [DATA]
+
+
+def test_a_server_that_stops_keeps_what_has_come(site, monkeypatch):
+    monkeypatch.setattr(body_gunicorn, "LOOK", 0.01)
+    monkeypatch.setattr(body_gunicorn, "_interrupted", False)
+    with under_gunicorn(site), site.connect() as connection, site.connect() as other, all_pipes_closed():
+        path = create(other, path="/files")
+        connection.sendall(patch(path, 0, SIZE) + DATA[:HALF])
+        wait_until(lambda: offset_of(other, path) == HALF, "bytes are not counted")
+        body_gunicorn.interrupt_all()
+        assert reply(connection)[1]["upload-offset"] == str(HALF)
+    assert site.poured
+
+
+def test_a_checksum_needs_to_see_the_bytes(site, serving):
+    digest = b64encode(hashlib.sha1(DATA).digest()).decode()
+    with serving(site), site.connect() as connection:
+        path = create(connection, path="/files")
+        connection.sendall(patch(path, 0, SIZE, f"Upload-Checksum: sha1 {digest}") + DATA)
+        assert reply(connection)[0] == 204
+    assert (site.landed, site.poured) == ([DATA], [])
+
+
+def failing_splice(name, number):
+    """``splice``, which fails where it gets an argument of a name."""
+
+    def splice(*arguments, **words):
+        if name in words:
+            raise OSError(number, os.strerror(number))
+        return os.splice(*arguments, **words)
+
+    return splice
+
+
+@pytest.mark.parametrize("number", [errno.EINVAL, errno.ENOSYS])
+def test_a_file_system_that_cannot_splice_gets_copies(site, serving, monkeypatch, number):
+    monkeypatch.setattr(pipes, "_splice", failing_splice("offset_dst", number))
+    with serving(site), site.connect() as connection, all_pipes_closed():
+        path = create(connection, path="/files")
+        connection.sendall(patch(path, 0, SIZE) + DATA)
+        assert reply(connection)[0] == 204
+    assert site.landed == [DATA]
+    assert site.poured
+    if serving is under_gunicorn:
+        assert len(site.poured) == 1, "the rest is received into memory"
+
+
+def test_a_socket_that_cannot_splice_is_received_from(site, serving, monkeypatch):
+    monkeypatch.setattr(pipes, "_splice", failing_splice("flags", errno.EINVAL))
+    with serving(site), site.connect() as connection, all_pipes_closed():
+        path = create(connection, path="/files")
+        connection.sendall(patch(path, 0, SIZE) + DATA)
+        assert reply(connection)[0] == 204
+    assert (site.landed, site.poured) == ([DATA], [])
+
+
+def test_a_user_who_gets_no_large_pipe_gets_memory(site, serving, monkeypatch):
+    def refuse(fd, command, *arguments):
+        if command == fcntl.F_SETPIPE_SZ:
+            raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+        return fcntl_fcntl(fd, command, *arguments)
+
+    fcntl_fcntl = fcntl.fcntl
+    monkeypatch.setattr(fcntl, "fcntl", refuse)
+    with serving(site), site.connect() as connection, all_pipes_closed():
+        path = create(connection, path="/files")
+        connection.sendall(patch(path, 0, SIZE) + DATA)
+        assert reply(connection)[0] == 204
+    assert (site.landed, site.poured) == ([DATA], [])
+
+
+# -- In the store --
+
+
+@contextlib.contextmanager
+def pipe_with(data):
+    pipe, (sender, receiver) = Pipe.open(), socket.socketpair()
+    with sender, receiver, contextlib.closing(pipe):
+        sender.sendall(data)
+        assert pipe.fill(receiver.fileno(), 1 << 20) == len(pipe) == len(data)
+        yield pipe
+
+
+def test_a_replaced_session_writes_no_byte_of_its_pipe(tmp_path):
+    store = DirectoryStore(str(tmp_path))
+    upload = store.create(Upload(length=20))
+    with store.open(upload, 0) as old, pipe_with(b"old bytes") as pipe, store.open(upload, 0) as new:
+        new.write(b"new")
+        with pytest.raises(UploadReplaced):
+            old.pour(pipe)
+        new.write(b" bytes, and more.")
+    assert (tmp_path / upload.id).read_bytes() == b"new bytes, and more."
+
+
+def test_a_limit_in_the_middle_of_a_pipe(tmp_path):
+    store = DirectoryStore(str(tmp_path), limits=Limits(size=6))
+    upload = store.create(Upload())
+    with store.open(upload, 0) as session, pipe_with(b"123456789") as pipe, pytest.raises(QuotaExceeded):
+        session.pour(pipe)
+    assert store.load(upload.id).offset == 6
+    assert (tmp_path / upload.id).read_bytes() == b"123456"
+
+
+def test_a_disk_that_fills_up_in_the_middle_of_a_pipe(tmp_path):
+    store = DirectoryStore(str(tmp_path))
+    upload = store.create(Upload(length=2000))
+    with store.open(upload, 0) as session, pipe_with(bytes(2000)) as pipe, full_at(1000), pytest.raises(StorageFull):
+        session.pour(pipe)
+    assert store.load(upload.id).offset == 1000
+
+
+@pytest.mark.parametrize("splices", [True, False])
+def test_an_upload_with_digests_is_hashed_and_whole(tmp_path, monkeypatch, splices):
+    if not splices:
+        monkeypatch.setattr(pipes, "_splice", failing_splice("offset_dst", errno.EINVAL))
+    store = DirectoryStore(str(tmp_path))
+    upload = store.create(Upload(length=9, hashes=("sha256",)))
+    assert not store.can_pour(upload)
+    with store.open(upload, 0) as session:
+        for data in (b"1234", b"56789"):
+            with pipe_with(data) as pipe:
+                session.pour(pipe)
+        assert session.commit().digests == (("sha256", hashlib.sha256(b"123456789").digest()),)
+
+
+def can_pour(store, length, small=10, limit=None, checksums=()):
+    upload = store.create(Upload(length=100))
+    return Reception(store, upload, Intake(0, None, limit, Body(length, checksums)), small=small).can_pour()
+
+
+def test_only_long_bodies_are_poured_that_no_code_needs_to_see(tmp_path):
+    store = DirectoryStore(str(tmp_path))
+    assert can_pour(store, 100)
+    assert can_pour(store, 100, limit=100)
+    assert not can_pour(store, 100, limit=99)
+    assert not can_pour(store, 10)
+    assert not can_pour(store, None)
+    assert not can_pour(store, 100, checksums=(("sha1", bytes(20)),))
+    assert not can_pour(MemoryStore(), 100)
