@@ -4,8 +4,8 @@ usage: python benchmarks/core_cost.py [--rounds N] [--directory DIR] [--json]
 
 No server and no socket: an environ goes into ``tus.Filter`` around an application that renames the file. Beside it
 stands the floor: the same system calls, straight from Python. CPU is the best of N rounds. Calls are exact: of Python's
-functions, of all functions, and of the functions of ``os`` and ``fcntl`` that are system calls. Beside those stands what
-strace counts. The row "whole" is a creation with its whole body.
+functions, of all functions, and of the functions of ``os`` and ``fcntl`` that are system calls. Beside those stands
+what strace counts. The row "whole" is a creation with its whole body.
 """
 
 from __future__ import annotations

@@ -267,7 +267,8 @@ class Upload:
     @property
     def is_pending(self) -> bool:
         """Whether the application has neither accepted nor rejected it although it is complete."""
-        return self.state in (State.COMPLETE, State.HANDING_OVER) and not self.is_partial
+        is_waiting = self.state in (State.COMPLETE, State.HANDING_OVER)
+        return is_waiting and (self.concat is None or bool(self.parts))  # it is not partial
 
     @property
     def metadata(self) -> dict[str, bytes]:

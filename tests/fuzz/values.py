@@ -22,6 +22,7 @@ from tus.options import Options
 from tus.protocols import forwarded, hook_replies, idempotency
 from tus.protocols.tus1.replies import appended
 from tus.stores.directory import record_format
+from tus.stores.ledger import trust
 from tus.stores.slots import Slot
 
 ID = "0123456789abcdef" * 2
@@ -98,8 +99,8 @@ _HEAD = Struct("<4sII")
 def check_side_car(data: bytes) -> None:
     """Read a side-car in every way."""
     readers: tuple[Callable[[bytes], Any], ...] = (
-        lambda data: record_format.unpack(data, "/path", bytes(16)),
-        lambda data: record_format.unpack(data, "/path", bytes(range(16))),
+        lambda data: _unpack(data, bytes(16)),
+        lambda data: _unpack(data, bytes(range(16))),
         record_format.unpack_record,
         record_format.unpack_slots,
         record_format.unpack_watchers,
@@ -117,6 +118,10 @@ def check_side_car(data: bytes) -> None:
             pass
         except Exception as error:
             raise Finding(f"a side-car is neither read nor damaged: {error!r}\n{data!r}") from error
+
+
+def _unpack(data: bytes, boot: bytes) -> Upload:
+    return record_format.unpack_upload(data, trust(record_format.unpack_slots(data), boot), "/path")
 
 
 def resealed(data: bytes, chance: random.Random) -> bytes:

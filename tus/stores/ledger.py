@@ -59,10 +59,12 @@ def create(
     It expires at ``expires_at``, or else after its lifetime. After the first byte only the lifetime counts.
     """
     is_whole = length == 0 and not is_final
+    if expires_at is None and lifetimes.lifetime:
+        expires_at = now + lifetimes.lifetime
     return Slot(
         length=length,
         state=State.COMPLETE if is_whole else State.RECEIVING,
-        expires_at=lifetimes.expiry(now) if expires_at is None else expires_at,
+        expires_at=expires_at,
         is_known=is_known,
         since=now if is_whole else 0.0,
         boot=boot,

@@ -13,7 +13,7 @@ from tus.errors import RequestError, StorageFull, UploadGone, UploadReplaced
 from tus.filesystem import processes
 from tus.filesystem.descriptors import close
 from tus.filesystem.io import sync, translate_error, unlink
-from tus.filesystem.locks import unlock, unlock_and_close
+from tus.filesystem.locks import unlock
 from tus.models import Response, State, Upload
 from tus.stores import ledger
 from tus.stores.directory import flushing
@@ -35,7 +35,7 @@ class DirectoryClaim:
         car: the side-car of the upload; it is closed with the claim.
         policy: the policy of the directory.
         ended: is called with the upload after it was accepted or rejected.
-        data_fd: the descriptor of the data, if the caller has locked it.
+        data_fd: the descriptor of the data, if the caller has locked it, or else -1.
 
     Attributes:
         upload: the current upload.
@@ -47,7 +47,7 @@ class DirectoryClaim:
         car: SideCar,
         policy: Policy,
         ended: Callable[[Upload], None] | None,
-        data_fd: int | None = None,
+        data_fd: int = -1,
     ) -> None:
         self.upload = record
         self._car = car
@@ -106,7 +106,7 @@ class DirectoryClaim:
 
     def promise(self) -> Upload:
         """Make the upload known, as durably as the policy requires, and return it."""
-        if self._data_fd is None:  # it is decided
+        if self._data_fd < 0:  # it is decided
             return self.upload
         if not self.upload.is_known:
             self._change(ledger.promise)
@@ -118,7 +118,7 @@ class DirectoryClaim:
 
     def make_durable(self) -> None:
         """Force the upload to the disk, if the policy requires it."""
-        if self._policy.fsync != "none" and self._data_fd is not None and not self._car.slot.is_durable:
+        if self._policy.fsync != "none" and self._data_fd >= 0 and not self._car.slot.is_durable:
             self._sync_data()
             self._car.force_record(self._policy.names)
             self._is_durable = True  # the next change records it
@@ -130,7 +130,7 @@ class DirectoryClaim:
 
     def _sync_data(self) -> None:
         car = self._car
-        if self._data_fd is None or car.slot.synced >= car.slot.offset:
+        if self._data_fd < 0 or car.slot.synced >= car.slot.offset:
             return
         flushing.wait(car.path)
         try:
@@ -154,7 +154,7 @@ class DirectoryClaim:
         return self.upload
 
     def begin(self, is_last: bool = False) -> Upload:
-        if self._data_fd is None:
+        if self._data_fd < 0:
             raise UploadReplaced()
         self._change(
             partial(
@@ -173,12 +173,12 @@ class DirectoryClaim:
         return changes
 
     def accept(self, answer: Response | None = None) -> None:
-        if self._data_fd is not None:
+        if self._data_fd >= 0:
             decide = partial(ledger.accept, keeps=True) if self._keeps else ledger.accept
             self._decide(decide, answer, answer is None or not (answer.headers or answer.body))
 
     def reject(self, answer: Response | None = None) -> None:
-        if self._data_fd is not None:
+        if self._data_fd >= 0:
             self._decide(ledger.reject, answer, answer is None)
 
     def _decide(self, decide: Callable[..., Slot], answer: Response | None, says_nothing: bool) -> None:
@@ -202,23 +202,18 @@ class DirectoryClaim:
         self.upload = upload_of(self.upload, slot, car.path)
         # The application has decided. A later failure does not change the response; the sweeper removes the rest.
         try:
-            self._clean_up(slot)
+            if policy.fsync != "none":
+                sync(car.fd)
+            if slot.state == State.ACCEPTED and not self._keeps:
+                unlink(car.path)
+                if not policy.lifetimes.completed_keep:
+                    unlink(car.path + ".tus")
         except OSError:
             log.exception("upload %s is decided, but its files could not be removed", self.upload.id)
-        if self._ended is not None:
-            self._ended(self.upload)
-
-    def _clean_up(self, slot: Slot) -> None:
-        try:
-            if self._policy.fsync != "none":
-                sync(self._car.fd)
-            if slot.state == State.ACCEPTED:
-                if not self._keeps:
-                    unlink(self._car.path)
-                if not (self._keeps or self._policy.lifetimes.completed_keep):
-                    unlink(self._car.path + ".tus")
         finally:
             self._close()
+        if self._ended is not None:
+            self._ended(self.upload)
 
     def _change(
         self, transition: Callable[[Slot], Slot], outcome: tuple[str | None, Response | None] | None = None
@@ -238,10 +233,10 @@ class DirectoryClaim:
 
     def release(self, error: str | None = None) -> None:
         if self._process is not processes.current:
-            self._forget()
+            self._close(unlocks=False)  # a forked child shares the lock and must not end it
             return
         try:
-            if self._data_fd is not None and self._car.slot.state == State.HANDING_OVER:
+            if self._data_fd >= 0 and self._car.slot.state == State.HANDING_OVER:
                 generation, now, is_durable = self._generation, self._policy.clock(), self._is_durable
                 with suppress(RequestError, OSError):  # after a failure, the next claim finds that the lock is free
                     self._change(
@@ -251,21 +246,15 @@ class DirectoryClaim:
         finally:
             self._close()
 
-    def _close(self) -> None:
-        data_fd, self._data_fd = self._data_fd, None
-        if data_fd is not None:
-            unlock_and_close(data_fd)
-        self._car.close()
-
-    def _forget(self) -> None:
-        """Close the files in a forked child, which shares the lock and must not end it."""
-        data_fd, self._data_fd = self._data_fd, None
-        if data_fd is not None:
-            close(data_fd)
-        self._car.close()
+    def _close(self, unlocks: bool = True) -> None:
+        data_fd, self._data_fd = self._data_fd, -1
+        fd, self._car.fd = self._car.fd, -1
+        if data_fd >= 0 and unlocks:
+            unlock(data_fd)
+        close(data_fd, fd)
 
     def __del__(self) -> None:
-        if self._data_fd is not None:
+        if self._data_fd >= 0:
             text = f"the claim on upload {self.upload.id} was never released"
             warnings.warn(text, ResourceWarning, stacklevel=2, source=self)
             self._close()  # its slot stays: the upload is read as complete, because no process has the lock

@@ -33,8 +33,7 @@ def create(draft: Upload, path: str, policy: Policy) -> Upload:
         StorageFull: there is no room for the upload.
     """
     upload, fd, data_fd, _, _ = _make(draft, path, policy)
-    close(data_fd)
-    close(fd)
+    close(data_fd, fd)
     return upload
 
 
@@ -67,8 +66,7 @@ def create_whole(
             raise StorageFull()
         if is_synced:
             sync(data_fd)  # before the slot that tells so
-        car = SideCar(path, policy, fd)
-        car.begin_with(slot, packed)
+        car = SideCar(path, policy, fd, slot, packed[: sidecar.SLOTS_SIZE])
         car.change(whole)
         unlock(car.fd)
     except BaseException as error:

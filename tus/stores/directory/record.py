@@ -96,6 +96,7 @@ class Policy:
 
 #: In place of slots that were not read yet; longer than any read, so that it differs from those of an empty file too.
 _UNREAD: Final = bytes(SLOTS_SIZE + 1)
+_UNREAD_SLOT: Final = Slot()
 
 
 class SideCar:
@@ -104,13 +105,18 @@ class SideCar:
     Args:
         path: the path of the data. The path of the side-car is the same with ``.tus``.
         policy: the policy of the directory.
+        fd: the descriptor, if the caller has just created the file.
+        slot: its slot.
+        slots: its first bytes.
 
     Attributes:
         fd: the descriptor of the file, -1 once it is closed.
         slot: the slot that was read or written last.
     """
 
-    def __init__(self, path: str, policy: Policy, fd: int | None = None) -> None:
+    def __init__(
+        self, path: str, policy: Policy, fd: int | None = None, slot: Slot = _UNREAD_SLOT, slots: bytes = _UNREAD
+    ) -> None:
         if fd is None:
             try:
                 fd, _ = policy.ownership.open_with_status(path + ".tus", os.O_RDWR, NAMES)
@@ -119,15 +125,11 @@ class SideCar:
                 raise UploadNotFound() from None
         self.path = path
         self.fd = fd
-        self.slot: Slot
+        self.slot = slot
         self.boot = policy.boot
         self.is_synced = policy.fsync == "always"
         self._policy = policy
-        self._slots = _UNREAD
-
-    def begin_with(self, slot: Slot, packed: bytes) -> None:
-        """Set the slot of a side-car that the caller has just written."""
-        self.slot, self._slots = slot, packed[:SLOTS_SIZE]
+        self._slots = slots
 
     def __enter__(self) -> Self:
         try:
@@ -144,8 +146,7 @@ class SideCar:
     def close(self) -> None:
         """Close the file, unless it is closed."""
         fd, self.fd = self.fd, -1
-        if fd >= 0:
-            close(fd)
+        close(fd)
 
     def lock(self) -> None:
         """Take the lock and read the slots. After an error the lock is not held."""
@@ -488,7 +489,8 @@ def read_upload(fd: int, path: str, boot: bytes) -> Upload:
                 data = read_all(fd)
             if _unmarked:
                 check_mark(path)
-            return sidecar.unpack(data, path, boot)
+            slot = sidecar.unpack_slots(data)
+            return sidecar.unpack_upload(data, slot if slot.boot == boot else ledger.trust(slot, boot), path)
         except Damaged:
             time.sleep(0.001)
     raise UploadGone("The record of this upload is damaged; create a new one.")

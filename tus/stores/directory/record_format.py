@@ -27,7 +27,6 @@ from zlib import crc32
 from tus.checksums import FILE_ALGORITHMS, Hashed
 from tus.http.headers import MAX_INTEGER
 from tus.models import PROTOCOLS, Origin, Response, State, Upload, is_upload_id
-from tus.stores.ledger import trust
 from tus.stores.slots import Slot
 
 SLOT_SIZE = 128
@@ -157,8 +156,10 @@ def pack(upload: Upload, slot: Slot) -> bytes:
         f'"principal": {"null" if principal is None else _quoted(principal)}, '
         f'"upload_path": {"null" if service is None else _quoted(service)}, "protocol": "{upload.protocol}"'
     )
-    if upload.origin is not None:
-        text += f', "origin": {_pack_origin(upload.origin)}'
+    origin = upload.origin
+    if origin is not None:  # nearly always it is its URL, and everything else has its default
+        is_plain = not (origin.mount or origin.headers or origin.path_values or origin.method != "POST")
+        text += f', "origin": {_quoted(origin.url) if is_plain else _pack_origin(origin)}'
     if upload.fingerprint:
         text += f', "fingerprint": {_quoted(upload.fingerprint)}'
     magic, room = _RECORD_MAGIC, b""
@@ -173,10 +174,7 @@ def pack(upload: Upload, slot: Slot) -> bytes:
 
 
 def _pack_origin(origin: Origin) -> str:
-    """Return an origin as JSON: nearly always it is its URL, and everything else has its default."""
-    if origin.mount or origin.headers or origin.path_values or origin.method != "POST":
-        return json.dumps([*origin[:-1], dict(origin.path_values)])
-    return _quoted(origin.url)
+    return json.dumps([*origin[:-1], dict(origin.path_values)])
 
 
 def _unpack_origin(packed: Any) -> Origin:
@@ -210,26 +208,20 @@ def unpack_record(data: bytes) -> Upload:
     Raises:
         Damaged: the creation record is not whole.
     """
-    return _upload(data, _NO_STATE, None)
+    return unpack_upload(data, _NO_STATE, None)
 
 
-def unpack(data: bytes, path: str, boot: bytes) -> Upload:
+def unpack_upload(data: bytes, slot: Slot, path: str | None) -> Upload:
     """Return the upload of a side-car.
 
     Args:
         data: the bytes of the side-car.
-        path: the path of the upload's data.
-        boot: the id of this boot of the machine; the upload has what is certain in it.
+        slot: what is certain of its slots.
+        path: the path of the upload's data, if it is known.
 
     Raises:
-        Damaged: neither slot is whole, or the creation record is not whole.
+        Damaged: the creation record is not whole.
     """
-    slot = unpack_slots(data)
-    return _upload(data, slot if slot.boot == boot else trust(slot, boot), path)
-
-
-def _upload(data: bytes, slot: Slot, path: str | None) -> Upload:
-    """Return an upload from the bytes of its side-car, and its slot."""
     if len(data) < RECORD_HEAD_END:
         raise Damaged("the side-car is too short")
     magic, size, crc = _RECORD_HEAD.unpack_from(data, SLOTS_SIZE)
