@@ -171,7 +171,7 @@ def test_data_that_is_being_moved_away_was_not_missing_for_years(make, clock):
     store = make()
     claim = store.complete(store.create(Upload(length=3)), 0, b"abc")
     os.unlink(claim.upload.path)
-    claim._close(unlocks=False)  # the process is killed
+    claim._close()  # the process is killed
     clock.now -= LONGEST_HAND_OVER / 2
     with pytest.raises(UploadGone):
         store.load(claim.upload.id)

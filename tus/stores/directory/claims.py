@@ -232,11 +232,9 @@ class DirectoryClaim:
         self.upload = car.upload(self.upload)
 
     def release(self, error: str | None = None) -> None:
-        if self._process is not processes.current:
-            self._close(unlocks=False)  # a forked child shares the lock and must not end it
-            return
         try:
-            if self._data_fd >= 0 and self._car.slot.state == State.HANDING_OVER:
+            is_ours = self._process is processes.current  # a forked child must not end what its parent goes on with
+            if is_ours and self._data_fd >= 0 and self._car.slot.state == State.HANDING_OVER:
                 generation, now, is_durable = self._generation, self._policy.clock(), self._is_durable
                 with suppress(RequestError, OSError):  # after a failure, the next claim finds that the lock is free
                     self._change(
@@ -246,15 +244,17 @@ class DirectoryClaim:
         finally:
             self._close()
 
-    def _close(self, unlocks: bool = True) -> None:
+    def _close(self) -> None:
+        """Close the files, and release the lock, unless this is a forked child, which shares it."""
         data_fd, self._data_fd = self._data_fd, -1
         fd, self._car.fd = self._car.fd, -1
-        if data_fd >= 0 and unlocks:
+        if data_fd >= 0 and self._process is processes.current:
             unlock(data_fd)
         close(data_fd, fd)
 
     def __del__(self) -> None:
         if self._data_fd >= 0:
-            text = f"the claim on upload {self.upload.id} was never released"
-            warnings.warn(text, ResourceWarning, stacklevel=2, source=self)
+            if self._process is processes.current:
+                text = f"the claim on upload {self.upload.id} was never released"
+                warnings.warn(text, ResourceWarning, stacklevel=2, source=self)
             self._close()  # its slot stays: the upload is read as complete, because no process has the lock
