@@ -20,6 +20,7 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Final, Self
 
 from tus.errors import OffsetMismatch, StorageFull, StorageUnavailable, UploadGone, UploadLocked, UploadNotFound
@@ -99,6 +100,10 @@ _UNREAD: Final = bytes(SLOTS_SIZE + 1)
 _UNREAD_SLOT: Final = Slot()
 
 
+#: Unpacks slots. A request that changes an upload reads them first without the lock, and again under it.
+_unpack_slots = lru_cache(maxsize=256)(sidecar.unpack_slots)
+
+
 class SideCar:
     """An open side-car. As a context manager it holds the lock.
 
@@ -170,7 +175,7 @@ class SideCar:
             if not slots[SLOTS_SIZE - 1 :]:  # read in part, and one slot alone may be the older one
                 slots = read_at(self.fd, 0, SLOTS_SIZE)
             try:
-                slot = sidecar.unpack_slots(slots)
+                slot = _unpack_slots(slots)
             except Damaged:
                 raise UploadGone("The record of this upload is damaged; create a new one.") from None
             self.slot = slot if slot.boot == self.boot else ledger.trust(slot, self.boot)
@@ -489,7 +494,7 @@ def read_upload(fd: int, path: str, boot: bytes) -> Upload:
                 data = read_all(fd)
             if _unmarked:
                 check_mark(path)
-            slot = sidecar.unpack_slots(data)
+            slot = _unpack_slots(data[:SLOTS_SIZE])
             return sidecar.unpack_upload(data, slot if slot.boot == boot else ledger.trust(slot, boot), path)
         except Damaged:
             time.sleep(0.001)

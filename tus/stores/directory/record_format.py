@@ -108,9 +108,10 @@ def unpack_slots(data: bytes) -> Slot:
         data = data.ljust(SLOTS_SIZE, b"\0")
     first, second = _SEQUENCES.unpack_from(data)
     for start in (0, SLOT_SIZE) if first >= second else (SLOT_SIZE, 0):
-        fields = _SLOT_AND_CRC.unpack_from(data, start)
-        magic, state, flags, sequence, generation, offset, length, expires_at, *others, crc = fields
-        attempts, since, synced, losses, boot = others
+        (
+            magic, state, flags, sequence, generation, offset, length, expires_at,
+            attempts, since, synced, losses, boot, crc,
+        ) = _SLOT_AND_CRC.unpack_from(data, start)  # fmt: skip
         is_whole = crc == crc32(data[start : start + _SLOT_END]) and magic == _SLOT_MAGIC and state in _STATES
         if (
             is_whole
