@@ -37,10 +37,11 @@ _BY_PATH += ("rmdir", "scandir", "setxattr", "stat", "statvfs", "unlink", "utime
 _BY_TWO_PATHS = ("link", "rename", "replace")
 _BY_FD = ("close", "copy_file_range", "dup", "fchmod", "fchown", "fdatasync", "fstat", "fsync", "ftruncate", "pread")
 _BY_FD += ("preadv", "pwrite", "pwritev", "read", "sendfile", "write")
+_BY_SECOND_FD = ("splice",)
 _OF_FCNTL = ("flock", "ioctl")
 #: The functions that can fail.
-WATCHED = frozenset({*_BY_PATH, *_BY_TWO_PATHS, *_BY_FD, *_OF_FCNTL})
-_WRITES = frozenset({"pwrite", "pwritev", "write"})
+WATCHED = frozenset({*_BY_PATH, *_BY_TWO_PATHS, *_BY_FD, *_BY_SECOND_FD, *_OF_FCNTL})
+_WRITES = frozenset({"pwrite", "pwritev", "splice", "write"})
 _SHORTER = _WRITES | {"pread", "read", "copy_file_range", "sendfile"}
 _INTERRUPTED = frozenset({"close", "fallocate"})
 _PACKAGE = str(Path(space.__file__).parents[2])
@@ -103,7 +104,7 @@ class Calls:
     def watched(self) -> Iterator[Calls]:
         """Watch the calls, and let one fail, for the ``with`` block."""
         with contextlib.ExitStack() as patches:
-            for name in _BY_PATH + _BY_TWO_PATHS + _BY_FD:
+            for name in _BY_PATH + _BY_TWO_PATHS + _BY_FD + _BY_SECOND_FD:
                 if hasattr(os, name):
                     self._replace(patches, os, name, getattr(os, name))
             for name in _OF_FCNTL:
@@ -142,7 +143,7 @@ class Calls:
             self.made.append(Call(name, _shorten(path), site))
         if at != self.at or not can_happen(call := Call(name, _shorten(path), site), self.fault):
             done = real(*arguments, **words)
-            self._note(name, arguments, done)
+            self._note(name, arguments, words, done)
             return done
         self.failed = call
         return self._fail(name, real, arguments, words)
@@ -154,7 +155,7 @@ class Calls:
             self._lose(arguments[0])
         if self.fault in (SHORT, TORN):
             done = _do_half(name, real, arguments, words)
-            self._note(name, arguments, done)
+            self._note(name, arguments, words, done)
             if self.fault == SHORT:
                 return done
         number = errno.EIO if self.fault == TORN else int(self.fault)
@@ -162,13 +163,16 @@ class Calls:
 
     # -- What a failed sync loses --
 
-    def _note(self, name: str, arguments: tuple[Any, ...], done: Any) -> None:
+    def _note(self, name: str, arguments: tuple[Any, ...], words: dict[str, Any], done: Any) -> None:
         """Remember what was written to a file, and not synced."""
         if name == "pwrite" or name == "pwritev":
             self._unsynced.setdefault(_identity(arguments[0]), []).append((arguments[2], arguments[2] + done))
         elif name == "write":
             end = os.lseek(arguments[0], 0, os.SEEK_CUR)
             self._unsynced.setdefault(_identity(arguments[0]), []).append((end - done, end))
+        elif name == "splice":
+            start = words["offset_dst"]
+            self._unsynced.setdefault(_identity(arguments[1]), []).append((start, start + done))
         elif name == "copy_file_range":
             start = arguments[4]
             self._unsynced.setdefault(_identity(arguments[1]), []).append((start, start + done))
@@ -190,7 +194,7 @@ class Calls:
 
     def _path_of(self, name: str, arguments: tuple[Any, ...], words: dict[str, Any]) -> str | None:
         """Return the path of a call's file, or None if it is not below the directory."""
-        if name == "copy_file_range":
+        if name in ("copy_file_range", "splice"):
             return self._relative(arguments[1])
         first = arguments[0] if arguments else words.get("path", words.get("src"))
         found = self._relative(first, words.get("dir_fd", words.get("src_dir_fd")))
@@ -341,10 +345,10 @@ def _do_half(name: str, real: Callable[..., Any], arguments: tuple[Any, ...], wo
         fd, blocks, offset = arguments
         whole = b"".join(blocks)
         return os.pwrite.args[1](fd, whole[: len(whole) // 2], offset)  # type: ignore[attr-defined]
-    if name in _WRITES:
+    if name in ("pwrite", "write"):
         fd, block, *offset = arguments
         return real(fd, memoryview(block)[: len(block) // 2], *offset)
-    position = {"copy_file_range": 2, "sendfile": 3}[name]
+    position = {"copy_file_range": 2, "splice": 2, "sendfile": 3}[name]
     halved = [*arguments]
     halved[position] = max(halved[position] // 2, 1)
     return real(*halved, **words)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from base64 import b64encode
 from collections.abc import Callable
 from contextlib import suppress
@@ -16,9 +17,9 @@ from tests.support.wsgi import OCTETS, TUS, Reply
 from tus.errors import TusException
 
 DATA = bytes(range(256)) * 9 + b"the end"
+LONG = DATA * 120
 _NAME = {"Upload-Metadata": "filename " + b64encode(b"a.bin").decode()}
 _ATTEMPTS = 12
-_BORDERS = (0, 700, 1500, len(DATA))
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,7 @@ class Life:
         live: the client's procedure.
         options: of the service.
         manner: of the application, see :class:`World`.
+        is_wsgi: whether it can be lived under WSGI alone.
         faces: in which it can be lived.
     """
 
@@ -37,10 +39,11 @@ class Life:
     live: Callable[[World], None] = field(repr=False)
     options: dict[str, object] = field(default_factory=dict)
     manner: str = "saves"
+    is_wsgi: bool = False
 
     @property
     def faces(self) -> tuple[str, ...]:
-        return FACES[:1] if self.manner == "views" else FACES
+        return FACES[:1] if self.is_wsgi else FACES
 
 
 class Client:
@@ -98,7 +101,7 @@ class Client:
         return offset
 
     def _append(self, offset: int) -> int | None:
-        end = next(border for border in _BORDERS if border > offset)
+        end = next(border for border in self.borders if border > offset)
         self.sent = max(self.sent, end)
         return self.note(self.append(offset, self.data[offset:end]))
 
@@ -122,6 +125,7 @@ class Client:
         return self.note(self.world.send("HEAD", self.url, self.protocol))
 
     protocol: ClassVar[dict[str, str]] = TUS
+    borders: ClassVar[tuple[int, ...]] = (0, 700, 1500, len(DATA))
 
 
 class TusClient(Client):
@@ -154,6 +158,23 @@ class TusClient(Client):
         return self.world.send("PATCH", self.url, headers, block)
 
 
+class LentClient(TusClient):
+    """A client whose blocks are so large that they go through a pipe from the server's socket to the file."""
+
+    borders = (0, 100_000, 200_000, len(LONG))
+
+    def __init__(self, world):
+        super().__init__(world, LONG)
+
+    def append(self, offset, block):
+        headers = TUS | OCTETS | {"Upload-Offset": str(offset)}
+        here, there = socket.socketpair()
+        with here, there:
+            there.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2 * len(block))
+            there.sendall(block)
+            return self.world.send("PATCH", self.url, headers, block, here)
+
+
 class IetfClient(Client):
     """A client of Resumable Uploads for HTTP."""
 
@@ -161,7 +182,7 @@ class IetfClient(Client):
 
     def __init__(self, world, data=DATA, with_data=False):
         super().__init__(world, data)
-        self.first = len(data) if with_data else _BORDERS[1]
+        self.first = len(data) if with_data else self.borders[1]
 
     def create(self):
         self.sent = max(self.sent, self.first)
@@ -196,7 +217,7 @@ def uploading(kind: Callable[..., Client], **how: object) -> Callable[[World], N
     def live(world: World) -> None:
         client = kind(world, **how)
         client.upload()
-        world.check_arrived(DATA, client.creations)
+        world.check_arrived(client.data, client.creations)
         world.restarts = client.restarts
 
     return live
@@ -320,7 +341,8 @@ LIVES = (
     Life("tus read", uploading(TusClient), manner="reads"),
     Life("tus rejected", rejected(TusClient), manner="rejects"),
     Life("tus postponed", uploading(TusClient, with_data=True), manner="hesitates"),
-    Life("tus in a view", uploading(TusClient), manner="views"),
+    Life("tus in a view", uploading(TusClient), manner="views", is_wsgi=True),
+    Life("tus from a lent socket", uploading(LentClient), is_wsgi=True),
     Life("ietf in blocks", uploading(IetfClient)),
     Life("ietf at once", uploading(IetfClient, with_data=True)),
     Life("ietf in the background", uploading(IetfClient), _BACKGROUND),

@@ -8,11 +8,14 @@ import json
 import os
 import re
 import shutil
+import socket
 import time
 from pathlib import Path
 from types import SimpleNamespace
 from unittest import mock
 
+from gunicorn.http.body import Body, LengthReader
+from gunicorn.http.unreader import SocketUnreader
 from webob import Request
 
 from tests.support.clocks import later
@@ -207,11 +210,22 @@ class World:
 
     # -- Requests --
 
-    def send(self, method: str, url: str, headers: dict[str, str], body: bytes = b"") -> Reply:
-        """Send a request, and check what holds of every response."""
+    def send(
+        self, method: str, url: str, headers: dict[str, str], body: bytes = b"", socket: socket.socket | None = None
+    ) -> Reply:
+        """Send a request, and check what holds of every response.
+
+        Args:
+            method: of the request, like the next three.
+            url: to send it to.
+            headers: its fields.
+            body: its body.
+            socket: on which the body arrives at gunicorn, if it does.
+        """
         accepted, asked = len(self.accepted), self.asked
+        environ = {} if socket is None else {"wsgi.input": Body(LengthReader(SocketUnreader(socket), len(body)))}
         try:
-            reply = call(self.app, method, url, headers, body)
+            reply = call(self.app, method, url, headers, body, environ=environ, validate=socket is None)
         except OSError:  # the server cuts the connection off
             require(method == "GET" or self.manner == "responds at length", f"{method} raises an error")
             reply = Reply(499, "", [], b"")
