@@ -17,9 +17,10 @@ from gunicorn.config import Config
 from gunicorn.http import RequestParser
 from gunicorn.http.wsgi import create as respond
 
+from tests.support.disk import full_disk
 from tests.support.waiting import GUARD, wait_until
 from tests.support.wire import DATA, SIZE, create, offset_of, patch, reply
-from tus import Filter
+from tus import Filter, events
 from tus.asgi import TusMiddleware
 from tus.errors import QuotaExceeded, StorageFull, UploadReplaced
 from tus.filesystem import pipes
@@ -28,6 +29,7 @@ from tus.models import Upload
 from tus.protocols.bodies import Body, Intake
 from tus.server import body_gunicorn, piping
 from tus.server.reception import Reception
+from tus.stores.directory.sessions import DirectorySession
 from tus.stores.directory.store import DirectoryStore
 from tus.stores.interface import Limits
 from tus.stores.memory import MemoryStore
@@ -305,40 +307,92 @@ def test_a_user_who_gets_no_large_pipe_gets_memory(site, serving, monkeypatch):
 
 
 @contextlib.contextmanager
-def pipe_with(data):
+def pipe_with(data, head=b""):
     pipe, (sender, receiver) = Pipe.open(), socket.socketpair()
     with sender, receiver, contextlib.closing(pipe):
         sender.sendall(data)
-        assert pipe.fill(receiver.fileno(), 1 << 20) == len(pipe) == len(data)
+        assert pipe.fill(receiver.fileno(), 1 << 20) == len(data)
+        pipe.prepend(head)
+        assert len(pipe) == len(head) + len(data)
         yield pipe
 
 
-def test_a_replaced_session_writes_no_byte_of_its_pipe(tmp_path):
+@pytest.mark.parametrize("head", [b"", b"old "], ids=["pipe", "head and pipe"])
+def test_a_replaced_session_writes_no_byte_of_its_pipe(tmp_path, head):
     store = DirectoryStore(str(tmp_path))
     upload = store.create(Upload(length=20))
-    with store.open(upload, 0) as old, pipe_with(b"old bytes") as pipe, store.open(upload, 0) as new:
+    with store.open(upload, 0) as old, pipe_with(b"bytes", head) as pipe, store.open(upload, 0) as new:
         new.write(b"new")
         with pytest.raises(UploadReplaced):
-            old.pour(pipe)
+            old.pour(pipe, is_last=False)
         new.write(b" bytes, and more.")
     assert (tmp_path / upload.id).read_bytes() == b"new bytes, and more."
 
 
-def test_a_limit_in_the_middle_of_a_pipe(tmp_path):
+@pytest.mark.parametrize("head", [b"", b"12", b"123456", b"1234567"])
+def test_a_limit_in_the_middle_of_a_pipe(tmp_path, head):
     store = DirectoryStore(str(tmp_path), limits=Limits(size=6))
-    upload = store.create(Upload())
-    with store.open(upload, 0) as session, pipe_with(b"123456789") as pipe, pytest.raises(QuotaExceeded):
-        session.pour(pipe)
+    upload, data = store.create(Upload()), b"123456789"
+    poured = pipe_with(data.removeprefix(head), head)
+    with store.open(upload, 0) as session, poured as pipe, pytest.raises(QuotaExceeded):
+        session.pour(pipe, is_last=False)
     assert store.load(upload.id).offset == 6
     assert (tmp_path / upload.id).read_bytes() == b"123456"
 
 
-def test_a_disk_that_fills_up_in_the_middle_of_a_pipe(tmp_path):
-    store = DirectoryStore(str(tmp_path))
+@pytest.mark.parametrize("head", [0, 500, 1000, 1500])
+def test_a_disk_that_fills_up_in_the_middle_of_a_pipe(tmp_path, head):
+    store, data = DirectoryStore(str(tmp_path)), DATA[:2000]
     upload = store.create(Upload(length=2000))
-    with store.open(upload, 0) as session, pipe_with(bytes(2000)) as pipe, full_at(1000), pytest.raises(StorageFull):
-        session.pour(pipe)
+    poured = pipe_with(data[head:], data[:head])
+    with store.open(upload, 0) as session, poured as pipe, full_at(1000), pytest.raises(StorageFull):
+        session.pour(pipe, is_last=True)
     assert store.load(upload.id).offset == 1000
+    assert store.append(upload, 1000, data[1000:]).is_complete
+    assert (tmp_path / upload.id).read_bytes() == data
+
+
+def test_bytes_behind_a_head_that_did_not_fit_stay_out(tmp_path, monkeypatch):
+    """There may be room again a moment later."""
+    store = DirectoryStore(str(tmp_path))
+    upload = store.create(Upload(length=20))
+    with store.open(upload, 0) as session, pipe_with(b"6789", b"12345") as pipe, monkeypatch.context() as patch:
+        patch.setattr(os, "pwrite", full_disk(3))
+        with pytest.raises(StorageFull):
+            session.pour(pipe, is_last=False)
+    assert (tmp_path / upload.id).read_bytes() == b"123"
+
+
+@pytest.mark.parametrize("is_last", [False, True])
+def test_the_last_bytes_of_a_request_end_its_session(tmp_path, monkeypatch, is_last):
+    """No other change of the record says so, and a newer session is not told to have taken over."""
+    taken_over = []
+    monkeypatch.setitem(events.listeners, events.TakenOver, (taken_over.append,))
+    store = DirectoryStore(str(tmp_path))
+    upload = store.create(Upload(length=9))
+    with store.open(upload, 0) as session, pipe_with(b"1234") as pipe:
+        session.pour(pipe, is_last)
+        before = (tmp_path / f"{upload.id}.tus").read_bytes()
+        assert session.commit().offset == 4
+        assert (tmp_path / f"{upload.id}.tus").read_bytes() == before
+        with store.open(upload, 4):
+            assert len(taken_over) == (not is_last)
+
+
+def test_only_the_last_bytes_of_a_request_are_called_the_last(site, serving, monkeypatch):
+    pour, called = DirectorySession.pour, []
+
+    def noting(session, pipe, is_last):
+        called.append(is_last)
+        pour(session, pipe, is_last)
+
+    monkeypatch.setattr(DirectorySession, "pour", noting)
+    with serving(site), site.connect() as connection:
+        path = create(connection, SIZE + 1, path="/files")
+        connection.sendall(patch(path, 0, SIZE) + DATA)
+        assert reply(connection)[0] == 204
+    assert len(called) > 1
+    assert [*called[:-1], not called[-1]] == [False] * len(called)
 
 
 @pytest.mark.parametrize("splices", [True, False])
@@ -349,9 +403,9 @@ def test_an_upload_with_digests_is_hashed_and_whole(tmp_path, monkeypatch, splic
     upload = store.create(Upload(length=9, hashes=("sha256",)))
     assert not store.can_pour(upload)
     with store.open(upload, 0) as session:
-        for data in (b"1234", b"56789"):
-            with pipe_with(data) as pipe:
-                session.pour(pipe)
+        for data, head in ((b"1234", b""), (b"789", b"56")):
+            with pipe_with(data, head) as pipe:
+                session.pour(pipe, is_last=bool(head))
         assert session.commit().digests == (("sha256", hashlib.sha256(b"123456789").digest()),)
 
 

@@ -1,5 +1,6 @@
 """Reading a body: bounds, cuts of every kind, sizes of blocks, and gunicorn's socket."""
 
+import os
 import socket
 import threading
 import time
@@ -111,6 +112,30 @@ def test_the_socket_is_received_from_directly(monkeypatch):
         assert not connection.body.cut
         assert not connection.input.failed
         assert connection.input.reader.length == 0
+
+
+@pytest.mark.skipif(not hasattr(os, "splice"), reason="only Linux splices")
+def test_the_bytes_that_gunicorn_has_read_are_one_block_with_those_that_have_arrived():
+    data = bytes(range(256)) * 500
+    with Connection(len(data) + 1, data[:100]) as connection:
+        connection.client.sendall(data[100:])
+        connection.body.can_pour = lambda: True
+        blocks = connection.body.blocks()
+        assert bytes(next(blocks)) == data
+        assert connection.body.received == len(data)
+        connection.client.sendall(b"!")
+        assert [bytes(block) for block in blocks] == [b"!"]
+        assert not connection.body.cut
+
+
+@pytest.mark.skipif(not hasattr(os, "splice"), reason="only Linux splices")
+def test_the_next_request_is_not_taken_into_a_pipe():
+    data = bytes(range(256)) * 500
+    with Connection(len(data), data[:100]) as connection:
+        connection.client.sendall(data[100:] + b"HEAD / HTTP/1.1")
+        connection.body.can_pour = lambda: True
+        assert whole(connection.body) == data
+        assert connection.unreader.read(15) == b"HEAD / HTTP/1.1"
 
 
 def test_the_next_request_on_the_connection_is_left_alone():

@@ -29,7 +29,8 @@ class Pipe:
 
     def __init__(self) -> None:
         self._out, self._in = os.pipe()
-        self._count = 0
+        self._head = b""
+        self._count = 0  # of the bytes in the pipe itself
         self.is_spliced = True
 
     @classmethod
@@ -49,7 +50,7 @@ class Pipe:
         return pipe
 
     def __len__(self) -> int:
-        return self._count
+        return len(self._head) + self._count
 
     def fill(self, fd: int, most: int) -> int:
         """Take what has arrived at a socket, into the empty pipe, and return the number of bytes; 0 at the end.
@@ -57,18 +58,25 @@ class Pipe:
         Raises:
             OSError: the connection has failed, no byte has arrived, or the system cannot splice. Nothing was taken.
         """
-        assert not self._count, "the bytes in it were not taken"
+        assert not len(self), "the bytes in it were not taken"
         self._count = _splice(fd, self._in, min(most, SIZE), flags=os.SPLICE_F_NONBLOCK)
         return self._count
+
+    def prepend(self, head: bytes) -> None:
+        """Let bytes that are in memory go before those in the pipe."""
+        self._head = head + self._head
 
     def pour(self, fd: int, offset: int, size: int) -> int:
         """Move ``size`` bytes to an offset of a file, until the disk is full; return the number of bytes moved.
 
         If the file system cannot splice, they are copied.
         """
-        done = 0
+        head, self._head = self._head, b""
+        done = write_at(fd, offset, head[:size]) if head else 0
+        if done < len(head):
+            return done
         try:
-            while self.is_spliced and done < size:
+            while self.is_spliced and self._count and done < size:  # an empty pipe would be waited for
                 count = _splice(self._out, fd, size - done, offset_dst=offset + done)
                 if not count:
                     break
@@ -85,10 +93,11 @@ class Pipe:
         return done
 
     def __bytes__(self) -> bytes:
-        """Take all bytes out of the pipe into memory."""
+        """Take all bytes into memory."""
+        head, self._head = self._head, b""
         block = os.read(self._out, self._count) if self._count else b""
         self._count -= len(block)
-        return block
+        return head + block
 
     def close(self) -> None:
         """Close the pipe. Bytes in it are lost."""

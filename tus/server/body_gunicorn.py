@@ -121,14 +121,15 @@ class GunicornInput:
         if len(buffered) > reader.length:
             unreader.unread(buffered[reader.length :])
             buffered = buffered[: reader.length]
-        if buffered:
-            reader.length -= len(buffered)
-            yield buffered
-        if reader.length:
-            with closing(Piping(unreader.sock, can_pour)) as piping:
-                while reader.length and len(block := self._receive(wait, piping)):
-                    reader.length -= len(block)
-                    yield block
+        reader.length -= len(buffered)
+        with closing(Piping(unreader.sock, can_pour)) as piping:
+            if buffered:
+                pipe = piping.receive(reader.length, buffered)
+                reader.length -= 0 if pipe is None else len(pipe) - len(buffered)
+                yield buffered if pipe is None else pipe
+            while reader.length and len(block := self._receive(wait, piping)):
+                reader.length -= len(block)
+                yield block
         self.ended = not reader.length
 
     def _receive(self, wait: _Wait, piping: Piping) -> Block | Pipe:

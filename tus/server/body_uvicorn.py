@@ -103,12 +103,14 @@ class UvicornBody:
 
     def _read(self) -> Iterator[Batch]:
         """Yield the bytes, until the client pauses. Each block is valid until the next one is requested."""
-        if self._begun:
-            begun, self._begun = self._begun, b""
-            yield (begun,)
         buffer = memoryview(b"")  # of this turn, and so is the pipe: a client that pauses occupies none
         self._piping = piping = Piping(self._socket, self.can_pour)
         end = time.monotonic() + TURN
+        if self._begun:
+            begun, self._begun = self._begun, b""
+            pipe = piping.receive(self._left, begun)
+            self._count(0 if pipe is None else len(pipe) - len(begun))
+            yield (begun,) if pipe is None else pipe
         while not self.is_over and self._poll.poll(PAUSE * 1000):
             pipe = piping.receive(self._left)
             if pipe is not None:

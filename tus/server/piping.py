@@ -39,11 +39,12 @@ class Piping:
         """The number of bytes of memory that is useful beside the pipe."""
         return LEAST if self._is_of_use else LARGEST
 
-    def receive(self, left: int) -> Pipe | None:
-        """Return a pipe with what has arrived of a body; None if it is little, or must be received into memory.
+    def receive(self, left: int, head: bytes = b"") -> Pipe | None:
+        """Return a pipe with the bytes that have arrived; None if they are few, or must be received into memory.
 
         Args:
             left: the bytes of the body to come.
+            head: bytes before those, which are in memory already; one write takes both.
         """
         if not self._is_of_use or left < LEAST or waiting(self._socket) < LEAST:
             return None
@@ -52,6 +53,7 @@ class Piping:
         pipe = self._pipe
         try:
             if pipe is not None and pipe.is_spliced and pipe.fill(self._socket.fileno(), left):
+                pipe.prepend(head)
                 return pipe
         except OSError as error:
             log.debug("bytes could not be received into a pipe: %r", error)  # a read shows the end of a connection

@@ -159,7 +159,7 @@ class Reception:
     def pour(self, pipe: Pipe) -> bool:
         self._received += len(pipe)
         session = cast("PouringSession", self._open())
-        return self._store_by(partial(session.pour, pipe), session)
+        return self._store_by(partial(session.pour, pipe, self._received == self._intake.body.length), session)
 
     def _write(self, blocks: tuple[Block, ...]) -> bool:
         session = self._open()

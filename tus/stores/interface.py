@@ -262,8 +262,13 @@ class Completes(Protocol):
 class PouringSession(AppendSession, Protocol):
     """A session that can take bytes out of a pipe."""
 
-    def pour(self, pipe: Pipe) -> None:
-        """Store the bytes in a pipe, as :meth:`write` does with blocks, and with the same errors."""
+    def pour(self, pipe: Pipe, is_last: bool) -> None:
+        """Store the bytes in a pipe, as :meth:`write` does with blocks, and with the same errors.
+
+        Args:
+            pipe: the bytes.
+            is_last: whether the session gets no more bytes. It is still open, and must be committed.
+        """
 
 
 @runtime_checkable

@@ -92,13 +92,13 @@ class DirectorySession:
             self._write(memoryview(b"".join(blocks))[:allowed])
         raise QuotaExceeded()
 
-    def pour(self, pipe: Pipe) -> None:
+    def pour(self, pipe: Pipe, is_last: bool) -> None:
         size = len(pipe)
         if self._digesting is not None:
             self.write(bytes(pipe))
             return
         allowed = self._allowed(size)
-        if allowed and self._store(partial(pipe.pour, size=allowed)) < allowed:
+        if allowed and self._store(partial(pipe.pour, size=allowed), is_last) < allowed:
             raise StorageFull()
         if allowed < size:
             raise QuotaExceeded()
@@ -122,7 +122,7 @@ class DirectorySession:
         if written < sum(map(len, blocks)):
             raise StorageFull()
 
-    def _store(self, write: Callable[[int, int], int]) -> int:
+    def _store(self, write: Callable[[int, int], int], is_last: bool = False) -> int:
         """Store and count bytes by a function that writes them at an offset; return their number."""
         car = self._car
         car.lock()
@@ -131,7 +131,7 @@ class DirectorySession:
             written = write(self._data_fd, self._offset)
             self._offset += written
             if not self._staged:
-                self._count(writing=True)
+                self._count(writing=not is_last)
         finally:
             unlock(car.fd)
         return written
