@@ -308,16 +308,6 @@ def test_the_core_installs_light(tmp_path):
     assert sys.version_info >= (3, 11)
 
 
-def test_the_benchmark_runs(tmp_path):
-    """In small, and for this package alone: a script that nobody runs is broken when it is needed."""
-    command = [sys.executable, "benchmarks/compare.py", "--directory", str(tmp_path), "--peers", "tus"]
-    command += ["--rounds", "1", "--size", "16", "--count", "5"]
-    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
-    assert result.returncode == 0, result.stderr
-    for row in ("one PATCH", "8 MiB PATCHes", "4 KiB uploads"):
-        assert row in result.stdout
-
-
 def test_no_document_suggests_a_directory_that_every_user_can_write():
     """Law: another user could make ``/tmp/upload`` first. The package's own words follow it too."""
     searched = [*DOCUMENTS, "paste_example.ini", "SECURITY.md"]
