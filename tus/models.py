@@ -74,6 +74,17 @@ class Intent(StrEnum):
     DOWNLOAD = "download"
 
 
+#: The header fields in :attr:`Request.fields`.
+FIELDS: Final = (
+    *("Tus-Resumable", "Upload-Offset", "Upload-Length", "Upload-Metadata", "Upload-Defer-Length", "Upload-Concat"),
+    *("Upload-Checksum", "Upload-Complete", "Upload-Incomplete", "Upload-Draft-Interop-Version", "Content-Digest"),
+    *("Repr-Digest", "Want-Repr-Digest", "Idempotency-Key", "X-HTTP-Method-Override"),
+    *("Content-Type", "Content-Length", "Transfer-Encoding", "Expect", "Content-Disposition"),
+    *("Content-Encoding", "Content-Language", "Content-Location"),
+    *("X-Forwarded-Proto", "X-Forwarded-Host", "X-Forwarded-Port", "X-Forwarded-Prefix"),
+)
+
+
 @dataclass(slots=True)
 class Request:
     """The head of a request; the adapter keeps the body unread.
@@ -90,6 +101,8 @@ class Request:
         mount: the decoded path where the application is mounted: ``SCRIPT_NAME`` under WSGI, ``root_path`` under ASGI.
         path_values: the values of the names in ``upload_path``, such as ``{"user": "7"}`` for ``/users/{user}/photos``.
         is_rerun: whether the framework runs the request again, so that no client has sent it.
+        fields: those of :data:`FIELDS` that the request has, by name. The protocols ask for them again and again, and
+            a mapping of a framework may take long for each.
         effective_method: the method, or the one in ``X-HTTP-Method-Override`` (tus 1.0.0, Core, Headers). Only a POST
             and a PUT can be overridden: a GET that deletes would invite cross-site requests.
     """
@@ -105,12 +118,18 @@ class Request:
     query: str = ""
     mount: str = ""
     path_values: Mapping[str, str] = field(default_factory=dict)
+    fields: Mapping[str, str] = field(init=False, compare=False, repr=False)
     effective_method: str = field(init=False, compare=False)
 
     def __post_init__(self) -> None:
+        pick: Callable[[], Mapping[str, str]] | None = getattr(self.headers, "pick_fields", None)
+        if pick is not None:  # a mapping that does it in one call
+            self.fields = pick()
+        else:
+            self.fields = {name: value for name in FIELDS if (value := self.headers.get(name)) is not None}
         self.effective_method = self.method
-        if self.method in ("POST", "PUT"):
-            self.effective_method = self.headers.get("X-HTTP-Method-Override", "").strip() or self.method
+        if self.method in ("POST", "PUT") and "X-HTTP-Method-Override" in self.fields:
+            self.effective_method = self.fields["X-HTTP-Method-Override"].strip() or self.method
 
 
 @dataclass(slots=True)

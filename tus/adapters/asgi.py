@@ -18,7 +18,7 @@ except ImportError as missing:
 
 from tus.adapters.filebody import BLOCK, LongBody, drop_representation
 from tus.http.headers import number_in
-from tus.models import MEDIA_TYPE, Origin, Request, Response, Upload
+from tus.models import FIELDS, MEDIA_TYPE, Origin, Request, Response, Upload
 from tus.protocols.origins import PROTOCOL_FIELDS, REPRESENTATION, place_of, split_url
 
 if TYPE_CHECKING:
@@ -48,6 +48,10 @@ _OF_CONNECTION = frozenset(
 _FRAMING = frozenset({b"content-length", b"transfer-encoding", b"content-type", b"expect", b"x-http-method-override"})
 
 
+_NAMES = {name.lower(): name for name in FIELDS}
+_PICKED = frozenset(_NAMES)
+
+
 @lru_cache(maxsize=256)
 def _lowered(name: str) -> str:
     return name.lower()
@@ -69,6 +73,10 @@ class ScopeHeaders(Mapping[str, str]):
 
     def get(self, name: str, default: Any = None) -> Any:
         return self._fields.get(_lowered(name), default)
+
+    def pick_fields(self) -> dict[str, str]:
+        """Return the values of :attr:`tus.models.Request.fields`."""
+        return {_NAMES[name]: self._fields[name] for name in _PICKED.intersection(self._fields)}
 
     def __iter__(self) -> Iterator[str]:
         return (name.title() for name in self._fields)

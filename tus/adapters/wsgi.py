@@ -14,7 +14,7 @@ from urllib.parse import quote
 
 from tus.adapters.filebody import BLOCK, FileBody, LongBody, drop_representation
 from tus.adapters.interface import LONGEST_ANSWER
-from tus.models import MEDIA_TYPE, Origin, Readable, Request, Response, Upload
+from tus.models import FIELDS, MEDIA_TYPE, Origin, Readable, Request, Response, Upload
 from tus.protocols.origins import PROTOCOL_FIELDS, REPRESENTATION, place_of, split_url
 
 log = logging.getLogger(__name__)
@@ -38,6 +38,8 @@ class _EnvironKeys(dict[str, str]):
 
 _MOST_KEYS = 256
 _KEYS = _EnvironKeys()
+_NAMES = {_KEYS[name]: name for name in FIELDS}
+_PICKED = frozenset(_NAMES)  # three times as fast as the view of the dictionary
 
 
 class EnvironHeaders(Mapping[str, str]):
@@ -52,10 +54,12 @@ class EnvironHeaders(Mapping[str, str]):
     def get(self, name: str, default: Any = None) -> Any:
         return self._environ.get(_KEYS[name], default)
 
-    def pick(self, names: tuple[str, ...]) -> list[tuple[str, str]]:
-        """Return the fields that are there; see :func:`tus.http.headers.pick`."""
-        environ = self._environ
-        return [(name, environ[key]) for name in names if (key := _KEYS[name]) in environ]
+    def pick_fields(self) -> dict[str, str]:
+        """Return the values of :attr:`tus.models.Request.fields`."""
+        environ, fields = self._environ, {}
+        for key in _PICKED.intersection(environ):
+            fields[_NAMES[key]] = environ[key]
+        return fields
 
     def __iter__(self) -> Iterator[str]:
         for key in self._environ:

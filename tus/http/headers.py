@@ -6,7 +6,7 @@ import re
 from base64 import b64encode
 from binascii import Error as Base64Error
 from binascii import a2b_base64, b2a_base64
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from email.utils import formatdate
 from functools import lru_cache
 
@@ -140,14 +140,6 @@ def parse_concat(value: str) -> tuple[str, ...] | None:
     if keyword != "final" or not semicolon or not urls:
         raise BadRequest("Upload-Concat must be 'partial', or 'final;' and the URLs of the parts separated by spaces.")
     return urls
-
-
-def pick(fields: Mapping[str, str], names: tuple[str, ...]) -> list[tuple[str, str]]:
-    """Return those of the header fields that are there, as pairs of name and value, in the order of the names."""
-    picker: Callable[[tuple[str, ...]], list[tuple[str, str]]] | None = getattr(fields, "pick", None)
-    if picker is not None:  # a mapping that does it in one call
-        return picker(names)
-    return [(name, value) for name in names if (value := fields.get(name)) is not None]
 
 
 def media_type(value: str) -> str:

@@ -48,8 +48,8 @@ def body_length(request: Request) -> int | None:
     Raises:
         LengthRequired: the body is chunked, and this server does not mark the end of its input.
     """
-    chunked = bool(request.headers.get("Transfer-Encoding"))
-    length = request.headers.get("Content-Length")
+    chunked = bool(request.fields.get("Transfer-Encoding"))
+    length = request.fields.get("Content-Length")
     if length and not chunked:
         return headers.parse_integer("Content-Length", length)
     if request.input_terminated:

@@ -167,7 +167,7 @@ class Conversation:
         principal = yield from self.authorize(intent, draft)
         if principal is not None:
             draft = replace(draft, principal=principal)
-        key = self.request.headers.get(idempotency.FIELD)
+        key = self.request.fields.get(idempotency.FIELD)
         if key is not None and not draft.is_partial:  # tus-js-client sends one key for all parts of a file
             draft, found = yield from self._find_by_key(draft, key)
             if found is not None:

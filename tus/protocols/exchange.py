@@ -76,7 +76,7 @@ def refuse(error: RequestError, request: Request, options: Options) -> Response:
     profile = profile_of(request) if IETF in options.protocols else None
     if profile is not None:
         response = ietf_replies.refused(error, profile, options, is_head)
-    elif options.protocols == {TUS} or request.headers.get("Tus-Resumable") is not None:
+    elif options.protocols == {TUS} or "Tus-Resumable" in request.fields:
         response = tus1_replies.refused(error, is_head)
     else:
         response = _refuse_in_both(error, request, options)
@@ -185,8 +185,8 @@ def is_ours(request: Request, options: Options) -> bool:
     """
     if request.method == "OPTIONS":
         return True
-    get = request.headers.get
-    if get("Tus-Resumable") is not None and (request.method != "GET" or options.upload_path is not None):
+    fields = request.fields
+    if "Tus-Resumable" in fields and (request.method != "GET" or options.upload_path is not None):
         return request.effective_method != "GET" or target(request, options).upload_id is not None
     if target(request, options).upload_id:
         return True
@@ -194,7 +194,7 @@ def is_ours(request: Request, options: Options) -> bool:
         return False
     if IETF in options.protocols and marks_ietf(request):
         return True
-    return any(get(name) is not None for name in _MARKS) or headers.media_type(get("Content-Type") or "") in _TYPES
+    return any(name in fields for name in _MARKS) or headers.media_type(fields.get("Content-Type") or "") in _TYPES
 
 
 _TYPES = (MEDIA_TYPE, PARTIAL_UPLOAD)
@@ -204,4 +204,4 @@ def is_upload(request: Request) -> bool:
     """Return whether a request brings bytes of an upload, as far as its head shows that without the options."""
     if request.effective_method not in ("POST", "PUT", "PATCH"):
         return False
-    return marks_ietf(request) or profile_of(request) is not None or request.headers.get("Tus-Resumable") is not None
+    return marks_ietf(request) or profile_of(request) is not None or "Tus-Resumable" in request.fields

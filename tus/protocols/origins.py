@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Final, NamedTuple
 
 from tus.errors import HeaderTooLarge
-from tus.http.headers import pick
 from tus.models import Origin, Request, Upload
 from tus.protocols.routing import path_of
 
@@ -47,10 +46,11 @@ def origin_of(request: Request, is_original: bool = False) -> Origin:
     Raises:
         HeaderTooLarge: the URL and the fields are too long to be kept.
     """
-    headers = pick(request.headers, FORWARDING)
+    fields = request.fields
+    headers = [(name, fields[name]) for name in FORWARDING if name in fields]
     url = request.url
     if is_original:
-        headers += pick(request.headers, REPRESENTATION)
+        headers += [(name, fields[name]) for name in REPRESENTATION if name in fields]
         url = f"{url}?{request.query}" if request.query else url
         if len(url) + sum(len(name) + len(value) for name, value in headers) > _LARGEST:
             raise HeaderTooLarge(f"The URL and the header fields may have at most {_LARGEST} bytes together.")

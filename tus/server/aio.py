@@ -138,7 +138,7 @@ class AsyncTus:
         """Begin the exchange, after a small body is there; return the first effect that waits."""
         threads = _hands
         if _is_small(self._adapter.request):
-            self._body = AsyncBody(self._adapter.receive, number_in(self._adapter.request.headers["Content-Length"]))
+            self._body = AsyncBody(self._adapter.receive, number_in(self._adapter.request.fields["Content-Length"]))
             await self._body.read_ahead()
             await checkpoint_if_cancelled()  # before the application's attempt counts
             is_threaded = self._receiver is None and Ask not in self._runner.left
@@ -391,10 +391,10 @@ def _is_small(request: Request) -> bool:
 
     A client that asks for permission to send it (``Expect``) must get an answer first.
     """
-    get = request.headers.get
-    length = number_in(get("Content-Length"))
+    fields = request.fields
+    length = number_in(fields.get("Content-Length"))
     is_short = length is not None and 0 < length <= SMALL
-    return is_short and get("Expect") is None and get("Transfer-Encoding") is None
+    return is_short and "Expect" not in fields and "Transfer-Encoding" not in fields
 
 
 def _throw(error: Exception, effect: Effect) -> None:

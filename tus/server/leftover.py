@@ -40,13 +40,13 @@ def read_behind(response: Response, request: Request, stream: Readable, received
         stream: the body.
         received: the number of bytes of the body that were read.
     """
-    length = request.headers.get("Content-Length")
+    length = request.fields.get("Content-Length")
     left = None
     if length:
         left = (number_in(length) or 0) - received
         if left <= 0:
             return
-    elif request.headers.get("Transfer-Encoding") is None:
+    elif "Transfer-Encoding" not in request.fields:
         return
     reader = _reader_of(stream, left, request)
     if reader is not None:
@@ -81,7 +81,7 @@ def _reader_of(stream: Any, left: int | None, request: Request) -> Callable[[flo
     direct = GunicornInput.of(stream, left)
     if direct is not None:
         return lambda deadline: _read_gunicorn(direct, deadline)
-    if left is None or request.headers.get("Expect") is not None:
+    if left is None or "Expect" in request.fields:
         return None  # a client that expects 100 waits for the response, and sends no body after a refusal
     if type(stream).__module__ == "cheroot.server" and isinstance(getattr(stream, "remaining", None), int):
         # After most responses cheroot has read the rest itself; after a 413 it closes the connection.

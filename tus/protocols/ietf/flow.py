@@ -52,8 +52,7 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 1.0
 
 def recognize(request: Request) -> Start | None:
     """Return the start of a conversation if the head alone shows that the request is of this protocol."""
-    fields = request.headers
-    if fields.get("Tus-Resumable") is not None and fields.get(VERSION_FIELD) is None:
+    if "Tus-Resumable" in request.fields and VERSION_FIELD not in request.fields:
         return None  # a short cut: profile_of() has the same result, but costs more
     profile = profile_of(request)
     return None if profile is None else partial(Conversation, profile=profile)
@@ -147,7 +146,7 @@ class Conversation(conversation.Conversation):
         )
         if command.body.length != 0 or draft.length == 0:
             draft.is_known = False  # it may be complete before its client gets the URL
-        draft = digests.requested(draft, self.request.headers, options.digest)
+        draft = digests.requested(draft, self.request.fields, options.digest)
         admission = yield from self.admit(Intent.CREATE, draft)
         whole = None
         if intake is not None and not self._interim:

@@ -143,7 +143,7 @@ _PROXY_FIELDS = ("Via", "Forwarded", "X-Forwarded-For", "X-Forwarded-Proto", "X-
 
 def named_profile(request: Request) -> Profile | None:
     """Return the profile of the interop version that the request names; None if it names no known version."""
-    version = structured.parse_count(request.headers.get(VERSION_FIELD))
+    version = structured.parse_count(request.fields.get(VERSION_FIELD))
     return None if version is None else PROFILES.get(version)
 
 
@@ -152,18 +152,17 @@ def profile_of(request: Request) -> Profile | None:
     profile = named_profile(request)
     if profile is not None:
         return profile
-    if request.headers.get("Tus-Resumable") is not None:
+    if "Tus-Resumable" in request.fields:
         return None
-    if any(request.headers.get(name) is not None for name in _COMPLETE_FIELDS):
+    if any(name in request.fields for name in _COMPLETE_FIELDS):
         return UNVERSIONED
-    is_partial = headers.media_type(request.headers.get("Content-Type") or "") == PARTIAL_UPLOAD
+    is_partial = headers.media_type(request.fields.get("Content-Type") or "") == PARTIAL_UPLOAD
     return UNVERSIONED if request.method == "PATCH" and is_partial else None
 
 
 def marks_ietf(request: Request) -> bool:
     """Return whether the request has a field of the IETF protocol, so that it cannot come from a form."""
-    names = (*_COMPLETE_FIELDS, VERSION_FIELD)
-    return any(request.headers.get(name) is not None for name in names)
+    return any(name in request.fields for name in (*_COMPLETE_FIELDS, VERSION_FIELD))
 
 
 def takes_interim(request: Request, profile: Profile, options: Options) -> bool:

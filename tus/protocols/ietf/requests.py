@@ -134,12 +134,12 @@ def parse(request: Request, profile: Profile, options: Options) -> Command:
 def _check_stateless(request: Request, profile: Profile) -> None:
     if profile.forbids_state:
         for name in _STATE_FIELDS:
-            if request.headers.get(name) is not None:
+            if name in request.fields:
                 raise BadRequest(f"{request.method} must not have {name} in this version of the protocol; omit it.")
 
 
 def _parse_complete(request: Request, profile: Profile) -> bool | None:
-    value = structured.parse_boolean(request.headers.get(profile.complete_field))
+    value = structured.parse_boolean(request.fields.get(profile.complete_field))
     return value if value is None or not profile.is_inverted else not value
 
 
@@ -147,7 +147,7 @@ def _parse_create(request: Request, profile: Profile, options: Options) -> Creat
     complete = _parse_complete(request, profile)
     if complete is None:
         raise BadRequest(f"{profile.complete_field} must be ?1 or ?0.")
-    length = structured.parse_count(request.headers.get("Upload-Length"))
+    length = structured.parse_count(request.fields.get("Upload-Length"))
     check_size(length, options)
     body = _parse_body(request)
     if body.length is not None:
@@ -158,11 +158,11 @@ def _parse_create(request: Request, profile: Profile, options: Options) -> Creat
 
 
 def _parse_append(request: Request, profile: Profile, upload_id: str) -> Append:
-    media_type = headers.media_type(request.headers.get("Content-Type") or "")
+    media_type = headers.media_type(request.fields.get("Content-Type") or "")
     if profile.needs_media_type and media_type != PARTIAL_UPLOAD:
         accepted = [("Accept-Patch", PARTIAL_UPLOAD)]
         raise UnsupportedMediaType(f"Content-Type must be {PARTIAL_UPLOAD}.", accepted)
-    offset = structured.parse_count(request.headers.get("Upload-Offset"))
+    offset = structured.parse_count(request.fields.get("Upload-Offset"))
     if offset is None:
         raise BadRequest("Upload-Offset must be a whole number.")
     complete = _parse_complete(request, profile)
@@ -170,12 +170,12 @@ def _parse_append(request: Request, profile: Profile, upload_id: str) -> Append:
         if profile.missing == Missing.REFUSED:
             raise BadRequest(f"{profile.complete_field} must be ?1 or ?0.")
         complete = True if profile.missing == Missing.COMPLETES else None
-    length = structured.parse_count(request.headers.get("Upload-Length"))
+    length = structured.parse_count(request.fields.get("Upload-Length"))
     return Append(upload_id, offset, complete, length, _parse_body(request))
 
 
 def _parse_body(request: Request) -> Body:
-    return Body(body_length(request), parse_digest(request.headers.get("Content-Digest")))
+    return Body(body_length(request), parse_digest(request.fields.get("Content-Digest")))
 
 
 def _parse_metadata(request: Request, options: Options) -> str:
@@ -183,15 +183,15 @@ def _parse_metadata(request: Request, options: Options) -> str:
 
     Clients that were made from tus clients send that field too; its values come first.
     """
-    raw_metadata = request.headers.get("Upload-Metadata") or ""
+    raw_metadata = request.fields.get("Upload-Metadata") or ""
     if len(raw_metadata) > options.max_metadata_size > 0:
         raise HeaderTooLarge(f"Upload-Metadata may have at most {options.max_metadata_size} bytes.")
     metadata = headers.parse_metadata(raw_metadata)
-    content_type = (request.headers.get("Content-Type") or "").strip()
+    content_type = (request.fields.get("Content-Type") or "").strip()
     added = {}
     if "filetype" not in metadata and headers.media_type(content_type) not in _NO_TYPES:
         added["filetype"] = content_type
-    disposition = request.headers.get("Content-Disposition")
+    disposition = request.fields.get("Content-Disposition")
     if disposition and len(disposition) > LONGEST:
         raise HeaderTooLarge(f"Content-Disposition may have at most {LONGEST} bytes.")
     filename = parse_filename(disposition) if disposition else ""

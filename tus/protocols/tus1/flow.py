@@ -66,7 +66,7 @@ class Conversation(Concatenation):
     def _may_inspect(self, method: str) -> bool:
         """Return whether the client may have sent HEAD: caches turn it into GET."""
         if method == "GET":
-            return not self.options.download or self.request.headers.get("Tus-Resumable") is not None
+            return not self.options.download or "Tus-Resumable" in self.request.fields
         return method == "HEAD"
 
     def _discover(self, command: requests.Discover) -> Steps:
@@ -138,7 +138,7 @@ class Conversation(Concatenation):
             origin=origin_of(self.request),
             is_known=intake is None and command.length != 0,  # else it may be complete before its client gets the URL
         )
-        draft = digests.requested(draft, self.request.headers, options.digest)
+        draft = digests.requested(draft, self.request.fields, options.digest)
         admission = yield from self.admit(Intent.CREATE, draft)
         whole = None if intake is None else (yield from self.create_whole(admission, intake))
         is_begun = whole is not None
@@ -254,7 +254,7 @@ start = Conversation
 
 def recognize(request: Request) -> Start | None:
     """Return the start of a conversation if the head alone shows that the request is of this protocol."""
-    if request.method in _BARE and request.headers.get("Tus-Resumable") is None:
+    if request.method in _BARE and "Tus-Resumable" not in request.fields:
         return None
     return Conversation
 

@@ -123,7 +123,7 @@ def parse(request: Request, options: Options, extensions: frozenset[str]) -> Com
     if method == "OPTIONS":
         return Discover()
     # HEAD and GET without a version are accepted: they change nothing, and have one meaning.
-    version = request.headers.get("Tus-Resumable")
+    version = request.fields.get("Tus-Resumable")
     if version != VERSION and (version is not None or method not in ("HEAD", "GET")):
         raise VersionUnsupported(f"Tus-Resumable must be {VERSION}.", [("Tus-Version", VERSION)])
     if where.upload_id is None:
@@ -149,13 +149,13 @@ def parse(request: Request, options: Options, extensions: frozenset[str]) -> Com
 
 
 def _parse_create(request: Request, options: Options, extensions: frozenset[str], where: Target) -> Create:
-    raw_metadata = request.headers.get("Upload-Metadata") or ""
+    raw_metadata = request.fields.get("Upload-Metadata") or ""
     if len(raw_metadata) > options.max_metadata_size > 0:
         raise HeaderTooLarge(f"Upload-Metadata may have at most {options.max_metadata_size} bytes.")
     headers.parse_metadata(raw_metadata)
     length = _parse_length(request)
     deferred = _parse_deferred(request)
-    concat = request.headers.get("Upload-Concat")
+    concat = request.fields.get("Upload-Concat")
     parts: tuple[str, ...] = ()
     if concat is not None:
         if "concatenation" not in extensions:
@@ -164,7 +164,7 @@ def _parse_create(request: Request, options: Options, extensions: frozenset[str]
         if urls is not None:
             parts = _parse_parts(urls, where)
     body = None
-    if headers.media_type(request.headers.get("Content-Type") or "") == MEDIA_TYPE:
+    if headers.media_type(request.fields.get("Content-Type") or "") == MEDIA_TYPE:
         body = _parse_body(request)
     if parts:
         if length is not None or deferred:
@@ -192,9 +192,9 @@ def _parse_parts(urls: tuple[str, ...], where: Target) -> tuple[str, ...]:
 
 
 def _parse_append(request: Request, upload_id: str) -> Append:
-    if headers.media_type(request.headers.get("Content-Type") or "") != MEDIA_TYPE:
+    if headers.media_type(request.fields.get("Content-Type") or "") != MEDIA_TYPE:
         raise UnsupportedMediaType(f"Content-Type must be {MEDIA_TYPE}.")
-    offset = request.headers.get("Upload-Offset")
+    offset = request.fields.get("Upload-Offset")
     if offset is None:
         raise BadRequest("Upload-Offset is missing; send the offset of the first byte of the body.")
     _parse_deferred(request)
@@ -204,19 +204,19 @@ def _parse_append(request: Request, upload_id: str) -> Append:
 
 
 def _parse_length(request: Request) -> int | None:
-    length = request.headers.get("Upload-Length")
+    length = request.fields.get("Upload-Length")
     return None if length is None else headers.parse_integer("Upload-Length", length)
 
 
 def _parse_deferred(request: Request) -> bool:
-    deferred = request.headers.get("Upload-Defer-Length")
+    deferred = request.fields.get("Upload-Defer-Length")
     if deferred not in (None, "1"):
         raise BadRequest("Upload-Defer-Length must be 1.")
     return deferred is not None
 
 
 def _parse_body(request: Request) -> Body:
-    checksum = request.headers.get("Upload-Checksum")
+    checksum = request.fields.get("Upload-Checksum")
     return Body(
         body_length(request),
         () if checksum is None else (headers.parse_checksum(checksum, DIGEST_SIZES),),
