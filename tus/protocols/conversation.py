@@ -82,11 +82,9 @@ class Conversation:
     Attributes:
         is_admitted: whether the request has permission; None if it was not asked for yet. Without it a reply must not
             show whether the upload exists.
-        refusal: the reason of :meth:`answer` to refuse the request; None if it did not.
     """
 
     is_admitted: bool | None = None
-    refusal: RequestError | Refused | None = None
 
     def __init__(
         self, request: Request, options: Options, extensions: frozenset[str], now: float, principal: object
@@ -98,7 +96,15 @@ class Conversation:
         self.principal = principal
 
     def answer(self) -> Steps:
-        """Return the response to the request; a refusal is a response too."""
+        """Return the steps that respond to the request.
+
+        Raises:
+            RequestError: by the head alone, the request is refused. The steps may raise it, too, and :class:`Refused`.
+        """
+        raise NotImplementedError
+
+    def refuse(self, refusal: RequestError | Refused) -> Response:
+        """Return the response to a request that is refused."""
         raise NotImplementedError
 
     def authorize(self, intent: Intent, upload: Upload) -> Generator[Effect, Any, str | None]:
@@ -261,19 +267,17 @@ class Conversation:
         yield Queue(HookType.POST_CREATE, upload)
         yield Tell(HookType.POST_CREATE, upload)
 
-    def check_received(self, received: Received, intake: Intake) -> Generator[Effect, Any, Upload]:
-        """Return the upload after its body was received.
+    def refuse_received(self, received: Received, intake: Intake) -> Generator[Effect, Any, NoReturn]:
+        """Refuse a request whose body overran its limit, or whose upload a hook has stopped.
 
         Raises:
             Refused: a hook has stopped the upload.
             TooLarge: the body has more bytes than its limit.
         """
-        if received.stopped is not None:
-            yield from self.remove(received.upload)
-            raise Refused(hook_replies.refusal(received.stopped, "The server has stopped this upload."))
-        if received.overran:
+        if received.stopped is None:
             raise TooLarge(overrun_message(intake.limit or 0))
-        return received.upload
+        yield from self.remove(received.upload)
+        raise Refused(hook_replies.refusal(received.stopped, "The server has stopped this upload."))
 
     def remove(self, upload: Upload) -> Generator[Effect, Any, None]:
         """Remove an upload, and notify the hooks."""

@@ -19,7 +19,7 @@ def requested(draft: Upload, fields: Mapping[str, str], hashes: tuple[str, ...])
         hashes: the algorithms of the option ``digest``.
     """
     announcing, wanting = fields.get(REPR_DIGEST), fields.get("Want-Repr-Digest")
-    if draft.is_partial or not (hashes or announcing or wanting):
+    if not (hashes or announcing or wanting) or draft.is_partial:
         return draft
     announced = parse_digest(announcing)
     wanted = structured.parse_counts(wanting)

@@ -358,4 +358,5 @@ Effect = (
     | Promise
     | HandoverEffect
 )
-Steps = Generator[Effect, Any, Response]
+#: The steps of a request. They return the response, or other steps that go on in their place.
+Steps = Generator[Effect, Any, "Response | Steps"]

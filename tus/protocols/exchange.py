@@ -17,11 +17,18 @@ from tus.options import Options
 from tus.protocols import cors
 from tus.protocols.admission import Refused
 from tus.protocols.conversation import Conversation, Flow, Start
-from tus.protocols.effects import Effect, Load, Steps
+from tus.protocols.effects import Effect, Load
 from tus.protocols.ietf import flow as ietf
 from tus.protocols.ietf import replies as ietf_replies
-from tus.protocols.ietf.profiles import PARTIAL_UPLOAD, UNVERSIONED, marks_ietf, named_profile, profile_of
-from tus.protocols.routing import target
+from tus.protocols.ietf.profiles import (
+    PARTIAL_UPLOAD,
+    UNVERSIONED,
+    VERSION_FIELD,
+    marks_ietf,
+    named_profile,
+    profile_of,
+)
+from tus.protocols.routing import target_of
 from tus.protocols.tus1 import flow as tus1
 from tus.protocols.tus1 import replies as tus1_replies
 from tus.protocols.tus1.requests import VERSION
@@ -33,7 +40,7 @@ _FLOWS: Final[dict[str, Flow]] = {IETF: ietf, TUS: tus1}
 
 def exchange(
     request: Request, options: Options, extensions: frozenset[str], now: float, principal: object = None
-) -> Steps:
+) -> Generator[Effect, Any, Response]:
     """Respond to a request.
 
     Args:
@@ -54,12 +61,20 @@ def exchange(
         cors.apply(request, response, options)
         return response
     start = recognize(request, options)
-    if start is not None:
-        response = yield from start(request, options, extensions, now, principal).answer()
-    else:
+    is_shown = start is not None
+    upload: Upload | None = None
+    if start is None:
         start, upload = yield from _start_by_upload(request, options)
-        conversation = start(request, options, extensions, now, principal)
-        response = yield from _answer_in_its_protocol(conversation, upload)
+    conversation = start(request, options, extensions, now, principal)
+    try:
+        answer = yield from conversation.answer()
+        while not isinstance(answer, Response):
+            answer = yield from answer
+        response = answer
+    except (RequestError, Refused) as refusal:
+        response = conversation.refuse(refusal)
+        if not is_shown:
+            response = yield from _hide(conversation, upload, refusal, response)
     if response.status in (404, 410):
         _forbid_storing(response)
     if options.cors_allow_origin:
@@ -86,20 +101,22 @@ def refuse(error: RequestError, request: Request, options: Options) -> Response:
     return response
 
 
-def _answer_in_its_protocol(conversation: Conversation, upload: Upload | None) -> Steps:
-    """Return the response to a request whose protocol only the stored upload shows.
+def _hide(
+    conversation: Conversation, upload: Upload | None, refusal: RequestError | Refused, response: Response
+) -> Generator[Effect, Any, Response]:
+    """Return the response to a refused request whose protocol only the stored upload shows.
 
     Without permission, neither the protocol nor a check of the head must show that there is an upload.
 
     Args:
         conversation: in the protocol of the upload.
         upload: the upload; None if it cannot be loaded.
+        refusal: the reason to refuse the request.
+        response: the response in that protocol.
     """
-    request, options = conversation.request, conversation.options
-    response = yield from conversation.answer()
-    refusal = conversation.refusal
+    request = conversation.request
     is_hidden = isinstance(refusal, UploadNotFound) or not conversation.is_admitted
-    if refusal is None or not is_hidden or isinstance(refusal, StorageUnavailable):
+    if not is_hidden or isinstance(refusal, StorageUnavailable):
         return response
     if upload is not None and conversation.is_admitted is None:  # its head alone was reason enough to refuse it
         try:
@@ -108,7 +125,7 @@ def _answer_in_its_protocol(conversation: Conversation, upload: Upload | None) -
             refusal = error
         else:
             return response
-    return _refuse_in_both(refusal, request, options)
+    return _refuse_in_both(refusal, request, conversation.options)
 
 
 #: The intents of the methods of requests that need not show their protocol.
@@ -139,6 +156,8 @@ def _forbid_storing(response: Response) -> None:
 def recognize(request: Request, options: Options) -> Start | None:
     """Return the start of a conversation in the protocol of a request; None if only the stored upload shows it."""
     spoken = options.protocols
+    if TUS in spoken and "Tus-Resumable" in request.fields and VERSION_FIELD not in request.fields:
+        return tus1.start  # as nearly every request of tus, which the loop would find, too
     for name, flow in _FLOWS.items():
         if name in spoken and (start := flow.recognize(request)) is not None:
             return start
@@ -162,7 +181,7 @@ def _start_by_upload(request: Request, options: Options) -> Generator[Effect, An
     because tus would only ask for a version.
     """
     default = tus1.start if TUS in options.protocols else ietf.start
-    upload_id = target(request, options).upload_id
+    upload_id = target_of(request, request.effective_method, options).upload_id
     if upload_id is None:
         return default, None
     try:
@@ -185,12 +204,12 @@ def is_ours(request: Request, options: Options) -> bool:
     """
     if request.method == "OPTIONS":
         return True
-    fields = request.fields
+    fields, method = request.fields, request.effective_method
     if "Tus-Resumable" in fields and (request.method != "GET" or options.upload_path is not None):
-        return request.effective_method != "GET" or target(request, options).upload_id is not None
-    if target(request, options).upload_id:
+        return method != "GET" or target_of(request, method, options).upload_id is not None
+    if target_of(request, method, options).upload_id:
         return True
-    if request.effective_method in ("GET", "HEAD"):
+    if method in ("GET", "HEAD"):
         return False
     if IETF in options.protocols and marks_ietf(request):
         return True

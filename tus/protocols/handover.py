@@ -168,6 +168,8 @@ def _kept(answer: Response, outcome: Outcome, upload: Upload) -> Response:
     A rejection is kept whole, and so is a success for an upload of the IETF protocol. Of another success only the
     header fields are kept.
     """
+    if not (answer.headers or answer.body):
+        return answer
     lends = outcome == Outcome.ACCEPTED and not upload.keeps_answer
     headers = lent_headers(answer) if lends else answer.headers
     headers = [(name, value) for name, value in headers if name.lower() not in _PERSONAL]

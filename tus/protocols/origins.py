@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final, NamedTuple
 
 from tus.errors import HeaderTooLarge
@@ -47,10 +48,10 @@ def origin_of(request: Request, is_original: bool = False) -> Origin:
         HeaderTooLarge: the URL and the fields are too long to be kept.
     """
     fields = request.fields
-    headers = [(name, fields[name]) for name in FORWARDING if name in fields]
+    headers = [] if fields.keys().isdisjoint(FORWARDING) else _pick(fields, FORWARDING)
     url = request.url
     if is_original:
-        headers += [(name, fields[name]) for name in REPRESENTATION if name in fields]
+        headers += _pick(fields, REPRESENTATION)
         url = f"{url}?{request.query}" if request.query else url
         if len(url) + sum(len(name) + len(value) for name, value in headers) > _LARGEST:
             raise HeaderTooLarge(f"The URL and the header fields may have at most {_LARGEST} bytes together.")
@@ -58,6 +59,10 @@ def origin_of(request: Request, is_original: bool = False) -> Origin:
         headers = []
     method = request.method if is_original else "POST"
     return Origin(url, method, request.mount, tuple(headers), request.path_values)
+
+
+def _pick(fields: Mapping[str, str], names: tuple[str, ...]) -> list[tuple[str, str]]:
+    return [(name, fields[name]) for name in names if name in fields]
 
 
 class Place(NamedTuple):

@@ -38,8 +38,9 @@ def target_of(request: Request, method: str, options: Options) -> Target:
         options: the operator's choices.
     """
     target = route(request.url, method, options.upload_path)
-    creation_url = public_url(target.creation_url, request, options)
-    return target if creation_url is target.creation_url else target._replace(creation_url=creation_url)
+    if options.base_url or options.trusted_proxies:
+        return target._replace(creation_url=public_url(target.creation_url, request, options))
+    return target
 
 
 def route(url: str, method: str, upload_path: str | None) -> Target:
@@ -137,11 +138,6 @@ def upload_id_of(part_url: str, creation_url: str) -> str | None:
     if theirs.netloc.lower() != ours.netloc.lower() or unquote(head) != unquote(ours.path) or theirs.query:
         return None
     return tail if is_upload_id(tail) else None
-
-
-def target(request: Request, options: Options) -> Target:
-    """Return the target of a request of tus."""
-    return target_of(request, request.effective_method, options)
 
 
 def upload_url(creation_url: str, upload_id: str) -> str:

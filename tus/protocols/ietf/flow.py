@@ -42,7 +42,7 @@ from tus.protocols.effects import (
 )
 from tus.protocols.handover import Handed, attempt_of, decided, hand_over, lent_headers, promise
 from tus.protocols.ietf import replies, requests
-from tus.protocols.ietf.profiles import UNVERSIONED, VERSION_FIELD, Profile, profile_of, takes_interim
+from tus.protocols.ietf.profiles import UNVERSIONED, Profile, profile_of, takes_interim
 from tus.protocols.origins import origin_of
 from tus.protocols.routing import target_of, upload_url
 
@@ -52,8 +52,6 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 1.0
 
 def recognize(request: Request) -> Start | None:
     """Return the start of a conversation if the head alone shows that the request is of this protocol."""
-    if "Tus-Resumable" in request.fields and VERSION_FIELD not in request.fields:
-        return None  # a short cut: profile_of() has the same result, but costs more
     profile = profile_of(request)
     return None if profile is None else partial(Conversation, profile=profile)
 
@@ -92,29 +90,26 @@ class Conversation(conversation.Conversation):
         self._interim = takes_interim(request, profile, options)
 
     def answer(self) -> Steps:
-        """Return the response to the request; a refusal is a response too."""
-        is_head = self.request.method == "HEAD"
-        try:
-            return (yield from self._answer())
-        except RequestError as error:
-            self.refusal = error
-            return replies.refused(error, self._profile, self.options, is_head)
-        except Refused as refusal:
-            self.refusal = refusal
-            return replies.relayed(refusal.answer, self._profile, is_head)
-
-    def _answer(self) -> Steps:
         command = requests.parse(self.request, self._profile, self.options)
         match command:
             case requests.Append():
-                return (yield from self._append(command))
+                return self._append(command)
             case requests.Create():
-                return (yield from self._create(command))
+                return self._create(command)
             case requests.Inspect(upload_id):
-                return (yield from self._inspect(upload_id))
+                return self._inspect(upload_id)
             case requests.Cancel(upload_id):
-                reply = yield from self.terminate(upload_id)
-                return hook_replies.merged(replies.cancelled(self._profile), reply)
+                return self._cancel(upload_id)
+
+    def refuse(self, refusal: RequestError | Refused) -> Response:
+        is_head = self.request.method == "HEAD"
+        if isinstance(refusal, Refused):
+            return replies.relayed(refusal.answer, self._profile, is_head)
+        return replies.refused(refusal, self._profile, self.options, is_head)
+
+    def _cancel(self, upload_id: str) -> Steps:
+        reply = yield from self.terminate(upload_id)
+        return hook_replies.merged(replies.cancelled(self._profile), reply)
 
     # -- Offset retrieval --
 
@@ -174,7 +169,7 @@ class Conversation(conversation.Conversation):
                 with suppress(UploadNotFound, UploadGone):  # a hook or an overrun has removed it already
                     yield from self.remove(upload)
             raise
-        if upload.is_pending:
+        if self._is_begun or upload.is_pending:
             response = yield from self._complete(upload, location)
         elif upload.is_complete:
             response = self._reply_to(decided(upload), upload, location)
@@ -205,7 +200,7 @@ class Conversation(conversation.Conversation):
         if not self.request.is_rerun and not upload.is_known:
             upload = replace(upload, is_known=True)
         if upload.is_complete and not upload.is_partial:
-            return (yield from self._repeat(command, upload))
+            return self._repeat(command, upload)
         try:
             intake = requests.decide_append(command, upload, profile, options)
         except InconsistentLength as error:
@@ -217,8 +212,8 @@ class Conversation(conversation.Conversation):
         except ChecksumMismatch as error:
             error.headers.append(("Upload-Offset", str(intake.offset)))
             raise
-        if upload.is_pending:
-            return (yield from self._complete(upload))
+        if self._is_begun or upload.is_pending:
+            return self._complete(upload)
         return replies.appended(upload, profile, options, self.now)
 
     def _receive(self, upload: Upload, intake: Intake, complete: bool, informs: bool) -> Generator[Effect, Any, Upload]:
@@ -228,9 +223,10 @@ class Conversation(conversation.Conversation):
         reports = profile.reports_progress and informs and not intake.body.checksums
         progress = (lambda offset: replies.progressed(offset, profile)) if reports else None
         received: Received = yield Receive(upload, intake, progress, attempt_of(upload, intake, self.options))
-        self._is_begun = received.is_begun
+        self._is_begun, upload = received.is_begun, received.upload
         try:
-            upload = yield from self.check_received(received, intake)
+            if received.overran or received.stopped is not None:
+                yield from self.refuse_received(received, intake)
         except TooLarge:
             if not requests.is_overrun(received.upload, intake):
                 raise
@@ -263,11 +259,11 @@ class Conversation(conversation.Conversation):
             return self._reply_to(decided(upload), upload)
         if not asks:
             return replies.appended(upload, self._profile, self.options, self.now)
-        return (yield from self._complete(upload))
+        return self._complete(upload)
 
     # -- Hand-over --
 
-    def _complete(self, upload: Upload, location: str | None = None) -> Steps:
+    def _complete(self, upload: Upload, location: str | None = None) -> Generator[Effect, Any, Response]:
         """Hand a complete upload over, and return the reply; ``location`` is None unless the request has created it."""
         options, profile = self.options, self._profile
         if options.handover == "background" and (yield from promise(upload)):

@@ -30,7 +30,7 @@ from tus.models import Request, State, Upload
 from tus.options import Options
 from tus.protocols.bodies import Body, Intake, body_length, check_size, overrun_message
 from tus.protocols.ietf.profiles import PARTIAL_UPLOAD, Missing, Profile
-from tus.protocols.routing import MALFORMED_HOST, Target, target_of
+from tus.protocols.routing import MALFORMED_HOST, target_of
 
 CREATION_METHODS: Final = ("POST", "PUT", "PATCH")
 
@@ -94,11 +94,6 @@ Command = Create | Append | Inspect | Cancel
 # -- From the request's head to a command -------------------------------------------------------------------------
 
 
-def target(request: Request, options: Options) -> Target:
-    """Return the target of a request of the IETF protocol."""
-    return target_of(request, request.method, options)
-
-
 def parse(request: Request, profile: Profile, options: Options) -> Command:
     """Return the command of a request.
 
@@ -110,7 +105,7 @@ def parse(request: Request, profile: Profile, options: Options) -> Command:
     Raises:
         RequestError: the request contradicts the protocol or itself.
     """
-    where = target(request, options)
+    where = target_of(request, request.method, options)
     if where.upload_id is None:
         if request.method not in CREATION_METHODS:
             raise MethodNotAllowed(", ".join((*CREATION_METHODS, "OPTIONS")))

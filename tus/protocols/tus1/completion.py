@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Generator
+from functools import partial
 from typing import Any
 
 from tus.errors import NotTaken
 from tus.models import Outcome, Response, Upload
 from tus.protocols import cors, digests
 from tus.protocols.conversation import Conversation
-from tus.protocols.effects import Effect, Steps
+from tus.protocols.effects import Effect
 from tus.protocols.handover import Handed, hand_over, promise
 from tus.protocols.tus1 import replies
 
@@ -24,7 +25,7 @@ class Completion(Conversation):
         unfinished: Response | None = None,
         last_bytes: bytes = b"",
         is_begun: bool = False,
-    ) -> Steps:
+    ) -> Generator[Effect, Any, Response]:
         """Hand a complete upload over, and return the reply.
 
         Args:
@@ -34,26 +35,20 @@ class Completion(Conversation):
             last_bytes: bytes that the client has sent again; they must equal the last stored bytes.
             is_begun: whether the attempt has begun already.
         """
-        handed = yield from self.hand_over(upload, unfinished, last_bytes, is_begun)
-        if handed is None:
+        options = self.options
+        if options.handover == "background" and (yield from promise(upload)):
             return digests.described(response, upload.digests)
+        pending = partial(self.postpone, unfinished)
+        handed = yield from hand_over(upload, options, pending, last_bytes, is_begun)
         if handed.outcome == Outcome.POSTPONED and unfinished is not None:
             return unfinished
         return reply_to(response, handed)
 
-    def hand_over(
-        self, upload: Upload, unfinished: Response | None = None, last_bytes: bytes = b"", is_begun: bool = False
-    ) -> Generator[Effect, Any, Handed | None]:
-        """Hand over now, or leave it to the background and return None."""
-        if self.options.handover == "background" and (yield from promise(upload)):
-            return None
-
-        def pending() -> Response:
-            response = unfinished or replies.refused(NotTaken(), is_head=False)
-            cors.apply(self.request, response, self.options)
-            return response
-
-        return (yield from hand_over(upload, self.options, pending, last_bytes, is_begun))
+    def postpone(self, unfinished: Response | None = None) -> Response:
+        """Return the reply for a view that names no outcome."""
+        response = unfinished or replies.refused(NotTaken(), is_head=False)
+        cors.apply(self.request, response, self.options)
+        return response
 
 
 def reply_to(response: Response, handed: Handed) -> Response:

@@ -79,7 +79,7 @@ class Concatenation(Completion):
             final = yield from _fill(final, (yield from load_all(final.parts)), options)
         response = hook_replies.merged(replies.created(final, command.creation_url, with_offset=False), admission.reply)
         if final.is_pending:
-            return (yield from self.complete(final, response))
+            return self.complete(final, response)
         return reply_to(response, decided(final)) if final.is_complete else response
 
     def _check_parts(self, parts: list[Upload], missing: RequestError | None, principal: str | None) -> None:

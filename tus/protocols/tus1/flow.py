@@ -35,7 +35,7 @@ from tus.protocols.effects import (
     Serve,
     Steps,
 )
-from tus.protocols.handover import attempt_of, decided
+from tus.protocols.handover import attempt_of, decided, hand_over, promise
 from tus.protocols.origins import origin_of
 from tus.protocols.tus1 import replies, requests, withholding
 from tus.protocols.tus1.completion import reply_to
@@ -49,19 +49,16 @@ class Conversation(Concatenation):
     """One request of a client of tus."""
 
     def answer(self) -> Steps:
-        """Return the response to the request; a refusal is a response too."""
+        command = requests.parse(self.request, self.options, self.extensions)
+        return self._ANSWERS[type(command)](self, command)
+
+    def refuse(self, refusal: RequestError | Refused) -> Response:
         method = self.request.effective_method
-        try:
-            command = requests.parse(self.request, self.options, self.extensions)
-            return (yield from self._ANSWERS[type(command)](self, command))
-        except RequestError as error:
-            self.refusal = error
-            if isinstance(error, StorageUnavailable) and self._may_inspect(method):
-                error = UploadLocked()  # after a 5xx to HEAD clients abandon the upload and start again
-            return replies.refused(error, method == "HEAD")
-        except Refused as refusal:
-            self.refusal = refusal
+        if isinstance(refusal, Refused):
             return replies.relayed(refusal.answer, method)
+        if isinstance(refusal, StorageUnavailable) and self._may_inspect(method):
+            refusal = UploadLocked()  # after a 5xx to HEAD clients abandon the upload and start again
+        return replies.refused(refusal, method == "HEAD")
 
     def _may_inspect(self, method: str) -> bool:
         """Return whether the client may have sent HEAD: caches turn it into GET."""
@@ -87,7 +84,7 @@ class Conversation(Concatenation):
                 return (yield from self._serve(upload))
             except UploadGone:
                 pass  # the file is not kept, but the reply to HEAD still shows that it was finished
-        return (yield from self._report(upload))
+        return self._report(upload)
 
     def _report(self, upload: Upload) -> Steps:
         """Return the reply that reports the offset."""
@@ -109,15 +106,15 @@ class Conversation(Concatenation):
         except UNLOADED as error:
             yield from self.refuse_unloaded(Intent.DOWNLOAD, command.upload_id, error)
         if not requests.is_downloadable(upload):
-            return (yield from self._report(upload))
+            return self._report(upload)
         try:
             return (yield from self._serve(upload))
         except UploadGone:
             if not command.may_inspect:
                 raise
-        return (yield from self._report(upload))
+        return self._report(upload)
 
-    def _serve(self, upload: Upload) -> Steps:
+    def _serve(self, upload: Upload) -> Generator[Effect, Any, Response]:
         yield from self.authorize(Intent.DOWNLOAD, upload)
         check_alive(upload, self.now)
         response: Response = yield Serve(upload)
@@ -125,7 +122,7 @@ class Conversation(Concatenation):
 
     def _create(self, command: requests.Create) -> Steps:
         if command.parts:
-            return (yield from self.create_final(command))
+            return self.create_final(command)
         options = self.options
         intake = None
         if command.body is not None and command.body.length != 0:
@@ -158,7 +155,9 @@ class Conversation(Concatenation):
             try:
                 received: Received = yield Receive(upload, intake, begin=attempt_of(upload, intake, options))
                 is_begun = received.is_begun
-                upload = yield from self.check_received(received, intake)
+                upload = received.upload
+                if received.overran or received.stopped is not None:
+                    yield from self.refuse_received(received, intake)
             except OffsetMismatch:
                 # The same request with the same key has sent bytes meanwhile; the client resumes behind them.
                 upload = yield Fence(upload)
@@ -171,10 +170,12 @@ class Conversation(Concatenation):
         response = replies.created(upload, command.creation_url, command.body is not None or upload.offset > 0)
         if admission.reply is not None:
             response = hook_replies.merged(response, admission.reply)
+        if upload.is_partial:
+            return self.complete_part(upload, response)
+        if not upload.is_complete:
+            return response
         if not upload.is_pending:
-            if upload.is_partial:
-                return (yield from self.complete_part(upload, response))
-            return reply_to(response, decided(upload)) if upload.is_complete else response
+            return reply_to(response, decided(upload))
         if upload.length:
             offset = withholding.reported_offset(upload, options)
             unfinished = replies.created(upload, command.creation_url, True, offset)
@@ -184,10 +185,12 @@ class Conversation(Concatenation):
                 return replies.created(upload, command.creation_url, True, error.offset)
         # An empty upload has no byte to withhold: its offset is its length. So a postponement removes it, and the
         # client creates it again. With a key the client finds it again.
-        handed = yield from self.hand_over(upload)
-        if handed is not None and handed.outcome == Outcome.POSTPONED and not upload.fingerprint:
+        if options.handover == "background" and (yield from promise(upload)):
+            return response
+        handed = yield from hand_over(upload, options, self.postpone)
+        if handed.outcome == Outcome.POSTPONED and not upload.fingerprint:
             yield from self.remove(upload)
-        return response if handed is None else reply_to(response, handed)
+        return reply_to(response, handed)
 
     def _append(self, command: requests.Append) -> Steps:
         options = self.options
@@ -199,27 +202,26 @@ class Conversation(Concatenation):
         check_alive(upload, self.now)
         if not upload.is_known and not self.request.is_rerun:
             upload = replace(upload, is_known=True)
-        if withholding.is_open(upload) and command.offset in (
-            withholding.reported_offset(upload, options),
-            upload.offset,
-        ):
+        if upload.offset == upload.length and withholding.ends_with(command, upload, options):
             upload = yield End(upload)
-        if upload.is_complete and not upload.is_partial:
-            return (yield from self._repeat(command, upload))
+        is_complete = upload.is_complete
+        if is_complete and not upload.is_partial:
+            return self._repeat(command, upload)
         intake = requests.decide_append(command, upload, options)
         is_begun = False
-        if not upload.is_complete or intake.body.length is None:
+        if not is_complete or intake.body.length is None:
             received: Received = yield Receive(upload, intake, begin=attempt_of(upload, intake, options))
-            is_begun = received.is_begun
-            upload = yield from self.check_received(received, intake)
+            is_begun, upload = received.is_begun, received.upload
+            if received.overran or received.stopped is not None:
+                yield from self.refuse_received(received, intake)
             if received.failure is not None:
                 raise received.failure
             if received.cut and intake.body.checksums:
                 raise BadRequest("The body ended early, so its checksum cannot be verified; send all of it again.")
         response = replies.appended(upload)
-        if upload.is_pending:
-            return (yield from self.complete(upload, response, is_begun=is_begun))
-        return (yield from self.complete_part(upload, response)) if upload.is_partial else response
+        if is_begun or upload.is_pending:
+            return self.complete(upload, response, is_begun=is_begun)
+        return self.complete_part(upload, response) if upload.is_partial else response
 
     def _repeat(self, command: requests.Append, upload: Upload) -> Steps:
         """Respond to a PATCH of an upload that has all its bytes: it asks for the hand-over or for its result."""
@@ -237,7 +239,7 @@ class Conversation(Concatenation):
             verify(peeked.data, intake.body.checksums)
         if len(peeked.data) < (intake.limit or 0):
             return replies.appended(upload, withholding.reported_offset(upload, options))
-        return (yield from self.complete(upload, replies.appended(upload), last_bytes=peeked.data))
+        return self.complete(upload, replies.appended(upload), last_bytes=peeked.data)
 
     _ANSWERS: ClassVar[dict[type, Callable[[Conversation, Any], Steps]]] = {
         requests.Append: _append,

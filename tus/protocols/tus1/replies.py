@@ -126,6 +126,8 @@ def answered(ours: Response, theirs: Response) -> Response:
     """
     if not 200 <= theirs.status < 300:
         return relayed(theirs, "POST" if ours.status == 201 else "PATCH")
+    if not theirs.headers:
+        return ours
     kept = [pair for pair in lent_headers(theirs) if ours.status != 201 or pair[0].lower() != "location"]
     return Response(ours.status, ours.reason, ours.headers + kept)
 

@@ -25,7 +25,7 @@ from tus.http import headers
 from tus.models import MEDIA_TYPE, Request, State, Upload
 from tus.options import Options
 from tus.protocols.bodies import Body, Intake, body_length, check_size, overrun_message
-from tus.protocols.routing import MALFORMED_HOST, Target, target, upload_id_of
+from tus.protocols.routing import MALFORMED_HOST, Target, target_of, upload_id_of
 
 VERSION: Final = "1.0.0"
 MAX_PARTS: Final = 1000
@@ -119,7 +119,7 @@ def parse(request: Request, options: Options, extensions: frozenset[str]) -> Com
         RequestError: the request contradicts the protocol or itself.
     """
     method = request.effective_method
-    where = target(request, options)
+    where = target_of(request, method, options)
     if method == "OPTIONS":
         return Discover()
     # HEAD and GET without a version are accepted (A-01): they change nothing, and have one meaning.
@@ -154,7 +154,7 @@ def _parse_create(request: Request, options: Options, extensions: frozenset[str]
         raise HeaderTooLarge(f"Upload-Metadata may have at most {options.max_metadata_size} bytes.")
     headers.parse_metadata(raw_metadata)
     length = _parse_length(request)
-    deferred = _parse_deferred(request)
+    deferred = _is_deferred(request)
     concat = request.fields.get("Upload-Concat")
     parts: tuple[str, ...] = ()
     if concat is not None:
@@ -164,7 +164,8 @@ def _parse_create(request: Request, options: Options, extensions: frozenset[str]
         if urls is not None:
             parts = _parse_parts(urls, where)
     body = None
-    if headers.media_type(request.fields.get("Content-Type") or "") == MEDIA_TYPE:
+    content_type = request.fields.get("Content-Type")
+    if content_type and headers.media_type(content_type) == MEDIA_TYPE:
         body = _parse_body(request)
     if parts:
         if length is not None or deferred:
@@ -197,7 +198,7 @@ def _parse_append(request: Request, upload_id: str) -> Append:
     offset = request.fields.get("Upload-Offset")
     if offset is None:
         raise BadRequest("Upload-Offset is missing; send the offset of the first byte of the body.")
-    _parse_deferred(request)
+    _is_deferred(request)
     return Append(
         upload_id, headers.parse_integer("Upload-Offset", offset), _parse_length(request), _parse_body(request)
     )
@@ -208,11 +209,12 @@ def _parse_length(request: Request) -> int | None:
     return None if length is None else headers.parse_integer("Upload-Length", length)
 
 
-def _parse_deferred(request: Request) -> bool:
-    deferred = request.fields.get("Upload-Defer-Length")
-    if deferred not in (None, "1"):
+def _is_deferred(request: Request) -> bool:
+    if "Upload-Defer-Length" not in request.fields:
+        return False
+    if request.fields["Upload-Defer-Length"] != "1":
         raise BadRequest("Upload-Defer-Length must be 1.")
-    return deferred is not None
+    return True
 
 
 def _parse_body(request: Request) -> Body:
@@ -240,7 +242,7 @@ def decide_append(command: Append, upload: Upload, options: Options) -> Intake:
         BadRequest: the length contradicts the upload's.
         TooLarge: the announced body is longer than the rest of the upload.
     """
-    if upload.is_final:
+    if upload.parts:
         raise Forbidden("A final upload gets its bytes from its parts; append to a part.")
     if command.offset != upload.offset:
         raise OffsetMismatch(upload.offset)

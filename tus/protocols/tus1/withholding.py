@@ -56,6 +56,11 @@ def check_not_busy(upload: Upload, options: Options) -> None:
 # -- A PATCH to an upload that has all its bytes ------------------------------------------------------------------
 
 
+def ends_with(command: Append, upload: Upload, options: Options) -> bool:
+    """Return whether this ends an upload that :func:`is_open`: its offset is the stored or the reported one."""
+    return is_open(upload) and command.offset in (reported_offset(upload, options), upload.offset)
+
+
 def is_last_again(command: Append, upload: Upload) -> bool:
     """Return whether this repeats the request that completed the upload.
 
