@@ -122,13 +122,20 @@ Listener = Callable[[Event], None]
 listeners: dict[type, tuple[Listener, ...]] = dict.fromkeys(get_args(Event), ())
 
 
-def listen(listener: Listener, *kinds: type) -> None:
+#: The listeners that listen only at times.
+_conditions: dict[Listener, Callable[[], bool]] = {}
+
+
+def listen(listener: Listener, *kinds: type, when: Callable[[], bool] | None = None) -> None:
     """Call a function with the events of this process, in the event's thread. A second registration does nothing.
 
     Args:
         listener: its exceptions are logged, and not raised.
         kinds: the kinds of events that it gets; all if none is given.
+        when: returns whether the function needs events now. It may get events at other times, too.
     """
+    if when is not None:
+        _conditions[listener] = when
     for kind in kinds or get_args(Event):
         if listener not in listeners[kind]:
             listeners[kind] += (listener,)
@@ -138,6 +145,15 @@ def ignore(listener: Listener) -> None:
     """Stop calling a function."""
     for kind, registered in listeners.items():
         listeners[kind] = tuple(other for other in registered if other is not listener)
+
+
+def is_wanted(kind: type) -> bool:
+    """Return whether a function needs events of this kind now, so that they must be made."""
+    for listener in listeners[kind]:
+        condition = _conditions.get(listener)
+        if condition is None or condition():
+            return True
+    return False
 
 
 def emit(event: Event) -> None:

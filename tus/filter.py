@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterable
+from functools import partial
 
 from tus.adapters.interface import (
     ABOUT_KEY,
@@ -30,13 +31,13 @@ from tus.adapters.wsgi import (
 )
 from tus.errors import OptionError
 from tus.handover.finished import FinishedUpload, keep_untaken, offer
-from tus.models import Intent, Response, Upload
+from tus.models import PROTOCOLS, Intent, Response, Upload
 from tus.options import Options
 from tus.protocols.exchange import is_ours
 from tus.protocols.handover import offered_method
 from tus.protocols.routing import is_under, path_of, route
+from tus.server.runner_sync import SyncRunner
 from tus.server.service import Service
-from tus.server.sync import Tus
 from tus.stores.interface import Claim, Store
 
 
@@ -111,34 +112,26 @@ class Filter:
         adapter = WsgiAdapter(environ)
         if not is_ours(adapter.request, self._options):
             return self._app(environ, start_response)
-        receiver = self.service.receiver or _Receiver(self._app, adapter, self._options.send_file)
+        receiver = self.service.receiver or partial(self._offer, adapter)
         asker = _Asker(self._app, adapter, self._upload_path) if self._options.ask_app else None
         for key in SURROUNDINGS:
             if key in environ:
                 self._surroundings[key] = environ[key]
-        Tus(adapter, service=self.service, receiver=receiver, asker=asker).handle()
+        SyncRunner(adapter, self.service, receiver, asker).handle()
         response = adapter.response
         assert response is not None, "handle() has made a response"
         start_response(f"{response.status} {response.reason}", response.headers)
         body = response.body
         return EMPTY if body == () else body or close_empty(body)
 
-
-class _Receiver:
-    """A receiver that calls the wrapped application with a finished upload."""
-
-    def __init__(self, app: WsgiApp, adapter: WsgiAdapter, send_file: bool) -> None:
-        self._app = app
-        self._adapter = adapter
-        self._send_file = send_file
-
-    def __call__(self, claim: Claim) -> Response:
+    def _offer(self, adapter: WsgiAdapter, claim: Claim) -> Response:
+        """Call the wrapped application with an upload that a request has finished."""
         # A copy, because one request can complete several uploads, and applications change the environ.
-        environ = dict(self._adapter.environ)
-        environ["REQUEST_METHOD"] = offered_method(self._adapter.request)
+        environ = dict(adapter.environ)
+        environ["REQUEST_METHOD"] = offered_method(adapter.request)
         environ.pop("HTTP_X_HTTP_METHOD_OVERRIDE", None)
         environ[HANDOVER_KEY] = "request"
-        return _call(self._app, environ, claim, self._send_file)
+        return _call(self._app, environ, claim, self._options.send_file)
 
 
 class _BackgroundReceiver:
@@ -157,20 +150,22 @@ class _BackgroundReceiver:
 
 
 def _call(app: WsgiApp, environ: Environ, claim: Claim, send_file: bool) -> Response:
+    offered = claim.upload
     environ[UPLOAD_KEY] = upload = FinishedUpload(claim)
-    origin, original = claim.upload.origin, claim.upload.original
+    traits, origin = PROTOCOLS[offered.protocol], offered.origin
+    original = origin if traits.offers_original else None
     if original is not None:
         restore_original(environ, original)
         body, send_file = EnvironBody(environ, media_type=None), True
     else:
-        environ["HTTP_UPLOAD_METADATA"] = claim.upload.raw_metadata
+        environ["HTTP_UPLOAD_METADATA"] = offered.raw_metadata
         body = EnvironBody(environ)
     if origin is not None and origin.path_values:
         environ[PATH_VALUES_KEY] = dict(origin.path_values)
     file = offer(body, upload, send_file)
     try:
         answer = ApplicationResponse(app, environ, file, watches=original is not None)
-        blocks = answer.settle(keep=claim.upload.keeps_answer)  # this may change the status and the headers
+        blocks = answer.settle(keep=traits.keeps_answer)  # this may change the status and the headers
         if not (send_file or upload.is_taken) and 200 <= answer.status < 300:
             keep_untaken(upload)
         response = Response(answer.status, answer.reason, answer.headers, blocks, upload.saved_as)
@@ -195,7 +190,7 @@ class _Asker:
         environ["REQUEST_METHOD"] = "POST"
         request = self._adapter.request
         set_path(environ, path_of(route(request.url, request.method, self._upload_path).creation_url))
-        EnvironBody(environ).remove_body()
+        EnvironBody(environ, media_type=None).replace_body(io.BytesIO(), 0, upload)
         for key in ("CONTENT_TYPE", "HTTP_EXPECT", "HTTP_X_HTTP_METHOD_OVERRIDE"):
             environ.pop(key, None)
         environ[INTENT_KEY] = str(intent)

@@ -1254,7 +1254,7 @@ def no_other_request_gets_an_announcement(c):
 def an_upload_that_is_too_small_is_not_announced(c):
     for body, announced in ((b"abc", 0), (b"abcd", 1)):
         socket = Socket()
-        with mock.patch("tus.server.reception._TELL_EVERY", 0), mock.patch("tus.server.reception.SMALL", 0):
+        with mock.patch("tus.server.reception._TELL_EVERY", 0), mock.patch("tus.server.runner.SMALL", 0):
             accepted(c, c.create(body, True, environ={"gunicorn.socket": socket}))
         assert len([fields for _, fields in socket.heads if "Location" in fields]) == announced
         assert announced or not socket.heads
@@ -1380,9 +1380,9 @@ def hooks_are_asked_and_can_refuse(c):
 @row("RUFH-SEC-01")
 def a_hook_can_stop_an_upload(c):
     hooks = Recorder(post_receive=HookReply(stop=True))
-    s = type(c.s)(**c.s.options | {"hooks": hooks})
-    client = Client(s, c.version)
-    with mock.patch("tus.server.reception._TELL_EVERY", 0), mock.patch("tus.server.reception.SMALL", 0):
+    with mock.patch("tus.server.reception._TELL_EVERY", 0), mock.patch("tus.server.runner.SMALL", 0):
+        s = type(c.s)(**c.s.options | {"hooks": hooks})
+        client = Client(s, c.version)
         reply = client.create(b"abcd", True)
     assert (reply.status, c.told(reply), s.landed) == (400, False, [])
     assert b"stopped" in reply.body

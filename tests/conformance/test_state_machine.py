@@ -175,7 +175,7 @@ class Uploads(RuleBasedStateMachine):
         how = {"error": Crash(), "length": len(data) + 1} if where == "body" else {}
         broken = contextlib.nullcontext() if where == "body" else dying(where, Crash)
         # A body that is longer than the smallest block takes the way of sessions instead of the short one.
-        small = mock.patch("tus.server.reception.SMALL", 0 if large else 64 * 1024)
+        small = mock.patch("tus.server.runner.SMALL", 0 if large else 64 * 1024)
         with broken, small, pytest.raises(Crash):
             self.subject.patch(model.url, len(model.data), data, headers, **how)
         self.restart()

@@ -9,8 +9,9 @@ import pytest
 from tests.faults.calls import FAULTS, can_happen
 from tests.faults.lives import LIVES
 from tests.faults.rounds import run
-from tus.handover.attempt import Attempt
 from tus.hooks.outbox import Outbox
+from tus.protocols.effects import Settle
+from tus.server.runner_sync import SyncRunner
 from tus.stores.directory.record import SideCar
 
 POLICY = "finish"
@@ -90,9 +91,7 @@ MUTANTS = {
     ),
     "an error after the acceptance is told": (
         "tus at once",
-        mock.patch.dict(
-            Attempt._PERFORM, {kind: _settle_or_raise for kind in Attempt._PERFORM if kind.__name__ == "Settle"}
-        ),
+        mock.patch.dict(SyncRunner._PERFORM, {Settle: _settle_or_raise}),
         "after the application has accepted",
     ),
 }

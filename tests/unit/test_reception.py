@@ -10,6 +10,7 @@ from tus.models import State, Upload
 from tus.protocols.bodies import Body, Intake
 from tus.server import reception
 from tus.server.reception import Reception
+from tus.stores.interface import SMALL
 from tus.stores.memory import MemoryStore
 
 pytestmark = pytest.mark.quick
@@ -38,7 +39,7 @@ def receive(store, watcher=None, checksums=(), length=9):
     service = Service(store=store, send_file=True, threads=False)
     upload = store.create(Upload(length=length))
     intake = Intake(0, None, length, Body(length, checksums))
-    return upload, Reception(store, upload, intake, watcher, small=service.small)
+    return upload, Reception(store, upload, intake, watcher, small=SMALL if service.small is None else service.small)
 
 
 def test_nothing_is_told_that_is_not_counted(store, time):

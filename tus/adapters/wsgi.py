@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import logging
 import re
 import sys
@@ -190,22 +189,17 @@ class EnvironBody:
         media_type: the type of a new body; None keeps that of the request. A framework would try to parse a form.
     """
 
+    _media_type: str | None = MEDIA_TYPE
+
     def __init__(self, environ: Environ, media_type: str | None = MEDIA_TYPE) -> None:
         self.environ = environ
         self._media_type = media_type
 
-    def remove_body(self) -> None:
-        """Remove the body of the request, for an application that is only asked to authorize it."""
-        self._set_input(io.BytesIO(), 0)
-
     def replace_body(self, file: BinaryIO, size: int, upload: Upload) -> None:
         """Replace the body so that Flask, Django and WebOb read it; without a length two of them see an empty body."""
-        self._set_input(file, size)
-        if self._media_type is not None:
-            self.environ["CONTENT_TYPE"] = self._media_type
-
-    def _set_input(self, file: BinaryIO, size: int) -> None:
         environ = self.environ
+        if self._media_type is not None:
+            environ["CONTENT_TYPE"] = self._media_type
         environ["wsgi.input"] = file
         environ["wsgi.input_terminated"] = True
         environ["CONTENT_LENGTH"] = str(size)
@@ -233,7 +227,7 @@ class WsgiAdapter(EnvironBody):
     """
 
     def __init__(self, environ: Environ) -> None:
-        super().__init__(environ)
+        self.environ = environ
         self.response: Response | None = None
         mount: str = environ["SCRIPT_NAME"] if "SCRIPT_NAME" in environ else ""
         if mount and not mount.isascii():
@@ -360,19 +354,20 @@ class ApplicationResponse:
             keep: whether the body of a 2xx is kept.
         """
         try:
-            while sum(map(len, self._blocks)) <= LONGEST_ANSWER or self._is_success:
-                if self._is_success and not keep:
+            while True:
+                is_success = 200 <= self.status < 300
+                if is_success and not keep:
                     self._blocks.clear()
                 elif sum(map(len, self._blocks)) > LONGEST_ANSWER:
-                    return self._spool_to_file()
+                    return self._spool_to_file() if is_success else self
                 if not self._produce():
-                    blocks = tuple(self._blocks) if keep or not self._is_success else ()
+                    is_dropped = not keep and 200 <= self.status < 300  # the last step may have changed it
+                    blocks = () if is_dropped else tuple(self._blocks)
                     self.close()
                     return blocks
         except BaseException:
             self.close()
             raise
-        return self
 
     def _spool_to_file(self) -> Iterable[bytes]:
         """Write the whole body of a success to a temporary file, because it is too long for memory.
@@ -391,10 +386,6 @@ class ApplicationResponse:
         if body is None:
             self.headers = drop_representation(self.headers)
         return body or ()
-
-    @property
-    def _is_success(self) -> bool:
-        return 200 <= self.status < 300
 
     def __iter__(self) -> Iterator[bytes]:
         self._is_sent = True

@@ -9,7 +9,7 @@ from collections.abc import Callable, Generator
 from typing import Any, ClassVar, TypeVar
 
 from tus.errors import NotTaken, Rejected, RequestError, StorageUnavailable, UploadReplaced
-from tus.events import Ended, HandedOver, emit, listeners
+from tus.events import Ended, HandedOver, emit, is_wanted, listeners
 from tus.hooks.calling import Hooks
 from tus.models import Outcome, Request, Response, Upload
 from tus.protocols import effects
@@ -17,7 +17,6 @@ from tus.protocols.effects import (
     Ask,
     Begin,
     Digest,
-    HandoverEffect,
     Offer,
     Offered,
     Queue,
@@ -56,23 +55,38 @@ class Attempt:
         self._receiver = receiver
         self._hooks = hooks
         self._request = request
-        self._began = 0.0
+        self._attempted_at = 0.0
         self._answer: Response | None = None
+        self._upload: Upload | None = None
+        self._settled: Claim | None = None
         self.claim: Claim | None = None
 
-    def perform(self, effect: HandoverEffect) -> Any:
+    @property
+    def upload(self) -> Upload | None:
+        """The upload, as it is now; None if there is none."""
+        if self._settled is not None:  # few need the upload after that
+            self._upload, self._settled = self._settled.upload, None
+        return self._upload
+
+    def schedule(self, upload: Upload) -> None:
+        """Schedule another attempt, after one has failed. By default the caller does that."""
+
+    def perform(self, effect: Any) -> Any:
         """Perform an effect, and return its result."""
         return self._PERFORM[type(effect)](self, effect)
 
-    def adopt_claim(self, claim: Claim) -> Upload:
-        """Go on with a claim that was made elsewhere, and return its upload."""
-        self.claim, self._began = claim, time.monotonic()
-        return claim.upload
+    def adopt_claim(self, claim: Claim) -> None:
+        """Go on with a claim whose attempt has begun."""
+        self.claim, self._attempted_at = claim, time.monotonic()
 
     def _take(self, effect: effects.Claim) -> Upload:
         self.leave()
         self.claim = self._store.claim(effect.upload)
-        return self.claim.upload
+        return self._note(self.claim.upload)
+
+    def _note(self, upload: Upload) -> Upload:
+        self._upload, self._settled = upload, None
+        return upload
 
     def _read_back(self, effect: ReadBack) -> bytes:
         with self._claimed().open() as file:
@@ -80,22 +94,23 @@ class Attempt:
             return file.read(effect.size)
 
     def _digest(self, effect: Digest) -> Upload:
-        self._began = time.monotonic()
-        return self._claimed().digest()
+        self._attempted_at = time.monotonic()
+        return self._note(self._claimed().digest())
 
     def _begin(self, effect: Begin) -> Upload:
-        self._began = time.monotonic()
-        return self._claimed().begin(effect.is_last)
+        self._attempted_at = time.monotonic()
+        return self._note(self._claimed().begin(effect.is_last))
 
     def _offer(self, effect: Offer) -> Offered:
         assert self._receiver is not None, "the caller performs it itself"
         try:
-            return self.take_answer(self._receiver(self._claimed()))
+            self._answer = answer = self._receiver(self._claimed())
+            return Offered(answer)
         except BaseException as error:
             return self.take_exception(error)
 
     def take_answer(self, answer: Response) -> Offered:
-        """Keep the application's response, and return it as the result of the offer."""
+        """Keep the response to an offer that the caller has performed, and return it as the result."""
         self._answer = answer
         return Offered(answer)
 
@@ -111,33 +126,42 @@ class Attempt:
         log.error("the application failed to take a finished upload; the upload is kept", exc_info=error)
         return Offered(_failure(), _error_text(error), Outcome.POSTPONED)
 
-    def _settle(self, effect: Settle) -> Upload:
-        claim = self._claimed()
+    def _settle(self, effect: Settle) -> Upload | None:
+        claim, outcome = self._claimed(), effect.outcome
+        is_pending = outcome is Outcome.POSTPONED
         try:
-            match effect.outcome:
-                case Outcome.ACCEPTED:
-                    claim.accept(effect.answer)
-                case Outcome.REJECTED:
-                    claim.reject(effect.answer)
-                case Outcome.POSTPONED:
-                    claim.release(effect.error)
+            if outcome is Outcome.ACCEPTED:
+                claim.accept(effect.answer)
+            elif outcome is Outcome.REJECTED:
+                claim.reject(effect.answer)
+            else:
+                claim.release(effect.error)
         except UploadReplaced:
             self.leave()  # the upload is another holder's by now, but the files are still open
             raise
         except Exception:
-            if effect.outcome != Outcome.ACCEPTED:
+            if outcome is not Outcome.ACCEPTED:
                 raise
+            is_pending = True
             # The application has the file, whatever the disk says. The client must not send it again.
             log.exception("upload %s is accepted, but that could not be recorded", claim.upload.id)
             self._release(claim, "it was accepted, but that could not be recorded")
-        self.claim, upload = None, claim.upload
-        if upload.is_pending and effect.outcome == Outcome.ACCEPTED:
-            upload = self._promise(upload)
+        self.claim, self._settled = None, claim
+        if is_pending:
+            self._schedule_again(claim.upload, outcome)
         if listeners[HandedOver]:
-            emit(HandedOver(upload, str(effect.outcome), time.monotonic() - self._began))
-        if effect.outcome != Outcome.POSTPONED:
-            emit(Ended(upload, str(effect.outcome)))
-        return upload
+            emit(HandedOver(claim.upload, str(outcome), time.monotonic() - self._attempted_at))
+        if outcome is not Outcome.POSTPONED and is_wanted(Ended):
+            emit(Ended(claim.upload, str(outcome)))
+        return self.upload if outcome is Outcome.POSTPONED else None
+
+    def _schedule_again(self, upload: Upload, outcome: Outcome) -> None:
+        """Schedule another attempt for an upload, unless bytes of it are lost."""
+        if upload.is_pending and outcome is Outcome.ACCEPTED:
+            upload = self._promise_again(upload)
+        self._note(upload)
+        if upload.is_pending:
+            self.schedule(upload)
 
     def _claimed(self) -> Claim:
         assert self.claim is not None, "a Claim comes first"
@@ -162,7 +186,7 @@ class Attempt:
             claim, self.claim = self.claim, None
             self._release(claim, error)
             if claim.upload.attempts and error is not None:
-                emit(HandedOver(claim.upload, str(Outcome.POSTPONED), time.monotonic() - self._began))
+                emit(HandedOver(claim.upload, str(Outcome.POSTPONED), time.monotonic() - self._attempted_at))
 
     def _release(self, claim: Claim, error: str | None) -> None:
         """Release a claim; log a failure, because the claim ends anyway, and the response is decided."""
@@ -173,7 +197,7 @@ class Attempt:
         except Exception:
             log.exception("the claim on upload %s could not be released", claim.upload.id)
 
-    def _promise(self, upload: Upload) -> Upload:
+    def _promise_again(self, upload: Upload) -> Upload:
         """Let the background offer an upload again whose client has its success, and return it."""
         try:
             return self._store.promise(upload)
@@ -181,7 +205,8 @@ class Attempt:
             log.exception("upload %s may expire before it is offered again", upload.id)
             return upload
 
-    _PERFORM: ClassVar[dict[type, Callable[[Attempt, Any], Any]]] = {
+    #: The methods by the kind of effect.
+    _PERFORM: ClassVar[dict[type, Callable[[Any, Any], Any]]] = {
         effects.Claim: _take,
         ReadBack: _read_back,
         Digest: _digest,

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from copy import copy
 from functools import partial
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO
 
 from tus.adapters.interface import Replaces
 from tus.errors import StorageUnavailable, UploadGone
@@ -174,6 +174,7 @@ def offer(adapter: Replaces, upload: FinishedUpload, send_file: bool) -> BinaryI
         StorageUnavailable: the path was asked for, and the store has none.
     """
     offered = upload._offered
+    file: Any
     if send_file:
         file = upload.open_body()
         size = offered.length or 0
@@ -181,13 +182,14 @@ def offer(adapter: Replaces, upload: FinishedUpload, send_file: bool) -> BinaryI
         raise StorageUnavailable()
     else:
         path = offered.path.encode(errors="surrogateescape")
-        file, size = cast(BinaryIO, _PathBody(path, partial(_mark, upload))), len(path)
+        file, size = _PathBody(path, partial(_mark, upload)), len(path)
     try:
         adapter.replace_body(file, size, offered)
     except BaseException:
         file.close()
         raise
-    return file
+    body: BinaryIO = file
+    return body
 
 
 def claim_again(upload: FinishedUpload, claim: Claim) -> None:

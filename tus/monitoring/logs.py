@@ -8,24 +8,23 @@ from __future__ import annotations
 
 import logging
 import time
+from functools import partial
 
-from tus.events import Answered, Ended, Event
+from tus.events import Answered, Ended, Event, listen
 from tus.models import Upload
 
 requests = logging.getLogger("tus.requests")
 uploads = logging.getLogger("tus.uploads")
 
 
-def log_events(event: Event) -> None:
-    """Log an event if it is the end of a request or of an upload."""
-    match event:
-        case Answered() if requests.isEnabledFor(logging.DEBUG):
-            _write_request(event)
-        case Ended() if uploads.isEnabledFor(logging.INFO):
-            _write_life(event)
+def log_events() -> None:
+    """Log the end of each request and of each upload from now on."""
+    listen(_log_request, Answered, when=partial(requests.isEnabledFor, logging.DEBUG))
+    listen(_log_life, Ended, when=partial(uploads.isEnabledFor, logging.INFO))
 
 
-def _write_request(event: Answered) -> None:
+def _log_request(event: Event) -> None:
+    assert isinstance(event, Answered), "it listens to nothing else"
     upload = event.upload
     fields = {
         "method": event.method,
@@ -45,7 +44,8 @@ def _write_request(event: Answered) -> None:
     )
 
 
-def _write_life(event: Ended) -> None:
+def _log_life(event: Event) -> None:
+    assert isinstance(event, Ended), "it listens to nothing else"
     upload = event.upload
     fields = {
         "upload": _short(upload),

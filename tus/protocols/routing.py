@@ -53,7 +53,7 @@ def route(url: str, method: str, upload_path: str | None) -> Target:
     """
     url = url.rstrip("/")
     head, _, tail = url.rpartition("/")
-    exists = is_upload_id(tail)
+    exists = is_upload_id(tail) is not None
     if upload_path is None:
         creates = not exists and method in ("POST", "PUT", "OPTIONS", "GET")
     else:

@@ -26,7 +26,7 @@ from tus.errors import StorageUnavailable
 from tus.filesystem.pipes import Pipe
 from tus.handover.attempt import Receiver
 from tus.http.headers import number_in
-from tus.models import Request, Response
+from tus.models import Block, Request, Response
 from tus.protocols.effects import (
     Ask,
     Authorize,
@@ -42,7 +42,7 @@ from tus.protocols.effects import (
     Wait,
 )
 from tus.server.body_async import AsyncBody, Batch, LentSource, Source
-from tus.server.reception import Reception, Sink
+from tus.server.reception import Sink
 from tus.server.runner import Asker, Runner
 from tus.server.service import Service
 from tus.stores.interface import SMALL, Claim
@@ -155,7 +155,7 @@ class AsyncTus:
             if isinstance(effect, CreateWhole):
                 effect = self._runner.go_on(self._create_whole, effect)
             elif isinstance(effect, Receive | Peek) and (effect.intake.body.length == 0 or self._is_body_read):
-                effect = self._runner.go_on(self._begin_transfer(effect).end, effect)
+                effect = self._runner.go_on(self._receive_read, effect)
             else:
                 break
         if effect is None:
@@ -167,9 +167,19 @@ class AsyncTus:
         body = self._body
         if body is None or not body.is_read or body.cut or not self._runner.can_create_whole(effect):
             return None
+        return self._runner.create_whole(effect, self._take_whole(body))
+
+    def _receive_read(self, effect: Receive | Peek) -> Received | Peeked:
+        """Move a body that is read, or empty."""
+        body, runner = self._body, self._runner
+        if body is None or body.received != effect.intake.body.length or not runner.takes_whole(effect):
+            return self._begin_transfer(effect).end()
+        return runner.record_body(effect, runner.append_whole(effect, self._take_whole(body)))
+
+    def _take_whole(self, body: AsyncBody) -> Block:
         self._runner.body = body
         blocks = [block for batch in body.take_now() for blocks in batch for block in blocks]
-        return self._runner.create_whole(effect, blocks[0] if len(blocks) == 1 else b"".join(blocks))
+        return blocks[0] if len(blocks) == 1 else b"".join(blocks)
 
     @property
     def _is_body_read(self) -> bool:
@@ -240,19 +250,19 @@ class AsyncTus:
 
     async def _offer(self, receiver: AsyncReceiver) -> Callable[[Any], Offered]:
         """Offer the upload on the loop, and return a function that does the rest in a thread."""
-        attempt = self._runner.attempt
-        assert attempt.claim is not None, "an Offer follows a Claim"
+        runner = self._runner
+        assert runner.claim is not None, "an Offer follows a Claim"
         try:
-            finish = await receiver(attempt.claim)
+            finish = await receiver(runner.claim)
         except BaseException as error:
-            offered = attempt.take_exception(error)
+            offered = runner.take_exception(error)
             return lambda effect: offered
 
         def take_answer(effect: Effect) -> Offered:
             try:
-                return attempt.take_answer(finish())
+                return runner.take_answer(finish())
             except Exception as error:
-                return attempt.take_exception(error)
+                return runner.take_exception(error)
 
         return take_answer
 
@@ -288,7 +298,7 @@ class AsyncTus:
 
     async def _move(self, transfer: _BodyTransfer) -> None:
         body = transfer.body
-        patience = self._runner.patience()
+        patience = self._runner.patience
         pace = patience.pace()
         silent, look = 0.0, LOOK
         while True:
@@ -378,8 +388,7 @@ class _BodyTransfer:
             return
         self.add(self.body.take_now())
         self.body.give_up()
-        if isinstance(self._sink, Reception):
-            self._sink.begins = False  # the application will not be asked
+        self._runner.may_begin = False  # the application will not be asked
         try:
             self.end()
         except Exception as error:

@@ -61,7 +61,7 @@ class Body:
 
     def _read(self) -> Generator[Block]:
         size, count = SMALLEST, 0
-        pace = self._patience.pace()
+        since, pace = self._patience.clock(), None
         while self._length is None or self.received < self._length:
             wanted = size if self._length is None else min(size, self._length - self.received)
             began = time.monotonic()
@@ -82,7 +82,10 @@ class Body:
                 size = SMALLEST
             self.received += len(block)
             yield block
-            if not pace.keeps_up(self.received) and self.received != self._length:
+            if self.received == self._length:
+                return
+            pace = pace or self._patience.pace(since)
+            if not pace.keeps_up(self.received):
                 log.debug("the body was too slow, and was abandoned after %d bytes", self.received)
                 self.cut = True
                 return

@@ -21,19 +21,23 @@ class Patience:
     min_rate: int = 0
     clock: Callable[[], float] = time.monotonic
 
-    def pace(self) -> Pace:
-        """Start to measure the pace of a body, or of a response."""
-        return Pace(self)
+    def pace(self, since: float | None = None) -> Pace:
+        """Measure the pace of a body, or of a response.
+
+        Args:
+            since: the time of its start by the clock; None for now.
+        """
+        return Pace(self, self.clock() if since is None else since)
 
 
 class Pace:
     """The pace of one body, or of one response."""
 
-    def __init__(self, patience: Patience) -> None:
+    def __init__(self, patience: Patience, since: float) -> None:
         self._rate = patience.min_rate
         self._span = patience.silence
         self._clock = patience.clock
-        self._since = self._clock() if self._rate else 0.0
+        self._since = since
         self._from = 0
 
     def keeps_up(self, moved: int) -> bool:

@@ -13,12 +13,12 @@ from types import TracebackType
 from typing import Protocol, Self, cast
 
 from tus.checksums import ALGORITHMS
-from tus.errors import ChecksumMismatch, RequestError, StorageFull, UploadGone, UploadLocked, UploadReplaced
+from tus.errors import ChecksumMismatch, RequestError, StorageFull, UploadGone, UploadReplaced
 from tus.filesystem.pipes import Pipe
 from tus.models import Block, HookReply, Upload
 from tus.protocols.bodies import Intake
-from tus.protocols.effects import Begin, Peeked, Received
-from tus.stores.interface import SMALL, AppendSession, Claim, Completes, PouringSession, Pours, Store
+from tus.protocols.effects import Peeked, Received
+from tus.stores.interface import SMALL, AppendSession, PouringSession, Pours, Store
 
 #: Gets the offset of an upload. Its reply may stop the upload.
 OffsetListener = Callable[[int], HookReply | None]
@@ -56,6 +56,19 @@ class Sink(Protocol):
     ) -> None: ...
 
 
+def append_whole(store: Store, upload: Upload, intake: Intake, block: Block) -> Received:
+    """Append a whole body in one step of the store."""
+    length = intake.length
+    if not block and length is None and not intake.ends:
+        return Received(upload)
+    if intake.ends and length is None and upload.length is None:
+        length = intake.offset + len(block)
+    try:
+        return Received(store.append(upload, intake.offset, block, length, intake.completes))
+    except StorageFull as error:
+        return Received(store.load(upload.id), failure=error)
+
+
 class Reception:
     """The sink that moves a body into an upload.
 
@@ -64,10 +77,8 @@ class Reception:
         upload: as it was loaded.
         intake: the rules for receiving the body.
         listener: called about once a second.
-        begin: how the hand-over begins in the same step, if the body completes the upload.
-        completes: the store, if it can do both in one step.
-        take_claim: called with the claim after that step.
-        small: bytes; a whole body of at most so many is one step in the store.
+        append: appends a small whole body; by default in one step of the store.
+        small: the largest size of such a body, in bytes.
 
     Raises:
         ChecksumMismatch: by the last called method; no byte of the body was counted.
@@ -80,16 +91,11 @@ class Reception:
         upload: Upload,
         intake: Intake,
         listener: OffsetListener | None = None,
-        begin: Begin | None = None,
-        completes: Completes | None = None,
-        take_claim: Callable[[Claim], object] = lambda claim: None,
-        small: int | None = None,
+        append: Callable[[Block], Received] | None = None,
+        small: int = SMALL,
     ) -> None:
-        self._small = SMALL if small is None else small
-        self._begin = begin
-        self.begins = True  # whether the hand-over may begin with the last bytes
-        self._completes = completes
-        self._take_claim = take_claim
+        self._small = small
+        self._append = append or partial(append_whole, store, upload, intake)
         self._store = store
         self._upload = upload
         self._intake = intake
@@ -104,11 +110,6 @@ class Reception:
         self._result: Received | None = None  # the result, if it is known before the end
 
     def write(self, *blocks: Block) -> bool:
-        size = len(blocks[0])
-        if size <= self._small and self._is_whole(size):
-            self._received = size
-            self._result = self._append(blocks[0])
-            return True
         fitting = self._fitting_blocks(blocks)
         if fitting and not self._take(fitting):
             return False
@@ -116,12 +117,6 @@ class Reception:
             self._result = Received(self._commit_unless_staged(), overran=True)
             return False
         return True
-
-    def _is_whole(self, size: int) -> bool:
-        """Return whether a first block of so many bytes is the whole body, and within the limit."""
-        limit = self._intake.limit
-        is_first = not self._received and self._session is None and self._result is None and not self._hashers
-        return is_first and self._intake.body.length == size and (limit is None or size <= limit)
 
     def _fitting_blocks(self, blocks: tuple[Block, ...]) -> tuple[Block, ...]:
         """Return the blocks before the one that exceeds the limit."""
@@ -193,34 +188,6 @@ class Reception:
         if self._session is None:
             return self._upload
         return self._session.upload if self._hashers else self._session.commit()
-
-    def _append(self, block: Block) -> Received:
-        intake = self._intake
-        if not block and intake.length is None and not intake.ends:
-            return Received(self._upload)
-        try:
-            new_length = intake.length
-            if intake.ends and new_length is None and self._upload.length is None:
-                new_length = intake.offset + len(block)
-            if self.begins and self._begin is not None and self._completes is not None:
-                length = self._upload.length if new_length is None else new_length
-                if intake.offset + len(block) == length and self._completes.can_complete(self._upload):
-                    return self._complete(self._completes, self._begin, block, new_length)
-            return Received(self._store.append(self._upload, intake.offset, block, new_length, intake.completes))
-        except StorageFull as error:
-            return Received(self._store.load(self._upload.id), failure=error)
-
-    def _complete(self, store: Completes, begin: Begin, block: Block, new_length: int | None) -> Received:
-        """Append the last block and begin the hand-over in one step."""
-        try:
-            claim = store.complete(self._upload, self._intake.offset, block, new_length, begin.is_last)
-        except UploadLocked:
-            current = self._store.load(self._upload.id)
-            if not current.is_complete:
-                raise
-            return Received(current)  # another request hands it over
-        self._take_claim(claim)
-        return Received(claim.upload, is_begun=True)
 
     def _report(self) -> bool:
         """Call the listener if a second has passed, and return whether more blocks are wanted."""

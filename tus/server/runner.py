@@ -1,7 +1,7 @@
 """The runner of one exchange: it performs the effects that wait only for the disk.
 
-Law of this room: it decides nothing, and nothing here waits for a client. The caller, ``Tus`` or ``AsyncTus``, performs
-the other effects::
+Law of this room: it decides nothing, and nothing here waits for a client. A derived class, or the caller, performs the
+other effects::
 
     effect = runner.begin()
     while effect is not None:
@@ -17,28 +17,24 @@ import time
 from collections.abc import Callable, Generator
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, get_args
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeGuard
 
 from tus.adapters.interface import Face, Informs
-from tus.errors import InternalError, RequestError, StorageUnavailable, UploadNotFound
-from tus.events import Answered, Begun, Created, Ended, Finished, emit, listeners
+from tus.errors import InternalError, RequestError, StorageFull, StorageUnavailable, UploadLocked, UploadNotFound
+from tus.events import Answered, Begun, Created, Ended, Finished, emit, is_wanted, listeners
 from tus.handover.attempt import Attempt, Receiver
-from tus.models import Block, HookReply, HookType, Intent, Response, State, Upload
+from tus.models import Block, HookReply, HookType, Intent, Request, Response, State, Upload
 from tus.protocols.admission import agree, named_principal
 from tus.protocols.effects import (
     Authorize,
-    Begin,
-    Claim,
     Concatenate,
     Create,
     CreateOnce,
     CreateWhole,
-    Digest,
     Effect,
     End,
     Fence,
     FinalsOf,
-    HandoverEffect,
     Inform,
     Load,
     Name,
@@ -49,17 +45,14 @@ from tus.protocols.effects import (
     Received,
     Remove,
     Serve,
-    Settle,
     Steps,
     Touch,
-    Wait,
     Watch,
 )
 from tus.protocols.exchange import exchange, is_ours, refuse
 from tus.protocols.routing import path_of, path_values
 from tus.server.downloads import download
-from tus.server.pace import Patience
-from tus.server.reception import OffsetListener, Reception, Sink
+from tus.server.reception import OffsetListener, Reception, Sink, append_whole
 from tus.server.reception import Peek as PeekSink
 from tus.stores.interface import SMALL, Concatenates, Names, Reads
 
@@ -71,10 +64,6 @@ log = logging.getLogger(__name__)
 #: Asks the application for permission. Returns the principal or None, or the response that refuses the request.
 #: ``AsyncTus`` awaits the result.
 Asker = Callable[[Intent, Upload], Any]
-
-
-def _start(effect: None) -> None:
-    """Return None, which starts a generator if it is sent first."""
 
 
 class RequestBody(Protocol):
@@ -89,7 +78,7 @@ class RequestBody(Protocol):
     cut: bool
 
 
-class Runner:
+class Runner(Attempt):
     """One request.
 
     Args:
@@ -101,13 +90,16 @@ class Runner:
 
     Attributes:
         left: the types of the effects that the caller performs; the caller may add others.
-        attempt: the attempt of the hand-over.
-        upload: the upload of the request, as it is now; None if there is none.
         body: the request's body; None before it is read.
         kept: the number of its bytes that are counted.
         response: the response; None before the end.
+        patience: the limits for slow clients.
+        may_begin: whether the hand-over may begin with the last bytes.
         is_in_application: whether code of the application runs, whose exceptions are not of the store.
     """
+
+    #: The types of the effects that no class of runners performs.
+    LEFT: ClassVar[tuple[type[Effect], ...]] = (Receive, Peek, CreateWhole)
 
     def __init__(
         self,
@@ -117,19 +109,20 @@ class Runner:
         asker: Asker | None = None,
         principal: object = None,
     ) -> None:
-        self.left: tuple[type[Effect], ...] = (Receive, Peek, CreateWhole)
-        self.attempt = Attempt(service.store, receiver, service.hooks, adapter.request)
-        self.upload: Upload | None = None
+        super().__init__(service.store, receiver, service.hooks, adapter.request)
+        self.left = self.LEFT
         self.body: RequestBody | None = None
         self.kept = 0
         self.is_in_application = False
+        self.may_begin = True
+        self.patience = service.patience
         self._adapter = adapter
-        self._request = request = adapter.request
+        self._request: Request = adapter.request
         self._service = service
         self._options = service.options
         if service.has_path_values:
-            request.path_values = path_values(path_of(request.url), service.options.upload_path or "")
-        self._store = service.store
+            self._request.path_values = path_values(path_of(self._request.url), service.options.upload_path or "")
+        self._small = SMALL if service.small is None else service.small
         self._asker = asker
         self._principal = principal
         self._steps: Steps
@@ -151,20 +144,20 @@ class Runner:
         if listeners[Begun]:
             emit(Begun(self._request.effective_method))
         self._steps = exchange(self._request, self._options, self._service.extensions, time.time(), self._principal)
-        return self.go_on(_start, None)
+        return self.go_on(None, None)
 
-    def go_on(self, perform: Callable[[Any], Any], effect: Effect | None) -> Effect | None:
+    def go_on(self, perform: Callable[[Any], Any] | None, effect: Effect | None) -> Effect | None:
         """Perform an effect, and return the next one that the caller performs; None at the end.
 
         Args:
-            perform: performs the effect, and returns its result or raises.
+            perform: performs the effect, and returns its result or raises; None at the start.
             effect: the effect that was returned last.
         """
-        steps, left = self._steps, self.left
+        steps, left, methods = self._steps, self.left, self._PERFORM
         try:
             while True:
                 try:
-                    result = perform(effect)
+                    result = None if perform is None else perform(effect)
                 except RequestError as error:
                     self.is_in_application = False
                     effect = steps.throw(error)
@@ -177,14 +170,10 @@ class Runner:
                     effect = steps.send(result)
                 if type(effect) in left:
                     return effect
-                perform = self.perform
+                perform = partial(methods[type(effect)], self)
         except StopIteration as stop:
             self.response = stop.value
             return None
-
-    def perform(self, effect: Effect) -> Any:
-        """Perform an effect, and return its result."""
-        return self._PERFORM[type(effect)](self, effect)
 
     def conclude(self, is_claim_kept: bool = False) -> None:
         """Give the adapter the response.
@@ -194,11 +183,13 @@ class Runner:
         """
         response = self.response
         assert response is not None, "there is no effect left"
-        if not is_claim_kept:
-            self.attempt.leave()
-        self.attempt.drop_answer(response)
+        if self.claim is not None and not is_claim_kept:
+            self.leave()
+        if self._answer is not None:
+            self.drop_answer(response)
         self._adapter.respond(response)
-        self._emit_answered(response.status, response.reason)
+        if is_wanted(Answered):
+            self._emit_answered(response.status, response.reason)
 
     def break_off(self, error: str = "the request was broken off") -> None:
         """Release the claim of a request that has failed, and close its file.
@@ -208,7 +199,7 @@ class Runner:
         """
         if self._served is not None:
             getattr(self._served.body, "close", lambda: None)()
-        self.attempt.leave(error)
+        self.leave(error)
         self._emit_answered(500, "Internal Server Error")
 
     def answer_failure(self) -> None:
@@ -251,8 +242,8 @@ class Runner:
             raise UploadNotFound()  # the permission to use another path says nothing about this one
         if failure is not None:
             raise failure
-        if self.upload is None:
-            self.upload = upload
+        if self._upload is None:
+            self._upload = upload
         return upload
 
     def _create(self, effect: Create) -> Upload:
@@ -266,7 +257,7 @@ class Runner:
         return upload
 
     def _note_creation(self, upload: Upload, is_new: bool = True) -> None:
-        self.upload = upload
+        self._upload = upload
         self._service.keep_swept()  # after the creation, so that the first sweep sees this upload
         if is_new and (listeners[Created] or listeners[Finished]):
             emit(Created(upload))
@@ -285,15 +276,12 @@ class Runner:
 
     def _end(self, effect: End) -> Upload:
         upload = effect.upload
-        self.upload = self._store.append(upload, upload.offset, b"", upload.length)
-        emit(Finished(self.upload))
-        return self.upload
+        self._upload = ended = self._store.append(upload, upload.offset, b"", upload.length)
+        emit(Finished(ended))
+        return ended
 
     def _fence(self, effect: Fence) -> Upload:
         return self._store.fence(effect.upload)
-
-    def _wait(self, effect: Wait) -> None:
-        time.sleep(effect.seconds)
 
     def _serve(self, effect: Serve) -> Response:
         assert isinstance(self._store, Reads), "the service has checked it"
@@ -328,16 +316,8 @@ class Runner:
                 store.touch(*final_ids)
                 return None
 
-    def _hand_over(self, effect: Any) -> Any:
-        result = self.attempt.perform(effect)
-        kind = type(effect)
-        if kind is Claim or kind is Digest or kind is Begin:
-            self.upload = result
-        elif kind is Settle:
-            self.upload = result
-            if result.is_pending:
-                self._service.schedule(result)
-        return result
+    def schedule(self, upload: Upload) -> None:
+        self._service.schedule(upload)
 
     # -- The body, which the caller reads --
 
@@ -347,20 +327,40 @@ class Runner:
             return PeekSink(effect.intake.limit or 0)
         listener = self._offset_listener(effect.upload, effect.progress)
         return Reception(
-            self._store,
-            effect.upload,
-            effect.intake,
-            listener,
-            effect.begin,
-            self._service.completes,
-            self.attempt.adopt_claim,
-            self._service.small,
+            self._store, effect.upload, effect.intake, listener, partial(self.append_whole, effect), self._small
         )
+
+    def takes_whole(self, effect: Receive | Peek) -> TypeGuard[Receive]:
+        """Return whether a body that has arrived as a whole is appended in one step of the store."""
+        length, checksums = effect.intake.body
+        return length is not None and length <= self._small and not checksums and isinstance(effect, Receive)
+
+    def append_whole(self, effect: Receive, block: Block) -> Received:
+        """Append a whole body in one step of the store. If the body completes the upload, the hand-over begins."""
+        upload, intake, begin, completes = effect.upload, effect.intake, effect.begin, self._service.completes
+        length = upload.length if intake.length is None else intake.length
+        end = intake.offset + len(block)
+        is_last = end == length or (length is None and intake.ends)
+        may_begin = is_last and self.may_begin
+        if begin is None or completes is None or not may_begin or not completes.can_complete(upload):
+            return append_whole(self._store, upload, intake, block)
+        new_length = end if upload.length is None else None
+        try:
+            claim = completes.complete(upload, intake.offset, block, new_length, begin.is_last)
+        except StorageFull as error:
+            return Received(self._store.load(upload.id), failure=error)
+        except UploadLocked:
+            current = self._store.load(upload.id)
+            if not current.is_complete:
+                raise
+            return Received(current)  # another request hands it over
+        self.adopt_claim(claim)
+        return Received(claim.upload, is_begun=True)
 
     def can_create_whole(self, effect: CreateWhole) -> bool:
         """Return whether the store can do it, and the body fits into one block."""
-        length, completes, small = effect.draft.length, self._service.completes, self._service.small
-        is_small = length is not None and length <= (SMALL if small is None else small)
+        length, completes = effect.draft.length, self._service.completes
+        is_small = length is not None and length <= self._small
         return is_small and completes is not None and completes.can_complete(effect.draft)
 
     def create_whole(self, effect: CreateWhole, block: Block) -> Received:
@@ -368,7 +368,7 @@ class Runner:
         completes = self._service.completes
         assert completes is not None, "the caller has checked it"
         claim = completes.create_whole(effect.draft, block, effect.begin.is_last)
-        self.attempt.adopt_claim(claim)
+        self.adopt_claim(claim)
         self.kept = len(block)
         self._note_creation(claim.upload)
         return Received(claim.upload, is_begun=True)
@@ -376,15 +376,11 @@ class Runner:
     def record_body(self, effect: Receive | Peek, result: Received | Peeked) -> Received | Peeked:
         """Record the result of a body for events, and return it as the effect's result."""
         if isinstance(result, Received):
-            self.upload = result.upload
+            self._upload = result.upload
             self.kept = result.upload.offset - effect.intake.offset
             if listeners[Finished] and result.upload.is_complete:
                 emit(Finished(result.upload))
         return result
-
-    def patience(self) -> Patience:
-        """Return the limits for slow clients."""
-        return self._service.patience
 
     def _offset_listener(self, upload: Upload, progress: Callable[[int], Response] | None) -> OffsetListener | None:
         """Return the listener that reports progress and may stop the upload; None if nothing needs one."""
@@ -448,7 +444,8 @@ class Runner:
     def _inform(self, effect: Inform) -> bool:
         return isinstance(self._adapter, Informs) and self._adapter.inform(effect.response)
 
-    _PERFORM: ClassVar[dict[type, Callable[[Runner, Any], Any]]] = {
+    _PERFORM: ClassVar[dict[type, Callable[[Any, Any], Any]]] = {
+        **Attempt._PERFORM,
         Load: _load,
         Authorize: _authorize,
         Create: _create,
@@ -460,10 +457,8 @@ class Runner:
         Promise: _promise,
         Remove: _remove,
         Serve: _serve,
-        Wait: _wait,
         Watch: _concatenate,
         Concatenate: _concatenate,
         FinalsOf: _concatenate,
         Touch: _concatenate,
-        **dict.fromkeys(get_args(HandoverEffect), _hand_over),
     }

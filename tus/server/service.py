@@ -19,7 +19,7 @@ from weakref import WeakSet
 
 from tus.converters import is_async
 from tus.errors import OptionError, RequestError, StorageFull, StorageUnavailable, UploadGone, UploadNotFound
-from tus.events import Answered, Created, Ended, Finished, emit, listen
+from tus.events import Created, Ended, Finished, emit
 from tus.filesystem import processes
 from tus.handover.attempt import Receiver
 from tus.handover.backlog import Backlog
@@ -100,7 +100,7 @@ class Service:
             self.hand_over_to(self.receiver)
 
     def _set_up(self, options: Options, store: Store | str | None) -> None:
-        listen(log_events, Answered, Ended)
+        log_events()
         self.options = options
         self.name = options.service_name
         self.has_path_values = "{" in (options.upload_path or "")

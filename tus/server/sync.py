@@ -9,28 +9,18 @@ from typing import Any, BinaryIO, Self
 
 from tus.adapters.interface import Adapter, Transactional
 from tus.errors import NotTaken, OptionError, Rejected, RequestError, SweepIncomplete, UploadGone, UploadLocked
-from tus.filesystem.pipes import Pipe
-from tus.handover.attempt import Receiver
 from tus.handover.finished import FinishedUpload, claim_again, keep_untaken, offer
 from tus.models import Outcome, Response, Upload
 from tus.options import Options
 from tus.protocols.effects import (
     Claim,
-    CreateWhole,
     Effect,
     Offer,
     Offered,
-    Peek,
-    Peeked,
-    Receive,
-    Received,
     Settle,
     Tell,
 )
-from tus.server.body import Body
-from tus.server.leftover import read_behind
-from tus.server.runner import Asker, Runner
-from tus.server.sending_gunicorn import Sending
+from tus.server.runner_sync import SyncRunner
 from tus.server.service import Service, with_store
 from tus.server.view_claims import end_abandoned, hold, let_go
 from tus.stores.interface import Expires, Store
@@ -67,9 +57,6 @@ class Tus:
         service: the options, the store and the receiver; allows no options beside it.
         options: all options, built by :meth:`tus.options.Options.build`; allows no other options beside it.
         store: a store or its URL, instead of ``tmp_file_dir``.
-        receiver: gets finished uploads within :meth:`handle`. By default it is the receiver of the options; without
-            one the caller takes the file.
-        asker: asks the application for permission for the intents of ``ask_app``.
         principal: the principal that sends the request, if the caller knows it: a text or an int. An upload belongs
             to the principal that created it; for others it does not exist. False refuses the request.
         **others: the other options.
@@ -92,8 +79,6 @@ class Tus:
         service: Service | None = None,
         options: Options | None = None,
         store: Store | str | None = None,
-        receiver: Receiver | None = None,
-        asker: Asker | None = None,
         principal: object = None,
         **others: object,
     ) -> None:
@@ -107,23 +92,19 @@ class Tus:
             service = _service_of_request(options, store, values)
         elif others or (tmp_file_dir, send_file, upload_valid_duration, options, store) != _NOTHING:
             raise OptionError("service", "has its own options; give no other options with it")
-        if service.options.ask_app and asker is None:
+        if service.options.ask_app:
             raise OptionError(
                 "ask_app", "works only with Filter and TusMiddleware; in a view, check permissions before handle()"
             )
         self.adapter = adapter
         self.options = service.options
         self._service = service
-        self._is_of_view = receiver is None  # a Filter starts its service itself, and responds to every exception
-        receiver = receiver or service.receiver
-        if receiver is None and self.options.handover == "background":
+        if service.receiver is None and self.options.handover == "background":
             raise OptionError("handover", "cannot be background in a view; set on_finished or spool, or use request")
-        self._runner = Runner(adapter, service, receiver, asker, principal)
-        if receiver is None:
+        self._runner = SyncRunner(adapter, service, service.receiver, None, principal)
+        if service.receiver is None:
             service.need_files_or_body()
             self._runner.left += (Offer,)
-        self._is_body_read = False  # whether the body was read to its end, or to a cut
-        self._ahead = b""  # bytes of the body that were read, and belong to the upload
         self._is_paused = False
         self._is_abandoned = False
         self._offered: FinishedUpload | None = None
@@ -220,7 +201,7 @@ class Tus:
             self._drive(self._runner.go_on(lambda effect: offered, None))
         finally:
             if not self._at_commit:
-                self._runner.attempt.leave(_UNRECORDED)
+                self._runner.leave(_UNRECORDED)
 
     def _claim_again(self) -> bool:
         """Claim the file again for a caller that settles it after the request; return whether the claim succeeded."""
@@ -232,10 +213,10 @@ class Tus:
         except RequestError as error:
             log.warning("upload %s: a late outcome was ignored, because the claim failed: %s", self._offered.id, error)
             return False
-        self._runner.attempt.adopt_claim(claim)
+        self._runner.adopt_claim(claim)
         claim_again(self._offered, claim)
         if not claim.upload.is_pending:
-            self._runner.attempt.leave()
+            self._runner.leave()
             return False
         return True
 
@@ -265,13 +246,12 @@ class Tus:
         other exception is logged, and the response is a 500.
         """
         end_abandoned()
-        if self._is_of_view:
-            self._service.start(_allows_threads(self.adapter, self.options))
+        self._service.start(_allows_threads(self.adapter, self.options))
         try:
             self._drive(self._runner.begin())
         except BaseException as error:
             self._runner.break_off()
-            if not isinstance(error, Exception) or (self._is_of_view and self._runner.is_in_application):
+            if not isinstance(error, Exception) or self._runner.is_in_application:
                 raise
             self._runner.answer_failure()
 
@@ -285,26 +265,7 @@ class Tus:
                 self.adapter.respond(effect.pending())
                 return
             effect = self._runner.go_on(self._perform, effect)
-        response = self._runner.response
-        if response is not None and response.body.__class__ is not tuple:  # nearly every response is a tuple
-            self._watch_reader(response)
-        if not self._is_body_read and self.adapter.request.has_body:
-            self._leave_body()
         self._runner.conclude(is_claim_kept=bool(self._at_commit))
-
-    def _watch_reader(self, response: Response) -> None:
-        """Let a long response end whose client does not read, where the server lends its socket."""
-        self._runner.attempt.drop_answer(response)  # before its body gets another one around it
-        environ = getattr(self.adapter, "environ", {})
-        response.body = Sending.of(response.body, environ, self._runner.patience()) or response.body
-
-    def _leave_body(self) -> None:
-        """Let the rest of the body be read behind the response, so that the client sees the response."""
-        runner = self._runner
-        assert runner.response is not None, "the exchange has ended"
-        received = 0 if runner.body is None else runner.body.received
-        runner.attempt.drop_answer(runner.response)  # before its body gets another one around it
-        read_behind(runner.response, self.adapter.request, self.adapter.stream, received)
 
     def close(self) -> None:
         """Postpone a finished file that the caller has not settled. The end of the ``with`` block calls it."""
@@ -328,60 +289,18 @@ class Tus:
         self.close()
 
     def _perform(self, effect: Effect) -> Any:
-        """Perform an effect that the runner leaves to this class."""
-        if isinstance(effect, Receive | Peek):
-            return self._receive_body(effect)
-        if isinstance(effect, CreateWhole):
-            return self._create_whole(effect)
+        """Perform an effect of a file that the caller has taken."""
         if isinstance(effect, Claim):
             # One part can complete several final uploads. The caller takes one; the others are offered later.
             raise UploadLocked()
-        if isinstance(effect, Settle | Tell) and self._waits_for_commit:
+        if self._waits_for_commit:
+            assert isinstance(effect, Settle | Tell), "the runner performs the others"
             self._at_commit.append(effect)
             return None
         return self._runner.perform(effect)
 
-    def _create_whole(self, effect: CreateWhole) -> Received | None:
-        runner = self._runner
-        if not runner.can_create_whole(effect):
-            return None
-        runner.body = body = Body(self.adapter.stream, effect.intake.body.length, runner.patience())
-        data = b"".join(map(bytes, body.blocks()))
-        self._is_body_read = True
-        if body.cut:
-            self._ahead = data
-            return None
-        return runner.create_whole(effect, data)
-
-    def _receive_ahead(self, effect: Receive | Peek, cut: bool) -> Received | Peeked:
-        """Move bytes that were read ahead."""
-        with self._runner.sink(effect) as sink:
-            if self._ahead:
-                sink.write(self._ahead)
-            return self._runner.record_body(effect, sink.end(cut))
-
-    def _receive_body(self, effect: Receive | Peek) -> Received | Peeked:
-        runner = self._runner
-        if runner.body is not None:
-            return self._receive_ahead(effect, runner.body.cut)
-        runner.body = body = Body(self.adapter.stream, effect.intake.body.length, runner.patience())
-        with runner.sink(effect) as sink:
-            body.is_wanted, body.can_pour = sink.is_wanted, sink.can_pour
-            blocks = body.blocks()
-            try:
-                for block in blocks:
-                    if not (sink.pour(block) if type(block) is Pipe else sink.write(block)):
-                        break
-                else:
-                    self._is_body_read = True
-            finally:
-                if not self._is_body_read:
-                    blocks.close()
-            result = sink.end(body.cut)
-        return runner.record_body(effect, result)
-
     def _offer_to_caller(self) -> None:
-        claim = self._runner.attempt.claim
+        claim = self._runner.claim
         assert claim is not None, "an Offer follows a Claim"
         self._offered = FinishedUpload(claim)
         self._file = offer(self.adapter, self._offered, self.options.send_file)
@@ -394,7 +313,7 @@ class Tus:
                 for effect in self._at_commit:
                     self._runner.perform(effect)
         finally:
-            self._runner.attempt.leave(_UNRECORDED if committed else "the transaction was aborted")
+            self._runner.leave(_UNRECORDED if committed else "the transaction was aborted")
 
 
 def _allows_threads(adapter: Adapter, options: Options) -> bool:

@@ -6,6 +6,7 @@ stored upload. :mod:`tus.protocols.tus1.replies` makes the response.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -153,8 +154,11 @@ def _parse_create(request: Request, options: Options, extensions: frozenset[str]
     if len(raw_metadata) > options.max_metadata_size > 0:
         raise HeaderTooLarge(f"Upload-Metadata may have at most {options.max_metadata_size} bytes.")
     headers.parse_metadata(raw_metadata)
-    length = _parse_length(request)
-    deferred = _is_deferred(request)
+    fields = request.fields
+    length = headers.parse_integer("Upload-Length", fields["Upload-Length"]) if "Upload-Length" in fields else None
+    deferred = "Upload-Defer-Length" in fields
+    if deferred:
+        _check_deferred(fields)
     concat = request.fields.get("Upload-Concat")
     parts: tuple[str, ...] = ()
     if concat is not None:
@@ -193,28 +197,22 @@ def _parse_parts(urls: tuple[str, ...], where: Target) -> tuple[str, ...]:
 
 
 def _parse_append(request: Request, upload_id: str) -> Append:
-    if headers.media_type(request.fields.get("Content-Type") or "") != MEDIA_TYPE:
+    fields = request.fields
+    media_type = fields.get("Content-Type") or ""
+    if media_type != MEDIA_TYPE and headers.media_type(media_type) != MEDIA_TYPE:
         raise UnsupportedMediaType(f"Content-Type must be {MEDIA_TYPE}.")
-    offset = request.fields.get("Upload-Offset")
-    if offset is None:
+    if "Upload-Offset" not in fields:
         raise BadRequest("Upload-Offset is missing; send the offset of the first byte of the body.")
-    _is_deferred(request)
-    return Append(
-        upload_id, headers.parse_integer("Upload-Offset", offset), _parse_length(request), _parse_body(request)
-    )
+    offset = headers.parse_integer("Upload-Offset", fields["Upload-Offset"])
+    if "Upload-Defer-Length" in fields:
+        _check_deferred(fields)
+    length = headers.parse_integer("Upload-Length", fields["Upload-Length"]) if "Upload-Length" in fields else None
+    return Append(upload_id, offset, length, _parse_body(request))
 
 
-def _parse_length(request: Request) -> int | None:
-    length = request.fields.get("Upload-Length")
-    return None if length is None else headers.parse_integer("Upload-Length", length)
-
-
-def _is_deferred(request: Request) -> bool:
-    if "Upload-Defer-Length" not in request.fields:
-        return False
-    if request.fields["Upload-Defer-Length"] != "1":
+def _check_deferred(fields: Mapping[str, str]) -> None:
+    if fields["Upload-Defer-Length"] != "1":
         raise BadRequest("Upload-Defer-Length must be 1.")
-    return True
 
 
 def _parse_body(request: Request) -> Body:
