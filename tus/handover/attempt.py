@@ -102,9 +102,9 @@ class Attempt:
         return self._note(self._claimed().begin(effect.is_last))
 
     def _offer(self, effect: Offer) -> Offered:
-        assert self._receiver is not None, "the caller performs it itself"
+        assert self.claim is not None and self._receiver is not None, "else the caller performs it"
         try:
-            self._answer = answer = self._receiver(self._claimed())
+            self._answer = answer = self._receiver(self.claim)
             return Offered(answer)
         except BaseException as error:
             return self.take_exception(error)
@@ -127,7 +127,8 @@ class Attempt:
         return Offered(_failure(), _error_text(error), Outcome.POSTPONED)
 
     def _settle(self, effect: Settle) -> Upload | None:
-        claim, outcome = self._claimed(), effect.outcome
+        claim, outcome = self.claim, effect.outcome
+        assert claim is not None, "a Claim comes first"
         is_pending = outcome is Outcome.POSTPONED
         try:
             if outcome is Outcome.ACCEPTED:

@@ -28,7 +28,7 @@ from tus.protocols.ietf.profiles import (
     named_profile,
     profile_of,
 )
-from tus.protocols.routing import target_of
+from tus.protocols.routing import route
 from tus.protocols.tus1 import flow as tus1
 from tus.protocols.tus1 import replies as tus1_replies
 from tus.protocols.tus1.requests import VERSION
@@ -181,7 +181,7 @@ def _start_by_upload(request: Request, options: Options) -> Generator[Effect, An
     because tus would only ask for a version.
     """
     default = tus1.start if TUS in options.protocols else ietf.start
-    upload_id = target_of(request, request.effective_method, options).upload_id
+    upload_id = route(request.url, request.effective_method, options.upload_path).upload_id
     if upload_id is None:
         return default, None
     try:
@@ -206,8 +206,8 @@ def is_ours(request: Request, options: Options) -> bool:
         return True
     fields, method = request.fields, request.effective_method
     if "Tus-Resumable" in fields and (request.method != "GET" or options.upload_path is not None):
-        return method != "GET" or target_of(request, method, options).upload_id is not None
-    if target_of(request, method, options).upload_id:
+        return method != "GET" or route(request.url, method, options.upload_path).upload_id is not None
+    if route(request.url, method, options.upload_path).upload_id:
         return True
     if method in ("GET", "HEAD"):
         return False

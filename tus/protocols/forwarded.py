@@ -40,6 +40,8 @@ def public_url(url: str, request: Request, options: Options) -> str:
         request: the head.
         options: ``base_url`` overrides everything; ``trusted_proxies`` names the proxies whose fields count.
     """
+    if not options.base_url and not options.trusted_proxies:
+        return url
     scheme, _, rest = url.partition("://")
     host, slash, path = rest.partition("/")
     if options.base_url:

@@ -58,11 +58,16 @@ class Handed:
     digests: Digests = ()
 
 
+_NEXT, _LAST = Begin(is_last=False), Begin(is_last=True)
+
+
 def attempt_of(upload: Upload, intake: Intake, options: Options) -> Begin | None:
     """Return how the hand-over begins in the same step as the last bytes; None if other steps come between."""
     if options.handover != "request" or options.has_hooks or upload.hashes or upload.concat is not None:
         return None
-    return Begin(goes_aside(upload.attempts + 1, options)) if intake.completes else None
+    if not intake.completes:
+        return None
+    return _LAST if goes_aside(upload.attempts + 1, options) else _NEXT
 
 
 def hand_over(

@@ -10,9 +10,7 @@ from collections.abc import Mapping
 from typing import Final, NamedTuple
 from urllib.parse import unquote, urljoin, urlsplit
 
-from tus.models import Request, is_upload_id
-from tus.options import Options
-from tus.protocols.forwarded import public_url
+from tus.models import is_upload_id
 
 MALFORMED_HOST: Final = "Host must be the name or the address of a host; a URL with these characters cannot be sent."
 
@@ -21,26 +19,13 @@ class Target(NamedTuple):
     """The target of a request.
 
     Attributes:
-        creation_url: the URL that creates uploads, without a slash at its end. An upload's URL adds ``/`` and its id.
+        creation_url: the URL that creates uploads, as the server sees it, without a slash at its end. An upload's URL
+            adds ``/`` and its id.
         upload_id: the id; None if the URL creates uploads, and empty if no upload can have this URL.
     """
 
     creation_url: str
     upload_id: str | None
-
-
-def target_of(request: Request, method: str, options: Options) -> Target:
-    """Return the target of a request, with the URL that its client knows.
-
-    Args:
-        request: the head.
-        method: the effective method.
-        options: the operator's choices.
-    """
-    target = route(request.url, method, options.upload_path)
-    if options.base_url or options.trusted_proxies:
-        return target._replace(creation_url=public_url(target.creation_url, request, options))
-    return target
 
 
 def route(url: str, method: str, upload_path: str | None) -> Target:

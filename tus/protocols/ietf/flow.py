@@ -44,7 +44,7 @@ from tus.protocols.handover import Handed, attempt_of, decided, hand_over, lent_
 from tus.protocols.ietf import replies, requests
 from tus.protocols.ietf.profiles import UNVERSIONED, Profile, profile_of, takes_interim
 from tus.protocols.origins import origin_of
-from tus.protocols.routing import target_of, upload_url
+from tus.protocols.routing import upload_url
 
 LONGEST_JOIN: Final = 10.0  # seconds that a request waits for a hand-over that another request has begun
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 1.0
@@ -151,7 +151,7 @@ class Conversation(conversation.Conversation):
             upload, is_new, intake = whole, True, None
         else:
             upload, is_new = yield from self.create(admission)
-        location = upload_url(target_of(self.request, self.request.method, options).creation_url, upload.id)
+        location = upload_url(command.creation_url, upload.id)
         is_announced, is_found = False, not is_new
         try:
             if is_new and options.has_hooks:

@@ -29,8 +29,9 @@ from tus.http.disposition import LONGEST, parse_filename
 from tus.models import Request, State, Upload
 from tus.options import Options
 from tus.protocols.bodies import Body, Intake, body_length, check_size, overrun_message
+from tus.protocols.forwarded import public_url
 from tus.protocols.ietf.profiles import PARTIAL_UPLOAD, Missing, Profile
-from tus.protocols.routing import MALFORMED_HOST, target_of
+from tus.protocols.routing import MALFORMED_HOST, route
 
 CREATION_METHODS: Final = ("POST", "PUT", "PATCH")
 
@@ -47,12 +48,14 @@ class Create:
         length: its number of bytes, or None if it is unknown.
         raw_metadata: the description of the file in the request, as an ``Upload-Metadata`` field.
         body: the announced body.
+        creation_url: the URL that creates uploads, as the client knows it.
     """
 
     complete: bool
     length: int | None
     raw_metadata: str
     body: Body
+    creation_url: str = ""
 
 
 @dataclass(slots=True)
@@ -105,13 +108,11 @@ def parse(request: Request, profile: Profile, options: Options) -> Command:
     Raises:
         RequestError: the request contradicts the protocol or itself.
     """
-    where = target_of(request, request.method, options)
+    where = route(request.url, request.method, options.upload_path)
     if where.upload_id is None:
         if request.method not in CREATION_METHODS:
             raise MethodNotAllowed(", ".join((*CREATION_METHODS, "OPTIONS")))
-        if not where.creation_url.isprintable():
-            raise BadRequest(MALFORMED_HOST)
-        return _parse_create(request, profile, options)
+        return _parse_create(request, profile, options, public_url(where.creation_url, request, options))
     if not where.upload_id:
         raise UploadNotFound()
     match request.method:
@@ -138,7 +139,9 @@ def _parse_complete(request: Request, profile: Profile) -> bool | None:
     return value if value is None or not profile.is_inverted else not value
 
 
-def _parse_create(request: Request, profile: Profile, options: Options) -> Create:
+def _parse_create(request: Request, profile: Profile, options: Options, creation_url: str) -> Create:
+    if not creation_url.isprintable():
+        raise BadRequest(MALFORMED_HOST)
     complete = _parse_complete(request, profile)
     if complete is None:
         raise BadRequest(f"{profile.complete_field} must be ?1 or ?0.")
@@ -149,7 +152,7 @@ def _parse_create(request: Request, profile: Profile, options: Options) -> Creat
         if length is not None and (body.length > length or (complete and body.length < length)):
             raise InconsistentLength(f"Upload-Length is {length}, but the body has {body.length} bytes.")
         length = body.length if complete else length
-    return Create(complete, length, _parse_metadata(request, options), body)
+    return Create(complete, length, _parse_metadata(request, options), body, creation_url)
 
 
 def _parse_append(request: Request, profile: Profile, upload_id: str) -> Append:

@@ -11,7 +11,7 @@ from typing import Final
 from tus.checksums import DIGEST_SIZES
 from tus.errors import RequestError
 from tus.http.headers import http_date
-from tus.models import Response, Upload
+from tus.models import Response, State, Upload
 from tus.options import Options
 from tus.protocols.digests import described
 from tus.protocols.handover import lent_headers
@@ -111,9 +111,9 @@ def terminated() -> Response:
 
 
 def _expiry(upload: Upload) -> list[tuple[str, str]]:
-    if upload.expires_at is None or (upload.is_complete and not upload.is_partial):
-        return []
-    return [("Upload-Expires", http_date(upload.expires_at))]
+    if upload.expires_at is not None and (upload.state == State.RECEIVING or upload.is_partial):
+        return [("Upload-Expires", http_date(upload.expires_at))]
+    return []
 
 
 def answered(ours: Response, theirs: Response) -> Response:

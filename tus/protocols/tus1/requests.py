@@ -26,7 +26,8 @@ from tus.http import headers
 from tus.models import MEDIA_TYPE, Request, State, Upload
 from tus.options import Options
 from tus.protocols.bodies import Body, Intake, body_length, check_size, overrun_message
-from tus.protocols.routing import MALFORMED_HOST, Target, target_of, upload_id_of
+from tus.protocols.forwarded import public_url
+from tus.protocols.routing import MALFORMED_HOST, route, upload_id_of
 
 VERSION: Final = "1.0.0"
 MAX_PARTS: Final = 1000
@@ -120,7 +121,7 @@ def parse(request: Request, options: Options, extensions: frozenset[str]) -> Com
         RequestError: the request contradicts the protocol or itself.
     """
     method = request.effective_method
-    where = target_of(request, method, options)
+    where = route(request.url, method, options.upload_path)
     if method == "OPTIONS":
         return Discover()
     # HEAD and GET without a version are accepted (A-01): they change nothing, and have one meaning.
@@ -130,9 +131,7 @@ def parse(request: Request, options: Options, extensions: frozenset[str]) -> Com
     if where.upload_id is None:
         if method != "POST":
             raise MethodNotAllowed(CREATION_METHODS)
-        if not where.creation_url.isprintable():
-            raise BadRequest(MALFORMED_HOST)
-        return _parse_create(request, options, extensions, where)
+        return _parse_create(request, options, extensions, public_url(where.creation_url, request, options))
     if not where.upload_id:
         raise UploadNotFound()
     if method == "GET" and options.download:
@@ -149,7 +148,9 @@ def parse(request: Request, options: Options, extensions: frozenset[str]) -> Com
     raise MethodNotAllowed(", ".join(allowed))
 
 
-def _parse_create(request: Request, options: Options, extensions: frozenset[str], where: Target) -> Create:
+def _parse_create(request: Request, options: Options, extensions: frozenset[str], creation_url: str) -> Create:
+    if not creation_url.isprintable():
+        raise BadRequest(MALFORMED_HOST)
     raw_metadata = request.fields.get("Upload-Metadata") or ""
     if len(raw_metadata) > options.max_metadata_size > 0:
         raise HeaderTooLarge(f"Upload-Metadata may have at most {options.max_metadata_size} bytes.")
@@ -166,7 +167,7 @@ def _parse_create(request: Request, options: Options, extensions: frozenset[str]
             raise BadRequest("This server cannot concatenate uploads; send Upload-Length instead of Upload-Concat.")
         urls = headers.parse_concat(concat)
         if urls is not None:
-            parts = _parse_parts(urls, where)
+            parts = _parse_parts(urls, creation_url)
     body = None
     content_type = request.fields.get("Content-Type")
     if content_type and headers.media_type(content_type) == MEDIA_TYPE:
@@ -178,19 +179,19 @@ def _parse_create(request: Request, options: Options, extensions: frozenset[str]
             )
         if body is not None and body.length != 0:
             raise Forbidden("A final upload gets its bytes from its parts; send no body.")
-        return Create(None, raw_metadata, concat, parts, None, where.creation_url)
+        return Create(None, raw_metadata, concat, parts, None, creation_url)
     if (length is None) != deferred:
         raise BadRequest("Exactly one of Upload-Length and 'Upload-Defer-Length: 1' is required.")
     check_size(length, options)
     if body is not None and length is not None and (body.length or 0) > length:
         raise TooLarge(f"The body has {body.length} bytes, but Upload-Length is {length}; send at most that many.")
-    return Create(length, raw_metadata, concat, parts, body, where.creation_url)
+    return Create(length, raw_metadata, concat, parts, body, creation_url)
 
 
-def _parse_parts(urls: tuple[str, ...], where: Target) -> tuple[str, ...]:
+def _parse_parts(urls: tuple[str, ...], creation_url: str) -> tuple[str, ...]:
     if len(urls) > MAX_PARTS:
         raise BadRequest(f"Upload-Concat may list at most {MAX_PARTS} uploads.")
-    ids = tuple(upload_id_of(url, where.creation_url) for url in urls)
+    ids = tuple(upload_id_of(url, creation_url) for url in urls)
     if None in ids:
         raise UploadNotFound("Upload-Concat must list the URLs of uploads of this server.")
     return tuple(filter(None, ids))
