@@ -62,7 +62,7 @@ def check_alive(upload: Upload, now: float) -> None:
     Raises:
         UploadGone: it has expired.
     """
-    if upload.expires_at is not None and now >= upload.expires_at and upload.has_expired(now):
+    if upload.has_expired(now):
         raise UploadGone()
 
 

@@ -110,11 +110,16 @@ class Conversation:
     def authorize(self, intent: Intent, upload: Upload) -> Generator[Effect, Any, str | None]:
         """Check that the request may do this, and return its principal.
 
+        Args:
+            intent: of the request.
+            upload: as it was loaded, or a draft before its creation.
+
         Raises:
             Refused: the application has refused the request.
             Forbidden: code of the site has refused it, or has named two principals.
             InternalError: code of the site has named something that is no principal.
             UploadNotFound: the upload belongs to another principal.
+            UploadGone: the upload has expired.
         """
         self.is_admitted = False
         principal = None if self.principal is None else named_principal(self.principal, "principal=")
@@ -126,6 +131,8 @@ class Conversation:
         if upload.principal is not None:
             check_owner(upload, principal)
         self.is_admitted = True
+        if upload.expires_at is not None and self.now >= upload.expires_at:
+            check_alive(upload, self.now)
         return principal
 
     def refuse_unloaded(self, intent: Intent, upload_id: str, error: RequestError) -> Generator[Effect, Any, NoReturn]:
@@ -312,7 +319,6 @@ class Conversation:
         except UNLOADED as error:
             yield from self.refuse_unloaded(Intent.TERMINATE, upload_id, error)
         yield from self.authorize(Intent.TERMINATE, upload)
-        check_alive(upload, self.now)
         if upload.state == State.HANDING_OVER:
             raise UploadLocked("The application is processing this file; try again.")
         reply: HookReply | None = None

@@ -24,7 +24,7 @@ from tus.errors import (
 from tus.models import IETF, Intent, Outcome, Request, Response, State, Upload
 from tus.options import Options
 from tus.protocols import conversation, cors, digests, hook_replies
-from tus.protocols.admission import Refused, check_alive
+from tus.protocols.admission import Refused
 from tus.protocols.bodies import Intake
 from tus.protocols.conversation import UNLOADED, Start
 from tus.protocols.effects import (
@@ -119,7 +119,6 @@ class Conversation(conversation.Conversation):
         except UNLOADED as error:
             yield from self.refuse_unloaded(Intent.HEAD, upload_id, error)
         yield from self.authorize(Intent.HEAD, upload)
-        check_alive(upload, self.now)
         if upload.state == State.RECEIVING and upload.concat is None:
             upload = yield Fence(upload)  # else a running append could make the reported offset stale
         if upload.state == State.COMPLETE and not upload.is_known and upload.is_pending:
@@ -196,7 +195,6 @@ class Conversation(conversation.Conversation):
         except UNLOADED as error:
             yield from self.refuse_unloaded(Intent.APPEND, command.upload_id, error)
         yield from self.authorize(Intent.APPEND, upload)
-        check_alive(upload, self.now)
         if not self.request.is_rerun and not upload.is_known:
             upload = replace(upload, is_known=True)
         if upload.is_complete and not upload.is_partial:

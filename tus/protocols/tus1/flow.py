@@ -18,7 +18,7 @@ from tus.errors import (
 )
 from tus.models import Intent, Outcome, Request, Response, State, Upload
 from tus.protocols import digests, hook_replies
-from tus.protocols.admission import Refused, check_alive
+from tus.protocols.admission import Refused
 from tus.protocols.bodies import Intake, overrun_message
 from tus.protocols.conversation import UNLOADED, Start
 from tus.protocols.effects import (
@@ -89,7 +89,6 @@ class Conversation(Concatenation):
     def _report(self, upload: Upload) -> Steps:
         """Return the reply that reports the offset."""
         yield from self.authorize(Intent.HEAD, upload)
-        check_alive(upload, self.now)
         if upload.is_final and upload.state == State.REJECTED:
             return replies.relayed(replace(decided(upload).answer, body=()), "HEAD")
         withholding.check_not_busy(upload, self.options)
@@ -116,7 +115,6 @@ class Conversation(Concatenation):
 
     def _serve(self, upload: Upload) -> Generator[Effect, Any, Response]:
         yield from self.authorize(Intent.DOWNLOAD, upload)
-        check_alive(upload, self.now)
         response: Response = yield Serve(upload)
         return replies.downloaded(upload, response, self.options)
 
@@ -199,7 +197,6 @@ class Conversation(Concatenation):
         except UNLOADED as error:
             yield from self.refuse_unloaded(Intent.APPEND, command.upload_id, error)
         yield from self.authorize(Intent.APPEND, upload)
-        check_alive(upload, self.now)
         if not upload.is_known and not self.request.is_rerun:
             upload = replace(upload, is_known=True)
         if upload.offset == upload.length and withholding.ends_with(command, upload, options):
