@@ -122,7 +122,9 @@ class _Uploads:
         adapter = AsgiAdapter(scope, receive, send, self._informs)
         if self.options.trusted_proxies and not self._has_warned:
             self._check_peer(adapter)
-        self._surroundings.update((key, scope[key]) for key in SURROUNDINGS if key in scope)
+        for key in SURROUNDINGS:
+            if key in scope:
+                self._surroundings[key] = scope[key]
         tus = AsyncTus(
             adapter,
             self.service,
@@ -171,16 +173,17 @@ class _Uploads:
 
     async def _call_application(self, adapter: AsgiAdapter | None, claim: Claim) -> Callable[[], Response]:
         assert self._app is not None, "__init__() has found no other receiver"
-        upload, options = FinishedUpload(claim), self.options
+        offered, options = claim.upload, self.options
+        upload, origin = FinishedUpload(claim), offered.origin
         more: Scope = {UPLOAD_KEY: upload, HANDOVER_KEY: "background" if adapter is None else "request"}
-        if upload.origin is not None and upload.origin.path_values:
-            more[PATH_VALUES_KEY] = dict(upload.origin.path_values)
+        if origin is not None and origin.path_values:
+            more[PATH_VALUES_KEY] = dict(origin.path_values)
         if adapter is None:
             path = options.upload_path or ""
-            scope, method = scope_without_client(upload, path, options.base_url, self._surroundings), "PATCH"
+            scope, method = scope_without_client(offered, path, options.base_url, self._surroundings), "PATCH"
         else:
             scope, method = adapter.scope, offered_method(adapter.request)
-        original = upload.original
+        original = offered.original
         if original is not None:
             call = Call(restore_original(scope, original), more, original.method, media_type=None)
         else:
@@ -192,7 +195,7 @@ class _Uploads:
             answer = await call.run(self._app, LONGEST_ANSWER)
             answer.saved_as = upload.saved_as
             if original is not None:
-                answer.is_file_taken = upload.is_taken or not upload.length or file.closed or file.tell() > 0
+                answer.is_file_taken = upload.is_taken or not offered.length or file.closed or file.tell() > 0
         finally:
             with suppress(OSError):  # the application has decided
                 file.close()

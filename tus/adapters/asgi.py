@@ -254,8 +254,8 @@ class AsgiAdapter:
         try:
             if isinstance(body, tuple | list):
                 whole = b"" if is_head else b"".join(body)
-                has_length = any(name == b"content-length" for name, _ in headers)
-                if not has_length and not is_head and response.status not in (204, 304):
+                may_lack = not is_head and response.status not in (204, 304)
+                if may_lack and not any(name == b"content-length" for name, _ in headers):
                     headers.append((b"content-length", b"%d" % len(whole)))
                 await self._start(response.status, headers)
                 if self._is_body_left():

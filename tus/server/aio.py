@@ -107,7 +107,8 @@ class AsyncTus:
         self._runner.left += (Wait, Offer)
         if service.options.has_hooks:
             self._runner.left += (Ask, Tell)
-        if asker is not None or is_async(service.options.authorize):
+        authorize = service.options.authorize
+        if asker is not None or (authorize is not None and is_async(authorize)):
             self._runner.left += (Authorize,)
         # A task can be cancelled while its thread runs. The lock keeps the clean-up from running at the same time.
         self._lock = threading.Lock()
@@ -137,8 +138,9 @@ class AsyncTus:
     async def _begin(self) -> Effect | None:
         """Begin the exchange, after a small body is there; return the first effect that waits."""
         threads = _hands
-        if _is_small(self._adapter.request):
-            self._body = AsyncBody(self._adapter.receive, number_in(self._adapter.request.fields["Content-Length"]))
+        length = _small_length(self._adapter.request)
+        if length:
+            self._body = AsyncBody(self._adapter.receive, length)
             await self._body.read_ahead()
             await checkpoint_if_cancelled()  # before the application's attempt counts
             is_threaded = self._receiver is None and Ask not in self._runner.left
@@ -395,15 +397,16 @@ class _BodyTransfer:
             log.debug("the request was broken off, and its last bytes could not be stored: %r", error)
 
 
-def _is_small(request: Request) -> bool:
-    """Return whether the body of a request is worth waiting for, before anything is known of the upload.
+def _small_length(request: Request) -> int | None:
+    """Return the length of a body that is worth waiting for, before anything is known of the upload; None for another.
 
     A client that asks for permission to send it (``Expect``) must get an answer first.
     """
     fields = request.fields
     length = number_in(fields.get("Content-Length"))
-    is_short = length is not None and 0 < length <= SMALL
-    return is_short and "Expect" not in fields and "Transfer-Encoding" not in fields
+    if length is None or length > SMALL or "Expect" in fields or "Transfer-Encoding" in fields:
+        return None
+    return length
 
 
 def _throw(error: Exception, effect: Effect) -> None:
