@@ -310,3 +310,16 @@ def test_a_server_that_stops_ends_chunked_bodies(monkeypatch):
         body_gunicorn.interrupt_all()
         assert list(blocks) == []
         assert body.cut
+
+
+def test_a_slow_body_is_judged_from_its_first_read():
+    now = [0.0]
+
+    class Slow:
+        def read(self, size):
+            now[0] += 6
+            return b"x"
+
+    body = Body(Slow(), 100, Patience(silence=10, min_rate=1, clock=lambda: now[0]))
+    assert list(body.blocks()) == [b"x", b"x"]
+    assert body.cut
