@@ -4,6 +4,7 @@ import hashlib
 import http.client
 import random
 from base64 import b64encode
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 
 import psutil
@@ -17,10 +18,12 @@ SMALL, LARGE = 16, 256  # MiB
 ROOM = 8 * MIB  # what an allocator may do on its own
 
 
-def upload(port, size, chunked, summed):
-    """One PATCH, sent a piece at a time."""
+def upload(port, size, chunked, summed, more=0):
+    """One PATCH, sent a piece at a time, of an upload that has some more bytes."""
     piece = random.Random(0).randbytes(MIB)
-    url = send(port, "POST", "/files", TUS | {"Upload-Length": str(size * MIB), "Content-Length": "0"})["Location"]
+    url = send(port, "POST", "/files", TUS | {"Upload-Length": str(size * MIB + more), "Content-Length": "0"})[
+        "Location"
+    ]
     headers = TUS | OCTETS | {"Upload-Offset": "0"}
     if summed:
         hasher = hashlib.sha1()
@@ -43,7 +46,7 @@ def send(port, method, url, headers, body=None, chunked=False):
 
 def peak(process):
     """VmHWM of the worker, in bytes."""
-    worker = psutil.Process(process.pid).children()[0]
+    worker = next(iter(psutil.Process(process.pid).children()), process)
     with open(f"/proc/{worker.pid}/status") as status:
         return next(int(line.split()[1]) * 1024 for line in status if line.startswith("VmHWM"))
 
@@ -56,3 +59,17 @@ def test_memory_does_not_grow_with_the_body(tmp_path, way):
         upload(server.port, LARGE, way == "chunked", way == "checksum")
         large = peak(server.process)
     assert large - small < ROOM, f"{small / MIB:.1f} MiB for {SMALL} MiB, {large / MIB:.1f} MiB for {LARGE} MiB"
+
+
+@pytest.mark.parametrize("name", ["gunicorn-gthread", "uvicorn-httptools"])
+@pytest.mark.parametrize(("summed", "most"), [(False, ROOM), (True, ROOM + 16 * MIB)], ids=["length", "checksum"])
+def test_16_bodies_at_once_need_little(tmp_path, name, summed, most):
+    """Bodies in pipes need nothing, and those that must be hashed a buffer of 1 MiB each."""
+    more = 1  # what the application does with a whole file does not count
+    with serving(name, tmp_path, fsync="none") as server, ThreadPoolExecutor(16) as clients:
+        upload(server.port, SMALL, False, False, more)
+        alone = peak(server.process)
+        for done in [clients.submit(upload, server.port, SMALL, False, summed, more) for _ in range(16)]:
+            done.result()
+        used = peak(server.process)
+    assert used - alone < most, f"{alone / MIB:.1f} MiB for one, {used / MIB:.1f} MiB for 16"

@@ -288,6 +288,18 @@ def test_a_socket_that_cannot_splice_is_received_from(site, serving, monkeypatch
     assert (site.landed, site.poured) == ([DATA], [])
 
 
+def test_a_connection_that_cannot_be_asked_loses_no_byte(site, serving, monkeypatch):
+    def refuse(socket):
+        raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+
+    monkeypatch.setattr(piping, "waiting", refuse)
+    with serving(site), site.connect() as connection, all_pipes_closed():
+        path = create(connection, path="/files")
+        connection.sendall(patch(path, 0, SIZE) + DATA)
+        assert reply(connection)[0] == 204
+    assert (site.landed, site.poured) == ([DATA], [])
+
+
 def test_a_user_who_gets_no_large_pipe_gets_memory(site, serving, monkeypatch):
     def refuse(fd, command, *arguments):
         if command == fcntl.F_SETPIPE_SZ:

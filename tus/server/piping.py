@@ -46,12 +46,14 @@ class Piping:
             left: the bytes of the body to come.
             head: bytes before those, which are in memory already; one write takes both.
         """
-        if not self._is_of_use or left < LEAST or waiting(self._socket) < LEAST:
+        if not self._is_of_use or left < LEAST:
             return None
-        if self._pipe is None:
-            self._pipe = Pipe.open() if self._can_pour() else None
-        pipe = self._pipe
         try:
+            if waiting(self._socket) < LEAST:
+                return None
+            if self._pipe is None:
+                self._pipe = Pipe.open() if self._can_pour() else None
+            pipe = self._pipe
             if pipe is not None and pipe.is_spliced and pipe.fill(self._socket.fileno(), left):
                 pipe.prepend(head)
                 return pipe
