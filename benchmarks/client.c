@@ -17,6 +17,7 @@
 #include <fcntl.h>
 #include <netinet/tcp.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -281,6 +282,7 @@ int main(int number, char **arguments) {
         fprintf(stderr, "usage: see the source\n");
         return 2;
     }
+    signal(SIGPIPE, SIG_IGN); /* sendfile has no flag for it */
     port = atoi(arguments[1]);
     base = arguments[2];
     operation = arguments[3];

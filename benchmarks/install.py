@@ -77,16 +77,16 @@ class Setup:
         return path
 
     def _version_of(self, binary: str, path: str) -> str:
-        asked = [path, "-version" if binary == "tusd" else "--version"]
-        text = subprocess.run(asked, capture_output=True, text=True, check=False).stdout
-        version = re.search(r"\d+\.\d+\.\d+\S*", text)
-        if version and version[0] != "0.0.0":
-            return version[0]
-        if "go" in self.binaries and binary == "tusd":  # "go install" leaves the version to the module's own record
+        if binary == "rustus":
+            return "(built from source)"  # it does not say its version
+        text = subprocess.run([path, "-version"], capture_output=True, text=True, check=False).stdout
+        if version := re.search(r"Version: (v?\d\S+)", text):
+            return version[1]
+        if "go" in self.binaries:  # "go install" leaves the version to the module's own record
             asked = [self.binaries["go"], "version", "-m", path]
             text = subprocess.run(asked, capture_output=True, text=True, check=False).stdout
             version = re.search(r"\bmod\s+\S+\s+(v\S+)", text)
-        return version[1] if version and version.lastindex else "built from source"
+        return version[1] if version else "(built from source)"
 
     def _compile(self, name: str) -> Path:
         source, target = SOURCES[name], self.cache / name

@@ -82,9 +82,10 @@ def introduction(found: Found) -> str:
             ),
             paragraph(
                 """Every server has the defaults that it is shipped with, except that a limit is lifted where tuswsgi,
-                tussi or Litestar would refuse a body. gunicorn has one worker with 32 threads, and uvicorn writes no
-                access log. An application that renames the file takes each upload; servers without an application
-                keep it. The sizes of all stored files are compared, and their SHA-256 in the first round."""
+                tussi, rustus or Litestar would refuse a body. gunicorn has one worker with 32 threads, and uvicorn
+                writes no access log. An application that renames the file takes each upload; servers without an
+                application keep it. The sizes of all stored files are compared, and their SHA-256 in the first
+                round."""
             ),
             paragraph(f"Measured: {versions(found)}."),
             absent(found),

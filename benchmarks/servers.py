@@ -142,6 +142,7 @@ def tusd(programs: Programs, port: int, directory: Path) -> list[str]:
 def rustus(programs: Programs, port: int, directory: Path) -> list[str]:
     place = ["--host", "127.0.0.1", "--port", str(port), "--url", "/files"]
     kept = ["--data-dir", str(directory / "store"), "--info-dir", str(directory / "info")]
+    kept += ["--max-body-size", str(1 << 40)]
     return [programs.binaries["rustus"], *place, *kept]
 
 
