@@ -17,7 +17,7 @@ from gunicorn.config import Config
 from gunicorn.http import RequestParser
 from gunicorn.http.wsgi import create as respond
 
-from tests.support.disk import full_disk
+from tests.support.disk import full_disk, mounted
 from tests.support.waiting import GUARD, wait_until
 from tests.support.wire import DATA, SIZE, create, offset_of, patch, reply
 from tus import Filter, events
@@ -217,6 +217,25 @@ def test_a_disk_that_fills_up_keeps_what_fitted(site, serving):
             connection.sendall(patch(path, HALF, SIZE - HALF) + DATA[HALF:])
             assert reply(connection)[0] == 204
     assert site.landed == [DATA]
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("kind", ["tmpfs", "ext4"])
+def test_a_real_disk_that_fills_up_keeps_what_fitted(site, serving, kind, tmp_path):
+    with mounted(kind, tmp_path, 16) as disk:
+        site.directory = disk / "uploads"
+        site.directory.mkdir()
+        with serving(site), site.connect() as connection, site.connect() as other, all_pipes_closed():
+            path = create(connection, 8 * SIZE, path="/files")
+            connection.sendall(patch(path, 0, 8 * SIZE))
+            for _ in range(8):
+                connection.sendall(DATA)
+            assert reply(connection)[0] == 507
+            offset = offset_of(other, path)
+            data = (site.directory / path.rpartition("/")[2]).read_bytes()
+            assert SIZE < offset == len(data) < 8 * SIZE
+            assert data == (DATA * 8)[:offset]
+            assert site.poured
 
 
 def test_a_newer_request_takes_over(site, serving):
