@@ -87,7 +87,7 @@ class Running:
 
     def cpu(self) -> float:
         """Return the processor time of all its processes, also of the ended ones, in seconds."""
-        return sum(sum(member.cpu_times()[:4]) for member in self._family())
+        return sum(cpu_of(member) for member in self._family())
 
     @contextlib.contextmanager
     def watching_memory(self) -> Iterator[list[int]]:
@@ -122,6 +122,16 @@ class Running:
                 os.killpg(self.process.pid, signal.SIGKILL)
             self.process.wait()
             shutil.rmtree(self.directory, ignore_errors=True)
+
+
+def cpu_of(process: psutil.Process) -> float:
+    """Return the processor time of a process and of its ended children.
+
+    The clock of the process counts nanoseconds, where ``/proc`` counts hundredths of a second.
+    """
+    clock = (~process.pid << 3) | 2  # as clock_getcpuclockid() of the C library
+    times = process.cpu_times()
+    return time.clock_gettime(clock) + times.children_user + times.children_system
 
 
 def stop_all(servers: list[Running]) -> None:

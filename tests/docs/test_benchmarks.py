@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
 import shutil
@@ -17,7 +18,7 @@ import pytest
 from benchmarks import page, rows
 from benchmarks.comparison import GROUPS, Found
 from benchmarks.rows import Bench, Client, Source, Upload
-from benchmarks.running import ServerError
+from benchmarks.running import ServerError, cpu_of
 from benchmarks.servers import BY_NAME, OURS, SERVERS
 from benchmarks.targets import TARGETS, Medians, verdicts
 from tests.support.serving import ROOT
@@ -102,6 +103,21 @@ def test_an_interrupted_run_leaves_no_process_and_no_file(tmp_path, number):
     assert not list(tmp_path.glob("tus-benchmark-*"))
 
 
+def test_the_processor_time_is_that_of_the_process_and_of_its_ended_children():
+    code = "import subprocess, sys, time; until = time.process_time() + 0.03\nwhile time.process_time() < until: pass\n"
+    burns = (
+        f"import subprocess, sys; subprocess.run([sys.executable, '-c', {code!r}]); {code}print(flush=True); input()"
+    )
+    with subprocess.Popen([sys.executable, "-c", burns], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        process.stdout.readline()
+        found = cpu_of(psutil.Process(process.pid))
+        times = psutil.Process(process.pid).cpu_times()
+        process.communicate(b"\n")
+    assert times.children_user + times.children_system > 0
+    assert found == pytest.approx(sum(times[:4]), abs=0.025)
+    assert found > 0.06
+
+
 def processes_in(directory):
     found = []
     for process in psutil.process_iter():
@@ -179,6 +195,17 @@ def test_the_page_has_losses_absences_and_failures():
     assert "- tuswsgi, head: ``HEAD: 500``" in text
     found.failures.append({"row": "head", "key": "serve", "server": "serve", "reason": "HEAD: 500"})
     assert not found.is_good()
+
+
+def test_the_page_is_written_again_from_the_figures_of_a_run(tmp_path):
+    titles = {name: BY_NAME[name].title for name in ("serve", "tusd")}
+    found = Found(MACHINE, titles, {"tusd": "v2.9"}, results("small", serve=(100,), tusd=(200,)))
+    (tmp_path / "figures.json").write_text(json.dumps(asdict(found)))
+    options = ["--from-json", str(tmp_path / "figures.json"), "--page", str(tmp_path / "page.rst")]
+    done = run([sys.executable, "-m", "benchmarks", *options])
+    assert done.returncode == 0, done.stderr
+    text = (tmp_path / "page.rst").read_text().replace(".. image:: page.png\n", ".. image:: any.png\n")
+    assert text == page.render(found, "any.png" if (tmp_path / "page.png").exists() else "")
 
 
 def test_the_page_says_how_busy_the_client_was():
