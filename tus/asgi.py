@@ -42,7 +42,7 @@ from tus.handover.backlog import Backlog
 from tus.handover.finished import FinishedUpload, keep_untaken, offer
 from tus.models import Intent, Response, Upload
 from tus.options import Options
-from tus.protocols.exchange import refuse
+from tus.protocols.exchange import is_ours, refuse
 from tus.protocols.handover import offered_method
 from tus.protocols.routing import is_under, path_of, route
 from tus.server.aio import AsyncTus, Loop, in_thread
@@ -120,6 +120,8 @@ class _Uploads:
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> bool:
         """Respond to a request; return False if it is not for this package."""
         adapter = AsgiAdapter(scope, receive, send, self._informs)
+        if not is_ours(adapter.request, self.options):
+            return False
         if self.options.trusted_proxies and not self._has_warned:
             self._check_peer(adapter)
         for key in SURROUNDINGS:
@@ -133,8 +135,6 @@ class _Uploads:
             asker=partial(self._ask, adapter) if self.options.ask_app else None,
             lend=partial(_lend_socket, receive, adapter),
         )
-        if not tus.valid:
-            return False
         try:
             await tus.handle()
             await adapter.send_response(self._reading)

@@ -274,7 +274,7 @@ class Offered:
 
 @dataclass(slots=True)
 class Settle:
-    """Record the outcome of the attempt, and release the claim.
+    """Record the outcome of the attempt, and release the claim. Sends back the :class:`Upload` if it is postponed.
 
     Attributes:
         outcome: the outcome.

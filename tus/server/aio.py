@@ -116,15 +116,13 @@ class AsyncTus:
         self._transfer: _BodyTransfer | None = None
         self._is_begun = self._is_concluded = False
 
-    @property
-    def valid(self) -> bool:
-        """Whether the request is about uploads; else it is for a page or a form at the same URL."""
-        return self._runner.is_ours
-
     async def handle(self) -> None:
         """Handle the request, and give the adapter the response; a refusal is a response too, and so is a failure."""
         try:
-            effect = await self._begin()
+            length = _small_length(self._adapter.request)
+            threads = await self._read_ahead(length) if length else _hands
+            begin = partial(self._run_to_next_wait, self._runner.begin)
+            effect = await self._run_in_thread(begin, threads)
             while effect is not None:
                 perform = await self._wait_for(effect)
                 step = partial(self._runner.go_on, perform, effect)
@@ -135,20 +133,17 @@ class AsyncTus:
                 raise
             self._runner.answer_failure()
 
-    async def _begin(self) -> Effect | None:
-        """Begin the exchange, after a small body is there; return the first effect that waits."""
-        threads = _hands
-        length = _small_length(self._adapter.request)
-        if length:
-            self._body = AsyncBody(self._adapter.receive, length)
-            await self._body.read_ahead()
-            await checkpoint_if_cancelled()  # before the application's attempt counts
-            is_threaded = self._receiver is None and Ask not in self._runner.left
-            if is_threaded and self._body.is_read and _limiter(_callers).available_tokens:
-                # The thread that takes the body calls the receiver, too. Such threads may wait for one.
-                threads = _callers
-                self._runner.left = tuple(kind for kind in self._runner.left if kind is not Offer)
-        return await self._run_in_thread(partial(self._run_to_next_wait, self._runner.begin), threads)
+    async def _read_ahead(self, length: int) -> RunVar[CapacityLimiter]:
+        """Read a small body before its exchange begins, and return the kind of threads that begins it."""
+        self._body = body = AsyncBody(self._adapter.receive, length)
+        await body.read_ahead()
+        await checkpoint_if_cancelled()  # before the application's attempt counts
+        is_threaded = self._receiver is None and Ask not in self._runner.left
+        if not (is_threaded and body.is_read and _limiter(_callers).available_tokens):
+            return _hands
+        # The thread that takes the body calls the receiver, too. Such threads may wait for one.
+        self._runner.left = tuple(kind for kind in self._runner.left if kind is not Offer)
+        return _callers
 
     def _run_to_next_wait(self, step: Callable[[], Effect | None]) -> Effect | None:
         self._is_begun = True

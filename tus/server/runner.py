@@ -98,7 +98,7 @@ class Runner(Attempt):
         is_in_application: whether code of the application runs, whose exceptions are not of the store.
     """
 
-    #: The types of the effects that no class of runners performs.
+    #: The types of the effects that this class leaves to its caller.
     LEFT: ClassVar[tuple[type[Effect], ...]] = (Receive, Peek, CreateWhole)
 
     def __init__(
