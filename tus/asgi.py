@@ -14,6 +14,7 @@ from functools import partial
 from typing import Any
 
 from tus.adapters.asgi import (
+    DRAINING,
     SURROUNDINGS,
     App,
     AsgiAdapter,
@@ -45,7 +46,7 @@ from tus.options import Options
 from tus.protocols.exchange import is_ours, refuse
 from tus.protocols.handover import offered_method
 from tus.protocols.routing import is_under, path_of, route
-from tus.server.aio import AsyncTus, Loop, in_thread
+from tus.server.aio import AsyncTus, Loop, in_thread, is_interrupted
 from tus.server.body_async import reuse_memory
 from tus.server.body_uvicorn import UvicornBody
 from tus.server.service import Service, with_store
@@ -59,6 +60,7 @@ log = logging.getLogger(__name__)
 #: measured. The buffers of the server and of the system hide for a while that a client reads, and a waiting response
 #: occupies no thread.
 _READING = 10
+_HURRY = 0.5  # seconds in which the rest of an unused body is read once the server stops
 
 
 class _LoopService(Service):
@@ -137,7 +139,7 @@ class _Uploads:
         )
         try:
             await tus.handle()
-            await adapter.send_response(self._reading)
+            await adapter.send_response(self._reading, _HURRY if is_interrupted() else DRAINING)
         finally:
             adapter.close()
         return True
@@ -329,7 +331,7 @@ class TusApp:
         if scope["type"] in ("http", "lifespan"):
             await self._uploads.wake(scope)
         if scope["type"] == "lifespan":
-            await _serve_lifespan(receive, send)
+            await serve_lifespan(receive, send)
         elif scope["type"] == "websocket":
             await send({"type": "websocket.close"})
         elif not await self._uploads.handle(scope, receive, send):
@@ -352,7 +354,8 @@ def _options_of(
     return options
 
 
-async def _serve_lifespan(receive: Receive, send: Send) -> None:
+async def serve_lifespan(receive: Receive, send: Send) -> None:
+    """Respond to the messages of a lifespan."""
     while (await receive())["type"] == "lifespan.startup":
         await send({"type": "lifespan.startup.complete"})
     await send({"type": "lifespan.shutdown.complete"})

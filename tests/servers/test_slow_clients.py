@@ -198,11 +198,35 @@ def test_under_asgi_a_response_that_is_not_read_ends():
 
     async def respond():
         scope = {"type": "http", "method": "GET", "http_version": "1.1", "headers": [], "path": "/", "scheme": "http"}
-        adapter = AsgiAdapter(scope, None, send)
+        adapter = AsgiAdapter(scope, anyio.sleep_forever, send)
         adapter.respond(Response(200, "OK", [], FileBody(file, 0, 200_000, reaches_end=True)))
         with anyio.fail_after(GUARD):
             await adapter.send_response(Patience(silence=0.05))
 
     anyio.run(respond)
     assert sent == ["http.response.start", "http.response.body", "http.response.body"]
+    assert file.closed
+
+
+def test_under_asgi_a_download_ends_with_its_connection():
+    """A server drops what is sent after that, so nothing else would end the reading of the file."""
+    file, sent = io.BytesIO(bytes(10_000_000)), []
+
+    async def receive():
+        while len(sent) < 3:
+            await anyio.sleep(0.001)
+        return {"type": "http.disconnect"}
+
+    async def send(message):
+        sent.append(message["type"])
+        await anyio.sleep(0.001)
+
+    async def respond():
+        scope = {"type": "http", "method": "GET", "http_version": "1.1", "headers": [], "path": "/", "scheme": "http"}
+        adapter = AsgiAdapter(scope, receive, send)
+        adapter.respond(Response(200, "OK", [], FileBody(file, 0, 10_000_000, reaches_end=True)))
+        await adapter.send_response()
+
+    anyio.run(respond)
+    assert len(sent) < 20
     assert file.closed

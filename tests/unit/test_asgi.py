@@ -21,7 +21,7 @@ from tus.errors import Forbidden, OptionError
 from tus.filesystem.io import write_at
 from tus.models import Response, State
 from tus.server.aio import THREADS
-from tus.server.body_async import BATCH
+from tus.server.body_async import BATCH, LEAST, SHARED, AsyncBody
 from tus.stores import open_store
 
 DATA = b"hello world"
@@ -239,7 +239,7 @@ def test_a_newer_request_takes_over_from_a_silent_one(subject, monkeypatch):
             new = Exchange(a_scope("PATCH", url, {"Upload-Offset": "5"}, LENGTH - 5), DATA[5:])
             assert (await new.run(subject.app))[0] == 204
 
-    monkeypatch.setattr("tus.adapters.asgi._DRAINING", 0.1)
+    monkeypatch.setattr("tus.asgi.DRAINING", 0.1)
     portal(subject.backend).call(run)
     assert [data for _, data in subject.landed] == [DATA]
     assert reply[0][0] in (204, 409)
@@ -247,7 +247,7 @@ def test_a_newer_request_takes_over_from_a_silent_one(subject, monkeypatch):
 
 @pytest.mark.parametrize("sent", [0, 5])
 def test_patience_has_an_end(backend, tmp_path, monkeypatch, sent):
-    monkeypatch.setattr("tus.adapters.asgi._DRAINING", 0.1)
+    monkeypatch.setattr("tus.asgi.DRAINING", 0.1)
     subject = {"asyncio": AsgiSubject, "trio": TrioSubject}[backend](tmp_file_dir=str(tmp_path), stall_timeout=1)
     url = subject.url(LENGTH)
     began = time.monotonic()
@@ -872,3 +872,31 @@ def test_a_client_that_asks_before_it_sends_is_answered_first(tmp_path, backend)
         assert (request.started["status"], request.taken) == (404, 0)
 
     portal(backend).call(run)
+
+
+@pytest.mark.parametrize("number", [1, 200])
+def test_the_bodies_of_a_process_share_their_memory(number):
+    """None of them is written meanwhile, because the disk is slow."""
+    received = []
+
+    async def receive():
+        await anyio.lowlevel.checkpoint()
+        received.append(LEAST)
+        return bytes(LEAST)
+
+    async def run():
+        bodies = [AsyncBody(receive, None) for _ in range(number)]
+        async with anyio.create_task_group() as group:
+            for body in bodies:
+                group.start_soon(body.read)
+            before = -1
+            while before != len(received):
+                before = len(received)
+                for _ in range(100):
+                    await anyio.lowlevel.checkpoint()
+            group.cancel_scope.cancel()
+
+    anyio.run(run)
+    assert sum(received) <= min(number * BATCH, SHARED + number * LEAST) + number * LEAST
+    assert sum(received) >= min(number * BATCH, SHARED) // 2
+    assert AsyncBody._reading == 0

@@ -46,7 +46,7 @@ def sent_under_asgi(clock, seconds, patience):
 
     async def respond():
         scope = {"type": "http", "method": "GET", "http_version": "1.1", "headers": [], "path": "/", "scheme": "http"}
-        adapter = AsgiAdapter(scope, None, send)
+        adapter = AsgiAdapter(scope, anyio.sleep_forever, send)
         adapter.respond(Response(200, "OK", [], FileBody(file, 0, SIZE, reaches_end=True)))
         await adapter.send_response(patience)
 

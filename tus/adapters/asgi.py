@@ -5,14 +5,14 @@ from __future__ import annotations
 import io
 import logging
 import math
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, MutableMapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping, MutableMapping
 from functools import lru_cache, partial
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
 from urllib.parse import quote
 
 try:
-    from anyio import Event, from_thread, move_on_after, to_thread
+    from anyio import CancelScope, Event, create_task_group, from_thread, move_on_after, to_thread
 except ImportError as missing:
     raise ImportError("ASGI needs anyio; install it with: pip install anyio") from missing
 
@@ -38,7 +38,7 @@ LONGEST_HELD = 1 << 20  # bytes of an application's response that are held in me
 _PIECE = 64 << 10  # bytes of a file that a client must read within its time
 
 DRAINED = 64 << 20  # bytes of an unused body that are read, so that the client can read the response
-_DRAINING = 5.0  # seconds for reading them
+DRAINING = 5.0  # seconds for reading them
 
 _SAFE = "/~:@!$&'()*+,;="
 #: Header fields of an application's response that describe its connection, which is not the client's.
@@ -227,22 +227,23 @@ class AsgiAdapter:
         length = number_in(headers.get("Content-Length")) or 0
         return headers.get("Transfer-Encoding") is not None or length > self._received
 
-    async def _drain(self) -> None:
+    async def _drain(self, seconds: float) -> None:
         """Read the rest of the body after the client can see the response, and before the response ends.
 
         After the end, servers stop reading the body, or close the connection because of it.
         """
         left = DRAINED
-        with move_on_after(_DRAINING):
+        with move_on_after(seconds):
             while left > 0 and self._is_body_left():
                 block = await self.receive()
                 left -= len(block or b"")
 
-    async def send_response(self, patience: Patience | None = None) -> None:
+    async def send_response(self, patience: Patience | None = None, draining: float = DRAINING) -> None:
         """Send the response that was made.
 
         Args:
             patience: how slowly a client may read a file, else the response ends; None for any slowness.
+            draining: seconds in which the rest of an unused body is read.
         """
         response = self.response
         assert response is not None, "the request was handled"
@@ -261,28 +262,52 @@ class AsgiAdapter:
                 if self._is_body_left():
                     # granian stops reading once all announced bytes of the response are there.
                     await self._send({"type": "http.response.body", "body": whole[:-1], "more_body": True})
-                    await self._drain()
+                    await self._drain(draining)
                     whole = whole[-1:]
                 await self._send({"type": "http.response.body", "body": whole})
                 return
             await self._start(response.status, headers)
-            silence = patience.silence if patience is not None else 0
-            pace, sent = patience.pace() if patience is not None else None, 0
-            blocks = iter(() if is_head else body)
-            while block := await to_thread.run_sync(next, blocks, None):
-                for start in range(0, len(block), _PIECE):
-                    with move_on_after(silence or math.inf) as scope:
-                        piece = block[start : start + _PIECE]
-                        await self._send({"type": "http.response.body", "body": piece, "more_body": True})
-                        sent += len(piece)
-                    if scope.cancelled_caught or (pace is not None and not pace.keeps_up(sent)):
-                        log.debug("a download was abandoned after %d bytes, because the client did not read", sent)
-                        return
-            await self._send({"type": "http.response.body", "body": b""})
+            await self._while_connected(self._send_blocks(() if is_head else body, patience))
         finally:
             close = getattr(body, "close", None)
             if close is not None:
                 close()
+
+    async def _while_connected(self, sending: Coroutine[Any, Any, None]) -> None:
+        """Send something that may be long, until the client disconnects.
+
+        Before version 2.4 of the specification a server drops what is sent after that, without an error.
+        """
+        if self.scope.get("asgi", {}).get("spec_version", "2.0") >= "2.4":
+            await sending
+            return
+        try:
+            async with create_task_group() as group:
+                group.start_soon(self._wait_for_disconnect, group.cancel_scope)
+                await sending
+                group.cancel_scope.cancel()
+        except ExceptionGroup as failures:
+            raise failures.exceptions[0] from None
+
+    async def _wait_for_disconnect(self, scope: CancelScope) -> None:
+        while (await self._receive())["type"] == "http.request":
+            pass
+        scope.cancel()
+
+    async def _send_blocks(self, body: Iterable[bytes], patience: Patience | None) -> None:
+        silence = patience.silence if patience is not None else 0
+        pace, sent = patience.pace() if patience is not None else None, 0
+        blocks = iter(body)
+        while block := await to_thread.run_sync(next, blocks, None):
+            for start in range(0, len(block), _PIECE):
+                with move_on_after(silence or math.inf) as scope:
+                    piece = block[start : start + _PIECE]
+                    await self._send({"type": "http.response.body", "body": piece, "more_body": True})
+                    sent += len(piece)
+                if scope.cancelled_caught or (pace is not None and not pace.keeps_up(sent)):
+                    log.debug("a download was abandoned after %d bytes, because the client did not read", sent)
+                    return
+        await self._send({"type": "http.response.body", "body": b""})
 
     def close(self) -> None:
         """Give a lent socket back to the server."""

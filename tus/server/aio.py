@@ -74,6 +74,44 @@ def _limiter(variable: RunVar[CapacityLimiter]) -> CapacityLimiter:
         return limiter
 
 
+class _Bodies:
+    """The bodies that move on one loop.
+
+    Attributes:
+        is_interrupted: whether the server stops, so that each body ends.
+        scopes: of their moving.
+    """
+
+    def __init__(self) -> None:
+        self.is_interrupted = False
+        self.scopes: set[CancelScope] = set()
+
+    @classmethod
+    def of_loop(cls) -> _Bodies:
+        """Return those of the running loop."""
+        try:
+            return _bodies.get()
+        except LookupError:
+            _bodies.set(bodies := cls())
+            return bodies
+
+
+_bodies: RunVar[_Bodies] = RunVar("tus_bodies")
+
+
+def interrupt_bodies() -> None:
+    """End every body on this loop as a cut, so that the bytes received are kept. For a server that stops."""
+    bodies = _Bodies.of_loop()
+    bodies.is_interrupted = True
+    for scope in bodies.scopes:
+        scope.cancel()
+
+
+def is_interrupted() -> bool:
+    """Return whether the server stops, so that bodies on this loop end."""
+    return _Bodies.of_loop().is_interrupted
+
+
 async def in_thread(function: Callable[[], _T]) -> _T:
     """Call a function that may touch the disk in a worker thread."""
     return await to_thread.run_sync(function, limiter=_limiter(_hands))
@@ -287,11 +325,25 @@ class AsyncTus:
         if isinstance(body, AsyncBody):
             async with anyio.create_task_group() as group:
                 group.start_soon(body.read)
-                await self._move(transfer)
+                await self._move_until_interrupted(transfer)
                 group.cancel_scope.cancel()
         else:
-            await self._move(transfer)
+            await self._move_until_interrupted(transfer)
         return transfer.end
+
+    async def _move_until_interrupted(self, transfer: _BodyTransfer) -> None:
+        bodies = _Bodies.of_loop()
+        with CancelScope() as scope:
+            bodies.scopes.add(scope)
+            try:
+                if bodies.is_interrupted:
+                    scope.cancel()
+                await self._move(transfer)
+            finally:
+                bodies.scopes.discard(scope)
+        if scope.cancelled_caught:
+            transfer.add(transfer.body.take_now())
+            transfer.body.give_up()
 
     async def _move(self, transfer: _BodyTransfer) -> None:
         body = transfer.body

@@ -1,8 +1,8 @@
 """The request's body on an event loop: read as it arrives, and held in a small buffer until the writer takes it.
 
 Law of this room: the bytes before a cut are returned before the cut is reported, also if the reading was cancelled.
-While a long write is running, reading continues. Once :data:`BATCH` is held it waits, so that the server stops reading
-from the connection, and the client stops sending.
+While a long write is running, reading continues. Once :data:`BATCH` is held, or less if many bodies are read, it
+waits, so that the server stops reading from the connection, and the client stops sending.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import anyio
 
@@ -20,6 +20,8 @@ from tus.models import Block
 log = logging.getLogger(__name__)
 
 BATCH = 4 * 1024 * 1024  # bytes, plus one message; each batch costs a switch to a thread and back
+SHARED = 64 * 1024 * 1024  # bytes that all bodies of a process share; then each one has a smaller batch
+LEAST = 64 * 1024
 QUICK = 0.02  # seconds that reading waits for a write; with fast disks, two threads only disturb each other
 LINGER = 0.05  # seconds that less than a batch may be held, to wait for more
 
@@ -89,6 +91,8 @@ class AsyncBody:
         is_over: whether all bytes were taken.
     """
 
+    _reading: ClassVar[int] = 0  # bodies of the process that are being read
+
     def __init__(self, receive: Callable[[], Awaitable[bytes | None]], length: int | None) -> None:
         self._receive = receive
         self._length = length
@@ -101,6 +105,10 @@ class AsyncBody:
         self._wanted = 0
         self.received = 0
         self.cut = False
+
+    @classmethod
+    def _batch(cls) -> int:
+        return max(LEAST, min(BATCH, SHARED // max(cls._reading, 1)))
 
     @property
     def is_over(self) -> bool:
@@ -118,9 +126,16 @@ class AsyncBody:
 
     async def read(self) -> None:
         """Read to the end. Runs concurrently with :meth:`take`."""
+        AsyncBody._reading += 1
+        try:
+            await self._read()
+        finally:
+            AsyncBody._reading -= 1
+
+    async def _read(self) -> None:
         try:
             while not self._is_read:
-                while self._is_held or self._size >= BATCH:
+                while self._is_held or self._size >= self._batch():
                     await self._wait_for_writer()
                 block = await self._receive()
                 if block is None:
@@ -146,8 +161,8 @@ class AsyncBody:
         self._hold(False)
         if not self._size:
             await self._wait_for_bytes(1, seconds)
-        if self._size and self._size < BATCH:
-            await self._wait_for_bytes(BATCH, LINGER)
+        if self._size and self._size < (batch := self._batch()):
+            await self._wait_for_bytes(batch, LINGER)
         return self.take_now()
 
     def take_now(self) -> list[list[Blocks]]:
