@@ -5,6 +5,9 @@ uWSGI, Apache with mod_wsgi, and nginx in front of gunicorn run as docs/deployin
 Three kinds of clients come one after the other: 500 that send half a head, 500 that send a byte of a body every five
 seconds, and 500 that ask for a file and read nothing. Meanwhile a HEAD asks for the offset of an upload, five times.
 docs/deploying.rst has the table that this prints.
+
+``--honest 50`` prints another one. So many clients each ask for an offset five times a second, first alone, and then
+beside the slow ones; it has the time in which 99 of 100 responses come, and the number of refused requests.
 """
 
 from __future__ import annotations
@@ -12,6 +15,8 @@ from __future__ import annotations
 import argparse
 import contextlib
 import http.client
+import math
+import random
 import resource
 import socket
 import sys
@@ -159,6 +164,75 @@ def measure(port: int, kind: str, count: int, patience: float, settling: float =
             client.close()
 
 
+@dataclass
+class Compared:
+    """How honest clients fared alone, and beside slow ones.
+
+    Attributes:
+        alone: seconds in which 99 of 100 responses came.
+        beside: the same beside the slow clients.
+        refused: requests without a response.
+    """
+
+    alone: float
+    beside: float
+    refused: int
+
+    def __str__(self) -> str:
+        return f"{1000 * self.alone:.0f} -> {1000 * self.beside:.0f} ms, {self.refused} refused"
+
+
+def compare(port: int, kind: str, count: int, honest: int, seconds: float = 10) -> Compared:
+    """Measure honest clients, let the slow ones come, and measure again."""
+    path = send(port, "POST", "/files", {"Upload-Length": "10"})
+    alone, refused = _ask(port, path, honest, seconds)
+    clients: list[socket.socket] = []
+    done = threading.Event()
+
+    def drip() -> None:
+        while not done.wait(20 / count):  # each client sends a byte in 20 seconds
+            client = clients.pop(0)
+            clients.append(client)
+            with contextlib.suppress(OSError):
+                client.send(b"x")
+
+    try:
+        clients.extend(KINDS[kind](port, count))
+        time.sleep(2)
+        if kind == "drips":
+            threading.Thread(target=drip, daemon=True).start()
+        beside, more = _ask(port, path, honest, seconds)
+        return Compared(alone, beside, refused + more)
+    finally:
+        done.set()
+        for client in clients[:]:
+            client.close()
+
+
+def _ask(port: int, path: str, honest: int, seconds: float) -> tuple[float, int]:
+    """Let clients ask for an offset, and return the time for 99 of 100 responses, and the number without one."""
+    times: list[float] = []
+    failures: list[Exception] = []
+    end = time.monotonic() + seconds
+
+    def ask() -> None:
+        while (began := time.monotonic()) < end:
+            try:
+                send(port, "HEAD", path, {}, seconds=ANSWERED)
+            except (OSError, http.client.HTTPException) as error:
+                failures.append(error)
+            else:
+                times.append(time.monotonic() - began)
+            time.sleep(random.uniform(0.1, 0.3))
+
+    threads = [threading.Thread(target=ask) for _ in range(honest)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return sorted(times)[len(times) * 99 // 100] if times else math.inf, len(failures)
+
+
 def _probe(port: int, path: str, answered: int, slowest: float) -> tuple[int, float]:
     began = time.monotonic()
     try:
@@ -172,21 +246,27 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--clients", type=int, default=500, help="of each kind (default: %(default)s)")
     parser.add_argument("--patience", type=float, default=90, help="seconds to wait for an answer")
+    parser.add_argument("--honest", type=int, default=0, help="clients to compare, instead of the table")
     parser.add_argument("servers", nargs="*", default=[SERVE, *SERVERS, *PROGRAMS, NGINX], help="default: all")
     arguments = parser.parse_args()
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(most, 4096), most))
-    print(f"{'':18}" + "".join(f"{kind:18}" for kind in KINDS), flush=True)
+    width = 26 if arguments.honest else 18
+    print(f"{'':18}" + "".join(f"{kind:{width}}" for kind in KINDS), flush=True)
     for server in arguments.servers:
         row = f"{server:18}"
         for kind in KINDS:
             with tempfile.TemporaryDirectory(prefix="tus-slow-") as directory:
                 try:
                     with running(server, Path(directory)) as port:
-                        row += f"{measure(port, kind, arguments.clients, arguments.patience)!s:18}"
+                        if arguments.honest:
+                            found: object = compare(port, kind, arguments.clients, arguments.honest)
+                        else:
+                            found = measure(port, kind, arguments.clients, arguments.patience)
+                        row += f"{found!s:{width}}"
                 except Exception as error:
                     print(f"{server}: {error!r}", file=sys.stderr)
-                    row += f"{'failed':18}"
+                    row += f"{'failed':{width}}"
         print(row, flush=True)
 
 

@@ -8,7 +8,9 @@ from urllib.parse import unquote, urljoin
 
 import pytest
 
+from tests.support.subjects import OnLoop
 from tests.support.wsgi import OCTETS, TUS, call
+from tus.apps.front import Front
 from tus.apps.page import Page
 from tus.cli import serve
 
@@ -41,7 +43,7 @@ def application(environ, start_response):
 
 
 def page(path="/files", url="http://localhost/", **how):
-    return call(Page(application, path), "GET", url, **how)
+    return call(Front(application, Page(path)), "GET", url, **how)
 
 
 def policy(reply):
@@ -64,7 +66,7 @@ def test_a_query_changes_nothing():
 
 
 def test_head_has_the_same_headers_and_no_body():
-    reply = call(Page(application, "/files"), "HEAD", "http://localhost/")
+    reply = call(Front(application, Page("/files")), "HEAD", "http://localhost/")
     assert reply.status == 200
     assert reply.header_list == page().header_list
     assert reply.body == b""
@@ -94,7 +96,7 @@ def test_all_else_passes_untouched(method, path):
     environ = {"REQUEST_METHOD": method, "SCRIPT_NAME": "", "PATH_INFO": path}
     before = dict(environ)
     statuses = []
-    body = Page(app, "/files")(environ, lambda status, headers: statuses.append(status))
+    body = Front(app, Page("/files"))(environ, lambda status, headers: statuses.append(status))
     assert b"".join(body) == b"the application"
     assert statuses == ["418 Teapot"]
     assert seen[0][0] is environ
@@ -177,7 +179,7 @@ def test_there_is_no_page_where_it_could_not_reach_the_uploads():
 
 
 def test_the_page_stands_in_the_pipeline_of_tus_serve(tmp_path):
-    app = serve.build_pipeline(str(tmp_path / "uploads"), "/up/here", ())
+    app = OnLoop(serve.build_pipeline(str(tmp_path / "uploads"), "/up/here", ()), "asyncio")
     document = Looking(call(app, "GET", "http://localhost/").body.decode())
     url = urljoin("http://localhost/", document.uploads)
     created = call(app, "POST", url, TUS | {"Upload-Length": "5", "Upload-Metadata": "filename YQ=="})

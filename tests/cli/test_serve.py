@@ -28,6 +28,7 @@ from tests.support.commands import assert_refused, filled, named, run, store_in
 from tests.support.disk import another_disk, simple_disk
 from tests.support.endpoint import Endpoint
 from tests.support.serving import ROOT, command, free_port
+from tests.support.subjects import OnLoop
 from tests.support.waiting import GUARD, wait_until
 from tests.support.wsgi import OCTETS, TUS, call
 from tus import Filter
@@ -39,7 +40,7 @@ from tus.cli.server_section import read_server_section
 from tus.errors import OptionError
 from tus.models import Upload
 from tus.server.service import services_over
-from tus.server.worker_gunicorn import LARGEST_HEAD
+from tus.server.waiting import LARGEST_HEAD
 
 PROMPT = 20  # seconds in which a server has ended; gunicorn kills its workers after thirty
 URL_LINE = re.compile(r"^(?:Upload to|Serving on) (.+)$", re.MULTILINE)
@@ -216,6 +217,11 @@ def app_of(host, *names):
     return serve.check_hosts(application, host, names)
 
 
+def pipeline_of(directory, *arguments, **others):
+    """The pipeline of ``tus serve``, to be called like one of WSGI."""
+    return OnLoop(serve.build_pipeline(str(directory), *arguments, **others), "asyncio")
+
+
 @pytest.mark.parametrize(
     ("address", "names", "host", "status"),
     [
@@ -235,7 +241,7 @@ def test_which_hosts_an_address_serves(address, names, host, status):
 
 def test_a_refusal_for_the_host_of_others_is_one_of_the_protocol(tmp_path):
     app = serve.build_pipeline(str(tmp_path / "uploads"), "/of-this-test", ("https://page.example",))
-    checked = serve.check_hosts(app, "127.0.0.1", ())
+    checked = OnLoop(app.behind(serve.host_check("127.0.0.1", ())), "asyncio")
     asked = {"HTTP_HOST": "evil.example"}
     reply = call(checked, "POST", "/of-this-test", TUS | {"Origin": "https://page.example"}, environ=asked)
     assert (reply.status, reply["Tus-Resumable"]) == (421, "1.0.0")
@@ -245,10 +251,8 @@ def test_a_refusal_for_the_host_of_others_is_one_of_the_protocol(tmp_path):
 
 def test_the_base_url_does_not_ask_for_the_check():
     """Behind a proxy in another container the server has names that nobody tells it."""
-    app = serve.check_hosts(lambda environ, start_response: None, "0.0.0.0", (), ("up.example",))
-    assert not isinstance(app, HostCheck)
-    local = serve.check_hosts(lambda environ, start_response: [], "127.0.0.1", (), ("up.example",))
-    assert isinstance(local, HostCheck)
+    assert serve.host_check("0.0.0.0", (), ("up.example",)) is None
+    assert isinstance(serve.host_check("127.0.0.1", (), ("up.example",)), HostCheck)
 
 
 def test_the_name_of_a_host_takes_no_file(tmp_path):
@@ -276,8 +280,8 @@ def test_the_printed_line_uploads_as_it_is(path, tmp_path):
         done = subprocess.run(["bash", "-c", line], cwd=tmp_path, capture_output=True, text=True, timeout=30)
         assert done.returncode == 0, done.stderr
         assert done.stdout.startswith("HTTP/1.1 201 Created"), done.stdout
-        assert re.search(r"^Upload-Offset: 5\r?$", done.stdout, re.MULTILINE)
-        location = re.search(r"^Location: (\S+)\r?$", done.stdout, re.MULTILINE)[1]
+        assert re.search(r"^upload-offset: 5\r?$", done.stdout, re.MULTILINE)
+        location = re.search(r"^location: (\S+)\r?$", done.stdout, re.MULTILINE)[1]
         assert unquote(location.rpartition("/")[0]) == unquote(served.url)
         assert served.url.isascii()
         assert " " not in served.url
@@ -363,7 +367,7 @@ def test_each_limit_can_be_lifted(tmp_path, monkeypatch, name):
 
 def test_what_does_not_fit_is_refused_and_nothing_else(tmp_path):
     """A file is not refused for its size, but for the room that it needs."""
-    pipeline = serve.build_pipeline(str(tmp_path / "uploads"), "/files", ())
+    pipeline = pipeline_of(tmp_path / "uploads", "/files", ())
     disk = os.statvfs(tmp_path)
     free, size = disk.f_bavail * disk.f_frsize, disk.f_blocks * disk.f_frsize
     kept = min(size // 20, 5 << 30)
@@ -434,6 +438,14 @@ def test_options_of_the_uploads(tmp_path):
         location = upload(served, "a.txt", b"abc")
         status, _, body = request(served.netloc, "GET", urlsplit(location).path)
         assert (status, body) == (200, b"abc")
+
+
+def test_an_async_function_takes_the_files(tmp_path):
+    (tmp_path / "taking.py").write_text("async def take(upload):\n    upload.save_to('.', 'taken.txt')\n")
+    with serving(tmp_path, "-o", "on_finished=taking:take") as served:
+        upload(served, "a.txt", b"content")
+    assert (tmp_path / "taken.txt").read_bytes() == b"content"
+    assert files_in(tmp_path / "uploads") == {}
 
 
 def preflight(served, origin):
@@ -530,9 +542,9 @@ def test_half_sent_heads_hold_no_thread(tmp_path):
 
 _IMPATIENT = """
 import sys
-import tus.server.worker_gunicorn as gunicorn
+import tus.server.protocol_uvicorn as protocol
 from tus.cli.main import main
-gunicorn.HEAD_TIMEOUT = gunicorn.SEND_TIMEOUT = 1
+protocol.HEAD_TIMEOUT = protocol.SEND_TIMEOUT = 1
 sys.exit(main())
 """
 #: ``tus`` whose server waits for clients a second, not a minute.
@@ -565,7 +577,7 @@ def test_clients_that_read_no_response_hold_no_thread(tmp_path):
         for _ in range(2):
             client = stack.enter_context(connected(served))
             client.settimeout(1)
-            with contextlib.suppress(TimeoutError):
+            with contextlib.suppress(OSError):
                 client.sendall(head * 20_000)
 
         assert request(served.netloc, "GET", "/health")[0] == 200
@@ -606,6 +618,82 @@ def test_no_connection_waits_for_a_busy_worker_while_another_is_idle(tmp_path):
             wait_for_offset(url, 3)
         for _ in range(20):
             assert request(served.netloc, "GET", "/health")[0] == 200
+
+
+@pytest.mark.parametrize("most", [2])
+def test_clients_without_a_request_do_not_shut_others_out(tmp_path, most):
+    program = (sys.executable, "-c", _CROWDED.format(most))
+    with serving(tmp_path, "--workers", "1", program=program) as served, contextlib.ExitStack() as stack:
+        for _ in range(10):
+            stack.enter_context(connected(served)).sendall(b"GET /health HTTP/1.1\r\n")
+        for _ in range(5):
+            assert request(served.netloc, "GET", "/health")[0] == 200
+        assert served.complained == ""
+
+
+_CROWDED = """
+import sys
+from tus.cli import main, serve
+serve.MOST_CONNECTIONS = {}
+sys.exit(main.main())
+"""
+
+
+_UNKNOWN = """
+import sys
+import tus.server.worker_uvicorn as worker
+from tus.cli.main import main
+worker.is_familiar = lambda protocol: False
+sys.exit(main())
+"""
+
+
+def test_a_uvicorn_with_other_names_serves_alone_and_the_log_says_so(tmp_path):
+    with serving(tmp_path, "--workers", "1", program=(sys.executable, "-c", _UNKNOWN)) as served:
+        upload(served, "a.txt", b"content")
+        [line] = served.complained.splitlines()
+        assert re.fullmatch(r"uvicorn [0-9.]+ is not known, so slow clients can hold .*; put a proxy in front .*", line)
+    assert files_in(tmp_path / "uploads") == {"a.txt": b"content"}
+
+
+def count_descriptors(served, client):
+    """The number of descriptors that a worker has of a connection."""
+    ours, files = client.getsockname(), list(open_files(served.process))
+    for worker in psutil.Process(served.process.pid).children():
+        for one in worker.net_connections("tcp4"):
+            if one.raddr == ours:
+                return files.count(os.readlink(f"/proc/{worker.pid}/fd/{one.fd}"))
+    return 0
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="this system does not show the files of a process")
+def test_the_body_comes_from_the_socket(tmp_path):
+    """uvicorn lends it, as the second descriptor of the connection shows; else each byte would be copied twice."""
+    with serving(tmp_path) as served:
+        url = create(served, "big.bin", 1_000_000)
+        with begin_patch(url, 0, 1_000_000, b"x" * 100_000) as client:
+            wait_for_offset(url, 100_000)
+            assert count_descriptors(served, client) == 2
+            client.sendall(b"x" * 900_000)
+            assert client.recv(1000).startswith(b"HTTP/1.1 204 ")
+            wait_until(lambda: count_descriptors(served, client) == 1)
+        assert files_in(tmp_path / "uploads") == {"big.bin": b"x" * 1_000_000}
+
+
+@pytest.mark.parametrize("size", [100, 1_000_000], ids=["small bodies", "bodies from the socket"])
+def test_drips_hold_no_thread(tmp_path, size):
+    """Forty clients send a byte now and then, and there are two threads of each kind."""
+    with serving(tmp_path, "--workers", "1", "--threads", "2") as served, contextlib.ExitStack() as stack:
+        urls = [create(served, f"{number}.bin", size) for number in range(40)]
+        clients = [stack.enter_context(begin_patch(url, 0, size, b"x")) for url in urls]
+        for sent in (1, 2):
+            for url in urls:
+                wait_for_offset(url, sent)
+            assert upload(served, f"whole {sent}", b"content" * 100_000).startswith(served.url)
+            for client in clients:
+                client.sendall(b"x")
+        for url in urls:
+            wait_for_offset(url, 3)
 
 
 # -- Names --------------------------------------------------------------------------------------------------------
@@ -796,7 +884,7 @@ def test_the_client_of_a_server_that_ends_hears_how_far_it_came(tmp_path):
             served.process.send_signal(signal.SIGTERM)
             reply = b"".join(iter(lambda: client.recv(65536), b"")).decode()
         assert reply.startswith("HTTP/1.1 204 No Content\r\n")
-        assert "\r\nUpload-Offset: 123456\r\n" in reply
+        assert "\r\nupload-offset: 123456\r\n" in reply
         assert served.ends() == 0
 
 
@@ -807,14 +895,11 @@ def test_an_end_while_bytes_pour_in(ending, tmp_path):
     with serving(tmp_path) as served:
         url = create(served, "big.bin", len(content))
         with begin_patch(url, 0, len(content), b"") as client:
-            done = []
-
             def pour():
                 with contextlib.suppress(OSError):
                     for start in range(0, len(content), 50_000):
                         client.sendall(content[start : start + 50_000])
                         time.sleep(0.0005)
-                    done.append(True)
 
             sender = threading.Thread(target=pour)
             sender.start()
@@ -825,15 +910,60 @@ def test_an_end_while_bytes_pour_in(ending, tmp_path):
                 client.shutdown(socket.SHUT_RDWR)
             sender.join(GUARD)
             assert not sender.is_alive()
-        assert not done, "the signal came in the middle"
         assert "Traceback" not in served.complained
     with serving(tmp_path) as served:
         url = moved(url, served)
         offset = offset_of(url)
-        assert 1_000_000 <= offset < len(content)
+        assert 1_000_000 <= offset < len(content), "the signal came in the middle"
         assert (tmp_path / "uploads" / ".tus" / url.rpartition("/")[2]).read_bytes()[:offset] == content[:offset]
         assert patch(url, offset, content[offset:])[0] == 204
         assert files_in(tmp_path / "uploads") == {"big.bin": content}
+
+
+@pytest.mark.parametrize("size", [100, 1_000_000], ids=["a small body", "a body from the socket"])
+def test_a_reload_loses_nothing(tmp_path, size):
+    """SIGHUP replaces the workers: the bytes of the old ones count, and new ones serve the rest."""
+    with serving(tmp_path) as served:
+        workers = {worker.pid for worker in psutil.Process(served.process.pid).children()}
+        url = create(served, "big.bin", size)
+        with begin_patch(url, 0, size, b"x" * 60) as client:
+            wait_for_offset(url, 60)
+            served.process.send_signal(signal.SIGHUP)
+            reply = client.recv(65536)
+            assert reply.startswith(b"HTTP/1.1 204 ")
+            assert b"\r\nupload-offset: 60\r\n" in reply
+        wait_until(lambda: not workers & {worker.pid for worker in psutil.Process(served.process.pid).children()})
+        assert patch(url, 60, b"x" * (size - 60))[0] == 204
+        assert files_in(tmp_path / "uploads") == {"big.bin": b"x" * size}
+        assert served.complained == ""
+
+
+@pytest.mark.parametrize("ending", [signal.SIGTERM, signal.SIGHUP])
+def test_a_body_without_a_length_that_a_stop_ends_is_not_the_whole_file(tmp_path, ending):
+    """Its end and its cut look alike to a server that only stops to read."""
+    with serving(tmp_path) as served, connected(served) as client:
+        client.sendall(
+            b"POST /files HTTP/1.1\r\nHost: localhost\r\nUpload-Draft-Interop-Version: 8\r\nUpload-Complete: ?1\r\n"
+            b"Transfer-Encoding: chunked\r\n\r\n186a0\r\n" + b"x" * 100_000 + b"\r\n"
+        )
+        data = []
+
+        def has_come():
+            data[:] = [
+                path for path in (tmp_path / "uploads" / ".tus").glob("?" * 32) if path.stat().st_size == 100_000
+            ]
+            return data
+
+        wait_until(has_come)
+        served.process.send_signal(ending)
+        reply = b""
+        with contextlib.suppress(ConnectionResetError):
+            while block := client.recv(65536):
+                reply += block
+        assert b" 201 " in reply.splitlines()[0]
+        assert b"\r\nupload-complete: ?0\r\n" in reply
+    assert files_in(tmp_path / "uploads") == {}
+    assert store_in(tmp_path / "uploads" / ".tus").load(data[0].name).offset == 100_000
 
 
 @pytest.mark.parametrize("ending", ENDINGS)
@@ -939,7 +1069,7 @@ def test_without_gunicorn_it_is_said_what_to_install(tmp_path, monkeypatch, caps
     monkeypatch.chdir(tmp_path)
     monkeypatch.setitem(sys.modules, "gunicorn.app.base", None)
     assert cli.main(["serve", "--port", "0"]) == 1
-    assert "pip install gunicorn" in capsys.readouterr().err
+    assert "pip install gunicorn uvicorn httptools" in capsys.readouterr().err
 
 
 GOOD = """

@@ -23,8 +23,9 @@ from tests.support.clients import sample, settled_offset
 from tests.support.cutting_proxy import CuttingProxy
 from tests.support.serving import command, free_port, wait_for_port
 from tus import Filter
+from tus.apps.files import Files
+from tus.apps.front import Front
 from tus.apps.page import Page
-from tus.cli import serve
 from tus.http.filenames import safe_filename
 
 pytestmark = pytest.mark.browser
@@ -177,6 +178,12 @@ def files(tmp_path):
     directory = tmp_path / "mine"
     directory.mkdir()
     return lambda name, size=LARGE: sample(directory / name, size, seed=size + len(name))
+
+
+def site_of(tmp_path):
+    """The page and its uploads, as a pipeline of WSGI."""
+    uploads = tmp_path / "uploads"
+    return Front(Filter(Files(str(uploads)), upload_path="/files", tmp_file_dir=str(uploads / ".tus")), Page("/files"))
 
 
 @contextlib.contextmanager
@@ -417,7 +424,7 @@ def test_a_connection_that_takes_nothing_more(browser, files, tmp_path, method):
         return None
 
     chosen = files("large.bin")
-    app = serve.build_pipeline(str(tmp_path / "uploads"), "/files", ())
+    app = site_of(tmp_path)
     with here(in_front(app, hold)) as origin, shorter(browser, 60):
         browser.open(origin)
         [row] = browser.choose(chosen)
@@ -443,7 +450,7 @@ def test_a_slow_connection_is_no_dead_one(browser, proxy, files, tmp_path):
 
 def test_the_offset_in_the_reply_counts(browser, files, tmp_path):
     """A proxy that buffers has got less than was sent, and hands that on with the connection to the client unhurt."""
-    pipeline, offsets = serve.build_pipeline(str(tmp_path / "uploads"), "/files", ()), []
+    pipeline, offsets = site_of(tmp_path), []
 
     def app(environ, start_response):
         if environ["REQUEST_METHOD"] == "PATCH":
@@ -462,7 +469,7 @@ def test_the_offset_in_the_reply_counts(browser, files, tmp_path):
 
 
 def test_a_proxy_that_takes_something_off_the_path(browser, files, tmp_path):
-    pipeline = serve.build_pipeline(str(tmp_path / "uploads"), "/files", ())
+    pipeline = site_of(tmp_path)
 
     def app(environ, start_response):
         assert environ["PATH_INFO"].startswith("/under/it/")
@@ -640,8 +647,8 @@ def test_by_keyboard_and_by_name(browser, proxy, files, tmp_path):
 
 
 def test_a_refusal_is_told_in_the_servers_words(browser, files, tmp_path):
-    app = Page(
-        Filter(lambda *_: [], upload_path="/files", tmp_file_dir=str(tmp_path / "store"), max_size=MIB), "/files"
+    app = Front(
+        Filter(lambda *_: [], upload_path="/files", tmp_file_dir=str(tmp_path / "store"), max_size=MIB), Page("/files")
     )
     with here(app) as origin:
         browser.open(origin)
@@ -664,7 +671,7 @@ def test_an_application_that_refuses_and_then_accepts(browser, files, tmp_path):
 
     chosen = files("large.bin")
     uploads = Filter(app, upload_path="/files", tmp_file_dir=str(tmp_path / "store"), send_file=True)
-    with here(Page(uploads, "/files")) as origin:
+    with here(Front(uploads, Page("/files"))) as origin:
         browser.open(origin)
         [row] = browser.choose(chosen)
         row.becomes("failed")
@@ -685,7 +692,7 @@ def test_an_application_that_rejects(browser, files, tmp_path):
         return [b"Das ist kein Bild."]
 
     uploads = Filter(app, upload_path="/files", tmp_file_dir=str(tmp_path / "store"), send_file=True)
-    with here(Page(uploads, "/files")) as origin:
+    with here(Front(uploads, Page("/files"))) as origin:
         browser.open(origin)
         [row] = browser.choose(files("large.bin"))
         row.becomes("failed")
@@ -720,7 +727,7 @@ def test_a_proxy_with_a_limit_gets_smaller_slices(browser, files, tmp_path):
         return None
 
     chosen = files("large.bin")
-    app = serve.build_pipeline(str(tmp_path / "uploads"), "/files", ())
+    app = site_of(tmp_path)
     with here(in_front(app, refuse)) as origin:
         browser.open(origin)
         browser.choose(chosen)[0].becomes("done")
@@ -740,7 +747,7 @@ def test_a_busy_server_says_how_long_to_wait(browser, files, tmp_path, status):
         return None
 
     chosen = files("small.bin", MIB)
-    app = serve.build_pipeline(str(tmp_path / "uploads"), "/files", ())
+    app = site_of(tmp_path)
     with here(in_front(app, refuse)) as origin:
         browser.open(origin)
         [row] = browser.choose(chosen)

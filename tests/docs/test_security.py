@@ -4,8 +4,14 @@ import re
 from pathlib import Path
 from types import SimpleNamespace
 
+from tus.cli.serve import MOST_CONNECTIONS
 from tus.cli.serve_limits import MOST_FIELDS, MOST_UPLOADS, defaults_for
 from tus.options import Options
+from tus.server.body_async import LEAST, SHARED
+from tus.server.piping import LARGEST
+from tus.server.protocol_uvicorn import MOST_PIPELINED
+from tus.server.waiting import HEAD_TIMEOUT, LARGEST_HEAD, SEND_TIMEOUT
+from tus.server.worker_uvicorn import OPEN_FILES
 
 PAGE = Path(__file__).parents[2] / "docs" / "security.rst"
 ROW = re.compile(r"^``(\w+)`` +(\S+) +(.+)$", re.MULTILINE)
@@ -46,4 +52,12 @@ def test_every_limit_of_the_options_is_listed():
 
 
 def test_the_fixed_limits_are_those_of_the_command():
-    assert f"at most {MOST_FIELDS} fields" in PAGE.read_text()
+    text = " ".join(PAGE.read_text().split())
+    assert f"at most {MOST_FIELDS} fields, and {LARGEST_HEAD >> 10} KiB in all" in text
+    assert f"at most {MOST_CONNECTIONS} connections, or a fifth of the files" in text
+    assert OPEN_FILES == 5
+    assert f"At most {MOST_PIPELINED} requests on one connection wait" in text
+    assert f"a buffer of {LARGEST >> 20} MiB for each thread" in text
+    assert f"share {SHARED >> 20} MiB, but each may hold {LEAST >> 10} KiB" in text
+    assert HEAD_TIMEOUT == SEND_TIMEOUT == 60
+    assert "a head must arrive within a minute" in text

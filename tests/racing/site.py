@@ -1,4 +1,7 @@
-"""The server: gunicorn with ``Filter``, or uvicorn with ``TusMiddleware``, and an application that keeps each file."""
+"""The server, and an application that keeps each file.
+
+It is gunicorn with ``Filter``, uvicorn with ``TusMiddleware``, or the latter in the worker class of ``tus serve``.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,7 @@ from tests.acceptance.site import SABOTAGE
 from tests.support.serving import ROOT, as_asgi, command, free_port, wait_for_port
 
 PATH = "/files"
-SERVERS = ("gunicorn", "uvicorn")
+SERVERS = ("gunicorn", "uvicorn", "serve")
 THREADS = 8
 _SETTINGS = "TUS_RACING"
 
@@ -61,12 +64,14 @@ class Site:
 
     @contextlib.contextmanager
     def running(self) -> Iterator[None]:
-        names = {"gunicorn": "application", "uvicorn": "application_async"}
-        arguments = {
-            "gunicorn": ["-k", "gthread", "--threads", str(THREADS), "-b", f"127.0.0.1:{self.port}"],
-            "uvicorn": ["--port", str(self.port), "--log-level", "warning"],
+        bind = ["--threads", str(THREADS), "-b", f"127.0.0.1:{self.port}"]
+        site = "tests.racing.site:application"
+        line = {
+            "gunicorn": ["gunicorn", "-k", "gthread", *bind, site],
+            "uvicorn": ["uvicorn", "--port", str(self.port), "--log-level", "warning", f"{site}_async"],
+            "serve": ["gunicorn", "-k", "tus.server.worker_uvicorn.Worker", *bind, f"{site}_async"],
         }[self._server]
-        line = [self._server, *arguments, "--workers", str(self._workers), f"tests.racing.site:{names[self._server]}"]
+        line += ["--workers", str(self._workers)]
         environment = os.environ | {_SETTINGS: self._settings, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
         with command(line, self._directory, cwd=ROOT, env=environment) as process:
             self._process = process

@@ -23,6 +23,7 @@ from tests.support.subjects import SUBJECTS, FilterSubject
 from tests.support.waiting import GUARD, wait_until
 from tests.support.wsgi import OCTETS, TUS, call
 from tus import events
+from tus.apps.front import Front
 from tus.apps.operations import Operations, filter_app_factory
 from tus.errors import Forbidden, OptionError
 from tus.events import Answered, Begun, Created, Ended, Fenced, Finished, HandedOver, Synced, TakenOver
@@ -260,7 +261,7 @@ def operations(tmp_path, **options):
         return [b"the pipeline"]
 
     built = Options.build(tmp_file_dir=str(tmp_path / "uploads"), **options)
-    return Operations(app, open_store(built.tmp_file_dir, built))
+    return Front(app, Operations(open_store(built.tmp_file_dir, built)))
 
 
 def test_health(tmp_path):
@@ -361,7 +362,7 @@ def request(port, method, path, headers=(), body=None):
     with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=GUARD)) as connection:
         connection.request(method, path, body, dict(headers))
         reply = connection.getresponse()
-        return reply.status, dict(reply.headers), reply.read()
+        return reply.status, reply.headers, reply.read()
 
 
 def metrics_of(port):

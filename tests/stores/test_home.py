@@ -14,6 +14,7 @@ from tests.support.subjects import FilterSubject, ViewSubject
 from tests.support.wsgi import OCTETS, TUS, call
 from tus import Filter, Tus, WebobAdapter
 from tus.apps.files import Files
+from tus.apps.front import Front
 from tus.apps.operations import Operations
 from tus.errors import StorageUnavailable, UploadGone, UploadNotFound
 from tus.filesystem import home
@@ -134,7 +135,7 @@ def test_a_removed_directory_is_swept_listed_and_healthy(tmp_path):
     assert store.sweep() == 0
     assert list(store.list()) == []
     assert not path.exists(), "nothing needs it"
-    assert call(Operations(None, store), "GET", "/health").status == 200
+    assert call(Front(None, Operations(store)), "GET", "/health").status == 200
     for text in ("one", "two"):
         shutil.rmtree(path)
         assert store.create_once(Upload(id=store.id_for(text), length=5)) is not None

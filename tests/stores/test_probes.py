@@ -12,6 +12,7 @@ from tests.support.disk import System, another_disk, mounted, simple_disk
 from tests.support.wsgi import OCTETS, TUS, call
 from tus import Filter
 from tus.apps.files import Files
+from tus.apps.front import Front
 from tus.apps.operations import Operations
 from tus.cli.main import main
 from tus.errors import OptionError
@@ -157,7 +158,7 @@ def test_rm_and_clean_need_no_probe(tmp_path, capsys):
 
 
 def health(directory):
-    return call(Operations(None, open_store(str(directory))), "GET", "/health").status
+    return call(Front(None, Operations(open_store(str(directory)))), "GET", "/health").status
 
 
 class Free:
@@ -174,14 +175,14 @@ def test_the_health_check_leaves_nothing(tmp_path):
 
 @pytest.mark.parametrize("number", [*DISKS, errno.EIO])
 def test_the_health_check_tells_of_a_disk_that_takes_nothing(tmp_path, number):
-    operations = Operations(None, open_store(str(tmp_path)))
+    operations = Front(None, Operations(open_store(str(tmp_path))))
     with refusing(number):
         assert call(operations, "GET", "/health").status == 503
     assert call(operations, "GET", "/health").status == 200
 
 
 def test_the_health_check_tells_of_a_disk_without_free_blocks(tmp_path, monkeypatch):
-    operations = Operations(None, open_store(str(tmp_path)))
+    operations = Front(None, Operations(open_store(str(tmp_path))))
     real = os.statvfs
     monkeypatch.setattr(os, "statvfs", lambda path: Free(real(path), f_bavail=0))
     assert call(operations, "GET", "/health").status == 503

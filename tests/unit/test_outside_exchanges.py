@@ -7,6 +7,7 @@ import pytest
 from tests.support.subjects import PATH, FilterSubject, OnLoop, ViewSubject
 from tests.support.wsgi import call
 from tus import Options
+from tus.apps.front import Front
 from tus.apps.hosts import HostCheck
 from tus.asgi import TusApp
 
@@ -30,7 +31,7 @@ def misled(request, tmp_path):
     subject = (FilterSubject if request.param else ViewSubject)(tmp_file_dir=str(tmp_path), **OPTIONS)
     url = subject.url(5)
     at_path = {"upload_path": request.param} if request.param else {}
-    app = HostCheck(subject.app, ["up.example"], [Options.build(**subject.options, **at_path)])
+    app = Front(subject.app, HostCheck(["up.example"], [Options.build(**subject.options, **at_path)]))
 
     def send(method, path, headers=(), body=b""):
         headers = {"Origin": PAGE} | dict(headers)
@@ -56,7 +57,7 @@ def test_a_request_for_the_host_of_others_in_the_protocol_of_the_ietf(misled):
 @pytest.mark.parametrize("path", ["/", "/filesystem", "/form"])
 def test_a_page_for_the_host_of_others_has_no_fields_of_uploads(tmp_path, path):
     subject = FilterSubject(tmp_file_dir=str(tmp_path), **OPTIONS)
-    app = HostCheck(subject.app, ["up.example"], [subject.app.service.options])
+    app = Front(subject.app, HostCheck(["up.example"], [subject.app.service.options]))
     reply = call(app, "HEAD", path, {"Origin": PAGE}, environ={"HTTP_HOST": "evil.example"})
     assert (reply.status, reply.body) == (421, b"")
     assert (reply.get("Tus-Resumable"), reply.get("Access-Control-Allow-Origin")) == (None, None)

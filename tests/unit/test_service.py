@@ -19,6 +19,7 @@ from tests.support.subjects import PATH, AsgiSubject, FilterSubject, OnLoop
 from tests.support.waiting import GUARD, wait_until
 from tests.support.wsgi import OCTETS, TUS, call
 from tus import Filter, HookReply, Options, Service, Tus, WebobAdapter, open_store, register_store
+from tus.apps.front import Front
 from tus.apps.operations import Operations
 from tus.asgi import TusApp, TusMiddleware
 from tus.errors import OptionError, StorageUnavailable, TooLarge, TooManyUploads, UploadGone, UploadNotFound
@@ -625,9 +626,9 @@ def test_an_ini_file_takes_a_store(tmp_path):
 
 
 def test_operations_take_a_store():
-    health = call(Operations(FilterSubject(store="memory:").app, MemoryStore()), "GET", "/health")
+    health = call(Front(FilterSubject(store="memory:").app, Operations(MemoryStore())), "GET", "/health")
     assert health.status == 200
-    assert call(Operations(FilterSubject(store="memory:").app, "memory:"), "GET", "/health").status == 200
+    assert call(Front(FilterSubject(store="memory:").app, Operations("memory:")), "GET", "/health").status == 200
 
 
 def test_a_store_by_its_url(tmp_path):

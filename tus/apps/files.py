@@ -23,6 +23,8 @@ from tus.handover.finished import FinishedUpload
 
 log = logging.getLogger(__name__)
 
+NOTHING_ELSE = "Not found. This server only receives uploads."
+
 
 class Files:
     """The application.
@@ -43,13 +45,17 @@ class Files:
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         upload: FinishedUpload | None = environ.get(UPLOAD_KEY)
         if upload is None:
-            status, text = "404 Not Found", b"Not found. This server only receives uploads.\n"
+            status, text = "404 Not Found", f"{NOTHING_ELSE}\n".encode()
         else:
-            self._home.ensure()
-            upload.save_to(self.directory)
+            self.take(upload)
             status, text = "200 OK", b""
         start_response(status, [("Content-Type", "text/plain; charset=utf-8"), ("Content-Length", str(len(text)))])
         return [text]
+
+    def take(self, upload: FinishedUpload) -> None:
+        """Put a finished upload into the directory; as ``on_finished`` this needs no application."""
+        self._home.ensure()
+        upload.save_to(self.directory)
 
 
 def _prepare(directory: str) -> None:

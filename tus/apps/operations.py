@@ -3,26 +3,27 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable
 
-from tus.adapters.wsgi import Environ, StartResponse, WsgiApp, full_path
+from tus.adapters.wsgi import WsgiApp
+from tus.apps.front import Front, Head
 from tus.converters import as_url_path, suggestion
 from tus.errors import OptionError, RequestError, TusException
 from tus.events import listen
+from tus.models import Response
 from tus.options import Options
 from tus.stores import open_store
 from tus.stores.interface import Checks, Store
 
 log = logging.getLogger(__name__)
 
-_TEXT = "text/plain; charset=utf-8"
+_NOT_STORED = [("Cache-Control", "no-store")]
 
 
 class Operations:
-    """A WSGI filter that responds to GET and HEAD of two paths, and passes other requests through.
+    """A :class:`~tus.apps.front.Part` that responds to GET and HEAD of two paths.
 
     Args:
-        app: the wrapped pipeline.
         store: the store of the uploads or its URL, such as their ``tmp_file_dir``.
         health_path: the path of the health check: 200 while uploads can be stored, otherwise 503. None for no check.
         metrics_path: the path of the metrics, without authentication. None for no metrics.
@@ -33,9 +34,8 @@ class Operations:
     """
 
     def __init__(
-        self, app: WsgiApp, store: Store | str, health_path: str | None = "/health", metrics_path: str | None = None
+        self, store: Store | str, health_path: str | None = "/health", metrics_path: str | None = None
     ) -> None:
-        self._app = app
         self._store = open_store(store) if isinstance(store, str) else store
         self._health_path = health_path
         self._metrics_path = metrics_path
@@ -49,37 +49,30 @@ class Operations:
             self._metrics = metrics
             listen(metrics.count)
 
-    def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
-        if environ["REQUEST_METHOD"] in ("GET", "HEAD"):
-            path = full_path(environ)
-            if path == self._health_path:
-                return self._respond_health(environ, start_response)
-            if path == self._metrics_path:
-                body = self._metrics.expose(self._store)
-                return _respond(environ, start_response, "200 OK", body, self._metrics.CONTENT_TYPE)
-        return self._app(environ, start_response)
+    def answer(self, head: Head) -> Callable[[], Response] | None:
+        if head.method in ("GET", "HEAD"):
+            if head.path == self._health_path:
+                return self._check_health
+            if head.path == self._metrics_path:
+                return self._expose_metrics
+        return None
 
-    def _respond_health(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
-        status, text = "200 OK", "ok"
+    def _check_health(self) -> Response:
         if isinstance(self._store, Checks):
             try:
                 self._store.check()
             except (RequestError, OSError) as error:
                 log.warning("uploads cannot be stored: %s", error)
-                status, text = "503 Service Unavailable", "uploads cannot be stored"
-        return _respond(environ, start_response, status, f"{text}\n".encode(), _TEXT)
+                return Response.of_text(503, "uploads cannot be stored", headers=_NOT_STORED)
+        return Response.of_text(200, "ok", headers=_NOT_STORED)
+
+    def _expose_metrics(self) -> Response:
+        body = self._metrics.expose(self._store)
+        described = [("Content-Type", self._metrics.CONTENT_TYPE), ("Content-Length", str(len(body)))]
+        return Response(200, "OK", [*described, *_NOT_STORED], (body,))
 
 
-def _respond(
-    environ: Environ, start_response: StartResponse, status: str, body: bytes, content_type: str
-) -> Iterable[bytes]:
-    start_response(
-        status, [("Content-Type", content_type), ("Content-Length", str(len(body))), ("Cache-Control", "no-store")]
-    )
-    return [b"" if environ["REQUEST_METHOD"] == "HEAD" else body]
-
-
-def filter_app_factory(app: WsgiApp, global_conf: dict[str, str], **options: str) -> Operations:
+def filter_app_factory(app: WsgiApp, global_conf: dict[str, str], **options: str) -> Front:
     """Make the filter ``egg:tus#operations`` for paste.deploy (a ``paste.filter_app_factory``).
 
     Options: ``tmp_file_dir`` and ``trusted_group``, or ``store``, of the uploads, ``health_path`` and ``metrics_path``.
@@ -99,4 +92,4 @@ def filter_app_factory(app: WsgiApp, global_conf: dict[str, str], **options: str
             raise OptionError(name, f"{error}; it is {path!r}") from None
     built = Options.build(**options)
     store = open_store(built.store or built.tmp_file_dir, built)
-    return Operations(app, store, paths.get("health_path"), paths.get("metrics_path"))
+    return Front(app, Operations(store, paths.get("health_path"), paths.get("metrics_path")))

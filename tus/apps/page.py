@@ -9,39 +9,39 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
-from collections.abc import Iterable
+from collections.abc import Callable
+from functools import partial
 from importlib.resources import files
 from urllib.parse import quote
 
-from tus.adapters.wsgi import Environ, StartResponse, WsgiApp, full_path
+from tus.apps.front import Head
+from tus.models import Response
 
 _PLACE = "{{uploads}}"
 
 
 class Page:
-    """A WSGI filter that serves the page to GET and HEAD of its mount point, and passes other requests through.
+    """A :class:`~tus.apps.front.Part` that serves the page to GET and HEAD of its mount point.
 
-    It wraps the :class:`~tus.filter.Filter` with the same ``upload_path``. If that path is not below the mount point,
-    the page could not reach it, and is not served.
+    It stands in front of the uploads with the same ``upload_path``. If that path is not below the mount point, the page
+    could not reach it, and is not served.
 
     Args:
-        app: the wrapped application.
         upload_path: the decoded path of the URL that creates uploads, from the root of the site.
     """
 
-    def __init__(self, app: WsgiApp, upload_path: str) -> None:
-        self._app = app
+    def __init__(self, upload_path: str) -> None:
         self._upload_path = upload_path
         self._text = files("tus.apps").joinpath("page.html").read_text("utf-8")
         self._policy = _policy(self._text)
 
-    def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
-        method = environ["REQUEST_METHOD"]
+    def answer(self, head: Head) -> Callable[[], Response] | None:
         # A browser resolves relative URLs against the path up to its last slash.
-        here = full_path(environ).rpartition("/")[0] + "/"
-        is_ours = method in ("GET", "HEAD") and environ.get("PATH_INFO", "") in ("", "/")
-        if not is_ours or not self._upload_path.startswith(here):
-            return self._app(environ, start_response)
+        here = head.path.rpartition("/")[0] + "/"
+        is_ours = head.method in ("GET", "HEAD") and head.place in ("", "/")
+        return partial(self._show, here) if is_ours and self._upload_path.startswith(here) else None
+
+    def _show(self, here: str) -> Response:
         # Relative, because a proxy may have removed a prefix of the path; with "./", because two leading slashes would
         # make it a host. The output of quote() needs no escaping in HTML.
         uploads = "./" + quote(self._upload_path.removeprefix(here))
@@ -54,8 +54,7 @@ class Page:
             ("Referrer-Policy", "same-origin"),
             ("Cache-Control", "no-cache"),
         ]
-        start_response("200 OK", headers)
-        return [body] if method == "GET" else []
+        return Response(200, "OK", headers, (body,))
 
 
 def _policy(text: str) -> str:

@@ -95,7 +95,12 @@ def _parser() -> tuple[argparse.ArgumentParser, tuple[str, ...]]:
     serve.add_argument("--dir", help=f"directory of the files (default: {_DIR})")
     serve.add_argument("--path", help=f"path of the URL that creates uploads (default: {_PATH})")
     serve.add_argument("--workers", type=int, help=f"processes (default: {_default_workers()})")
-    serve.add_argument("--threads", type=int, help=f"simultaneous uploads in each process (default: {_THREADS})")
+    serve.add_argument(
+        "--threads",
+        type=int,
+        help="threads in each process: so many bodies are written at a time, or with CONFIG.ini requests served "
+        f"(default: {_THREADS})",
+    )
     serve.add_argument(
         "--cors-allow-origin",
         nargs="+",
@@ -143,16 +148,23 @@ def _serve(options: argparse.Namespace) -> None:
         others = read_named_options(options.option)
         app = serve.build_pipeline(options.dir or _DIR, path, origins, metrics, others)
         own = urlsplit(others.get("base_url", "")).hostname
-        app = serve.check_hosts(app, options.host, options.allow_host, (own,) if own else ())
-        serve.run(app, options.host, options.port, options.workers, options.threads, path)
+        check = serve.host_check(options.host, options.allow_host, (own,) if own else ())
+        serve.run(
+            app if check is None else app.behind(check),
+            options.host,
+            options.port,
+            options.workers,
+            options.threads,
+            path,
+        )
     else:
         if options.option:
             raise OptionError("--option", "cannot be given with CONFIG.ini; set it in the file")
         for name in ("dir", "path", "cors_allow_origin", "metrics"):
             if getattr(options, name) is not None:
                 raise OptionError("--" + name.replace("_", "-"), "cannot be given with CONFIG.ini; set it in the file")
-        app = serve.check_hosts(serve.load_pipeline(options.config), options.host, options.allow_host)
-        serve.run(app, options.host, options.port, options.workers, options.threads, upload_path=None)
+        pipeline = serve.check_hosts(serve.load_pipeline(options.config), options.host, options.allow_host)
+        serve.run(pipeline, options.host, options.port, options.workers, options.threads)
 
 
 def _add_server_options(options: argparse.Namespace) -> None:

@@ -1,4 +1,8 @@
-"""``tus serve``: a pipeline under gunicorn, with threads in several worker processes."""
+"""``tus serve``: several worker processes of gunicorn.
+
+Without an ini file uvicorn serves the uploads in each of them, in one event loop that may face clients. The pipeline of
+an ini file speaks WSGI, so a thread serves each request.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +11,7 @@ import configparser
 import errno
 import logging.config
 import os
+import resource
 import shlex
 import shutil
 import signal
@@ -14,25 +19,30 @@ import socket
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
-from typing import Any
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from tus.adapters.wsgi import WsgiApp
 from tus.apps.files import Files
+from tus.apps.front import Front
 from tus.apps.hosts import HostCheck
 from tus.apps.operations import Operations
 from tus.apps.page import Page
 from tus.cli.serve_limits import LARGEST_FIELD, MOST_FIELDS, defaults_for
 from tus.converters import is_loopback
 from tus.errors import OptionError, TusException
-from tus.filter import Filter
 from tus.options import Options
 from tus.server import body_gunicorn
-from tus.server.service import Service, services_over
+from tus.server.service import services_over
+
+if TYPE_CHECKING:
+    from tus.apps.front_asgi import AsgiFront
 
 GRACE = 10  # seconds for running requests after SIGTERM; bodies end immediately
+MOST_CONNECTIONS = 1000  # of each worker process
 
-
+_OPEN_FILES = 8192  # of each worker process, if the system allows so many
 _SHARED_MEMORY = "/dev/shm"
 
 
@@ -42,28 +52,40 @@ def build_pipeline(
     cors_allow_origin: Sequence[str],
     metrics_path: str | None = None,
     others: Mapping[str, str] | None = None,
-) -> WsgiApp:
-    """Build the default pipeline: unfinished uploads are kept in ``DIR/.tus``, finished files appear in ``DIR``."""
+) -> AsgiFront:
+    """Build the default pipeline: unfinished uploads are kept in ``DIR/.tus``, finished files appear in ``DIR``.
+
+    Raises:
+        OptionError: an option cannot be used.
+        TusException: a library is not installed.
+    """
+    try:
+        from tus.apps.front_asgi import AsgiFront, serve_nothing
+        from tus.asgi import TusMiddleware
+    except ImportError:
+        raise TusException("tus serve needs anyio; install it with: pip install anyio") from None
     origins = tuple(cors_allow_origin)
     try:
         files = Files(directory)
         tmp_file_dir = os.path.join(files.directory, ".tus")
-        given = dict(others or {})
+        given: dict[str, Any] = dict(others or {})
         limits = defaults_for(files.directory, given)
-        options = Options.build(
+        takes_files = not (given.get("on_finished") or given.get("spool"))
+        if takes_files:
+            given["on_finished"] = files.take
+        options = Options.build_async(
             upload_path=path, tmp_file_dir=tmp_file_dir, cors_allow_origin=origins, **limits, **given
         )
-        service = Service(options=options)
-        if options.on_finished is None and not options.spool:
-            service.need_files("store", "must keep files, which tus serve saves in --dir; or set on_finished")
-        uploads = Filter(files, service=service)
+        uploads = TusMiddleware(serve_nothing, options=options)
+        if takes_files:
+            uploads.service.need_files("store", "must keep files, which tus serve saves in --dir; or set on_finished")
     except OptionError as error:
         if error.option in ("directory", "tmp_file_dir"):
             raise OptionError("--dir", error.problem) from error
         raise
     if metrics_path is not None:
         _share_metrics()
-    return Operations(Page(uploads, path), uploads.service.store, "/health", metrics_path)
+    return AsgiFront(uploads, Operations(uploads.service.store, "/health", metrics_path), Page(path))
 
 
 def _share_metrics() -> None:
@@ -124,38 +146,50 @@ def load_pipeline(config: str) -> WsgiApp:
     return app
 
 
-def check_hosts(app: WsgiApp, host: str, names: Sequence[str], own: Sequence[str] = ()) -> WsgiApp:
-    """Return the pipeline behind a check of ``Host``, if only this machine reaches it, or if names are given.
+def host_check(host: str, names: Sequence[str], own: Sequence[str] = ()) -> HostCheck | None:
+    """Return the check of ``Host`` for the services of this process, or None if the server responds under any name.
+
+    It is made if only this machine reaches the address, or if names are given.
 
     Args:
-        app: the pipeline.
         host: the address to listen on.
         names: further names of the server.
         own: names that the server has anyway; they do not ask for the check.
     """
     if not names and not _is_local(host):
-        return app
-    return HostCheck(app, (host, *names, *own), [service.options for service in services_over(None)])
+        return None
+    return HostCheck((host, *names, *own), [service.options for service in services_over(None)])
 
 
-def run(app: WsgiApp, host: str, port: int, workers: int, threads: int, upload_path: str | None) -> None:
+def check_hosts(app: WsgiApp, host: str, names: Sequence[str]) -> WsgiApp:
+    """Return the pipeline of an ini file behind the check of ``Host``, if there is one."""
+    check = host_check(host, names)
+    return app if check is None else Front(app, check)
+
+
+def run(
+    app: AsgiFront | WsgiApp, host: str, port: int, workers: int, threads: int, upload_path: str | None = None
+) -> None:
     """Serve until a signal ends the process.
 
     Args:
-        app: the pipeline, built before the processes fork, so that its errors are reported once.
+        app: the application, built before the processes fork, so that its errors are reported once.
         host: the address to listen on.
         port: 0 for any free port.
         workers: the number of processes.
-        threads: the number of threads in each process.
-        upload_path: the path in the URL to print, or None if it is not known.
+        threads: the number of threads of each kind in each process.
+        upload_path: the path in the URL to print, for an ASGI application; None for a WSGI pipeline.
 
     Raises:
-        TusException: gunicorn is not installed, or the address cannot be used.
+        TusException: a library is not installed, or the address cannot be used.
     """
     try:
         from gunicorn.app.base import BaseApplication
-    except ImportError:
-        raise TusException("tus serve needs gunicorn; install it with: pip install gunicorn") from None
+
+        host_settings = _for_wsgi() if upload_path is None else _for_asgi()
+    except ImportError as error:
+        needed = "gunicorn" if upload_path is None else "gunicorn uvicorn httptools"
+        raise TusException(f"tus serve lacks a package ({error}); install: pip install {needed}") from None
 
     class Server(BaseApplication):  # type: ignore[misc]
         def load_config(self) -> None:
@@ -164,7 +198,6 @@ def run(app: WsgiApp, host: str, port: int, workers: int, threads: int, upload_p
                 "bind": f"{address}:{port}",
                 "workers": workers,
                 "threads": threads,
-                "worker_class": "tus.server.worker_gunicorn.Worker",
                 "worker_tmp_dir": _memory(),
                 "graceful_timeout": GRACE,
                 "keepalive": 15,
@@ -173,18 +206,35 @@ def run(app: WsgiApp, host: str, port: int, workers: int, threads: int, upload_p
                 "loglevel": "warning",
                 "control_socket_disable": True,
                 "when_ready": lambda arbiter: _announce(arbiter, host, upload_path),
-                "post_worker_init": _init_worker,
                 "child_exit": _forget_process,
+                **host_settings,
             }
             for name, value in settings.items():
                 self.cfg.set(name, value)
 
-        def load(self) -> WsgiApp:
+        def load(self) -> AsgiFront | WsgiApp:
             return app
 
     _check_address(host, port)
     _warn_about(host)
     Server().run()
+
+
+def _for_wsgi() -> dict[str, Any]:
+    """Return the settings for a pipeline of WSGI."""
+    return {"worker_class": "tus.server.worker_gunicorn.Worker", "post_worker_init": _init_worker}
+
+
+def _for_asgi() -> dict[str, Any]:
+    """Return the settings for an ASGI application, and allow as many open files as it may need."""
+    import tus.server.worker_uvicorn  # noqa: F401 - a failure is reported once, and not by each worker
+
+    limit, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with suppress(OSError, ValueError):
+        if limit < _OPEN_FILES:
+            wanted = _OPEN_FILES if most == resource.RLIM_INFINITY else min(_OPEN_FILES, most)
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, most))
+    return {"worker_class": "tus.server.worker_uvicorn.Worker", "worker_connections": MOST_CONNECTIONS}
 
 
 def _init_worker(worker: Any) -> None:

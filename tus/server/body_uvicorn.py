@@ -192,7 +192,8 @@ def _is_familiar(cycle: Any, protocol: Any) -> bool:
     names = ("body", "more_body", "disconnected", "keep_alive", "waiting_for_100_continue")
     if not all(hasattr(cycle, name) for name in names) or not isinstance(cycle.body, bytearray):
         return False
-    if type(protocol).__module__ != _MODULE or getattr(protocol, "cycle", None) is not cycle:
+    is_protocol = any(base.__module__ == _MODULE for base in type(protocol).__mro__)  # that of a server may derive
+    if not is_protocol or getattr(protocol, "cycle", None) is not cycle:
         return False
     transport, flow, parser = protocol.transport, protocol.flow, protocol.parser
     is_transport = all(hasattr(transport, name) for name in ("pause_reading", "resume_reading", "get_extra_info"))

@@ -21,20 +21,11 @@ from typing import Any, Final
 from gunicorn import http
 from gunicorn.workers.gthread import ThreadWorker
 
-HEAD_TIMEOUT: Final = 60.0  # seconds from the first look at a connection to the end of the head
-SEND_TIMEOUT: Final = 60  # seconds in which a client must read something of a response
-LINGER: Final = 2.0  # seconds for a client to close its connection after the last response
+from tus.server.waiting import HEAD_TIMEOUT, LARGEST_HEAD, LINGER, SEND_TIMEOUT, TIMED_OUT, TOO_LARGE
+
 _MOST_LINGERING: Final = 1000  # connections
 _MOST_DRAINED: Final = 64 << 10  # bytes that a client sends after that
-LARGEST_HEAD: Final = 256 << 10  # bytes; a head with Upload-Concat for 1 000 parts has 128 KiB
 _BLOCK: Final = 64 << 10
-_TIMED_OUT: Final = (
-    b"HTTP/1.1 408 Request Timeout\r\nTus-Resumable: 1.0.0\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
-)
-_TOO_LARGE: Final = (
-    b"HTTP/1.1 431 Request Header Fields Too Large\r\nTus-Resumable: 1.0.0\r\n"
-    b"Content-Length: 0\r\nConnection: close\r\n\r\n"
-)
 
 
 class Worker(ThreadWorker):  # type: ignore[misc]
@@ -104,7 +95,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         unreader.unread(bytes(data))
         return has_ended or b"\r\n\r\n" in data
 
-    def _refuse(self, conn: Any, response: bytes = _TOO_LARGE) -> None:
+    def _refuse(self, conn: Any, response: bytes = TOO_LARGE) -> None:
         with suppress(OSError):  # the client is gone, or does not read
             conn.sock.send(response)
         self._close(conn)
@@ -129,7 +120,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         for conn, deadline in list(self._heads.items()):
             if self.alive and deadline > now and self.nr_conns < self.cfg.worker_connections:
                 break
-            self._refuse(conn, _TIMED_OUT)
+            self._refuse(conn, TIMED_OUT)
         for conn, (deadline, _) in list(self._lingering.items()):
             if deadline > now and len(self._lingering) <= _MOST_LINGERING:
                 break
