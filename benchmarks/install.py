@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import platform
 import re
 import shutil
 import subprocess
@@ -126,10 +127,13 @@ class Setup:
 
     def _note_versions(self, name: str, python: str, environment: Environment) -> None:
         code = (
-            "import sys, json; from importlib.metadata import version; print(json.dumps([*map(version, sys.argv[1:])]))"
+            "import json, platform, sys; from importlib.metadata import version; "
+            "print(json.dumps([platform.python_version(), *map(version, sys.argv[1:])]))"
         )
-        versions = json.loads(run([python, "-c", code, *environment.shown]))
+        own, *versions = json.loads(run([python, "-c", code, *environment.shown]))
         self.versions |= {f"{name}: {shown}": found for shown, found in zip(environment.shown, versions, strict=True)}
+        if own != platform.python_version():
+            self.versions[f"Python of {name}"] = own
 
     def _prepare_node(self) -> None:
         for binary in ("node", "npm"):

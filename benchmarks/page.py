@@ -66,49 +66,54 @@ def introduction(found: Found) -> str:
     cores = "The server has one core, and the client has another."
     if machine["cores"] == 1:
         cores = "The server and the client share the only core, so the figures are of little use."
-    return "\n".join(
-        (
-            paragraph(
-                f"""This page is written by the command below, from one run on {machine["date"]}. The machine has
+    parts = (
+        paragraph(
+            f"""This page is written by the command below, from one run on {machine["date"]}. The machine has
                 {machine["cores"]} cores ({machine["processor"]}), {machine["gib"]} GiB of memory, Linux
                 {machine["kernel"]} and Python {machine["python"]}. {cores} Stores are on {machine["memory"]} in
                 memory, or on {machine["disk"]} where a table says "on the disk".{took}"""
-            ),
-            "To repeat it in a checkout, on Linux with a C compiler" + COMMAND.format(rounds=machine["rounds"]),
-            paragraph(
-                """The command installs the servers of PyPI and npm into ``~/.cache/tus-benchmarks``. tusd and rustus
+        ),
+        "To repeat it in a checkout, on Linux with a C compiler" + COMMAND.format(rounds=machine["rounds"]),
+        paragraph(
+            """The command installs the servers of PyPI and npm into ``~/.cache/tus-benchmarks``. tusd and rustus
                 take part if they are on the ``PATH``. ``--help`` lists options: single servers and rows, another
                 place for the stores, and a file for all figures."""
-            ),
-            paragraph(
-                """Every server has the defaults that it is shipped with, except that a limit is lifted where tuswsgi,
+        ),
+        paragraph(
+            """Every server has the defaults that it is shipped with, except that a limit is lifted where tuswsgi,
                 tussi, rustus or Litestar would refuse a body. gunicorn has one worker with 32 threads, and uvicorn
                 writes no access log. An application that renames the file takes each upload; servers without an
                 application keep it. The sizes of all stored files are compared, and their SHA-256 in the first
                 round."""
-            ),
-            paragraph(f"Measured: {versions(found)}."),
-            absent(found),
-            failures(found),
-        )
+        ),
+        versions(found),
+        absent(found),
+        failures(found),
     )
+    return "\n".join(part for part in parts if part)
 
 
 def versions(found: Found) -> str:
     """Return the versions; a package that several environments share is named once for each version."""
-    named = dict.fromkeys(f"{name.rpartition(': ')[2]} {version}" for name, version in found.versions.items())
-    return ", ".join(sorted(named, key=str.lower))
+    named = dict.fromkeys((name.rpartition(": ")[2], version) for name, version in found.versions.items())
+    lines = sorted(named, key=lambda line: line[0].lower())
+    return grid([("measured", "version"), *lines]) if lines else ""
 
 
 def absent(found: Found) -> str:
     reasons = {BY_NAME[name].variant_of or name: reason for name, reason in found.absent.items()}
-    lines = [f"- {name}: {reason.rstrip('.')}." for name, reason in reasons.items()]
+    lines = [f"- {name}: {literal(reason)}" for name, reason in reasons.items()]
     return "Not here:\n\n" + "\n".join(lines) + "\n" if lines else ""
+
+
+def literal(text: str) -> str:
+    """Return words of a program, cut to one line."""
+    return f"``{' '.join(text.replace('`', '').split())[:70]}``"
 
 
 def failures(found: Found) -> str:
     lines = dict.fromkeys(
-        f"- {plot.plain(found.titles[failure['key']])}, {failure['row']}: ``{failure['reason'][:60]}``"
+        f"- {plot.plain(found.titles[failure['key']])}, {failure['row']}: {literal(failure['reason'])}"
         for failure in found.failures
     )
     return "Rows that failed:\n\n" + "\n".join(lines) + "\n" if lines else ""

@@ -192,7 +192,8 @@ def test_the_page_has_losses_absences_and_failures():
     assert re.search(r"^\*\*tus serve\*\* +110 +100, 120 +0\.50 +0\.11 +2\.00", text, re.MULTILINE)
     assert re.search(r"creation and PATCH of 4 KiB, x tusd +\*\*tus serve\*\* +≥ 1\.2 +0\.50 +\*\*missed\*\*", text)
     assert re.search(r"^C sink.*\n(.*\n)?tusd .*\n(.*\n)?\*\*tus serve\*\*.*\n(.*\n)?tuswsgi ", text, re.MULTILINE)
-    assert "- rustus: no rustus on the PATH." in text
+    assert "- rustus: ``no rustus on the PATH``" in text
+    assert re.search(r"^tusd +v2\.9$", text, re.MULTILINE)
     assert "- tuswsgi, head: ``HEAD: 500``" in text
     found.failures.append({"row": "head", "key": "serve", "server": "serve", "reason": "HEAD: 500"})
     assert not found.is_good()
