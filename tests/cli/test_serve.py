@@ -895,6 +895,7 @@ def test_an_end_while_bytes_pour_in(ending, tmp_path):
     with serving(tmp_path) as served:
         url = create(served, "big.bin", len(content))
         with begin_patch(url, 0, len(content), b"") as client:
+
             def pour():
                 with contextlib.suppress(OSError):
                     for start in range(0, len(content), 50_000):
@@ -938,6 +939,24 @@ def test_a_reload_loses_nothing(tmp_path, size):
         assert served.complained == ""
 
 
+def test_a_client_of_the_ietf_learns_the_url_before_the_body_is_there(tmp_path):
+    with serving(tmp_path) as served, connected(served) as client:
+        client.sendall(
+            b"POST /files HTTP/1.1\r\nHost: localhost\r\nUpload-Draft-Interop-Version: 8\r\nUpload-Complete: ?1\r\n"
+            b"Content-Length: 200000\r\n\r\n" + b"x" * 100_000
+        )
+        interim = client.recv(1000)
+        assert interim.startswith(b"HTTP/1.1 104 ")
+        location = re.search(rb"\r\nlocation: (\S+)\r\n", interim)[1].decode()
+        client.sendall(b"x" * 100_000)
+        reply = b""
+        while not re.search(rb"HTTP/1.1 20[0-9] [^\0]*\r\n\r\n", reply):  # other interim responses may come before
+            reply += client.recv(65536)
+        assert urlsplit(location).netloc == "localhost"
+    [data] = files_in(tmp_path / "uploads").values()
+    assert data == b"x" * 200_000
+
+
 @pytest.mark.parametrize("ending", [signal.SIGTERM, signal.SIGHUP])
 def test_a_body_without_a_length_that_a_stop_ends_is_not_the_whole_file(tmp_path, ending):
     """Its end and its cut look alike to a server that only stops to read."""
@@ -960,7 +979,7 @@ def test_a_body_without_a_length_that_a_stop_ends_is_not_the_whole_file(tmp_path
         with contextlib.suppress(ConnectionResetError):
             while block := client.recv(65536):
                 reply += block
-        assert b" 201 " in reply.splitlines()[0]
+        assert b"\r\n\r\nHTTP/1.1 201 " in reply, "behind the interim response"
         assert b"\r\nupload-complete: ?0\r\n" in reply
     assert files_in(tmp_path / "uploads") == {}
     assert store_in(tmp_path / "uploads" / ".tus").load(data[0].name).offset == 100_000

@@ -13,7 +13,8 @@ import logging
 import sys
 import termios
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from functools import partial
 from itertools import chain
 from typing import Any, Final
 
@@ -25,6 +26,9 @@ log = logging.getLogger(__name__)
 
 MOST_PIPELINED: Final = 16  # requests on one connection that wait for an earlier one
 STOPPING: Final = 1.0  # seconds in which a client must read something of a response once the server stops
+
+#: The field by which a client shows the protocol of the IETF, so that it may get an interim response.
+_INFORMED: Final = b"upload-complete"
 
 #: The names that are overridden or called here. The attributes are set by ``__init__``.
 METHODS: Final = (
@@ -183,6 +187,10 @@ class Connection(HttpToolsProtocol):
         if len(self.pipeline) >= MOST_PIPELINED:
             raise ValueError("too many requests wait")
         super().on_headers_complete()
+        if any(name == _INFORMED for name, _ in self.headers):
+            self.cycle.scope["extensions"] = {"http.response.informational": {}}
+            # Its task looks for the method when it begins.
+            self.cycle.send = partial(_send, self.cycle, self.cycle.send)  # type: ignore[method-assign]
         self._door.begin(self)
         if not self.pipeline:
             self._running = self.cycle
@@ -249,6 +257,15 @@ class Connection(HttpToolsProtocol):
             return int.from_bytes(fcntl.ioctl(descriptor, termios.TIOCOUTQ, bytes(4)), sys.byteorder)
         except (OSError, ValueError):
             return 0
+
+
+async def _send(cycle: Any, send: Callable[[Any], Awaitable[None]], message: Any) -> None:
+    """Send a message, or an interim response, which uvicorn does not know."""
+    if message["type"] != "http.response.informational":
+        await send(message)
+    elif not cycle.response_started and not cycle.disconnected and cycle.scope["http_version"] == "1.1":
+        fields = b"".join(b"%b: %b\r\n" % field for field in message["headers"])
+        cycle.transport.write(b"HTTP/1.1 %d \r\n%b\r\n" % (message["status"], fields))
 
 
 def is_familiar(protocol: Any) -> bool:
