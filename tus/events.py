@@ -121,9 +121,8 @@ Listener = Callable[[Event], None]
 #: The listeners to each kind of event. Code that emits frequent events makes them only if there are listeners.
 listeners: dict[type, tuple[Listener, ...]] = dict.fromkeys(get_args(Event), ())
 
-
-#: The listeners that listen only at times.
-_conditions: dict[Listener, Callable[[], bool]] = {}
+#: The listeners that need events only at times. No dictionary, because an object that can be called may have no hash.
+_conditions: list[tuple[Listener, Callable[[], bool]]] = []
 
 
 def listen(listener: Listener, *kinds: type, when: Callable[[], bool] | None = None) -> None:
@@ -134,8 +133,8 @@ def listen(listener: Listener, *kinds: type, when: Callable[[], bool] | None = N
         kinds: the kinds of events that it gets; all if none is given.
         when: returns whether the function needs events now. It may get events at other times, too.
     """
-    if when is not None:
-        _conditions[listener] = when
+    if when is not None and all(other is not listener for other, _ in _conditions):
+        _conditions.append((listener, when))
     for kind in kinds or get_args(Event):
         if listener not in listeners[kind]:
             listeners[kind] += (listener,)
@@ -145,13 +144,18 @@ def ignore(listener: Listener) -> None:
     """Stop calling a function."""
     for kind, registered in listeners.items():
         listeners[kind] = tuple(other for other in registered if other is not listener)
+    _conditions[:] = [pair for pair in _conditions if pair[0] is not listener]
 
 
 def is_wanted(kind: type) -> bool:
     """Return whether a function needs events of this kind now, so that they must be made."""
     for listener in listeners[kind]:
-        condition = _conditions.get(listener)
-        if condition is None or condition():
+        for other, is_needed in _conditions:
+            if other is listener:
+                if is_needed():
+                    return True
+                break
+        else:
             return True
     return False
 
