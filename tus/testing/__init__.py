@@ -14,10 +14,11 @@ from tus.testing.concatenation import Concatenation
 from tus.testing.endings import Endings
 from tus.testing.limiting import Limiting
 from tus.testing.naming import Naming
+from tus.testing.pouring import Pouring
 from tus.testing.receiving import Receiving
 
 __all__ = ["Clock", "StoreSuite"]
 
 
-class StoreSuite(Receiving, Endings, Completing, Concatenation, Naming, Limiting):
+class StoreSuite(Receiving, Pouring, Endings, Completing, Concatenation, Naming, Limiting):
     """The tests of :class:`tus.stores.interface.Store` and of its capabilities."""
