@@ -17,6 +17,7 @@ from tus.server import body_gunicorn
 from tus.server.body import LARGEST, SMALLEST, Body
 from tus.server.body_gunicorn import GunicornInput
 from tus.server.pace import Patience
+from tus.server.piping import Piping
 
 
 def whole(body):
@@ -136,6 +137,13 @@ def test_the_next_request_is_not_taken_into_a_pipe():
         connection.body.can_pour = lambda: True
         assert whole(connection.body) == data
         assert connection.unreader.read(15) == b"HEAD / HTTP/1.1"
+
+
+def test_a_socket_that_was_closed_gives_no_pipe():
+    ours, theirs = socket.socketpair()
+    theirs.close()
+    ours.close()
+    assert Piping(ours, lambda: True).receive(1 << 20, b"already there") is None
 
 
 def test_the_next_request_on_the_connection_is_left_alone():

@@ -57,8 +57,8 @@ class Piping:
             if pipe is not None and pipe.is_spliced and pipe.fill(self._socket.fileno(), left):
                 pipe.prepend(head)
                 return pipe
-        except OSError as error:
-            log.debug("bytes could not be received into a pipe: %r", error)  # a read shows the end of a connection
+        except (OSError, ValueError) as error:  # a closed socket has no descriptor; a read shows that, too
+            log.debug("bytes could not be received into a pipe: %r", error)
         self.close()
         return None
 
