@@ -18,7 +18,7 @@ ROOT = Path(tus.__file__).parent
 #: Functions of ``os`` and ``fcntl`` that work on no file, or call others that are watched.
 OTHERS = {"cpu_count", "fdopen", "fsdecode", "fspath", "getcwd", "getegid", "geteuid", "getgrouplist", "getgroups"}
 OTHERS |= {"getpid", "register_at_fork", "sched_getaffinity", "setegid", "seteuid", "setgroups", "strerror", "urandom"}
-OTHERS |= {"dup2", "makedirs", "walk"}
+OTHERS |= {"dup2", "getppid", "makedirs", "walk"}
 OTHERS |= {"fcntl", "pipe"}  # without a pipe, a body goes through memory
 
 
