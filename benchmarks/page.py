@@ -273,4 +273,5 @@ Other scripts measure one thing each, in one process:
 - ``benchmarks/store_cost.py``: the same of the operations of the store.
 - ``benchmarks/many_uploads.py``: a full store, and the longest pause that its threads cause.
 - ``benchmarks/many_principals.py``: limits for each principal.
+- ``benchmarks/thread_calls.py``: the calls of worker threads on an event loop.
 """

@@ -121,7 +121,7 @@ class _Uploads:
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> bool:
         """Respond to a request; return False if it is not for this package."""
-        adapter = AsgiAdapter(scope, receive, send, self._informs)
+        adapter = AsgiAdapter(scope, receive, send, self._informs, self._loop.token)
         if not is_ours(adapter.request, self.options):
             return False
         if self.options.trusted_proxies and not self._has_warned:

@@ -22,6 +22,7 @@ from tus.filesystem.io import write_at
 from tus.models import Response, State
 from tus.server.aio import THREADS
 from tus.server.body_async import BATCH, LEAST, SHARED, AsyncBody
+from tus.server.threads import _AsyncioThreads
 from tus.stores import open_store
 
 DATA = b"hello world"
@@ -752,14 +753,17 @@ def test_whose_url_was_told_early_is_handed_over_without_its_client(tmp_path, ba
 def hops_of(monkeypatch, backend, app, *requests):
     """The number of calls of a thread for each request; a request may be a function of the one before."""
     counts, count = [], 0
-    run_sync = anyio.to_thread.run_sync
 
-    async def counting(function, *arguments, **others):
-        nonlocal count
-        count += 1
-        return await run_sync(function, *arguments, **others)
+    def counted(call):
+        def counting(*arguments, **others):
+            nonlocal count
+            count += 1
+            return call(*arguments, **others)
 
-    monkeypatch.setattr(anyio.to_thread, "run_sync", counting)
+        return counting
+
+    monkeypatch.setattr(anyio.to_thread, "run_sync", counted(anyio.to_thread.run_sync))
+    monkeypatch.setattr(_AsyncioThreads, "call", counted(_AsyncioThreads.call))
 
     async def run():
         nonlocal count

@@ -13,6 +13,7 @@ from urllib.parse import quote
 
 try:
     from anyio import CancelScope, Event, create_task_group, from_thread, move_on_after, to_thread
+    from anyio.lowlevel import EventLoopToken
 except ImportError as missing:
     raise ImportError("ASGI needs anyio; install it with: pip install anyio") from missing
 
@@ -138,6 +139,7 @@ class AsgiAdapter:
         receive: the server's.
         send: the server's.
         informs: whether the server accepts interim responses; None to detect it.
+        loop: that of the request, for threads which anyio has not made.
 
     Attributes:
         scope: of the request.
@@ -146,11 +148,19 @@ class AsgiAdapter:
         lent: the socket, if the server has lent it for the body.
     """
 
-    def __init__(self, scope: Scope, receive: Receive, send: Send, informs: bool | None = None) -> None:
+    def __init__(
+        self,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+        informs: bool | None = None,
+        loop: EventLoopToken | None = None,
+    ) -> None:
         self.scope = scope
         self._receive = receive
         self._send = send
         self._informs = informs
+        self._loop = loop
         self._received = 0
         self._is_read = self._is_cut = False
         self.response: Response | None = None
@@ -198,7 +208,7 @@ class AsgiAdapter:
         headers = _raw(response.headers)
         message = {"type": "http.response.informational", "status": response.status, "headers": headers}
         try:
-            from_thread.run(self._send_message, message)
+            from_thread.run(self._send_message, message, token=self._loop)
         except OSError:  # the client disconnected, but the bytes that it sent still count
             return False
         return True

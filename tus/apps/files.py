@@ -57,6 +57,8 @@ class Files:
         self._home.ensure()
         upload.save_to(self.directory)
 
+    take.calls_out = False  # type: ignore[attr-defined]  # it only touches the disk
+
 
 def _prepare(directory: str) -> None:
     """Create the last level of a directory if it is missing, and check that files can be saved in it.

@@ -21,10 +21,15 @@ log = logging.getLogger(__name__)
 
 
 class FunctionReceiver:
-    """The receiver that calls a Python function with each finished upload."""
+    """The receiver that calls a Python function with each finished upload.
+
+    Attributes:
+        calls_out: whether the function is the application's, and may wait for anything.
+    """
 
     def __init__(self, function: OnFinished) -> None:
         self._function = function
+        self.calls_out: bool = getattr(function, "calls_out", True)
 
     def __call__(self, claim: Claim) -> Response:
         upload = FinishedUpload(claim)
@@ -38,6 +43,8 @@ class FunctionReceiver:
 
 class SpoolReceiver:
     """The receiver that puts each finished upload into a spool."""
+
+    calls_out = False
 
     def __init__(self, put: Callable[[Upload, str], None]) -> None:
         self._put = put

@@ -45,6 +45,7 @@ from tus.server.body_async import AsyncBody, Batch, LentSource, Source
 from tus.server.reception import Sink
 from tus.server.runner import Asker, Runner
 from tus.server.service import Service
+from tus.server.threads import Threads
 from tus.stores.interface import SMALL, Claim
 
 log = logging.getLogger(__name__)
@@ -60,17 +61,18 @@ _LONGEST_LOOK = 4.0
 AsyncReceiver = Callable[[Claim], Awaitable[Callable[[], Response]]]
 
 _T = TypeVar("_T")
-_hands: RunVar[CapacityLimiter] = RunVar("tus_hands")
-_writers: RunVar[CapacityLimiter] = RunVar("tus_writers")
+_hands = Threads("tus-hand", lambda: THREADS)
+_writers = Threads("tus-writer", lambda: THREADS)
 _callers: RunVar[CapacityLimiter] = RunVar("tus_callers")
 
 
-def _limiter(variable: RunVar[CapacityLimiter]) -> CapacityLimiter:
+def _calling() -> CapacityLimiter:
+    """Return the limiter of the threads that call the application, which may call back by ``anyio.from_thread``."""
     try:
-        return variable.get()
+        return _callers.get()
     except LookupError:
         limiter = CapacityLimiter(THREADS)
-        variable.set(limiter)
+        _callers.set(limiter)
         return limiter
 
 
@@ -114,7 +116,7 @@ def is_interrupted() -> bool:
 
 async def in_thread(function: Callable[[], _T]) -> _T:
     """Call a function that may touch the disk in a worker thread."""
-    return await to_thread.run_sync(function, limiter=_limiter(_hands))
+    return await _hands.run(function)
 
 
 class AsyncTus:
@@ -123,7 +125,8 @@ class AsyncTus:
     Args:
         adapter: the request.
         service: the options, the store and the hooks.
-        receiver: gets finished uploads, in a worker thread.
+        receiver: gets finished uploads, in a worker thread. If it has an attribute ``calls_out`` that is false, it is
+            the package's own.
         async_receiver: gets finished uploads on the loop instead.
         asker: asks the application for permission for the intents of ``ask_app``.
         lend: returns another source of a body of some length, None for the adapter's.
@@ -141,6 +144,7 @@ class AsyncTus:
         self._adapter = adapter
         self._lend = lend
         self._receiver = async_receiver
+        self._calls_out: bool = getattr(receiver, "calls_out", True)
         self._runner = Runner(adapter, service, receiver, asker)
         self._runner.left += (Wait, Offer)
         if service.options.has_hooks:
@@ -158,9 +162,11 @@ class AsyncTus:
         """Handle the request, and give the adapter the response; a refusal is a response too, and so is a failure."""
         try:
             length = _small_length(self._adapter.request)
-            threads = await self._read_ahead(length) if length else _hands
             begin = partial(self._run_to_next_wait, self._runner.begin)
-            effect = await self._run_in_thread(begin, threads)
+            if length and await self._read_ahead(length):
+                effect = await self._call_out(begin)
+            else:
+                effect = await self._run_in_thread(begin)
             while effect is not None:
                 perform = await self._wait_for(effect)
                 step = partial(self._runner.go_on, perform, effect)
@@ -171,17 +177,19 @@ class AsyncTus:
                 raise
             self._runner.answer_failure()
 
-    async def _read_ahead(self, length: int) -> RunVar[CapacityLimiter]:
-        """Read a small body before its exchange begins, and return the kind of threads that begins it."""
+    async def _read_ahead(self, length: int) -> bool:
+        """Read a small body before its exchange begins, and return whether that may call the application."""
         self._body = body = AsyncBody(self._adapter.receive, length)
         await body.read_ahead()
         await checkpoint_if_cancelled()  # before the application's attempt counts
         is_threaded = self._receiver is None and Ask not in self._runner.left
-        if not (is_threaded and body.is_read and _limiter(_callers).available_tokens):
-            return _hands
+        if not (is_threaded and body.is_read):
+            return False
+        if self._calls_out and not _calling().available_tokens:
+            return False
         # The thread that takes the body calls the receiver, too. Such threads may wait for one.
         self._runner.left = tuple(kind for kind in self._runner.left if kind is not Offer)
-        return _callers
+        return self._calls_out
 
     def _run_to_next_wait(self, step: Callable[[], Effect | None]) -> Effect | None:
         self._is_begun = True
@@ -230,11 +238,14 @@ class AsyncTus:
         if not self._is_concluded:
             self._runner.break_off()
 
-    async def _run_in_thread(self, function: Callable[[], _T], variable: RunVar[CapacityLimiter] = _hands) -> _T:
+    async def _run_in_thread(self, function: Callable[[], _T], threads: Threads = _hands) -> _T:
         """Call a function in a thread; a task can be cancelled only before or after the call."""
-        work = partial(self._run_locked, function)
+        return await threads.run(partial(self._run_locked, function))
+
+    async def _call_out(self, function: Callable[[], _T]) -> _T:
+        """Do the same with a function that may call the application."""
         with CancelScope(shield=True):
-            return await to_thread.run_sync(work, limiter=_limiter(variable))
+            return await to_thread.run_sync(partial(self._run_locked, function), limiter=_calling())
         raise AssertionError("a shield lets every exception through")
 
     async def _run_even_if_cancelled(self, function: Callable[[], object]) -> None:
@@ -263,7 +274,7 @@ class AsyncTus:
             if isinstance(effect, Authorize):
                 result = await self._authorize(effect)
             else:
-                result = await self._run_in_thread(partial(self._runner.perform, effect), _callers)
+                result = await self._call_out(partial(self._runner.perform, effect))
         except Exception as error:
             return partial(_throw, error)
         return lambda effect: result
@@ -276,7 +287,7 @@ class AsyncTus:
         try:
             while True:
                 call = calls.send(answer)
-                answer = call() if is_async(call) else await to_thread.run_sync(call, limiter=_limiter(_callers))
+                answer = call() if is_async(call) else await to_thread.run_sync(call, limiter=_calling())
                 if inspect.isawaitable(answer):
                     answer = await answer
         except StopIteration as stop:
@@ -461,7 +472,11 @@ def _throw(error: Exception, effect: Effect) -> None:
 
 
 class Loop:
-    """The event loop of an application, for threads that must call coroutines."""
+    """The event loop of an application, for threads that must call coroutines.
+
+    Attributes:
+        token: names it; None before the first request.
+    """
 
     _shared: ClassVar[EventLoopToken | None] = None
 
@@ -471,11 +486,11 @@ class Loop:
         cls._shared = current_token()
 
     def __init__(self) -> None:
-        self._token: EventLoopToken | None = None
+        self.token: EventLoopToken | None = None
 
     def remember(self) -> None:
         """Remember the running loop."""
-        self._token = current_token()
+        self.token = current_token()
 
     def run(self, function: Callable[..., Awaitable[_T]], *arguments: object) -> _T:
         """Call a coroutine function on the loop from a thread, and return its result.
@@ -483,7 +498,7 @@ class Loop:
         Raises:
             StorageUnavailable: no loop is known yet.
         """
-        token = self._token or self._shared
+        token = self.token or self._shared
         if token is None:
             raise StorageUnavailable()
 
