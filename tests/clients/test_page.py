@@ -325,7 +325,7 @@ def test_a_cut_heals_by_itself(browser, proxy, files, tmp_path, reset):
     assert first.body == 9_000_000
     assert int(second.headers["upload-offset"]) + second.body == LARGE
     if not reset:
-        assert second.body == LARGE - 9_000_000
+        assert LARGE - 9_000_000 <= second.body < LARGE
 
 
 def test_a_second_cut_too(browser, proxy, files, tmp_path):
@@ -334,7 +334,9 @@ def test_a_second_cut_too(browser, proxy, files, tmp_path):
     proxy.cut("PATCH", 5_000_000, when=lambda seen: seen.headers["upload-offset"] != "0")
     browser.open(proxy.origin)
     browser.choose(chosen)[0].becomes("done")
-    assert [seen.headers["upload-offset"] for seen in appends(proxy)] == ["0", "9000000", "14000000"]
+    first, second, third = (int(seen.headers["upload-offset"]) for seen in appends(proxy))
+    assert first == 0 < second <= 9_000_000  # a busy server may not have read all that the proxy has passed on
+    assert second <= third <= second + 5_000_000
     assert_landed(tmp_path, chosen)
 
 
