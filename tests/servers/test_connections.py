@@ -9,8 +9,8 @@ from functools import partial
 from types import SimpleNamespace
 
 import pytest
-import uvicorn
 
+from tests.support.serving import uvicorn_in_thread
 from tests.support.waiting import GUARD, wait_until
 from tus.server import protocol_uvicorn
 from tus.server.protocol_uvicorn import Connection, Door, is_familiar
@@ -111,19 +111,10 @@ def site(loop, most):
             await receive()
             await send({"type": f"lifespan.{kind}.complete"})
 
-    settings = {"http": partial(Connection, site.door), "loop": loop, "port": 0, "log_config": None}
-    server = uvicorn.Server(uvicorn.Config(lifespan, **settings))
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    try:
-        wait_until(lambda: server.started, "uvicorn does not start")
-        site.port = server.servers[0].sockets[0].getsockname()[1]
+    settings = {"http": partial(Connection, site.door), "loop": loop, "log_config": None}
+    with uvicorn_in_thread(lifespan, **settings) as site.port:
         yield site
-    finally:
         site.release.set()
-        server.should_exit = server.force_exit = True
-        thread.join(GUARD)
-    assert not thread.is_alive()
 
 
 @pytest.fixture(autouse=True)

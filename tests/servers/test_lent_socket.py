@@ -6,14 +6,13 @@ import logging
 import socket
 import ssl
 import subprocess
-import threading
 import time
 from itertools import chain
 from types import SimpleNamespace
 
 import pytest
-import uvicorn
 
+from tests.support.serving import uvicorn_in_thread
 from tests.support.waiting import GUARD, wait_until
 from tests.support.wire import DATA, SIZE, create, head_of, offset_of, patch, reply
 from tus.asgi import TusApp
@@ -63,18 +62,9 @@ def site(tmp_path, monkeypatch):
 
 @contextlib.contextmanager
 def serving(site, loop, app=None, **settings):
-    config = uvicorn.Config(app or site.app, http="httptools", loop=loop, port=0, log_level="error", **settings)
-    server = uvicorn.Server(config)
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    try:
-        wait_until(lambda: server.started, "uvicorn does not start")
-        site.port = server.servers[0].sockets[0].getsockname()[1]
+    settings = {"http": "httptools", "loop": loop, "log_level": "error"} | settings
+    with uvicorn_in_thread(app or site.app, **settings) as site.port:
         yield
-    finally:
-        server.should_exit = True
-        thread.join(GUARD)
-    assert not thread.is_alive()
 
 
 @pytest.mark.parametrize("first", [0, 10, 100_000])

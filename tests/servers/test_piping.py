@@ -12,12 +12,12 @@ import threading
 from base64 import b64encode
 
 import pytest
-import uvicorn
 from gunicorn.config import Config
 from gunicorn.http import RequestParser
 from gunicorn.http.wsgi import create as respond
 
 from tests.support.disk import full_disk, mounted
+from tests.support.serving import uvicorn_in_thread
 from tests.support.waiting import GUARD, wait_until
 from tests.support.wire import DATA, SIZE, create, offset_of, patch, reply
 from tus import Filter, events
@@ -104,17 +104,8 @@ def under_gunicorn(site):
 @contextlib.contextmanager
 def under_uvicorn(site):
     app = TusMiddleware(None, **site.options())
-    server = uvicorn.Server(uvicorn.Config(app, http="httptools", port=0, log_level="error", lifespan="off"))
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    try:
-        wait_until(lambda: server.started, "uvicorn does not start")
-        site.port = server.servers[0].sockets[0].getsockname()[1]
+    with uvicorn_in_thread(app, http="httptools", log_level="error", lifespan="off") as site.port:
         yield
-    finally:
-        server.should_exit = True
-        thread.join(GUARD)
-    assert not thread.is_alive()
     app.service.close()
 
 
@@ -298,20 +289,17 @@ def test_a_file_system_that_cannot_splice_gets_copies(site, serving, monkeypatch
         assert len(site.poured) == 1, "the rest is received into memory"
 
 
-def test_a_socket_that_cannot_splice_is_received_from(site, serving, monkeypatch):
-    monkeypatch.setattr(pipes, "_splice", failing_splice("flags", errno.EINVAL))
-    with serving(site), site.connect() as connection, all_pipes_closed():
-        path = create(connection, path="/files")
-        connection.sendall(patch(path, 0, SIZE) + DATA)
-        assert reply(connection)[0] == 204
-    assert (site.landed, site.poured) == ([DATA], [])
+def refuse(socket):
+    raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
 
 
-def test_a_connection_that_cannot_be_asked_loses_no_byte(site, serving, monkeypatch):
-    def refuse(socket):
-        raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
-
-    monkeypatch.setattr(piping, "waiting", refuse)
+@pytest.mark.parametrize(
+    ("module", "name", "failing"),
+    [(pipes, "_splice", failing_splice("flags", errno.EINVAL)), (piping, "waiting", refuse)],
+    ids=["it cannot splice", "it cannot be asked"],
+)
+def test_a_connection_without_such_a_call_loses_no_byte(site, serving, monkeypatch, module, name, failing):
+    monkeypatch.setattr(module, name, failing)
     with serving(site), site.connect() as connection, all_pipes_closed():
         path = create(connection, path="/files")
         connection.sendall(patch(path, 0, SIZE) + DATA)

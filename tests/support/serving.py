@@ -16,6 +16,7 @@ import socket
 import subprocess
 import sys
 import sysconfig
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -23,7 +24,7 @@ from pathlib import Path
 
 import psutil
 
-from tests.support.waiting import GUARD
+from tests.support.waiting import GUARD, wait_until
 
 ROOT = Path(__file__).parents[2]
 WSGI_SERVERS = ("gunicorn-sync", "gunicorn-gthread", "waitress", "cheroot", "gevent", "wsgiref")
@@ -220,6 +221,23 @@ def serve_asgi(server: str, port: int) -> None:
         "gunicorn": ["gunicorn", "-k", "asgi", "-b", f"127.0.0.1:{port}", application],
     }
     os.execv(sys.executable, [sys.executable, "-m", *commands[name]])
+
+
+@contextlib.contextmanager
+def uvicorn_in_thread(app, **settings) -> Iterator[int]:
+    """Serve an application by uvicorn in a thread of this process, and yield the port."""
+    import uvicorn
+
+    server = uvicorn.Server(uvicorn.Config(app, port=0, **settings))
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    try:
+        wait_until(lambda: server.started, "uvicorn does not start")
+        yield server.servers[0].sockets[0].getsockname()[1]
+    finally:
+        server.should_exit = True
+        thread.join(GUARD)
+    assert not thread.is_alive()
 
 
 def main(server: str, port: int) -> None:
