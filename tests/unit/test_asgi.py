@@ -16,6 +16,7 @@ from tests.support.waiting import GUARD, wait_until
 from tests.support.wsgi import OCTETS, TUS, call
 from tus import HookReply, Options, Rejected
 from tus.adapters.asgi import LONGEST_HELD, AsgiAdapter, full_path
+from tus.apps.files import Files
 from tus.asgi import TusApp, TusMiddleware
 from tus.errors import Forbidden, OptionError
 from tus.filesystem.io import write_at
@@ -24,6 +25,8 @@ from tus.server.aio import THREADS
 from tus.server.body_async import BATCH, LEAST, SHARED, AsyncBody
 from tus.server.threads import _AsyncioThreads
 from tus.stores import open_store
+from tus.stores.directory.claims import DirectoryClaim
+from tus.stores.interface import SMALL
 
 DATA = b"hello world"
 LENGTH = len(DATA)
@@ -776,6 +779,55 @@ def hops_of(monkeypatch, backend, app, *requests):
 
     portal(backend).call(run)
     return counts[1:]  # the first one starts the service
+
+
+def names_of_threads(monkeypatch, cls, method):
+    """Note the names of the threads that call a method."""
+    names, real = [], getattr(cls, method)
+
+    def noting(*arguments, **others):
+        names.append(threading.current_thread().name)
+        return real(*arguments, **others)
+
+    monkeypatch.setattr(cls, method, noting)
+    return names
+
+
+@pytest.mark.parametrize("size", [LENGTH, 3 * SMALL])
+@pytest.mark.parametrize("option", ["on_finished", "authorize", "cors_allow_origin", "hooks"])
+def test_functions_of_the_application_may_call_back_into_the_loop(tmp_path, backend, option, size):
+    called = []
+
+    def call_back(*_):
+        anyio.from_thread.run(anyio.sleep, 0)
+        called.append(option)
+
+    class Hooks:
+        pre_finish = staticmethod(call_back)
+
+    def check_origin(origin):
+        call_back()
+        return True
+
+    functions = {"hooks": Hooks(), "cors_allow_origin": check_origin}
+    options = {"on_finished": lambda upload: upload.open().close()} | {option: functions.get(option, call_back)}
+    app = OnLoop(TusMiddleware(None, upload_path=PATH, tmp_file_dir=str(tmp_path), **options), backend)
+    fields = TUS | OCTETS | {"Upload-Length": str(size), "Origin": "https://example.org"}
+    assert call(app, "POST", PATH, fields, bytes(size)).status == 201
+    assert called
+
+
+@pytest.mark.parametrize("kind", ["files", "spool"])
+def test_receivers_of_the_package_need_no_further_threads(tmp_path, monkeypatch, kind):
+    """What ``tus serve`` and the spool do with a small upload is done by the threads that received it."""
+    names = names_of_threads(monkeypatch, DirectoryClaim, "sync")
+    (tmp_path / "landed").mkdir()
+    options = {"spool": str(tmp_path / "spool")}
+    if kind == "files":
+        options = {"on_finished": Files(str(tmp_path / "landed")).take}
+    app = OnLoop(TusMiddleware(None, upload_path=PATH, tmp_file_dir=str(tmp_path / "store"), **options), "asyncio")
+    reply = call(app, "POST", PATH, TUS | OCTETS | {"Upload-Length": str(LENGTH)}, DATA)
+    assert (reply.status, names) == (201, ["tus-hand"])
 
 
 def location_of(request):

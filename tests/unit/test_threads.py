@@ -120,6 +120,31 @@ def test_a_thread_is_used_again():
     assert len(run("asyncio", call)) == 1
 
 
+@pytest.mark.parametrize("has_threads", [True, False])
+def test_the_system_may_have_no_more_threads(monkeypatch, has_threads):
+    """Then those that there are take the call; without any, it fails, and the next one may succeed."""
+
+    def refuse(thread):
+        raise RuntimeError("can't start new thread")
+
+    async def call():
+        threads = Threads(NAME, lambda: 8)
+        if has_threads:
+            await threads.run(lambda: None)
+        with monkeypatch.context() as patch:
+            patch.setattr(threading.Thread, "start", refuse)
+            if has_threads:
+                async with anyio.create_task_group() as group:
+                    for _ in range(3):
+                        group.start_soon(threads.run, lambda: None)
+            else:
+                with pytest.raises(RuntimeError):
+                    await threads.run(lambda: None)
+        return await threads.run(lambda: "it goes on")
+
+    assert run("asyncio", call) == "it goes on"
+
+
 def test_a_task_that_is_cancelled_waits_for_the_end_of_its_call(backend):
     begun, go_on, ended = threading.Event(), threading.Event(), threading.Event()
 

@@ -63,16 +63,18 @@ AsyncReceiver = Callable[[Claim], Awaitable[Callable[[], Response]]]
 _T = TypeVar("_T")
 _hands = Threads("tus-hand", lambda: THREADS)
 _writers = Threads("tus-writer", lambda: THREADS)
+#: These are anyio's, because functions of the application may use ``anyio.from_thread``: on_finished and hooks, and
+#: ``authorize`` and ``cors_allow_origin``, which run among the steps of the package.
 _callers: RunVar[CapacityLimiter] = RunVar("tus_callers")
+_askers: RunVar[CapacityLimiter] = RunVar("tus_askers")
 
 
-def _calling() -> CapacityLimiter:
-    """Return the limiter of the threads that call the application, which may call back by ``anyio.from_thread``."""
+def _limiter(variable: RunVar[CapacityLimiter]) -> CapacityLimiter:
     try:
-        return _callers.get()
+        return variable.get()
     except LookupError:
         limiter = CapacityLimiter(THREADS)
-        _callers.set(limiter)
+        variable.set(limiter)
         return limiter
 
 
@@ -152,6 +154,8 @@ class AsyncTus:
         authorize = service.options.authorize
         if asker is not None or (authorize is not None and is_async(authorize)):
             self._runner.left += (Authorize,)
+        calls = authorize is not None and Authorize not in self._runner.left
+        self._has_calls_in_steps = calls or callable(service.options.cors_allow_origin)
         # A task can be cancelled while its thread runs. The lock keeps the clean-up from running at the same time.
         self._lock = threading.Lock()
         self._body: AsyncBody | None = None  # a small body, which is read before its exchange begins
@@ -162,15 +166,11 @@ class AsyncTus:
         """Handle the request, and give the adapter the response; a refusal is a response too, and so is a failure."""
         try:
             length = _small_length(self._adapter.request)
-            begin = partial(self._run_to_next_wait, self._runner.begin)
-            if length and await self._read_ahead(length):
-                effect = await self._call_out(begin)
-            else:
-                effect = await self._run_in_thread(begin)
+            calls_out = await self._read_ahead(length) if length else False
+            effect = await self._run_step(self._runner.begin, calls_out)
             while effect is not None:
                 perform = await self._wait_for(effect)
-                step = partial(self._runner.go_on, perform, effect)
-                effect = await self._run_in_thread(partial(self._run_to_next_wait, step))
+                effect = await self._run_step(partial(self._runner.go_on, perform, effect))
         except BaseException as error:
             await self._run_even_if_cancelled(self._break_off)
             if not isinstance(error, Exception):
@@ -185,11 +185,18 @@ class AsyncTus:
         is_threaded = self._receiver is None and Ask not in self._runner.left
         if not (is_threaded and body.is_read):
             return False
-        if self._calls_out and not _calling().available_tokens:
+        if self._calls_out and not _limiter(_callers).available_tokens:
             return False
         # The thread that takes the body calls the receiver, too. Such threads may wait for one.
         self._runner.left = tuple(kind for kind in self._runner.left if kind is not Offer)
         return self._calls_out
+
+    async def _run_step(self, step: Callable[[], Effect | None], calls_out: bool = False) -> Effect | None:
+        """Run a step, and all others up to the next wait, in one call of a thread."""
+        work = partial(self._run_to_next_wait, step)
+        if calls_out:
+            return await self._call_out(work)
+        return await (self._call_out(work, _askers) if self._has_calls_in_steps else self._run_in_thread(work))
 
     def _run_to_next_wait(self, step: Callable[[], Effect | None]) -> Effect | None:
         self._is_begun = True
@@ -242,10 +249,10 @@ class AsyncTus:
         """Call a function in a thread; a task can be cancelled only before or after the call."""
         return await threads.run(partial(self._run_locked, function))
 
-    async def _call_out(self, function: Callable[[], _T]) -> _T:
+    async def _call_out(self, function: Callable[[], _T], variable: RunVar[CapacityLimiter] = _callers) -> _T:
         """Do the same with a function that may call the application."""
         with CancelScope(shield=True):
-            return await to_thread.run_sync(partial(self._run_locked, function), limiter=_calling())
+            return await to_thread.run_sync(partial(self._run_locked, function), limiter=_limiter(variable))
         raise AssertionError("a shield lets every exception through")
 
     async def _run_even_if_cancelled(self, function: Callable[[], object]) -> None:
@@ -287,7 +294,7 @@ class AsyncTus:
         try:
             while True:
                 call = calls.send(answer)
-                answer = call() if is_async(call) else await to_thread.run_sync(call, limiter=_calling())
+                answer = call() if is_async(call) else await to_thread.run_sync(call, limiter=_limiter(_callers))
                 if inspect.isawaitable(answer):
                     answer = await answer
         except StopIteration as stop:
