@@ -139,7 +139,7 @@ class _Uploads:
         )
         try:
             await tus.handle()
-            await adapter.send_response(self._reading, _HURRY if is_interrupted() else DRAINING)
+            await adapter.send_response(self._reading, lambda: _HURRY if is_interrupted() else DRAINING)
         finally:
             adapter.close()
         return True
@@ -192,15 +192,15 @@ class _Uploads:
             call = Call(scope, more, method)
         send_file = options.send_file or original is not None
         place = partial(offer, call, upload, send_file)
-        file = await in_thread(place) if send_file else place()  # a path needs no disk
         try:
+            file = await in_thread(place) if send_file else place()  # a path needs no disk
             answer = await call.run(self._app, LONGEST_ANSWER)
             answer.saved_as = upload.saved_as
             if original is not None:
                 answer.is_file_taken = upload.is_taken or not offered.length or file.closed or file.tell() > 0
         finally:
             with suppress(OSError):  # the application has decided
-                file.close()
+                call.close()
 
         def finish() -> Response:
             if not (send_file or upload.is_taken) and 200 <= answer.status < 300:

@@ -20,6 +20,7 @@ from tus.apps.files import Files
 from tus.asgi import TusApp, TusMiddleware
 from tus.errors import Forbidden, OptionError
 from tus.filesystem.io import write_at
+from tus.handover.finished import offer
 from tus.models import Response, State
 from tus.server.aio import THREADS
 from tus.server.body_async import BATCH, LEAST, SHARED, AsyncBody
@@ -178,6 +179,34 @@ def test_a_cancelled_hand_over_is_done_again(subject):
     portal(subject.backend).call(run)
     kept = record(subject.options, url)
     assert (kept.state, kept.attempts, kept.error) == (State.COMPLETE, 1, "the request was broken off")
+    assert subject.patch(url, LENGTH - 1, DATA[-1:]).status == 204
+    assert [data for _, data in subject.landed] == [DATA]
+
+
+def test_a_file_is_closed_that_was_opened_for_a_cancelled_request(backend, tmp_path, monkeypatch):
+    begun, go_on, opened = threading.Event(), threading.Event(), []
+
+    def open_slowly(*arguments):
+        begun.set()
+        go_on.wait(GUARD)
+        opened.append(offer(*arguments))
+        return opened[0]
+
+    monkeypatch.setattr("tus.asgi.offer", open_slowly)
+    subject = {"asyncio": AsgiSubject, "trio": TrioSubject}[backend](tmp_file_dir=str(tmp_path), send_file=True)
+    url = subject.url(LENGTH)
+
+    async def run():
+        request = Exchange(a_scope("PATCH", url, {"Upload-Offset": "0"}, LENGTH), DATA)
+        async with anyio.create_task_group() as group:
+            group.start_soon(request.run, subject.app)
+            await anyio.to_thread.run_sync(begun.wait)
+            group.cancel_scope.cancel()
+            go_on.set()
+
+    portal(subject.backend).call(run)
+    assert opened[0].closed
+    monkeypatch.undo()
     assert subject.patch(url, LENGTH - 1, DATA[-1:]).status == 204
     assert [data for _, data in subject.landed] == [DATA]
 

@@ -179,7 +179,7 @@ def test_the_threads_end_once_the_loop_is_gone():
 
 
 def test_a_result_for_a_closed_loop_is_dropped():
-    """A task that was cancelled by the loop itself waits for nothing."""
+    """A task that the loop itself has cancelled twice waits for nothing."""
     go_on, ended = threading.Event(), threading.Event()
 
     def work():
@@ -192,6 +192,8 @@ def test_a_result_for_a_closed_loop_is_dropped():
 
         task = asyncio.create_task(Threads(NAME, lambda: 1).run(work))
         await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        task.cancel()  # so it waits for the end of the call
         await asyncio.sleep(0)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):

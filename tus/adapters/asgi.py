@@ -19,6 +19,7 @@ except ImportError as missing:
 
 from tus.adapters.filebody import BLOCK, LongBody, drop_representation
 from tus.http.headers import number_in
+from tus.http.paths import PLAIN, SAFE
 from tus.models import FIELDS, MEDIA_TYPE, Origin, Request, Response, Upload
 from tus.protocols.origins import PROTOCOL_FIELDS, REPRESENTATION, place_of, split_url
 
@@ -41,7 +42,6 @@ _PIECE = 64 << 10  # bytes of a file that a client must read within its time
 DRAINED = 64 << 20  # bytes of an unused body that are read, so that the client can read the response
 DRAINING = 5.0  # seconds for reading them
 
-_SAFE = "/~:@!$&'()*+,;="
 #: Header fields of an application's response that describe its connection, which is not the client's.
 _OF_CONNECTION = frozenset(
     {b"connection", b"keep-alive", b"proxy-connection", b"te", b"trailer", b"transfer-encoding", b"upgrade"}
@@ -91,7 +91,8 @@ def full_path(scope: Scope) -> str:
 
     Some servers and frameworks put ``root_path`` in front of ``path``, as the specification requires; others do not.
     """
-    path, root = str(scope["path"]), str(scope.get("root_path") or "").rstrip("/")
+    path: str = scope["path"]
+    root: str = (scope.get("root_path") or "").rstrip("/")
     return path if not root or path == root or path.startswith(root + "/") else root + path
 
 
@@ -102,7 +103,10 @@ def request_url(scope: Scope, headers: Mapping[str, str]) -> str:
     if not host:
         name, port = scope.get("server") or ("localhost", None)
         host = name if port in (None, 443 if scheme == "https" else 80) else f"{name}:{port}"
-    return f"{scheme}://{host}{quote(full_path(scope), safe=_SAFE, errors='surrogateescape')}"
+    path = full_path(scope)
+    if PLAIN.fullmatch(path) is None:
+        path = quote(path, safe=SAFE, errors="surrogateescape")
+    return f"{scheme}://{host}{path}"
 
 
 def is_peer_replaced(scope: Scope, headers: Mapping[str, str]) -> bool:
@@ -183,6 +187,11 @@ class AsgiAdapter:
         """The method of the request, or the one in ``X-HTTP-Method-Override`` of a POST or PUT."""
         return self.request.effective_method
 
+    def has_received(self, length: int) -> bool:
+        # This relies on a private name of uvicorn. Without it nothing is known.
+        cycle = getattr(self._receive, "__self__", None)
+        return type(cycle).__module__.startswith("uvicorn.") and len(getattr(cycle, "body", b"")) == length
+
     async def receive(self) -> bytes | None:
         if self.lent is not None:
             return await self.lent.receive()
@@ -231,11 +240,12 @@ class AsgiAdapter:
         """Return whether a client of HTTP/1 is sending bytes that were not read."""
         if self.lent is not None:
             return self.lent.is_left
-        headers = self.request.headers
-        if self._is_read or not self.scope["http_version"].startswith("1") or headers.get("Expect") is not None:
+        fields = self.request.fields
+        if self._is_read or not self.scope["http_version"].startswith("1") or "Expect" in fields:
             return False
-        length = number_in(headers.get("Content-Length")) or 0
-        return headers.get("Transfer-Encoding") is not None or length > self._received
+        if "Transfer-Encoding" in fields:
+            return True
+        return "Content-Length" in fields and (number_in(fields["Content-Length"]) or 0) > self._received
 
     async def _drain(self, seconds: float) -> None:
         """Read the rest of the body after the client can see the response, and before the response ends.
@@ -248,12 +258,14 @@ class AsgiAdapter:
                 block = await self.receive()
                 left -= len(block or b"")
 
-    async def send_response(self, patience: Patience | None = None, draining: float = DRAINING) -> None:
+    async def send_response(
+        self, patience: Patience | None = None, draining: Callable[[], float] = lambda: DRAINING
+    ) -> None:
         """Send the response that was made.
 
         Args:
             patience: how slowly a client may read a file, else the response ends; None for any slowness.
-            draining: seconds in which the rest of an unused body is read.
+            draining: returns the seconds in which the rest of an unused body is read.
         """
         response = self.response
         assert response is not None, "the request was handled"
@@ -272,7 +284,7 @@ class AsgiAdapter:
                 if self._is_body_left():
                     # granian stops reading once all announced bytes of the response are there.
                     await self._send({"type": "http.response.body", "body": whole[:-1], "more_body": True})
-                    await self._drain(draining)
+                    await self._drain(draining())
                     whole = whole[-1:]
                 await self._send({"type": "http.response.body", "body": whole})
                 return
@@ -347,7 +359,7 @@ def _fields_of(scope: Scope, name: bytes) -> RawHeaders:
 
 
 def _raw(headers: list[tuple[str, str]]) -> RawHeaders:
-    return [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers]
+    return [(_lowered(name).encode("latin-1"), value.encode("latin-1")) for name, value in headers]
 
 
 # -- Applications -------------------------------------------------------------------------------------------------
@@ -403,7 +415,7 @@ def restore_original(scope: Scope, origin: Origin) -> Scope:
 def _set_path(scope: Scope, path: str) -> Scope:
     """Set the path of a scope, and return the scope."""
     scope["path"] = path
-    scope["raw_path"] = quote(path, safe=_SAFE).encode()
+    scope["raw_path"] = quote(path, safe=SAFE).encode()
     return scope
 
 
@@ -434,7 +446,7 @@ class Call:
         self._file: BinaryIO = io.BytesIO()
         self._left = 0
         self._is_read = False
-        self._end = Event()
+        self._end: Event | None = None  # for an application that reads behind the body
         self._status = 0
         self._headers: list[tuple[str, str]] = []
         self._body: list[bytes] = []
@@ -454,6 +466,10 @@ class Call:
         if upload.original is None:
             headers.append((b"upload-metadata", upload.raw_metadata.encode("latin-1")))
         self.scope["headers"] = headers
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
 
     async def run(self, app: App, longest_kept: int) -> Response:
         """Call the application, and return its response after it has returned.
@@ -488,7 +504,9 @@ class Call:
 
     async def _receive(self) -> Message:
         if self._is_read:
-            await self._end.wait()  # the application may wait for a disconnect, which does not happen here
+            if not self._is_complete:
+                self._end = self._end or Event()
+                await self._end.wait()  # the application may wait for a disconnect, which does not happen here
             return {"type": "http.disconnect"}
         if isinstance(self._file, io.BytesIO):
             block = self._file.read()
@@ -525,4 +543,5 @@ class Call:
                 await self._keep(bytes(body))
             if not message.get("more_body", False):
                 self._is_complete = True
-                self._end.set()
+                if self._end is not None:
+                    self._end.set()

@@ -56,6 +56,9 @@ class AsyncAdapter(Face, Protocol):
     Methods that are not async, and :meth:`Informs.inform`, are called in a worker thread of anyio.
     """
 
+    def has_received(self, length: int) -> bool:
+        """Return whether a body of this length has arrived, so that :meth:`receive` does not wait; False if unknown."""
+
     async def receive(self) -> bytes | None:
         """Return the next bytes of the body, possibly none; None after the last.
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
@@ -13,15 +12,13 @@ from urllib.parse import quote
 
 from tus.adapters.filebody import BLOCK, FileBody, LongBody, drop_representation
 from tus.adapters.interface import LONGEST_ANSWER
+from tus.http.paths import PLAIN, SAFE
 from tus.models import FIELDS, MEDIA_TYPE, Origin, Readable, Request, Response, Upload
 from tus.protocols.origins import PROTOCOL_FIELDS, REPRESENTATION, place_of, split_url
 
 log = logging.getLogger(__name__)
 
 Environ = dict[str, Any]
-
-_SAFE = "/~:@!$&'()*+,;="
-_PLAIN = re.compile(r"[A-Za-z0-9/._-]*")  # unchanged by quote(), as nearly every path is
 
 
 class _EnvironKeys(dict[str, str]):
@@ -91,8 +88,8 @@ def request_url(environ: Environ) -> str:
     path: str = environ["PATH_INFO"] if "PATH_INFO" in environ else ""
     if "SCRIPT_NAME" in environ:
         path = environ["SCRIPT_NAME"] + path
-    if _PLAIN.fullmatch(path) is None:
-        path = quote(path.encode("latin-1"), safe=_SAFE)
+    if PLAIN.fullmatch(path) is None:
+        path = quote(path.encode("latin-1"), safe=SAFE)
     return f"{scheme}://{host}{path}"
 
 
@@ -166,7 +163,7 @@ def restore_original(environ: Environ, origin: Origin) -> None:
     set_path(environ, path)
     for key in _TARGETS:
         if key in environ:
-            environ[key] = quote(path, safe=_SAFE) + (f"?{query}" if query else "")
+            environ[key] = quote(path, safe=SAFE) + (f"?{query}" if query else "")
     for name in (*PROTOCOL_FIELDS, *REPRESENTATION):
         environ.pop(_KEYS[name], None)
     environ.update((_KEYS[name], value) for name, value in origin.headers if name in REPRESENTATION)

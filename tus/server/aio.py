@@ -18,7 +18,7 @@ from typing import Any, ClassVar, TypeVar
 
 import anyio
 from anyio import CancelScope, CapacityLimiter, from_thread, to_thread
-from anyio.lowlevel import EventLoopToken, RunVar, checkpoint_if_cancelled, current_token
+from anyio.lowlevel import EventLoopToken, checkpoint_if_cancelled, current_token
 
 from tus.adapters.interface import AsyncAdapter
 from tus.converters import is_async
@@ -42,6 +42,7 @@ from tus.protocols.effects import (
     Wait,
 )
 from tus.server.body_async import AsyncBody, Batch, LentSource, Source
+from tus.server.loops import PerLoop, running_loop
 from tus.server.reception import Sink
 from tus.server.runner import Asker, Runner
 from tus.server.service import Service
@@ -65,17 +66,8 @@ _hands = Threads("tus-hand", lambda: THREADS)
 _writers = Threads("tus-writer", lambda: THREADS)
 #: These are anyio's, because functions of the application may use ``anyio.from_thread``: on_finished and hooks, and
 #: ``authorize`` and ``cors_allow_origin``, which run among the steps of the package.
-_callers: RunVar[CapacityLimiter] = RunVar("tus_callers")
-_askers: RunVar[CapacityLimiter] = RunVar("tus_askers")
-
-
-def _limiter(variable: RunVar[CapacityLimiter]) -> CapacityLimiter:
-    try:
-        return variable.get()
-    except LookupError:
-        limiter = CapacityLimiter(THREADS)
-        variable.set(limiter)
-        return limiter
+_callers = PerLoop(lambda: CapacityLimiter(THREADS))
+_askers = PerLoop(lambda: CapacityLimiter(THREADS))
 
 
 class _Bodies:
@@ -90,22 +82,13 @@ class _Bodies:
         self.is_interrupted = False
         self.scopes: set[CancelScope] = set()
 
-    @classmethod
-    def of_loop(cls) -> _Bodies:
-        """Return those of the running loop."""
-        try:
-            return _bodies.get()
-        except LookupError:
-            _bodies.set(bodies := cls())
-            return bodies
 
-
-_bodies: RunVar[_Bodies] = RunVar("tus_bodies")
+_bodies = PerLoop(_Bodies)
 
 
 def interrupt_bodies() -> None:
     """End every body on this loop as a cut, so that the bytes received are kept. For a server that stops."""
-    bodies = _Bodies.of_loop()
+    bodies = _bodies.get()
     bodies.is_interrupted = True
     for scope in bodies.scopes:
         scope.cancel()
@@ -113,7 +96,7 @@ def interrupt_bodies() -> None:
 
 def is_interrupted() -> bool:
     """Return whether the server stops, so that bodies on this loop end."""
-    return _Bodies.of_loop().is_interrupted
+    return _bodies.get().is_interrupted
 
 
 async def in_thread(function: Callable[[], _T]) -> _T:
@@ -180,23 +163,26 @@ class AsyncTus:
     async def _read_ahead(self, length: int) -> bool:
         """Read a small body before its exchange begins, and return whether that may call the application."""
         self._body = body = AsyncBody(self._adapter.receive, length)
-        await body.read_ahead()
-        await checkpoint_if_cancelled()  # before the application's attempt counts
+        if self._adapter.has_received(length):
+            await body.read()
+        else:
+            await body.read_ahead()
+            await checkpoint_if_cancelled()  # before the application's attempt counts
         is_threaded = self._receiver is None and Ask not in self._runner.left
         if not (is_threaded and body.is_read):
             return False
-        if self._calls_out and not _limiter(_callers).available_tokens:
+        if self._calls_out and not _callers.get().available_tokens:
             return False
         # The thread that takes the body calls the receiver, too. Such threads may wait for one.
         self._runner.left = tuple(kind for kind in self._runner.left if kind is not Offer)
         return self._calls_out
 
-    async def _run_step(self, step: Callable[[], Effect | None], calls_out: bool = False) -> Effect | None:
+    def _run_step(self, step: Callable[[], Effect | None], calls_out: bool = False) -> Awaitable[Effect | None]:
         """Run a step, and all others up to the next wait, in one call of a thread."""
         work = partial(self._run_to_next_wait, step)
         if calls_out:
-            return await self._call_out(work)
-        return await (self._call_out(work, _askers) if self._has_calls_in_steps else self._run_in_thread(work))
+            return self._call_out(work)
+        return self._call_out(work, _askers) if self._has_calls_in_steps else self._run_in_thread(work)
 
     def _run_to_next_wait(self, step: Callable[[], Effect | None]) -> Effect | None:
         self._is_begun = True
@@ -245,14 +231,14 @@ class AsyncTus:
         if not self._is_concluded:
             self._runner.break_off()
 
-    async def _run_in_thread(self, function: Callable[[], _T], threads: Threads = _hands) -> _T:
+    def _run_in_thread(self, function: Callable[[], _T], threads: Threads = _hands) -> Awaitable[_T]:
         """Call a function in a thread; a task can be cancelled only before or after the call."""
-        return await threads.run(partial(self._run_locked, function))
+        return threads.run(partial(self._run_locked, function))
 
-    async def _call_out(self, function: Callable[[], _T], variable: RunVar[CapacityLimiter] = _callers) -> _T:
+    async def _call_out(self, function: Callable[[], _T], threads: PerLoop[CapacityLimiter] = _callers) -> _T:
         """Do the same with a function that may call the application."""
         with CancelScope(shield=True):
-            return await to_thread.run_sync(partial(self._run_locked, function), limiter=_limiter(variable))
+            return await to_thread.run_sync(partial(self._run_locked, function), limiter=threads.get())
         raise AssertionError("a shield lets every exception through")
 
     async def _run_even_if_cancelled(self, function: Callable[[], object]) -> None:
@@ -294,7 +280,7 @@ class AsyncTus:
         try:
             while True:
                 call = calls.send(answer)
-                answer = call() if is_async(call) else await to_thread.run_sync(call, limiter=_limiter(_callers))
+                answer = call() if is_async(call) else await to_thread.run_sync(call, limiter=_callers.get())
                 if inspect.isawaitable(answer):
                     answer = await answer
         except StopIteration as stop:
@@ -350,7 +336,7 @@ class AsyncTus:
         return transfer.end
 
     async def _move_until_interrupted(self, transfer: _BodyTransfer) -> None:
-        bodies = _Bodies.of_loop()
+        bodies = _bodies.get()
         with CancelScope() as scope:
             bodies.scopes.add(scope)
             try:
@@ -494,10 +480,13 @@ class Loop:
 
     def __init__(self) -> None:
         self.token: EventLoopToken | None = None
+        self._running: Any = None
 
     def remember(self) -> None:
         """Remember the running loop."""
-        self.token = current_token()
+        running = running_loop()
+        if running is not self._running:
+            self._running, self.token = running, current_token()
 
     def run(self, function: Callable[..., Awaitable[_T]], *arguments: object) -> _T:
         """Call a coroutine function on the loop from a thread, and return its result.
