@@ -178,7 +178,7 @@ def test_an_encrypted_connection_is_not_lent(site, loop, tmp_path):
 
 
 FAMILIAR = {
-    "cycle": ("body", "more_body", "disconnected", "keep_alive", "waiting_for_100_continue"),
+    "cycle": ("body", "more_body", "disconnected", "waiting_for_100_continue"),
     "transport": ("pause_reading", "resume_reading", "get_extra_info"),
     "flow": ("read_paused",),
 }

@@ -128,9 +128,6 @@ class LentSocket(Protocol):
     async def receive(self) -> bytes | None:
         """Return some of the bytes that were not taken; None after the last."""
 
-    def end_connection(self) -> None:
-        """Let the connection end with the response, because the body is not at its end."""
-
     def release(self) -> None:
         """Give the socket back to the server."""
 
@@ -272,7 +269,7 @@ class AsgiAdapter:
         headers = _raw(response.headers)
         body = response.body
         if self.lent is not None and self.lent.is_left:
-            self.lent.end_connection()
+            headers.append((b"connection", b"close"))  # the next request would begin in the middle of the body
         is_head = self.scope["method"] == "HEAD"  # as the server sees it, without X-HTTP-Method-Override
         try:
             if isinstance(body, tuple | list):
@@ -347,7 +344,7 @@ def _undelivered_bytes(receive: Receive) -> bytes:
     """
     server: Any = getattr(receive, "__self__", None)
     module = type(server).__module__
-    if module.startswith("uvicorn.") and isinstance(body := getattr(server, "body", None), bytearray):
+    if module.startswith("uvicorn.") and isinstance(body := getattr(server, "body", None), bytes | bytearray):
         return bytes(body)
     if module.startswith("gunicorn.") and (chunks := getattr(server, "_chunks", None)) is not None:
         return b"".join(chunks)

@@ -49,7 +49,7 @@ class UvicornBody:
         self._socket = socket.socket(fileno=os.dup(self._transport.get_extra_info("socket").fileno()))
         self._poll = select.poll()
         self._poll.register(self._socket, select.POLLIN)
-        cycle.body = bytearray()
+        cycle.body = type(cycle.body)()
         flow = protocol.flow
         if flow.read_paused:
             flow.read_paused = False
@@ -173,10 +173,6 @@ class UvicornBody:
         """Whether the client may send further bytes of the body."""
         return self._left > 0 and not self._is_gone
 
-    def end_connection(self) -> None:
-        """Let the connection end with the response, because the body is not at its end."""
-        self._cycle.keep_alive = False
-
     def release(self) -> None:
         """Give the socket back to uvicorn."""
         if self._piping is not None:
@@ -189,8 +185,8 @@ class UvicornBody:
 
 def _is_familiar(cycle: Any, protocol: Any) -> bool:
     """Return whether uvicorn has every name that this module uses."""
-    names = ("body", "more_body", "disconnected", "keep_alive", "waiting_for_100_continue")
-    if not all(hasattr(cycle, name) for name in names) or not isinstance(cycle.body, bytearray):
+    names = ("body", "more_body", "disconnected", "waiting_for_100_continue")
+    if not all(hasattr(cycle, name) for name in names) or not isinstance(cycle.body, bytes | bytearray):
         return False
     is_protocol = any(base.__module__ == _MODULE for base in type(protocol).__mro__)  # that of a server may derive
     if not is_protocol or getattr(protocol, "cycle", None) is not cycle:
