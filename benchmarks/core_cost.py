@@ -1,26 +1,31 @@
 """What the core costs in process: Python calls, system calls and CPU of a creation, a last PATCH, a HEAD.
 
-usage: python benchmarks/core_cost.py [--rounds N] [--directory DIR] [--json]
+usage: python benchmarks/core_cost.py [--rounds N] [--directory DIR] [--json] [--asgi]
 
 No server and no socket: an environ goes into ``tus.Filter`` around an application that renames the file. Beside it
 stands the floor: the same system calls, straight from Python. CPU is the best of N rounds. Calls are exact: of Python's
 functions, of all functions, and of the functions of ``os`` and ``fcntl`` that are system calls. Beside those stands
-what strace counts. The row "whole" is a creation with its whole body.
+what strace counts. The row "whole" is a creation with its whole body. With ``--asgi`` it is ``tus.asgi.TusMiddleware``
+on asyncio, and the calls are those of the loop and of the worker threads together.
 """
 
 from __future__ import annotations
 
 import argparse
+import asyncio
+import contextlib
 import fcntl
 import gc
 import io
 import json
 import os
 import resource
+import selectors
 import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from typing import NamedTuple
 
@@ -90,6 +95,69 @@ class Site:
         return self.send("POST", "/files", fields | {"HTTP_UPLOAD_METADATA": "filename aGVsbG8="}, BODY)
 
 
+class RequestResponseCycle:
+    """What uvicorn's class of this name is to an application, once the whole request has arrived."""
+
+    __module__ = "uvicorn.protocols.http.httptools_impl"
+
+    def __init__(self, body):
+        self.body = body
+        self.status, self.headers = 0, []
+
+    async def receive(self):
+        return {"type": "http.request", "body": self.body, "more_body": False}
+
+    async def send(self, message):
+        if message["type"] == "http.response.start":
+            self.status, self.headers = message["status"], message["headers"]
+
+
+class AsgiSite(Site):
+    """The same with the middleware. Its loop runs only during a request."""
+
+    def __init__(self, directory):
+        from tus.asgi import TusMiddleware
+
+        self.arrived = os.path.join(directory, "arrived")
+        os.mkdir(self.arrived)
+        self.number = 0
+        self.loop = asyncio.new_event_loop()
+        self.app = TusMiddleware(self.take, upload_path="/files", tmp_file_dir=os.path.join(directory, "store"))
+
+    async def take(self, scope, receive, send):
+        self.number += 1
+        os.rename(scope["tus.upload"].path, os.path.join(self.arrived, str(self.number & 1023)))
+        await send({"type": "http.response.start", "status": 204, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+    def send(self, method, path, fields, body=b""):
+        fields = {"HTTP_HOST": "localhost", **TUS, "CONTENT_LENGTH": str(len(body)), **fields}
+        names = {key: key.removeprefix("HTTP_").replace("_", "-").lower().encode() for key in fields}
+        scope = {
+            "type": "http",
+            "asgi": {"version": "3.0", "spec_version": "2.3"},
+            "http_version": "1.1",
+            "method": method,
+            "scheme": "http",
+            "path": path,
+            "raw_path": path.encode(),
+            "query_string": b"",
+            "root_path": "",
+            "headers": [(names[key], value.encode()) for key, value in fields.items()],
+            "client": ("127.0.0.1", 50000),
+            "server": ("127.0.0.1", 80),
+        }
+        return scope, RequestResponseCycle(body)
+
+    def call(self, request):
+        scope, cycle = request
+        self.loop.run_until_complete(self.app(scope, cycle.receive, cycle.send))
+        return f"{cycle.status}", [(name.decode().title(), value.decode()) for name, value in cycle.headers]
+
+    def close(self):
+        self.loop.close()
+
+
 class Floor:
     """The system calls that the promises need, and nothing else: two files, locks, bytes, slots, syncs, a rename."""
 
@@ -150,11 +218,29 @@ class Call(NamedTuple):
     is_system: bool
 
 
+#: What an application does not choose: the event loop, and the standard library beneath it.
+HOST = (os.path.dirname(asyncio.__file__), selectors.__file__, threading.__file__)
+
+recording = []  # the functions that hear of each call in threads that were started under watch_threads()
+
+
+@contextlib.contextmanager
+def watch_threads():
+    """Let the calls of threads that start now be recorded, too."""
+    threading.setprofile(lambda *event: [profile(*event) for profile in recording])
+    try:
+        yield
+    finally:
+        threading.setprofile(None)
+
+
 def calls_of(function, *arguments):
     """Return the calls of functions, and what the function returns."""
     calls = []
 
     def profile(frame, event, argument):
+        if frame.f_code.co_filename.startswith(HOST):
+            return
         if event == "call":
             calls.append(Call(frame.f_code.co_qualname, True, False))
         elif event == "c_call":
@@ -162,11 +248,13 @@ def calls_of(function, *arguments):
             calls.append(Call(argument.__qualname__, False, is_system))
 
     gc.disable()  # the callbacks of weak references to what others have left are no work of this function
+    recording.append(profile)  # for other threads
     sys.setprofile(profile)
     try:
         result = function(*arguments)
     finally:
         sys.setprofile(None)
+        recording.clear()
         gc.enable()
     return calls[1:-1], result  # without the call of the function and sys.setprofile()
 
@@ -199,8 +287,9 @@ def list_calls(site, rounds=5):
 
     The fewest of a few rounds: a request that meets a thread of the background waits for its lock, by further calls.
     """
-    for _ in range(50):
-        site.call(site.patch(path_of(site.call(site.create()))))
+    with watch_threads():
+        for _ in range(50):
+            site.call(site.patch(path_of(site.call(site.create()))))
     found = {}
     for _ in range(rounds):
         created, answer = calls_of(site.call, site.create())
@@ -217,8 +306,8 @@ def list_calls(site, rounds=5):
     return found
 
 
-def measure(directory, rounds):
-    site, floor = Site(directory), Floor(directory)
+def measure(kind, directory, rounds):
+    site, floor = kind(directory), Floor(directory)
     costs = {kind: count_calls(calls) for kind, calls in list_calls(site).items()}
     costs["create"]["us"] = best(site.call, site.create, rounds)
     costs["create"]["floor us"] = best(lambda _: floor.create(), lambda: None, rounds)
@@ -266,6 +355,7 @@ def main():
     parser.add_argument("--rounds", type=int, default=300)
     parser.add_argument("--directory", default="/dev/shm" if os.path.isdir("/dev/shm") else None)
     parser.add_argument("--json", action="store_true")
+    parser.add_argument("--asgi", action="store_true", help="the middleware in place of the filter, without strace")
     parser.add_argument("--repeat", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.repeat:
@@ -273,8 +363,8 @@ def main():
         repeat(kind, int(number), options.directory)
         return
     with tempfile.TemporaryDirectory(dir=options.directory) as directory:
-        costs = measure(directory, options.rounds)
-        for kind, number in system_calls(directory).items():
+        costs = measure(AsgiSite if options.asgi else Site, directory, options.rounds)
+        for kind, number in ({} if options.asgi else system_calls(directory)).items():
             costs[kind]["by strace"] = number
     if options.json:
         print(json.dumps(costs))
