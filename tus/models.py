@@ -302,8 +302,9 @@ class Upload:
     @property
     def filename(self) -> str:
         """The client's name for the file, safe as one segment of a path; the upload's id if there is none."""
-        metadata = self.text_metadata
-        return safe_filename(metadata.get("filename") or metadata.get("name") or "", default=self.id)
+        metadata = self.metadata
+        name = metadata.get("filename") or metadata.get("name") or b""
+        return safe_filename(name.decode(errors="replace"), default=self.id)
 
     def digest(self, algorithm: str) -> bytes | None:
         """Return the digest of the whole file, or None if it was not computed, or not yet.

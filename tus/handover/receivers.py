@@ -34,7 +34,7 @@ class FunctionReceiver:
     def __call__(self, claim: Claim) -> Response:
         upload = FinishedUpload(claim)
         returned = self._function(upload)
-        if inspect.isawaitable(returned):
+        if returned is not None and inspect.isawaitable(returned):
             getattr(returned, "close", lambda: None)()
             raise TypeError("on_finished returned an awaitable; under WSGI it must be an ordinary function")
         keep_untaken(upload)

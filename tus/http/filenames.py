@@ -28,7 +28,8 @@ def safe_filename(name: str, default: str) -> str:
         A name of 1 to 200 bytes in UTF-8, in Unicode's normal form C.
     """
     name = _SEPARATORS.split(unicodedata.normalize("NFC", name).rstrip("/\\"))[-1]
-    name = "".join(c for c in name if unicodedata.category(c)[0] != "C" and c not in "\u2028\u2029")
+    if not (name.isascii() and name.isprintable()):  # as most names are
+        name = "".join(c for c in name if unicodedata.category(c)[0] != "C" and c not in "\u2028\u2029")
     name = _FORBIDDEN.sub("", name).strip(". \t\u00a0").lstrip("-~. ")
     if _DEVICES.fullmatch(name):
         name = "_" + name
