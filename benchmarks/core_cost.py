@@ -6,13 +6,15 @@ No server and no socket: an environ goes into ``tus.Filter`` around an applicati
 stands the floor: the same system calls, straight from Python. CPU is the best of N rounds. Calls are exact: of Python's
 functions, of all functions, and of the functions of ``os`` and ``fcntl`` that are system calls. Beside those stands
 what strace counts. The row "whole" is a creation with its whole body. With ``--asgi`` it is ``tus.asgi.TusMiddleware``
-on asyncio, and the calls are those of the loop and of the worker threads together.
+on asyncio, and the calls are those of the loop and of the worker threads together. With ``--serve`` the receiver of
+``tus serve`` saves each file, in place of the application.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import base64
 import contextlib
 import fcntl
 import gc
@@ -93,6 +95,26 @@ class Site:
     def create_whole(self):
         fields = {"CONTENT_TYPE": "application/offset+octet-stream", "HTTP_UPLOAD_LENGTH": str(SIZE)}
         return self.send("POST", "/files", fields | {"HTTP_UPLOAD_METADATA": "filename aGVsbG8="}, BODY)
+
+
+class ServingSite(Site):
+    """The same with the receiver of ``tus serve``, which saves each file under a name of its own."""
+
+    def __init__(self, directory):
+        from tus import Filter
+        from tus.apps.files import Files
+
+        self.number = 0
+        files = Files(os.path.join(directory, "arrived"))
+        store = os.path.join(directory, "store")
+        self.app = Filter(None, upload_path="/files", tmp_file_dir=store, on_finished=files.take)
+
+    def send(self, method, path, fields, body=b""):
+        if method == "POST":
+            self.number += 1
+            name = base64.b64encode(b"hello %d.txt" % self.number).decode()
+            fields = fields | {"HTTP_UPLOAD_METADATA": f"filename {name}"}
+        return super().send(method, path, fields, body)
 
 
 class RequestResponseCycle:
@@ -322,7 +344,7 @@ def measure(kind, directory, rounds):
     return costs
 
 
-def system_calls(directory):
+def system_calls(directory, *options):
     """Return the system calls of each kind of request by strace, or nothing where that is not installed."""
     if shutil.which("strace") is None:
         return {}
@@ -333,7 +355,7 @@ def system_calls(directory):
             with tempfile.TemporaryDirectory(dir=directory) as inner:
                 out = os.path.join(inner, "strace")
                 command = ["strace", "-f", "-c", "-o", out, sys.executable, __file__, "--repeat", f"{kind}:{repeat}"]
-                subprocess.run([*command, "--directory", inner], check=True)
+                subprocess.run([*command, "--directory", inner, *options], check=True)
                 with open(out) as file:
                     total = next(line for line in file if line.rstrip().endswith("total"))
                 numbers.append(int(total.split()[3]))
@@ -341,8 +363,7 @@ def system_calls(directory):
     return counts
 
 
-def repeat(kind, number, directory):
-    site = Site(directory)
+def repeat(site, kind, number):
     paths = [path_of(site.call(site.create())) for _ in range(110)]
     requests = {"create": lambda path: site.create(), "HEAD": site.head, "last PATCH": site.patch}
     request = (requests | {"whole": lambda path: site.create_whole()})[kind]
@@ -356,15 +377,18 @@ def main():
     parser.add_argument("--directory", default="/dev/shm" if os.path.isdir("/dev/shm") else None)
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--asgi", action="store_true", help="the middleware in place of the filter, without strace")
+    parser.add_argument("--serve", action="store_true", help="the receiver of tus serve in place of the application")
     parser.add_argument("--repeat", help=argparse.SUPPRESS)
     options = parser.parse_args()
+    site = AsgiSite if options.asgi else ServingSite if options.serve else Site
     if options.repeat:
         kind, _, number = options.repeat.partition(":")
-        repeat(kind, int(number), options.directory)
+        repeat(site(options.directory), kind, int(number))
         return
     with tempfile.TemporaryDirectory(dir=options.directory) as directory:
-        costs = measure(AsgiSite if options.asgi else Site, directory, options.rounds)
-        for kind, number in ({} if options.asgi else system_calls(directory)).items():
+        costs = measure(site, directory, options.rounds)
+        traced = {} if options.asgi else system_calls(directory, *(["--serve"] if options.serve else []))
+        for kind, number in traced.items():
             costs[kind]["by strace"] = number
     if options.json:
         print(json.dumps(costs))

@@ -338,6 +338,7 @@ LIVES = (
     Life("tus spooled", uploading(TusClient), _SPOOL),
     Life("tus downloaded", downloading, {"keep_finished": True, "download": True}),
     Life("tus copied", uploading(TusClient), manner="copies"),
+    Life("tus served", uploading(TusClient, with_data=True), manner="serves"),
     Life("tus read", uploading(TusClient), manner="reads"),
     Life("tus rejected", rejected(TusClient), manner="rejects"),
     Life("tus postponed", uploading(TusClient, with_data=True), manner="hesitates"),

@@ -23,6 +23,7 @@ from tests.support.subjects import PATH, OnLoop
 from tests.support.wsgi import Reply, call
 from tus import Filter, Service, Tus, WebobAdapter
 from tus.adapters.interface import LONGEST_ANSWER
+from tus.apps.files import Files
 from tus.asgi import TusMiddleware
 from tus.cli.main import main
 from tus.errors import Rejected, TusException
@@ -61,7 +62,8 @@ class World:
         face: ``wsgi`` or ``asgi``.
         options: of the service.
         manner: what the application does with a file: ``saves`` it, ``copies`` it as to another disk, ``reads`` it,
-            ``rejects`` it, ``hesitates`` before the first one, ``responds at length``, or ``views`` its path.
+            ``rejects`` it, ``hesitates`` before the first one, ``responds at length``, ``views`` its path, or
+            ``serves`` it as ``tus serve`` does.
 
     Attributes:
         arrived: the directory of the files that the application has saved.
@@ -87,6 +89,9 @@ class World:
         values = OPTIONS | {"tmp_file_dir": str(self.unfinished)} | options
         values = {name: str(root / "spool") if name == "spool" else value for name, value in values.items()}
         self.spool = spool(str(values["spool"])) if "spool" in values else None
+        if manner == "serves":
+            values["on_finished"] = self._serve
+            self.server = Files(str(self.arrived))
         if values.get("handover") == "background":
             values["on_finished"] = self._take_alone
         face_of = self._view if manner == "views" else {"wsgi": self._wsgi, "asgi": self._asgi}[face]
@@ -154,6 +159,13 @@ class World:
         else:
             upload.save_to(self.arrived)
         self.accepted.append(upload.id)
+
+    def _serve(self, upload) -> None:
+        self.asked += 1
+        self.server.take(upload)
+        self.accepted.append(upload.id)
+
+    _serve.calls_out = False
 
     def _take_alone(self, upload) -> None:
         status, _, body = self._response()

@@ -87,6 +87,27 @@ def test_the_directory_of_finished_files_is_created_again(tmp_path):
     app.service.close()
 
 
+def test_the_names_in_a_directory_that_was_replaced_are_forced_to_the_disk(tmp_path, monkeypatch):
+    """Files keeps a descriptor of the earlier one."""
+    target = tmp_path / "files"
+    app = Filter(Files(str(target)), upload_path="/files", tmp_file_dir=str(tmp_path / "uploads"), threads=False)
+    synced, fsync = [], os.fsync
+
+    def note(fd):
+        synced.append(os.readlink(f"/proc/self/fd/{fd}"))
+        fsync(fd)
+
+    monkeypatch.setattr(os, "fsync", note)
+    for step in (lambda: None, lambda: target.rename(tmp_path / "old"), lambda: shutil.rmtree(target)):
+        step()
+        synced.clear()
+        reply = call(app, "POST", "/files", TUS | OCTETS | {"Upload-Length": "5"}, b"hello")
+        assert reply.status == 201
+        assert synced[-1] == str(target)
+        assert [path.read_bytes() for path in target.iterdir()] == [b"hello"]
+    app.service.close()
+
+
 def test_finished_files_wait_while_the_volume_of_their_directory_is_away(tmp_path, monkeypatch):
     target = tmp_path / "files"
     app = Filter(Files(str(target)), upload_path="/files", tmp_file_dir=str(tmp_path / "uploads"), threads=False)

@@ -18,6 +18,7 @@ from tus.cli.main import main
 from tus.errors import OptionError
 from tus.filesystem import saving
 from tus.handover.spool import Spool
+from tus.models import Upload
 from tus.stores import open_store
 from tus.stores.directory import preparation
 
@@ -123,7 +124,7 @@ def test_a_name_gets_the_room_that_the_file_system_says(tmp_path, monkeypatch, l
     data.write_bytes(b"data")
     target = tmp_path / "target"
     target.mkdir()
-    source = saving.Source("ab" * 16, 4, str(data), data.open, None)
+    source = saving.Source(Upload(id="ab" * 16, length=4, path=str(data)), data.open, None)
     disk = System(link=lambda *paths: too_long(paths[1]), lstat=too_long)
     with disk.installed():
         path = saving.save(source, str(target), "n" * 300 + ".txt")

@@ -31,6 +31,28 @@ def test_a_forked_child_is_another_process():
     assert processes.current is parent
 
 
+def test_each_process_reads_its_own_umask():
+    before = os.umask(0o027)
+
+    def read():
+        os.umask(0o077)
+        return processes.current.read_umask() == 0o077
+
+    try:
+        assert processes.current.read_umask() == 0o027
+        assert in_child(read) == 0
+        assert processes.current.read_umask() == 0o027
+    finally:
+        os.umask(before)
+    assert processes.current.read_umask() == before
+
+
+@pytest.mark.parametrize("status", [b"", b"Name:\tpython\n", b"Name:\tpython\nUmask:\t\n"])
+def test_a_system_that_does_not_say_the_umask(monkeypatch, status):
+    monkeypatch.setattr(os, "pread", lambda fd, size, offset: status)
+    assert processes.current.read_umask() is None
+
+
 @pytest.mark.parametrize("how", ["release", "__del__"])
 def test_a_forked_child_does_not_end_the_claim_of_its_parent(tmp_path, how):
     store = DirectoryStore(str(tmp_path))

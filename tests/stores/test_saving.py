@@ -22,7 +22,7 @@ import tus
 from tests.support.disk import System, another_disk, simple_disk
 from tests.support.serving import ROOT
 from tus.errors import StorageFull, StorageUnavailable, UploadGone
-from tus.filesystem import saving
+from tus.filesystem import permissions, processes, saving
 from tus.handover.finished import FinishedUpload
 from tus.http.headers import format_metadata
 from tus.models import Upload
@@ -77,9 +77,9 @@ class Place:
         for claim in self.claims:
             claim.release()
 
-    def save(self, upload, name=None, mode=None):
+    def save(self, upload, name=None, mode=None, directory=None):
         with self.system.installed():
-            return upload.save_to(self.arrived, name, mode)
+            return upload.save_to(directory or self.arrived, name, mode)
 
     def files(self):
         return {path.name: path.read_bytes() for path in self.arrived.iterdir()}
@@ -209,6 +209,76 @@ def test_a_file_that_the_application_has_named_by_the_key_is_not_the_upload(plac
     assert len(place.files()) == 2
 
 
+def test_the_first_attempt_makes_few_calls(tmp_path):
+    """As long as its data can be linked, and another file has shown which permissions new files get."""
+    place = Place(tmp_path)
+    place.save(place.upload())
+    upload = place.upload("other.mp4")
+    place.system.calls.clear()
+    place.save(upload)
+    look, adapt = ["stat", "lstat", "open", "fstat"], ["pread", "getxattr", "getxattr", "fchmod"]
+    assert place.system.calls == [*look, *adapt, "link", "open", "fsync"]
+
+
+def attempt_again(place, upload):
+    """The upload, as it is offered after an attempt without a result."""
+    upload._claim.release()
+    claim = place.store.claim(place.store.load(upload.id))
+    claim.begin()
+    place.claims.append(claim)
+    return FinishedUpload(claim)
+
+
+@pytest.mark.parametrize("is_shown", [False, True])
+def test_a_hidden_file_of_an_earlier_attempt_is_removed(place, is_shown):
+    """It crashed while it looked at the permissions of a new file, or while it copied."""
+    upload = attempt_again(place, place.upload())
+    if is_shown:
+        place.save(place.upload("other.mp4"))
+    (place.arrived / f".tus-{upload.key}").touch()
+    place.save(upload)
+    assert not [name for name in place.files() if name.startswith(".")]
+
+
+@pytest.mark.parametrize("crash", ["of the process", "of the machine"])
+def test_a_file_of_an_earlier_attempt_is_found_by_another_name(place, crash):
+    """The name that was taken then is free now. A crash of the machine may have taken the record of the attempt."""
+    taken = place.arrived / "film.mp4"
+    taken.touch()
+    upload = place.upload()
+    path = place.save(upload)
+    taken.unlink()
+    again = FinishedUpload(upload._claim) if crash == "of the machine" else attempt_again(place, upload)
+    assert place.save(again) == path
+    assert len(place.files()) == 1
+
+
+def test_a_copy_is_found_although_the_data_can_be_linked_now(tmp_path):
+    """The first attempt was refused the group of the directory, for example."""
+    place = Place(tmp_path, "copy")
+    taken = place.arrived / "film.mp4"
+    taken.touch()
+    upload = place.upload()
+    path = place.save(upload)
+    taken.unlink()
+    place.system.refused.clear()
+    assert place.save(attempt_again(place, upload)) == place.save(upload) == path
+    assert len(place.files()) == 1
+
+
+def test_each_file_in_a_target_takes_few_calls(tmp_path):
+    """The directory is looked at once for each file, and stays open."""
+    place = Place(tmp_path)
+    target = saving.Target(str(place.arrived), partial(os.stat, place.arrived))
+    place.save(place.upload(), directory=target)
+    upload = place.upload("other.mp4")
+    place.system.calls.clear()
+    place.save(upload, directory=target)
+    look, adapt = ["lstat", "open", "fstat"], ["pread", "getxattr", "getxattr", "fchmod"]
+    assert place.system.calls == [*look, *adapt, "link", "fsync"]
+    assert sorted(place.files()) == ["film.mp4", "other.mp4"]
+
+
 # -- Names --
 
 
@@ -313,6 +383,88 @@ def test_a_file_has_the_acl_that_a_directory_gives(place):
     assert os.getxattr(path, "system.posix_acl_access") == os.getxattr(other, "system.posix_acl_access")
 
 
+def modes_of(place, *steps):
+    """The modes of files that are saved after each of some steps, and the mode of a file that is created then."""
+    saved, created = [], []
+    for number, step in enumerate(steps):
+        step()
+        saved.append(stat.S_IMODE(os.stat(place.save(place.upload(f"{number}.mp4"))).st_mode))
+        (place.arrived / f"created-{number}").touch()
+        created.append(stat.S_IMODE((place.arrived / f"created-{number}").stat().st_mode))
+    return saved, created
+
+
+@pytest.mark.parametrize("umask", [0o022], indirect=True)
+def test_a_change_of_the_umask_counts_at_once(place, umask):
+    saved, created = modes_of(place, *(partial(os.umask, mask) for mask in (0o022, 0o077, 0o002, 0o022)))
+    assert saved == created == [0o644, 0o600, 0o664, 0o644]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root has a second group for certain")
+def test_a_change_of_the_directory_counts_at_once(place):
+    steps = [lambda: None, lambda: os.chown(place.arrived, -1, 12345), lambda: place.arrived.chmod(0o2775)]
+    groups = []
+    for number, step in enumerate(steps):
+        step()
+        groups.append(os.stat(place.save(place.upload(f"{number}.mp4"))).st_gid)
+    assert groups == [os.getegid(), os.getegid(), 12345]
+
+
+@pytest.mark.parametrize("is_linked", [False, True])
+def test_a_change_of_the_acl_counts_at_once(place, is_linked, tmp_path):
+    """Also of a directory that a symbolic link leads to."""
+    arrived = place.arrived
+    if is_linked:
+        (tmp_path / "link").symlink_to(place.arrived)
+        place.arrived = tmp_path / "link"
+    try:
+        os.setxattr(arrived, "system.posix_acl_default", ACL)
+        os.removexattr(arrived, "system.posix_acl_default")
+    except (OSError, AttributeError):
+        pytest.skip("the disk of the tests has no ACLs")
+    steps = [
+        lambda: None,
+        lambda: os.setxattr(arrived, "system.posix_acl_default", ACL),
+        lambda: os.removexattr(arrived, "system.posix_acl_default"),
+    ]
+    saved, created = modes_of(place, *steps)
+    assert saved == created
+    assert saved[0] == saved[2] != saved[1]
+
+
+def shown(place, monkeypatch, seconds=0.0):
+    """How many files are created for a moment, to save two files so many seconds after each other."""
+    create, shows = saving._Saving._create, []
+
+    def count(saving):
+        shows.append(saving)
+        return create(saving)
+
+    monkeypatch.setattr(saving._Saving, "_create", count)
+    now = [1000.0]
+    monkeypatch.setattr(permissions.time, "monotonic", lambda: now[0])
+    for number in range(2):
+        place.save(place.upload(f"{number}.mp4"))
+        now[0] += seconds
+    return len(shows)
+
+
+@pytest.mark.parametrize(("seconds", "count"), [(0.0, 1), (0.9, 1), (1.1, 2)])
+def test_what_a_new_file_has_shown_counts_for_a_second(tmp_path, monkeypatch, seconds, count):
+    assert shown(Place(tmp_path), monkeypatch, seconds) == count
+
+
+def test_where_the_umask_cannot_be_read_each_file_shows_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(processes.Process, "read_umask", lambda process: None)
+    assert shown(Place(tmp_path), monkeypatch) == 2
+
+
+def test_a_mode_that_does_not_follow_from_the_umask_counts_once(tmp_path, monkeypatch):
+    """Another thread may have changed the umask for a moment, or the file system has rules of its own."""
+    monkeypatch.setattr(processes.Process, "read_umask", lambda process: 0o777)
+    assert shown(Place(tmp_path), monkeypatch) == 2
+
+
 # -- Durability --
 
 
@@ -343,11 +495,14 @@ def test_a_copy_is_durable(tmp_path, way, monkeypatch):
     assert synced(Place(tmp_path, way), monkeypatch) == ["file", "directory"]
 
 
-def test_a_directory_that_cannot_be_read_is_enough(place):
+def test_a_directory_that_cannot_be_read_is_enough(place, way):
     """As that of a drop box, with mode 1733; root may read every directory."""
     arrived = str(place.arrived)
     place.system.refused["open"] = lambda path, *others: errno.EACCES if path == arrived else 0
     assert Path(place.save(place.upload())).read_bytes() == CONTENT
+    target = saving.Target(arrived, partial(os.stat, arrived))
+    assert Path(place.save(place.upload("other.mp4"), directory=target)).read_bytes() == CONTENT
+    assert place.system.calls.count("fsync") == 2 if way == "link" else 4
 
 
 # -- Errors --

@@ -9,7 +9,7 @@ from unittest import mock
 
 import pytest
 
-from tus.filesystem import io, saving
+from tus.filesystem import io, permissions, processes, saving
 
 
 class FullDisk:
@@ -80,7 +80,9 @@ class System:
     @contextlib.contextmanager
     def installed(self):
         """Stand for ``os`` in these modules."""
-        with mock.patch.object(saving, "os", self), mock.patch.object(io, "os", self):
+        with contextlib.ExitStack() as patches:
+            for module in (saving, io, permissions, processes):
+                patches.enter_context(mock.patch.object(module, "os", self))
             yield self
 
 

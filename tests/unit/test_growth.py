@@ -8,6 +8,7 @@ import pytest
 from tests.support.disk import System
 from tests.support.subjects import FilterSubject
 from tus.filesystem.saving import Source, save
+from tus.models import Upload
 
 # -- Parts and finals --
 
@@ -79,7 +80,7 @@ def test_the_next_file_of_a_name_costs_no_more(tmp_path):
         for number in range(200):
             path = tmp_path / f"source-{number}"
             path.write_bytes(b"a")
-            source = Source(f"{number * 16777619 % (1 << 32):08x}" * 4, 1, str(path), partial(open, path, "rb"), None)
+            source = Source(Upload(id=f"{number:032x}", length=1, path=str(path)), partial(open, path, "rb"), None)
             system.calls.clear()
             save(source, str(directory), "image.jpg")
             costs.append(len(system.calls))

@@ -18,7 +18,7 @@ from tus.converters import suggestion
 from tus.errors import OptionError, StorageFull, StorageUnavailable
 from tus.filesystem.home import Home
 from tus.filesystem.ownership import Ownership
-from tus.filesystem.saving import probe
+from tus.filesystem.saving import Target, probe
 from tus.handover.finished import FinishedUpload
 
 log = logging.getLogger(__name__)
@@ -40,7 +40,8 @@ class Files:
     def __init__(self, directory: str) -> None:
         self.directory = os.path.abspath(directory)
         _prepare(self.directory)
-        self._home = Home(self.directory, partial(_prepare, self.directory))
+        home = Home(self.directory, partial(_prepare, self.directory))
+        self._target = Target(self.directory, home.ensure)
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         upload: FinishedUpload | None = environ.get(UPLOAD_KEY)
@@ -54,8 +55,7 @@ class Files:
 
     def take(self, upload: FinishedUpload) -> None:
         """Put a finished upload into the directory; as ``on_finished`` this needs no application."""
-        self._home.ensure()
-        upload.save_to(self.directory)
+        upload.save_to(self._target)
 
     take.calls_out = False  # type: ignore[attr-defined]  # it only touches the disk
 

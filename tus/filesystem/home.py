@@ -80,8 +80,8 @@ class Home:
         self._levels = levels
         self._identity = levels[0].identity if levels else None  # None means that it must be checked
 
-    def check(self) -> bool:
-        """Return whether the directory is there; False if it was removed with its files.
+    def check(self) -> os.stat_result | None:
+        """Return the status of the directory; None if it was removed with its files.
 
         Raises:
             StorageUnavailable: its volume is away.
@@ -93,19 +93,19 @@ class Home:
         except FileNotFoundError:
             if self._missing() is None:
                 raise StorageUnavailable() from None
-            return False
+            return None
         except OSError as error:
             raise StorageUnavailable() from error
-        return True
+        return status
 
-    def ensure(self) -> None:
-        """Check that the directory is there, and create it again if it was removed.
+    def ensure(self) -> os.stat_result:
+        """Return the status of the directory, which is created again if it was removed.
 
         Raises:
             StorageUnavailable: its volume is away, or it cannot be created.
         """
-        if self.check():
-            return
+        if (status := self.check()) is not None:
+            return status
         try:
             for level in reversed((self._missing() or [])[1:]):
                 with suppress(FileExistsError):  # another process creates it, too
@@ -114,6 +114,9 @@ class Home:
             raise StorageUnavailable() from error
         self._prepare_again()
         log.warning("%s was removed while the server ran, and is created again", self._path)
+        if (status := self.check()) is None:
+            raise StorageUnavailable()
+        return status
 
     def _missing(self) -> list[_Level] | None:
         """Return the levels that were removed, the innermost first; None if a mount is missing, or another's level."""

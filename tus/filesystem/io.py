@@ -104,14 +104,19 @@ def _measure(sync: Callable[[], None]) -> None:
 
 def sync_directory(directory: str) -> None:
     """Force the names in a directory to the disk."""
-    sync(names=OpenDirectory(directory))
+    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        sync_file(fd)
+    finally:
+        close(fd)
 
 
-def sync_name(directory: str, undo: Callable[[], object]) -> None:
+def sync_name(directory: str, undo: Callable[[], object], names: OpenDirectory | None = None) -> None:
     """Force a name that was just made in a directory to the disk.
 
     Args:
         directory: the directory.
+        names: the same, if it is open.
         undo: removes the name after a failure. Another sync would prove nothing, but another try makes it again.
 
     Raises:
@@ -120,7 +125,7 @@ def sync_name(directory: str, undo: Callable[[], object]) -> None:
     if directory in _doubtful:
         raise OSError(errno.EIO, "an earlier change of this directory could not be forced to the disk")
     try:
-        sync_directory(directory)
+        sync(names=names) if names is not None else sync_directory(directory)
     except PermissionError:  # it cannot be opened, so nothing has failed
         raise
     except OSError:
@@ -147,9 +152,13 @@ class Directory:
         self._path = path
         self._opened: OpenDirectory | None = None
 
-    def open(self) -> OpenDirectory:
-        """Return the open directory."""
-        opened, status = self._opened, os.stat(self._path)
+    def open(self, status: os.stat_result | None = None) -> OpenDirectory:
+        """Return the open directory.
+
+        Args:
+            status: of the path, if the caller has looked at it.
+        """
+        opened, status = self._opened, status or os.stat(self._path)
         if opened is None or opened.identity != (status.st_dev, status.st_ino):
             self._opened = opened = OpenDirectory(self._path)
         return opened

@@ -18,7 +18,7 @@ from typing import Any, BinaryIO
 
 from tus.adapters.interface import Replaces
 from tus.errors import StorageUnavailable, UploadGone
-from tus.filesystem.saving import GONE, Source, save
+from tus.filesystem.saving import GONE, Source, Target, save
 from tus.http.filenames import safe_filename
 from tus.models import Upload
 from tus.stores.interface import Claim
@@ -47,13 +47,14 @@ class FinishedUpload(Upload):
         saved_as: the path that ``save_to()`` returned last; empty before.
     """
 
-    __slots__ = ("_claim", "_marked", "_offered", "is_taken", "saved_as")
+    __slots__ = ("_claim", "_is_first", "_marked", "_offered", "is_taken", "saved_as")
 
     def __init__(self, claim: Claim) -> None:
         self._claim = claim
         self._offered = claim.upload
         self.is_taken = False
         self.saved_as = ""
+        self._is_first = claim.upload.attempts == 1  # no call of save_to() can have left anything
         self._marked: int | None = None  # the access time that was set before the application could read the path
 
     def __getattr__(self, name: str) -> Any:
@@ -123,7 +124,8 @@ class FinishedUpload(Upload):
             StorageUnavailable: the file system is read-only.
             OSError: another error of the file system.
         """
-        self.saved_as = save_upload(self._offered, self._claim.open, self._claim.sync, directory, name, mode)
+        claim, is_first, self._is_first = self._claim, self._is_first, False
+        self.saved_as = save_upload(self._offered, claim.open, claim.sync, directory, name, mode, is_first)
         self.is_taken = True  # only now: an application may catch the error of a full disk, and accept
         return self.saved_as
 
@@ -143,6 +145,7 @@ def save_upload(
     directory: str | os.PathLike[str],
     name: str | None,
     mode: int | None,
+    is_first: bool = False,
 ) -> str:
     """Save the data of a complete upload, see :meth:`FinishedUpload.save_to`.
 
@@ -153,10 +156,11 @@ def save_upload(
         directory: the directory.
         name: the wanted name.
         mode: the permissions.
+        is_first: whether this is the first call for the upload, as far as its record says.
     """
     name = upload.filename if name is None else safe_filename(name, default=upload.filename)
-    source = Source(upload.key, upload.length or 0, upload.path, open_data, sync)
-    return save(source, os.fsdecode(directory), name, mode)
+    source = Source(upload, open_data, sync, is_first)
+    return save(source, directory if isinstance(directory, Target) else os.fsdecode(directory), name, mode)
 
 
 def offer(adapter: Replaces, upload: FinishedUpload, send_file: bool) -> BinaryIO:
