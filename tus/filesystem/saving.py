@@ -183,16 +183,16 @@ class _Saving:
         self._data: os.stat_result | None = None  # of the source, if it is a file
 
     def run(self) -> str:
-        has_link = True  # perhaps
+        is_repeated = True  # as far as this call can know
         if self._origin is not None:
             try:
                 self._data = os.lstat(self._origin)
             except FileNotFoundError:
                 raise UploadGone(GONE) from None
-            has_link = not self._source.is_first or self._data.st_nlink > 1
-        self._has_hidden = has_link
+            is_repeated = not self._source.is_first or self._data.st_nlink > 1
+        self._has_hidden = is_repeated  # a crash may have left it
         try:
-            if has_link:
+            if is_repeated:
                 path = self._find() or self._link() or self._copy()
             else:
                 path = self._link() or self._find() or self._copy()
