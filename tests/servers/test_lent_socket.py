@@ -3,9 +3,11 @@
 import asyncio
 import contextlib
 import logging
+import select
 import socket
 import ssl
 import subprocess
+import sys
 import time
 from itertools import chain
 from types import SimpleNamespace
@@ -160,6 +162,19 @@ def test_a_newer_request_takes_over_from_a_silent_one(site, loop, more):
         assert reply(silent)[1]["connection"] == "close"
         assert silent.recv(1) == b""
     assert site.landed == [DATA]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems size their buffers in other ways")
+def test_the_kernel_holds_more_of_a_body_that_is_copied_and_delays_no_byte():
+    with socket.create_server(("127.0.0.1", 0)) as listener, socket.create_connection(listener.getsockname()) as client:
+        server = listener.accept()[0]
+        with server:
+            before = server.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)
+            body_uvicorn._make_room(server, max(body_uvicorn.ROOM, 2 * before))
+            assert server.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) > before
+            client.sendall(b"x")
+            assert select.select([server], [], [], GUARD)[0]
+    body_uvicorn._make_room(server, 1)  # a closed socket is for the next read to find
 
 
 def test_an_encrypted_connection_is_not_lent(site, loop, tmp_path):

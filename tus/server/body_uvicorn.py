@@ -16,6 +16,7 @@ import select
 import socket
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Any
 
 import anyio
@@ -28,6 +29,7 @@ log = logging.getLogger(__name__)
 
 PAUSE = 0.005  # seconds without a byte, after which a thread leaves the waiting to the loop
 TURN = 0.25  # seconds after which a thread takes a turn for another upload
+ROOM = 256 * 1024  # bytes that the kernel is to hold at least, where they are copied
 
 _MODULE = "uvicorn.protocols.http.httptools_impl"
 _has_warned = False
@@ -119,6 +121,7 @@ class UvicornBody:
             else:
                 if len(buffer) < (size := min(piping.buffer_size, self._left)):
                     buffer = memoryview(bytearray(size))
+                    _make_room(self._socket, min(size, ROOM))
                 count = self._fill(buffer[: self._left])
                 if not count:
                     break
@@ -181,6 +184,18 @@ class UvicornBody:
         self._cycle.more_body = False
         if not self._transport.is_closing():
             self._transport.resume_reading()
+
+
+def _make_room(connection: socket.socket, size: int) -> None:
+    """Let the kernel hold so many bytes of a socket, or more if the client is fast.
+
+    The kernel's buffer is small at first, and fills up while the loop calls a thread. On some connections it then never
+    grows, and the blocks have less than 100 KiB: their locks and records cost a tenth of receiving and hashing them.
+    This option makes it grow. Bytes would then also be waited for, so the option is taken back.
+    """
+    with suppress(OSError):  # a failed connection; a read shows that, too
+        for limit in (size, 1):
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, limit)
 
 
 def _is_familiar(cycle: Any, protocol: Any) -> bool:

@@ -30,9 +30,8 @@ class Piping:
 
     def __init__(self, socket: Any, can_pour: Callable[[], bool]) -> None:
         self._socket = socket
-        self._can_pour = can_pour
         self._pipe: Pipe | None = None
-        self._is_of_use = True
+        self._is_of_use = can_pour()
 
     @property
     def buffer_size(self) -> int:
@@ -52,7 +51,7 @@ class Piping:
             if waiting(self._socket) < LEAST:
                 return None
             if self._pipe is None:
-                self._pipe = Pipe.open() if self._can_pour() else None
+                self._pipe = Pipe.open()
             pipe = self._pipe
             if pipe is not None and pipe.is_spliced and pipe.fill(self._socket.fileno(), left):
                 pipe.prepend(head)
