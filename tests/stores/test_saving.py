@@ -14,6 +14,7 @@ import subprocess
 import sys
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import anyio
 import pytest
@@ -209,6 +210,13 @@ def test_a_file_that_the_application_has_named_by_the_key_is_not_the_upload(plac
     assert len(place.files()) == 2
 
 
+@pytest.fixture
+def _shown_for_long(monkeypatch):
+    """What a new file has shown counts for as long as a busy machine takes to save the next one."""
+    monkeypatch.setattr(permissions, "_LASTS", 1000.0)
+
+
+@pytest.mark.usefixtures("_shown_for_long")
 def test_the_first_attempt_makes_few_calls(tmp_path):
     """As long as its data can be linked, and another file has shown which permissions new files get."""
     place = Place(tmp_path)
@@ -229,6 +237,7 @@ def attempt_again(place, upload):
     return FinishedUpload(claim)
 
 
+@pytest.mark.usefixtures("_shown_for_long")
 @pytest.mark.parametrize("is_shown", [False, True])
 def test_a_hidden_file_of_an_earlier_attempt_is_removed(place, is_shown):
     """It crashed while it looked at the permissions of a new file, or while it copied."""
@@ -266,6 +275,7 @@ def test_a_copy_is_found_although_the_data_can_be_linked_now(tmp_path):
     assert len(place.files()) == 1
 
 
+@pytest.mark.usefixtures("_shown_for_long")
 def test_each_file_in_a_target_takes_few_calls(tmp_path):
     """The directory is looked at once for each file, and stays open."""
     place = Place(tmp_path)
@@ -442,7 +452,7 @@ def shown(place, monkeypatch, seconds=0.0):
 
     monkeypatch.setattr(saving._Saving, "_create", count)
     now = [1000.0]
-    monkeypatch.setattr(permissions.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(permissions, "time", SimpleNamespace(monotonic=lambda: now[0]))
     for number in range(2):
         place.save(place.upload(f"{number}.mp4"))
         now[0] += seconds
@@ -627,6 +637,23 @@ def test_a_hidden_name_that_is_not_ours_is_not_written(place, way, left, tmp_pat
     place.save(upload)
     assert victim.read_text() == "precious"
     assert list(place.files().values()) == [CONTENT]
+
+
+@pytest.mark.parametrize("kind", ["pipe", "link", "another's"])
+def test_data_that_is_not_ours_is_not_saved(tmp_path, kind):
+    place = Place(tmp_path)
+    upload = place.upload()
+    path = upload._offered.path
+    if kind == "another's":
+        if os.geteuid() != 0:
+            pytest.skip("only root can give a file away")
+        os.chown(path, 12345, -1)
+    else:
+        os.rename(path, tmp_path / "data")
+        os.mkfifo(path) if kind == "pipe" else os.symlink(tmp_path / "data", path)
+    with pytest.raises(FileNotFoundError):
+        place.save(upload)
+    assert place.files() == {}
 
 
 # -- The upload that the application gets --

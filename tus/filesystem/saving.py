@@ -304,7 +304,7 @@ class _Saving:
         origin, data = self._origin, self._data
         if origin is None or data is None or data.st_dev != self._status.st_dev:
             return None
-        fd = self._open_data(origin, data.st_uid)
+        fd = self._open_data(origin, data)
         try:
             if not os.path.samestat(os.fstat(fd), data):
                 raise UploadGone(GONE)
@@ -320,8 +320,8 @@ class _Saving:
                 raise
             return None
 
-    def _open_data(self, path: str, owner: int) -> int:
-        if owner == os.geteuid():
+    def _open_data(self, path: str, status: os.stat_result) -> int:
+        if stat.S_ISREG(status.st_mode) and status.st_uid == os.geteuid():
             return os.open(path, os.O_RDONLY | FLAGS)
         with self._source.open() as file:  # only the store knows whether it is ours, as a file of a trusted group
             return os.dup(file.fileno())
