@@ -6,7 +6,10 @@ These functions run in the servers' processes. The directory comes from the envi
 from __future__ import annotations
 
 import os
+from functools import partial
 from pathlib import Path
+
+from benchmarks.core_cost import Floor
 
 DIRECTORY = Path(os.environ.get("TUS_BENCHMARK_DIRECTORY", "."))
 STORE, LANDED = DIRECTORY / "store", DIRECTORY / "landed"
@@ -67,6 +70,63 @@ def trivial():
         return []
 
     return receive
+
+
+class Promises:
+    """What small uploads need on the disk, and nothing else: no protocol, no checks, no options.
+
+    It is the limit of a host for this package's promises; see ``core_cost.Floor``.
+    """
+
+    def __init__(self):
+        self._floor = Floor(str(DIRECTORY), str(LANDED))
+
+    def answer(self, method, path, body):
+        """Return the status and the fields of the response."""
+        place = f"{self._floor.directory}/{path.rpartition('/')[2]}"
+        fields = [("Tus-Resumable", "1.0.0"), ("Upload-Offset", str(len(body)))]
+        if method == "HEAD":
+            self._floor.head(place)
+            return 200, [*fields, ("Upload-Length", "4096")]
+        if method == "POST":
+            place = self._floor.create()
+            fields += [("Location", f"/files/{place[-32:]}"), ("Content-Length", "0")]
+        if body:
+            self._floor.patch(place, body)
+        return 201 if method == "POST" else 204, fields
+
+
+def promises_wsgi():
+    promises = Promises()
+
+    def respond(environ, start_response):
+        body = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
+        status, fields = promises.answer(environ["REQUEST_METHOD"], environ["PATH_INFO"], body)
+        start_response(f"{status} OK", fields)
+        return []
+
+    return respond
+
+
+def promises_asgi():
+    """Return the same with one call of a thread for each request, because the loop must not wait for the disk."""
+    from tus.server.threads import Threads
+
+    promises, threads = Promises(), Threads("promises", lambda: 32)
+
+    async def respond(scope, receive, send):
+        if scope["type"] == "lifespan":
+            return await live(receive, send)
+        body, more = b"", scope["method"] != "HEAD"
+        while more:
+            message = await receive()
+            body, more = body + message["body"], message["more_body"]
+        status, fields = await threads.run(partial(promises.answer, scope["method"], scope["path"], body))
+        raw = [(name.lower().encode(), value.encode()) for name, value in fields]
+        await send({"type": "http.response.start", "status": status, "headers": raw})
+        return await send({"type": "http.response.body", "body": b""})
+
+    return respond
 
 
 def tuswsgi():

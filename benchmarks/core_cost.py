@@ -19,6 +19,7 @@ import contextlib
 import fcntl
 import gc
 import io
+import itertools
 import json
 import os
 import resource
@@ -183,15 +184,15 @@ class AsgiSite(Site):
 class Floor:
     """The system calls that the promises need, and nothing else: two files, locks, bytes, slots, syncs, a rename."""
 
-    def __init__(self, directory):
+    def __init__(self, directory, arrived=None):
         self.directory = os.path.join(directory, "floor")
         os.mkdir(self.directory)
+        self.arrived = arrived or self.directory
         self.fd = os.open(self.directory, os.O_RDONLY)
-        self.number = 0
+        self.numbers = itertools.count()
 
     def create(self):
-        self.number += 1
-        path = f"{self.directory}/{self.number:032x}"
+        path = f"{self.directory}/{next(self.numbers):032x}"
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
         fd = os.open(path + ".tus", flags, 0o600)
         os.pwrite(fd, bytes(400), 0)
@@ -199,20 +200,20 @@ class Floor:
         os.close(fd)
         return path
 
-    def patch(self, path):
+    def patch(self, path, body=BODY):
         fd = os.open(path + ".tus", os.O_RDWR | os.O_CLOEXEC)
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         os.pread(fd, 4096, 0)
         data = os.open(path, os.O_RDWR | os.O_CLOEXEC)
         os.fstat(data)
         fcntl.flock(data, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        os.pwrite(data, BODY, 0)
+        os.pwrite(data, body, 0)
         os.pwrite(fd, bytes(64), 64)
         fcntl.flock(fd, fcntl.LOCK_UN)
         os.fdatasync(data)
         os.fdatasync(fd)
         os.fsync(self.fd)
-        os.rename(path, f"{self.directory}/arrived")
+        os.rename(path, f"{self.arrived}/{path[-32:]}.arrived")
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         os.pwrite(fd, bytes(64), 0)
         fcntl.flock(fd, fcntl.LOCK_UN)

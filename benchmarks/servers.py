@@ -158,6 +158,7 @@ def resumable_upload_serve(programs: Programs, port: int, directory: Path) -> li
 
 
 _RU, _BULK = "resumable-upload", frozenset({"1 GiB", "8 MiB", "1 MiB", "16 at once"})
+_SMALL = frozenset({"small", "small 32", "whole", "whole 32", "head", "create"})
 
 SERVERS = (
     Server("serve", "**tus serve**", OURS, tus_serve(), "tus"),
@@ -166,6 +167,9 @@ SERVERS = (
     Server("asgi", "**TusMiddleware**, uvicorn", OURS, uvicorn("tus_middleware"), "tus", is_asgi=True),
     Server("granian", "**Filter**, granian", OURS, granian("tus_filter"), "tus"),
     Server("granian-app", "trivial app, granian", LIMIT, granian("trivial"), "tus", only=_BULK),
+    Server("gunicorn-promises", "promises alone, gunicorn", LIMIT, gunicorn("promises_wsgi"), "tus", only=_SMALL),
+    Server("uvicorn-promises", "promises alone, uvicorn", LIMIT, uvicorn("promises_asgi"), "tus", only=_SMALL),
+    Server("granian-promises", "promises alone, granian", LIMIT, granian("promises_wsgi"), "tus", only=_SMALL),
     Server("sink", "C sink, copy", LIMIT, sink("copy"), binary="cc", lacks=NO_EXTRAS),
     Server("splice", "C sink, splice", LIMIT, sink("splice"), binary="cc", only=_BULK),
     Server("tusd", "tusd", PEER, tusd, binary="tusd", lacks=frozenset({"checksum"}), language="Go"),
