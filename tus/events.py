@@ -129,7 +129,8 @@ def listen(listener: Listener, *kinds: type, when: Callable[[], bool] | None = N
     """Call a function with the events of this process, in the event's thread. A second registration does nothing.
 
     Args:
-        listener: its exceptions are logged, and not raised.
+        listener: its exceptions are logged, and not raised. Under ASGI it is called in a thread of this package, from
+            which :mod:`anyio.from_thread` does not reach the loop.
         kinds: the kinds of events that it gets; all if none is given.
         when: returns whether the function needs events now. It may get events at other times, too.
     """
