@@ -19,7 +19,7 @@ from tus.errors import QuotaExceeded, RequestError, TooLarge, TooManyUploads
 from tus.models import Upload, is_upload_id
 from tus.stores.charges import step_of
 from tus.stores.directory import creation
-from tus.stores.directory.quota import Quota
+from tus.stores.directory.quota import NAME, Quota
 from tus.stores.directory.store import DirectoryStore
 from tus.stores.interface import Limits
 from tus.stores.memory import MemoryStore
@@ -401,7 +401,7 @@ class Directory(Limiting):
 
     @rule()
     def lose_the_counts(self):
-        os.unlink(self.stores[0]._quota._path)
+        os.unlink(os.path.join(self.place.name, NAME))
         self.counts()
         self.has_swept()
 

@@ -23,10 +23,10 @@ from typing import Any, NamedTuple
 from tus.errors import RequestError, StorageFull
 from tus.filesystem.descriptors import close
 from tus.filesystem.io import unlink, write_at
-from tus.filesystem.locks import lock, unlock
 from tus.filesystem.ownership import Ownership
 from tus.models import Upload
 from tus.stores.charges import Charge, Counts, charge_of, check_alone, step_of
+from tus.stores.directory.counts_file import CountsFile
 from tus.stores.directory.principals import Principals, open_principals, replacing
 from tus.stores.interface import Limits as Limits
 
@@ -36,6 +36,8 @@ NAME = ".tus-counts"
 MOVES = ".tus-counts-moves"
 #: Seconds after which a recount is void, so that the moves of a sweeper that crashed do not grow for ever.
 _LONGEST_RECOUNT = 3600.0
+_LARGEST = 4096  # bytes; the file has about a hundred
+_NOTHING = (b"\0", 0, 0, 0.0, 0.0, False)  # no file begins so
 
 
 @dataclass(slots=True)
@@ -107,7 +109,8 @@ class Quota:
         ownership: Ownership,
     ) -> None:
         self._ownership = ownership
-        self._path = path
+        self._file = CountsFile(path, ownership)
+        self._known: tuple[bytes, int, int, float, float, bool] = _NOTHING
         self._moves = f"{path}-moves"
         self._each = f"{path}-each"
         self._limits = limits
@@ -280,41 +283,57 @@ class Quota:
     @contextmanager
     def _counts(self, *principals: str | None) -> Iterator[Counts]:
         """Give the counts, with those of some principals, to a ``with`` block that may change them."""
-        with ExitStack() as held:
-            fd = self._ownership.open_or_create(self._path)
-            held.callback(close, fd)
-            lock(fd)
-            held.callback(unlock, fd)
-            data = os.pread(fd, os.fstat(fd).st_size, 0)
-            counts, each = self._read_counts(data, held)
-            before = {}
-            if each is not None:
-                before = {principal: each.get(principal) for principal in principals if principal is not None}
-                counts.each = dict(before)
-            yield counts
-            if each is not None:  # first, because counts of a crash must be too high, and none too low
-                for principal, pair in before.items():
-                    if (now := counts.each.get(principal, (0, 0))) != pair:
-                        each.set(principal, now)
-            packed = self._pack(counts)
-            if packed != data:
-                # In one write, and padded, because a file that was cut short in between would be damaged.
-                packed = packed.ljust(len(data))
-                if write_at(fd, 0, packed) < len(packed):
-                    raise StorageFull()
+        with self._file as fd:
+            data = os.pread(fd, _LARGEST, 0)
+            counts = self._read(data)
+            if not self._has_each:
+                yield counts
+            else:
+                with ExitStack() as held:
+                    each, counts = self._open_each(counts, held)
+                    before = {principal: each.get(principal) for principal in principals if principal is not None}
+                    counts.each = dict(before)
+                    yield counts
+                    # First, because counts of a crash must be too high, and none too low.
+                    for principal, pair in before.items():
+                        if (now := counts.each.get(principal, (0, 0))) != pair:
+                            each.set(principal, now)
+            self._write(fd, data, counts)
 
-    def _read_counts(self, data: bytes, held: ExitStack) -> tuple[Counts, Principals | None]:
-        """Return the counts of the file, and those of each principal if they are kept. If damaged, count again."""
+    def _read(self, data: bytes) -> Counts:
+        """Return the counts of the file. If it is damaged, count again."""
+        if data == self._known[0]:
+            _, uploads, size, self._until, self._recounted_at, self._has_each = self._known
+            return Counts(uploads, size)
         try:
             counts, self._until, self._recounted_at, self._has_each = _unpack(data)
             if self._needs_each and not self._has_each:
                 raise ValueError("no limit has needed the counts of each principal before")
-            if self._has_each:
-                return counts, held.enter_context(open_principals(self._each, self._ownership))
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError, FileNotFoundError):
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+            return self._count_again()
+        self._know(data, counts)
+        return counts
+
+    def _open_each(self, counts: Counts, held: ExitStack) -> tuple[Principals, Counts]:
+        """Open the counts of each principal. If they are gone, count again."""
+        try:
+            return held.enter_context(open_principals(self._each, self._ownership)), counts
+        except FileNotFoundError:
             counts = self._count_again()
-            return counts, held.enter_context(open_principals(self._each, self._ownership)) if self._has_each else None
-        return counts, None
+            return held.enter_context(open_principals(self._each, self._ownership)), counts
+
+    def _write(self, fd: int, data: bytes, counts: Counts) -> None:
+        # In one write, and padded, because a file that was cut short in between would be damaged.
+        packed = self._pack(counts).ljust(len(data))
+        if packed != data:
+            self._known = _NOTHING
+            if write_at(fd, 0, packed) < len(packed):
+                raise StorageFull()
+            self._know(packed, counts)
+
+    def _know(self, data: bytes, counts: Counts) -> None:
+        """Remember what the file says, so that it is parsed only if another process has changed it."""
+        self._known = (data, counts.uploads, counts.size, self._until, self._recounted_at, self._has_each)
 
     def _count_again(self) -> Counts:
         """Count every upload, and the uploads of each principal if a limit needs that."""
@@ -328,12 +347,17 @@ class Quota:
         return counts
 
     def _pack(self, counts: Counts) -> bytes:
-        fields: dict[str, object] = {"uploads": counts.uploads, "size": counts.size, "each": self._has_each}
-        if self._until:
-            fields["recount_until"] = self._until
-        if self._recounted_at:
-            fields["recounted_at"] = self._recounted_at
-        return json.dumps(fields).encode() + b"\n"
+        """Return JSON. A library for it takes ten times as long, and this is part of every small upload."""
+        has_each = "true" if self._has_each else "false"
+        until = f', "recount_until": {self._until!r}' if self._until else ""
+        recounted = f', "recounted_at": {self._recounted_at!r}' if self._recounted_at else ""
+        return b'{"uploads": %d, "size": %d, "each": %b%b%b}\n' % (
+            counts.uploads,
+            counts.size,
+            has_each.encode(),
+            until.encode(),
+            recounted.encode(),
+        )
 
 
 def _unpack(data: bytes) -> tuple[Counts, float, float, bool]:
