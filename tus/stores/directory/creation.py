@@ -7,7 +7,9 @@ expires or waits for its hand-over. It never leaves a record that counts more th
 
 from __future__ import annotations
 
+import errno
 import logging
+import os
 from collections.abc import Callable
 
 from tus.errors import StorageFull
@@ -25,6 +27,10 @@ from tus.stores.slots import Slot, upload_of
 log = logging.getLogger(__name__)
 
 
+class _AbandonedError(Exception):
+    """Another process has taken a creation for abandoned before it could take its lock."""
+
+
 def create(draft: Upload, path: str, policy: Policy) -> Upload:
     """Create an upload with its data at a path.
 
@@ -32,7 +38,9 @@ def create(draft: Upload, path: str, policy: Policy) -> Upload:
         FileExistsError: there is an upload at this path.
         StorageFull: there is no room for the upload.
     """
-    upload, fd, data_fd, _, _ = _make(draft, path, policy)
+    upload, fd, data_fd, _, _ = _make(draft, path, policy, is_locked=bool(draft.id))
+    if draft.id:
+        unlock(fd)
     close(data_fd, fd)
     return upload
 
@@ -84,7 +92,8 @@ def create_whole(
 def _make(draft: Upload, path: str, policy: Policy, is_locked: bool = False) -> tuple[Upload, int, int, Slot, bytes]:
     """Create both files; return the upload, the open side-car, the open data, the slot and the side-car's bytes.
 
-    With ``is_locked`` the side-car's lock is held, so that no process that lists the directory can interfere.
+    With ``is_locked`` the side-car's lock is held, so that no process that lists the directory can interfere, and none
+    that knows the id takes the creation for abandoned.
     """
     now = policy.clock()
     slot = ledger.create(
@@ -111,14 +120,19 @@ def _make(draft: Upload, path: str, policy: Policy, is_locked: bool = False) -> 
     try:
         if is_locked:
             lock(fd)
+            if draft.id and not os.fstat(fd).st_nlink:
+                raise _AbandonedError
         packed = sidecar.pack(upload, slot)
         if write_at(fd, 0, packed) < len(packed):
             raise StorageFull()
         data_fd = policy.ownership.create(path)
         if policy.space is not None:
             policy.space.reserve(data_fd, draft.length or 0, path)
-        if policy.fsync == "always" and not is_locked:  # else it is synced with its data
+        if policy.fsync == "always" and (draft.id or not is_locked):  # else it is synced with its data
             sync(fd, names=policy.names.open())
+    except _AbandonedError:  # another process has removed it, so what is at the path now is not this creation's
+        unlock_and_close(fd)
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), path) from None
     except BaseException as error:
         _undo(path, fd, data_fd)
         raise translate_error(error) from error

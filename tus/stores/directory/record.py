@@ -464,6 +464,32 @@ def finish_removal(path: str, ownership: Ownership, boot: bytes, kept: float) ->
         unlock_and_close(fd)
 
 
+def remove_abandoned(path: str, ownership: Ownership) -> None:
+    """Remove the side-car of a creation whose process died before there was data.
+
+    A creation under an id that others know holds the lock of its side-car until both files are there. Before that, its
+    side-car may be empty. Data that has begun is never missing without a reason, so such an upload stays as it is.
+
+    Raises:
+        UploadLocked: another process holds the lock for too long.
+    """
+    try:
+        fd = open_sidecar(path, os.O_RDWR, ownership)
+    except UploadNotFound:
+        return
+    try:
+        lock(fd)
+        slots = os.pread(fd, SLOTS_SIZE, 0)
+        slot = sidecar.unpack_slots(slots) if slots else None
+        is_new = slot is None or (slot.state == State.RECEIVING and not slot.offset)
+        if is_new and not os.path.lexists(path) and os.path.samestat(os.fstat(fd), os.stat(path + ".tus")):
+            unlink(path + ".tus")
+    except (Damaged, FileNotFoundError):
+        return
+    finally:
+        unlock_and_close(fd)
+
+
 def open_sidecar(path: str, flags: int, ownership: Ownership) -> int:
     """Open the side-car of the data at a path.
 

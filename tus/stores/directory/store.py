@@ -73,7 +73,7 @@ from tus.stores.directory.digests import Digesting
 from tus.stores.directory.pending import read_index, write_index
 from tus.stores.directory.preparation import prepare_again
 from tus.stores.directory.quota import Quota, Tab, stored_charge
-from tus.stores.directory.record import NAMES, Policy, SideCar, give_back_reserved, read_upload
+from tus.stores.directory.record import NAMES, Policy, SideCar, give_back_reserved, read_upload, remove_abandoned
 from tus.stores.directory.secret import read_secret
 from tus.stores.directory.sessions import DirectorySession
 from tus.stores.directory.slices import gently
@@ -286,7 +286,7 @@ class DirectoryStore(Concatenation):
 
     def create(self, draft: Upload) -> Upload:
         self._home.ensure()
-        if draft.id and os.path.lexists(self._path(draft.id) + ".tus"):
+        if draft.id and self._exists(self._path(draft.id)):
             return self._load_created(draft.id)  # it is counted already
         path = self._prefix + (draft.id or os.urandom(16).hex())
         try:
@@ -310,12 +310,19 @@ class DirectoryStore(Concatenation):
         path = self._path(draft.id)
         if os.path.lexists(path + ".tus"):
             expiry.expire(self.directory, self._policy, self._quota, draft.id)
-        if not os.path.lexists(path + ".tus"):  # else it is counted already, so the limits must not refuse it
+        if not self._exists(path):  # else it is counted already, so the limits must not refuse it
             with contextlib.suppress(FileExistsError):
                 return self._create(draft, path)
         with contextlib.suppress(UploadLocked):  # it exists, and the application is moving its data away
             self._load_created(draft.id)
         return None
+
+    def _exists(self, path: str) -> bool:
+        """Return whether there is an upload, or one that a living process is creating."""
+        if os.path.lexists(path + ".tus") and not os.path.lexists(path):
+            with contextlib.suppress(UploadLocked):
+                remove_abandoned(path, self._ownership)
+        return os.path.lexists(path + ".tus")
 
     def _load_created(self, upload_id: str) -> Upload:
         """Return an upload that another process has created, or is creating now."""
