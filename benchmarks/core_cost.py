@@ -249,8 +249,14 @@ recording = []  # the functions that hear of each call in threads that were star
 
 @contextlib.contextmanager
 def watch_threads():
-    """Let the calls of threads that start now be recorded, too."""
-    threading.setprofile(lambda *event: [profile(*event) for profile in recording])
+    """Let the calls of threads that start now be recorded, too, except those of background threads."""
+
+    def record(*event):
+        if threading.current_thread().name not in ("tus-sweeper", "tus-backlog"):
+            for profile in recording:
+                profile(*event)
+
+    threading.setprofile(record)
     try:
         yield
     finally:

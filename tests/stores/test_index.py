@@ -164,13 +164,32 @@ def test_full_sweeps_cost_little(monkeypatch):
     assert schedule.is_full_due()
 
 
-def test_the_work_of_threads_comes_in_slices(monkeypatch):
-    rests, now = [], [0.0]
+@pytest.fixture
+def rests(monkeypatch, clock):
+    """The seconds of each sleep between two slices."""
+    rests = []
     monkeypatch.setattr(slices, "SLICE", 1.0)
-    monkeypatch.setattr(slices, "time", SimpleNamespace(sleep=rests.append, perf_counter=lambda: now[0]))
+    monkeypatch.setattr(slices, "REST", 10.0)
+    monkeypatch.setattr(slices, "_last", 0.0)
+    monkeypatch.setattr(slices, "time", SimpleNamespace(sleep=rests.append, perf_counter=clock))
+    return rests
+
+
+def test_the_work_of_threads_comes_in_slices(rests, clock):
+    def sleep(pause):
+        rests.append(pause)
+        clock.now += pause
+
+    slices.time.sleep = sleep
     for _ in slices.gently(range(100)):
-        now[0] += 0.25
-    assert rests == [slices.REST] * 25
+        clock.now += 0.25
+    assert rests == [10.0] * 25
+
+
+def test_threads_take_turns(rests, clock):
+    for _ in zip(*[slices.gently(range(2)) for _ in range(3)], strict=True):
+        clock.now += 1.0
+    assert rests == [10.0, 20.0, 30.0, 39.0, 49.0, 59.0]
 
 
 # -- Which process looks --

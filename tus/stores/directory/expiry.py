@@ -12,7 +12,7 @@ import logging
 import math
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
 from sys import float_info
@@ -92,11 +92,15 @@ class Schedule:
         """Return whether the next sweep must look at every upload."""
         return time.monotonic() >= self._full_at
 
-    def select(self, upload_ids: list[str], now: float) -> list[str]:
-        """Return the uploads to look at, given the ids of all."""
-        known = self._expires_at
-        self._expires_at = {upload_id: known[upload_id] for upload_id in upload_ids if upload_id in known}
-        return [upload_id for upload_id in upload_ids if known.get(upload_id, now) <= now]
+    def select(self, upload_ids: Iterable[str], now: float) -> Iterator[str]:
+        """Yield the uploads to look at, given the ids of all."""
+        known, self._expires_at = self._expires_at, {}
+        for upload_id in upload_ids:
+            expires_at = known.get(upload_id, now)
+            if expires_at <= now:
+                yield upload_id
+            else:
+                self._expires_at[upload_id] = expires_at
 
     def note(self, upload_id: str, expires_at: float | None) -> None:
         """Note when an upload expires, if it changes no more."""
@@ -347,7 +351,7 @@ def _sweep(directory: str, policy: Policy, quota: Quota | None, schedule: Schedu
     done = Sweep(directory, policy, quota, 0, recount, Statistics(swept_at=time.time()), schedule)
     if not _may_expire(directory, policy):
         done.may_expire, done.boot_keep = False, math.inf
-    for upload_id in in_slices(schedule.select(list(in_slices(ids_in(directory))), math.inf)):
+    for upload_id in schedule.select(in_slices(list(in_slices(ids_in(directory)))), math.inf):
         done.visit(upload_id)
     with _bookkeeping():
         pending.write_index(directory, policy.ownership, policy.boot, done.pending)
@@ -371,7 +375,7 @@ def _sweep_due(directory: str, policy: Policy, quota: Quota | None, schedule: Sc
     done = Sweep(directory, policy, quota, 0, None, Statistics(swept_at=0.0), schedule)
     if not _may_expire(directory, policy):
         done.may_expire, done.boot_keep = False, math.inf
-    for upload_id in gently(schedule.select(list(gently(ids_in(directory))), policy.clock())):
+    for upload_id in schedule.select(gently(list(gently(ids_in(directory)))), policy.clock()):
         done.visit(upload_id)
     return done
 

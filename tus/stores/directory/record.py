@@ -502,6 +502,20 @@ def open_sidecar(path: str, flags: int, ownership: Ownership) -> int:
         raise UploadNotFound() from None
 
 
+def read_slot(path: str, ownership: Ownership) -> Slot:
+    """Return the slot of the data at a path as it was stored; less may be certain of it, but nothing else.
+
+    Raises:
+        UploadNotFound: there is no side-car that is ours.
+        Damaged: neither slot is whole.
+    """
+    fd = open_sidecar(path, os.O_RDONLY, ownership)
+    try:
+        return sidecar.unpack_slots(os.pread(fd, SLOTS_SIZE, 0))
+    finally:
+        close(fd)
+
+
 def read_upload(fd: int, path: str, boot: bytes) -> Upload:
     """Return the upload of an open side-car.
 
