@@ -21,7 +21,7 @@ from tus.models import Response, State, Upload
 from tus.stores import ledger
 from tus.stores.directory import record_format as sidecar
 from tus.stores.directory.store import DirectoryStore
-from tus.stores.slots import Lifetimes, Slot
+from tus.stores.slots import Lifetimes, Slot, upload_of
 
 LIFETIMES = Lifetimes(lifetime=100, completed_keep=50, rejected_keep=30)
 DECIDED = (State.ACCEPTED, State.REJECTED)
@@ -352,6 +352,16 @@ def test_what_waits_for_the_application_does_not_expire(state):
     assert ledger.expire(waiting, now=1e12, is_partial=False) is waiting
     assert ledger.expire(waiting, now=1e12, is_partial=True).state == State.TERMINATED
     assert ledger.expire(waiting._replace(is_known=False), now=1e12, is_partial=False).state == State.TERMINATED
+
+
+@pytest.mark.parametrize("expires_at", [None, 999.0, 1000.0, 1001.0, 1030.0, 1031.0, 1100.0, 1101.0, 1e9])
+@pytest.mark.parametrize("state", State)
+def test_a_slot_alone_shows_that_a_sweep_must_only_count(state, expires_at):
+    slot = Slot(state=state, expires_at=expires_at, offset=1)
+    upload = upload_of(Upload(id="a"), slot)
+    is_too_far = ledger.is_too_far(upload, now=1000.0, lifetimes=LIFETIMES)
+    must_act = state in (*PENDING, State.TERMINATED) or upload.has_expired(1000.0) or is_too_far
+    assert ledger.is_at_rest(slot, now=1000.0, lifetimes=LIFETIMES) is not must_act
 
 
 def test_a_part_is_watched_once():

@@ -480,6 +480,13 @@ def is_too_far(upload: Upload, *, now: float, lifetimes: Lifetimes) -> bool:
     return upload.expires_at > now + longest
 
 
+def is_at_rest(slot: Slot, *, now: float, lifetimes: Lifetimes) -> bool:
+    """Return whether a sweep must only count an upload, whatever the record of its creation says."""
+    if slot.state in _PENDING or slot.state == State.TERMINATED:
+        return False
+    return slot.expires_at is None or now < slot.expires_at <= now + _longest_life(slot.state, lifetimes)
+
+
 def _longest_life(state: State, lifetimes: Lifetimes) -> float:
     if state == State.ACCEPTED:
         return max(lifetimes.completed_keep, UNTAKEN_KEEP)

@@ -31,10 +31,19 @@ from tus.stores.directory.clock import Moment, has_jumped, previous, remember, u
 from tus.stores.directory.damaged import remove_damaged
 from tus.stores.directory.data_lock import lock_data
 from tus.stores.directory.quota import Quota, Recount, stored_charge
-from tus.stores.directory.record import Policy, SideCar, finish_removal, give_back_reserved, open_sidecar, read_upload
+from tus.stores.directory.record import (
+    Policy,
+    SideCar,
+    finish_removal,
+    give_back_reserved,
+    open_sidecar,
+    read_slot,
+    read_upload,
+)
 from tus.stores.directory.slices import gently
 from tus.stores.directory.space import is_idle
 from tus.stores.interface import Statistics
+from tus.stores.slots import Slot
 
 _MOMENT = "looked_at"  # the name of the moment of the last look, among the statistics
 
@@ -156,6 +165,15 @@ class Sweep:
             self.cause = self.cause or error
 
     def _visit(self, path: str) -> None:
+        policy = self.policy
+        if self.recount is None:  # else the record tells who is charged
+            slot = read_slot(path, policy.ownership, policy.boot)
+            if slot is not None and ledger.is_at_rest(slot, now=policy.clock(), lifetimes=policy.lifetimes):
+                self._count_state(path, slot)
+                return
+        self._visit_record(path)
+
+    def _visit_record(self, path: str) -> None:
         try:
             upload = self._read(path)
         except UploadGone:
@@ -220,12 +238,15 @@ class Sweep:
             emit(Ended(upload, "expired"))
 
     def _count(self, path: str, upload: Upload) -> None:
-        seen = self.statistics
-        self.schedule.note(upload.id, upload.expires_at)
-        if upload.is_pending and not upload.is_partial:
+        if upload.is_pending:
             self.pending.append(upload.id)
         if self.recount is not None:
             self.recount.add(upload.id, upload.principal, stored_charge(upload, path))
+        self._count_state(path, upload, upload.is_pending)
+
+    def _count_state(self, path: str, upload: Upload | Slot, is_pending: bool = False) -> None:
+        seen = self.statistics
+        self.schedule.note(os.path.basename(path), upload.expires_at)
         if upload.state == State.ACCEPTED:
             seen.accepted += 1
             return
@@ -236,7 +257,7 @@ class Sweep:
             status = os.stat(path, follow_symlinks=False)
         except FileNotFoundError:
             return
-        if upload.is_pending and upload.is_known:
+        if is_pending and upload.is_known:
             seen.pending += 1
             seen.aside += upload.is_aside
             seen.pending_since = min(seen.pending_since or status.st_mtime, status.st_mtime)

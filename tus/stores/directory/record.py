@@ -502,18 +502,22 @@ def open_sidecar(path: str, flags: int, ownership: Ownership) -> int:
         raise UploadNotFound() from None
 
 
-def read_slot(path: str, ownership: Ownership) -> Slot:
-    """Return the slot of the data at a path as it was stored; less may be certain of it, but nothing else.
+def read_slot(path: str, ownership: Ownership, boot: bytes) -> Slot | None:
+    """Return what is certain of the slot of the data at a path; None if only the whole side-car can tell.
 
     Raises:
         UploadNotFound: there is no side-car that is ours.
-        Damaged: neither slot is whole.
     """
     fd = open_sidecar(path, os.O_RDONLY, ownership)
     try:
-        return sidecar.unpack_slots(os.pread(fd, SLOTS_SIZE, 0))
+        slot = sidecar.unpack_slots(os.pread(fd, SLOTS_SIZE, 0))
+    except Damaged:
+        return None
     finally:
         close(fd)
+    if path in _unmarked:
+        return None
+    return slot if slot.boot == boot else ledger.trust(slot, boot)
 
 
 def read_upload(fd: int, path: str, boot: bytes) -> Upload:

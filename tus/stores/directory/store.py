@@ -82,7 +82,6 @@ from tus.stores.directory.record import (
     read_upload,
     remove_abandoned,
 )
-from tus.stores.directory.record_format import Damaged
 from tus.stores.directory.secret import read_secret
 from tus.stores.directory.sessions import DirectorySession
 from tus.stores.directory.slices import gently
@@ -267,8 +266,9 @@ class DirectoryStore(Concatenation):
         if not self._home.check():
             return
         for upload_id in gently(list(gently(expiry.ids_in(self.directory)))):
-            with contextlib.suppress(UploadNotFound, Damaged, OSError):
-                if read_slot(self._prefix + upload_id, self._ownership).state in (State.COMPLETE, State.HANDING_OVER):
+            with contextlib.suppress(UploadNotFound, OSError):
+                slot = read_slot(self._prefix + upload_id, self._ownership, self._policy.boot)
+                if slot is None or slot.state in (State.COMPLETE, State.HANDING_OVER):
                     yield upload_id
 
     def candidate(self, work: str) -> Election:
