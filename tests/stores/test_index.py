@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import time
-from types import SimpleNamespace
 
 import pytest
 
@@ -164,32 +163,72 @@ def test_full_sweeps_cost_little(monkeypatch):
     assert schedule.is_full_due()
 
 
+class Machine:
+    """Clocks, and a sleep that is noted.
+
+    Attributes:
+        rests: the seconds of each sleep between two slices.
+        load: the part of a processor that requests use.
+    """
+
+    def __init__(self, clock):
+        self.clock, self.rests, self.load, self.worked = clock, [], 1.0, 0.0
+
+    def perf_counter(self):
+        return self.clock()
+
+    def thread_time(self):
+        return self.worked
+
+    def process_time(self):
+        return self.worked + self.load * self.clock()
+
+    def sleep(self, pause):
+        self.rests.append(pause)
+        self.clock.now += pause
+
+    def work(self, seconds):
+        self.clock.now += seconds
+        self.worked += seconds
+
+
 @pytest.fixture
-def rests(monkeypatch, clock):
-    """The seconds of each sleep between two slices."""
-    rests = []
-    monkeypatch.setattr(slices, "SLICE", 1.0)
-    monkeypatch.setattr(slices, "REST", 10.0)
-    monkeypatch.setattr(slices, "_last", 0.0)
-    monkeypatch.setattr(slices, "time", SimpleNamespace(sleep=rests.append, perf_counter=clock))
-    return rests
+def machine(monkeypatch, clock):
+    machine = Machine(clock)
+    monkeypatch.setattr(slices, "BUSY", slices.Pace(1.0, 10.0))
+    monkeypatch.setattr(slices, "QUIET", slices.Pace(5.0, 2.0))
+    monkeypatch.setattr(slices, "LOOK", 100.0)
+    monkeypatch.setattr(slices, "_turns", slices._Turns())
+    monkeypatch.setattr(slices, "time", machine)
+    return machine
 
 
-def test_the_work_of_threads_comes_in_slices(rests, clock):
-    def sleep(pause):
-        rests.append(pause)
-        clock.now += pause
-
-    slices.time.sleep = sleep
+def test_the_work_of_threads_comes_in_slices(machine):
     for _ in slices.gently(range(100)):
-        clock.now += 0.25
-    assert rests == [10.0] * 25
+        machine.work(0.25)
+    assert machine.rests == [10.0] * 25
 
 
-def test_threads_take_turns(rests, clock):
+def test_threads_take_turns(machine, monkeypatch):
+    monkeypatch.setattr(machine, "sleep", machine.rests.append)
     for _ in zip(*[slices.gently(range(2)) for _ in range(3)], strict=True):
-        clock.now += 1.0
-    assert rests == [10.0, 20.0, 30.0, 39.0, 49.0, 59.0]
+        machine.work(1.0)
+    assert machine.rests == [10.0, 20.0, 30.0, 39.0, 49.0, 59.0]
+
+
+def test_slices_are_longer_while_requests_use_little(machine):
+    machine.load = 0.01
+    for number in slices.gently(range(200)):
+        machine.work(1.0)
+        if number == 100:
+            machine.load = 0.5
+    assert machine.rests[0] == 10.0  # nothing is known yet
+    quiet = machine.rests.index(2.0)
+    busy = machine.rests.index(10.0, quiet)
+    assert quiet * 11 < 100 + 2 * 11
+    assert set(machine.rests[quiet:busy]) == {2.0}
+    assert (busy - quiet) * 7 < 100 + 2 * 100  # a look after the requests came
+    assert set(machine.rests[busy:]) == {10.0}
 
 
 # -- Which process looks --
