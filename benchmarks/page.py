@@ -131,8 +131,8 @@ HOW_TO_READ = "\n".join(
             """The C sink is the limit of the machine: it writes each byte to a file, and promises nothing. With
             "splice", the bytes stay in the kernel. The trivial application does the same behind granian. "Promises
             alone" is the limit of a host for small uploads: the system calls that this package needs to keep its
-            promises, and no protocol; on uvicorn with one call of a thread for each request. "Best" is the fastest
-            Python peer of the row. Losses stand in the same tables."""
+            promises, and no protocol. On uvicorn, one call of a thread makes those of a request. "Best" is the
+            fastest Python peer of the row. Losses stand in the same tables."""
         ),
     )
 )
