@@ -11,6 +11,7 @@ from tests.support.waiting import GUARD
 from tus.errors import UploadGone
 from tus.filesystem.ownership import Ownership
 from tus.models import State, Upload
+from tus.stores.directory.record import remove_abandoned
 from tus.stores.directory.store import DirectoryStore
 from tus.stores.interface import Limits
 
@@ -109,3 +110,18 @@ def test_a_creation_whose_empty_record_was_removed_is_not_undone(store, monkeypa
     assert store.create_once(wanted) is None
     assert store.load(wanted.id).offset == 0
     assert sorted(name for name in os.listdir(store.directory) if wanted.id in name) == [wanted.id, f"{wanted.id}.tus"]
+
+
+def test_a_creation_whose_empty_record_was_removed_is_tried_again(store, monkeypatch):
+    """It was stopped before it took the lock, and the request that removed its record has not created the upload."""
+    wanted, create = draft(store), Ownership.create
+
+    def stop(ownership, path, *arguments):
+        fd = create(ownership, path, *arguments)
+        monkeypatch.undo()
+        remove_abandoned(store.path_of(wanted), ownership)
+        return fd
+
+    monkeypatch.setattr(Ownership, "create", stop)
+    assert store.create_once(wanted).id == wanted.id
+    assert store.load(wanted.id).offset == 0

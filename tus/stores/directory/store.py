@@ -302,13 +302,10 @@ class DirectoryStore(Concatenation):
 
     def create(self, draft: Upload) -> Upload:
         self._home.ensure()
-        if draft.id and self._exists(self._path(draft.id)):
-            return self._load_created(draft.id)  # it is counted already
-        path = self._prefix + (draft.id or os.urandom(16).hex())
-        try:
-            return creation.create(draft, path, self._policy) if self._quota is None else self._create(draft, path)
-        except FileExistsError:
-            return self._load_created(draft.id)
+        if draft.id:
+            return self._create_or_load(draft, self._path(draft.id))[0]
+        path = self._prefix + os.urandom(16).hex()
+        return creation.create(draft, path, self._policy) if self._quota is None else self._create(draft, path)
 
     def _create(self, draft: Upload, path: str) -> Upload:
         if self._quota is None:
@@ -326,12 +323,11 @@ class DirectoryStore(Concatenation):
         path = self._path(draft.id)
         if os.path.lexists(path + ".tus"):
             expiry.expire(self.directory, self._policy, self._quota, draft.id)
-        if not self._exists(path):  # else it is counted already, so the limits must not refuse it
-            with contextlib.suppress(FileExistsError):
-                return self._create(draft, path)
-        with contextlib.suppress(UploadLocked):  # it exists, and the application is moving its data away
-            self._load_created(draft.id)
-        return None
+        try:
+            upload, is_new = self._create_or_load(draft, path)
+        except UploadLocked:  # it exists, and the application is moving its data away
+            return None
+        return upload if is_new else None
 
     def _exists(self, path: str) -> bool:
         """Return whether there is an upload, or one that a living process is creating."""
@@ -340,15 +336,19 @@ class DirectoryStore(Concatenation):
                 remove_abandoned(path, self._ownership)
         return os.path.lexists(path + ".tus")
 
-    def _load_created(self, upload_id: str) -> Upload:
-        """Return an upload that another process has created, or is creating now."""
+    def _create_or_load(self, draft: Upload, path: str) -> tuple[Upload, bool]:
+        """Create an upload with a given id, or load the one that there is; return whether it was created, too."""
         deadline = time.monotonic() + _CREATION
         while True:
+            if not self._exists(path):  # else it is counted already, so the limits must not refuse it
+                with contextlib.suppress(FileExistsError):
+                    return self._create(draft, path), True
             try:
-                return self.load(upload_id)
-            except UploadNotFound:
-                raise UploadGone() from None
-            except UploadGone:
+                return self.load(draft.id), False
+            except UploadNotFound:  # it was removed meanwhile, or not yet created again
+                if time.monotonic() > deadline:
+                    raise UploadGone() from None
+            except UploadGone:  # or another process creates its two files now
                 if time.monotonic() > deadline:
                     raise
             time.sleep(0.005)
