@@ -36,7 +36,7 @@ NAME = ".tus-counts"
 MOVES = ".tus-counts-moves"
 #: Seconds after which a recount is void, so that the moves of a sweeper that crashed do not grow for ever.
 _LONGEST_RECOUNT = 3600.0
-_LARGEST = 4096  # bytes; the file has about a hundred
+_LARGEST = 512  # bytes; the file has about a hundred
 _NOTHING = (b"\0", 0, 0, 0.0, 0.0, False)  # no file begins so
 
 
@@ -315,10 +315,10 @@ class Quota:
         return counts
 
     def _open_each(self, counts: Counts, held: ExitStack) -> tuple[Principals, Counts]:
-        """Open the counts of each principal. If they are gone, count again."""
+        """Open the counts of each principal. If they are gone or damaged, count again."""
         try:
             return held.enter_context(open_principals(self._each, self._ownership)), counts
-        except FileNotFoundError:
+        except (ValueError, FileNotFoundError):
             counts = self._count_again()
             return held.enter_context(open_principals(self._each, self._ownership)), counts
 
