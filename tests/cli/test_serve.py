@@ -14,6 +14,7 @@ import subprocess
 import sys
 import threading
 import time
+import weakref
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -239,7 +240,8 @@ def test_which_hosts_an_address_serves(address, names, host, status):
     assert call(app_of(address, *names), "GET", "/", environ={"HTTP_HOST": host}, validate=False).status == status
 
 
-def test_a_refusal_for_the_host_of_others_is_one_of_the_protocol(tmp_path):
+def test_a_refusal_for_the_host_of_others_is_one_of_the_protocol(tmp_path, monkeypatch):
+    monkeypatch.setattr("tus.server.service._living", weakref.WeakSet())  # without the services of other tests
     app = serve.build_pipeline(str(tmp_path / "uploads"), "/of-this-test", ("https://page.example",))
     checked = OnLoop(app.behind(serve.host_check("127.0.0.1", ())), "asyncio")
     asked = {"HTTP_HOST": "evil.example"}
