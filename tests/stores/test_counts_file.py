@@ -6,6 +6,7 @@ import threading
 
 import pytest
 
+from tus.errors import UploadLocked
 from tus.filesystem.ownership import NotOurs, Ownership
 from tus.models import Upload
 from tus.stores.directory.quota import Limits, Quota
@@ -54,6 +55,10 @@ def test_the_file_may_be_lost(quota, tmp_path):
     assert json.loads((tmp_path / "counts").read_text())["uploads"] == 1  # the list of uploads is empty
 
 
+def fail(fd):
+    raise OSError("no locks")
+
+
 def fork(quota):
     """Let four threads of a child charge uploads."""
     child = os.fork()
@@ -77,3 +82,21 @@ def test_many_threads_and_processes_count_every_upload(quota, tmp_path):
     charge(quota, 100)
     assert [os.waitpid(child, 0)[1] for child in children] == [0, 0, 0]
     assert quota.read().uploads == 1 + 3 * 4 * 50 + 100
+
+
+def test_a_thread_that_waits_too_long_gives_up(quota, monkeypatch):
+    """As with the lock among processes, the client may try again."""
+    monkeypatch.setattr("tus.stores.directory.counts_file.LIMIT", 0.05)
+    with quota._file, pytest.raises(UploadLocked):
+        charge(quota)
+    charge(quota)
+    assert quota.read().uploads == 1
+
+
+def test_a_lock_that_fails_is_left_free(quota, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr("tus.stores.directory.counts_file.lock", fail)
+        with pytest.raises(OSError, match="no locks"):
+            charge(quota)
+    charge(quota)
+    assert quota.read().uploads == 1

@@ -347,7 +347,7 @@ class Quota:
         return counts
 
     def _pack(self, counts: Counts) -> bytes:
-        """Return JSON. A library for it takes ten times as long, and this is part of every small upload."""
+        """Return JSON. A library for it takes three times as long, and this is part of every small upload."""
         has_each = "true" if self._has_each else "false"
         until = f', "recount_until": {self._until!r}' if self._until else ""
         recounted = f', "recounted_at": {self._recounted_at!r}' if self._recounted_at else ""
