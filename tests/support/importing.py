@@ -10,11 +10,11 @@ from tus.errors import OptionError, TusException
 
 def run_import(*arguments):
     """Gives the exit status, and what was printed to stdout and stderr."""
-    parser = argparse.ArgumentParser(prog="tus")
-    importing.add_commands(parser.add_subparsers())
+    parser = argparse.ArgumentParser(prog="tus import")
+    importing.add_arguments(parser)
     output, errors = io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(output), contextlib.redirect_stderr(errors):
-        options = parser.parse_args(["import", *map(str, arguments)])
+        options = parser.parse_args(list(map(str, arguments)))
         try:
             options.run(options)
             status = 0

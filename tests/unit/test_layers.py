@@ -13,6 +13,7 @@ import tus
 LAYERS = [
     {"tus.errors", "tus.version"},
     {"tus.http", "tus.checksums"},
+    {"tus.client"},
     {"tus.models"},
     {"tus.events", "tus.converters", "tus.options"},
     {"tus.protocols"},

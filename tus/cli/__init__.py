@@ -1,1 +1,1 @@
-"""The command ``tus``: :mod:`tus.cli.main` parses ``tus serve``, and each other group of commands has a module."""
+"""The command ``tus``: :mod:`tus.cli.main` has the table of its commands, and each command has a module."""

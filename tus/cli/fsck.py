@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from textwrap import wrap
-from typing import Any
 
 from tus.cli import arguments, text
 from tus.cli.users import acting_as_owner
@@ -22,23 +21,21 @@ from tus.stores.directory.fsck.place import Place
 _WIDTH = 100  # characters in a line, unless a word is longer
 
 
-def add_commands(commands: Any) -> None:
-    """Add ``fsck`` to the subparsers of the command line."""
-    check: argparse.ArgumentParser = commands.add_parser(
-        "fsck",
-        help="check for damage, and repair it",
-        description="Check the uploads of a directory for damage; servers may run meanwhile. The exit status is 0 "
-        "if there is no damage or all of it was repaired, and otherwise 1.",
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of ``tus fsck``."""
+    parser.description = (
+        "Check the uploads of a directory for damage; servers may run meanwhile. The exit status is 0 if there is no "
+        "damage or all of it was repaired, and otherwise 1."
     )
-    arguments.add_directory(check)
-    check.add_argument(
+    arguments.add_directory(parser)
+    parser.add_argument(
         "--repair",
         action="store_true",
         help="repair damage if it is safe; no received bytes are removed, uploads that cannot be trusted are set aside",
     )
-    check.add_argument("--verbose", action="store_true", help="also print states that are normal while servers run")
-    check.add_argument("--json", action="store_true", help="print a JSON object")
-    check.set_defaults(run=_fsck)
+    parser.add_argument("--verbose", action="store_true", help="also print states that are normal while servers run")
+    parser.add_argument("--json", action="store_true", help="print a JSON object")
+    parser.set_defaults(run=_fsck)
 
 
 @dataclass(slots=True)

@@ -22,11 +22,9 @@ from tus.options import Options
 from tus.server.service import services_over
 
 
-def add_commands(commands: Any) -> None:
-    """Add ``handover`` to the subparsers of the command line."""
-    parser: argparse.ArgumentParser = commands.add_parser(
-        "handover", help="hand pending uploads over to the application", description=_hand_over.__doc__
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of ``tus handover``."""
+    parser.description = _hand_over.__doc__
     parser.add_argument(
         "dir",
         metavar="DIR",

@@ -15,7 +15,6 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
-from typing import Any
 
 from tus.cli.arguments import add_trusted_group, find_directory, ownership_of
 from tus.cli.import_formats import READERS, Found, Left, names
@@ -32,16 +31,16 @@ from tus.stores.directory.preparation import prepare_directory
 _IMPORTED = ".imported"  # the suffix of a record whose upload was imported
 
 
-def add_commands(commands: Any) -> None:
-    """Add ``import`` to the subparsers of the command line."""
-    parser: argparse.ArgumentParser = commands.add_parser(
-        "import",
-        help="import the unfinished uploads of another program",
-        description="Import the unfinished uploads of another program, which must not run any more, so that their "
-        "clients can resume them here, under the same last segment of the URL.",
-        epilog=f"The record of an imported upload is renamed to end in {_IMPORTED}. While no client has sent bytes "
-        "since, renaming it back returns the upload to the other program, if its data is in place. Running this twice "
-        "is harmless.",
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of ``tus import``."""
+    parser.description = (
+        "Import the unfinished uploads of another program, which must not run any more, so that their clients can "
+        "resume them here, under the same last segment of the URL."
+    )
+    parser.epilog = (
+        f"The record of an imported upload is renamed to end in {_IMPORTED}. While no client has sent bytes since, "
+        "renaming it back returns the upload to the other program, if its data is in place. Running this twice is "
+        "harmless."
     )
     parser.add_argument("dir", metavar="DIR", help="the other program's directory of uploads")
     parser.add_argument("--from", dest="format", required=True, choices=list(READERS), help="the other program")
