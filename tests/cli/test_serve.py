@@ -26,6 +26,7 @@ from tusclient.client import TusClient
 
 from tests.support.clients import head, offset_of, wait_for_offset
 from tests.support.commands import assert_refused, filled, named, run, store_in
+from tests.support.descriptors import needs_proc, opened
 from tests.support.disk import another_disk, simple_disk
 from tests.support.endpoint import Endpoint
 from tests.support.serving import ROOT, command, free_port
@@ -87,9 +88,7 @@ class Served:
 def open_files(process):
     """The paths of the files that the workers of a server have open, also those without a name any more."""
     for worker in psutil.Process(process.pid).children():
-        for fd in os.listdir(f"/proc/{worker.pid}/fd"):
-            with contextlib.suppress(OSError):
-                yield os.readlink(f"/proc/{worker.pid}/fd/{fd}")
+        yield from opened(worker.pid)
 
 
 @contextlib.contextmanager
@@ -668,7 +667,7 @@ def count_descriptors(served, client):
     return 0
 
 
-@pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="this system does not show the files of a process")
+@needs_proc
 def test_the_body_comes_from_the_socket(tmp_path):
     """uvicorn lends it, as the second descriptor of the connection shows; else each byte would be copied twice."""
     with serving(tmp_path) as served:

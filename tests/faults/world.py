@@ -19,6 +19,7 @@ from gunicorn.http.unreader import SocketUnreader
 from webob import Request
 
 from tests.support.clocks import later
+from tests.support.descriptors import opened_below
 from tests.support.subjects import PATH, OnLoop
 from tests.support.wsgi import Reply, call
 from tus import Filter, Service, Tus, WebobAdapter
@@ -348,13 +349,7 @@ class World:
 
     def opened(self) -> list[str]:
         """Return the files of this world that are open; directories may stay open."""
-        paths = []
-        for fd in os.listdir("/proc/self/fd"):
-            with contextlib.suppress(OSError):
-                path = os.readlink(f"/proc/self/fd/{fd}")
-                if path.startswith(str(self.root) + "/") and not os.path.isdir(f"/proc/self/fd/{fd}"):
-                    paths.append(path[len(str(self.root)) :])
-        return paths
+        return [path for path in opened_below(self.root) if not os.path.isdir(os.path.join(self.root, path))]
 
 
 _KINDS = ("create", "finish", "terminate")

@@ -10,12 +10,14 @@ import socket
 import struct
 import threading
 from base64 import b64encode
+from unittest import mock
 
 import pytest
 from gunicorn.config import Config
 from gunicorn.http import RequestParser
 from gunicorn.http.wsgi import create as respond
 
+from tests.support.descriptors import opened
 from tests.support.disk import full_disk, mounted
 from tests.support.serving import uvicorn_in_thread
 from tests.support.waiting import GUARD, wait_until
@@ -128,20 +130,18 @@ def site(tmp_path, monkeypatch):
     return site
 
 
-def open_pipes():
-    """The number of ends of pipes that this process has open."""
-    count = 0
-    for name in os.listdir("/proc/self/fd"):
-        with contextlib.suppress(OSError):
-            count += os.readlink(f"/proc/self/fd/{name}").startswith("pipe:")
-    return count
-
-
 @contextlib.contextmanager
 def all_pipes_closed():
-    before = open_pipes()
-    yield
-    wait_until(lambda: open_pipes() <= before, "a pipe stays open")
+    """All that bodies were in; other threads have pipes for other things."""
+    made, make = set(), Pipe.__init__
+
+    def noting(pipe):
+        make(pipe)
+        made.add(os.readlink(f"/proc/self/fd/{pipe._in}"))
+
+    with mock.patch.object(Pipe, "__init__", noting):
+        yield
+    wait_until(lambda: made.isdisjoint(opened()), "a pipe stays open")
 
 
 @contextlib.contextmanager

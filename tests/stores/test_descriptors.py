@@ -12,6 +12,7 @@ import traceback
 
 import pytest
 
+from tests.support.descriptors import needs_proc, opened_below
 from tests.support.life import live
 from tus.errors import StorageUnavailable, UploadGone, UploadLocked
 from tus.models import Upload
@@ -64,16 +65,9 @@ def is_called_by_the_package(fd):
     return sys._getframe(2).f_globals["__name__"].startswith("tus.") and not is_written
 
 
-def descriptors():
-    return len(os.listdir("/proc/self/fd"))
-
-
 @pytest.fixture(autouse=True)
 def _no_waiting_for_the_disk(monkeypatch):
     monkeypatch.setattr(os, "fsync", lambda fd: None)
-
-
-needs_proc = pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="there is no /proc to count descriptors in")
 
 
 @needs_proc
@@ -89,9 +83,7 @@ def close_with_errors(tmp_path, monkeypatch):
         strangers.append(os.open(os.devnull, os.O_RDONLY))  # another thread gets the number that is free now
         assert strangers[-1] == fd
 
-    live(tmp_path / "first", fsync="none")  # it opens what stays open, such as the file of a log
     for number in itertools.count():
-        before = descriptors()
         close = Failing(real, number, take_the_number, is_called_by_the_package)
         with monkeypatch.context() as patch:
             patch.setattr(os, "close", close)
@@ -100,7 +92,7 @@ def close_with_errors(tmp_path, monkeypatch):
             break
         os.fstat(strangers[-1])  # it is still open
         real(strangers.pop())
-        assert descriptors() == before
+        assert opened_below(tmp_path) == []
     assert number > 40
 
 
@@ -111,16 +103,14 @@ def test_an_unlock_that_fails_leaves_no_lock_and_no_descriptor(tmp_path):
 
 def unlock_with_errors(tmp_path, monkeypatch):
     real = fcntl.flock
-    live(tmp_path / "first", fsync="none")
     for number in itertools.count():
-        before = descriptors()
         flock = Failing(real, number, counts=lambda fd, how: how == fcntl.LOCK_UN)
         with monkeypatch.context() as patch:
             patch.setattr(fcntl, "flock", flock)
             live(tmp_path / str(number), fsync="none")
         if not flock.has_failed:
             break
-        assert descriptors() == before
+        assert opened_below(tmp_path) == []
     assert number > 40
 
 

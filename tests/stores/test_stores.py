@@ -1,6 +1,5 @@
 """Every store under the one suite, and what only the directory store promises."""
 
-import contextlib
 import errno
 import multiprocessing
 import os
@@ -16,6 +15,7 @@ from unittest import mock
 
 import pytest
 
+from tests.support.descriptors import opened_below
 from tests.support.disk import full_disk
 from tests.support.waiting import GUARD
 from tus.errors import (
@@ -631,16 +631,7 @@ def test_nothing_is_left_open(store, tmp_path):
     for wrong in (b"ab", b"abcd"):
         with pytest.raises(RequestError):
             store.complete(store.create(Upload(length=3)), 0, wrong)
-    assert open_files(tmp_path) == []
-
-
-def open_files(directory):
-    """Return the names of the files below a directory that this process has open."""
-    names = []
-    for fd in os.listdir("/proc/self/fd"):
-        with contextlib.suppress(FileNotFoundError):  # the descriptor of the listing itself
-            names.append(Path(os.readlink(f"/proc/self/fd/{fd}")))
-    return [name.name for name in names if directory in name.parents]
+    assert opened_below(tmp_path) == []
 
 
 @pytest.mark.parametrize("failing", ["digest", "begin"])
@@ -658,7 +649,7 @@ def test_a_completion_that_fails_leaves_no_lock_and_no_file_open(store, tmp_path
         else:
             store.create_whole(draft, b"abc")
     assert caught.value.__traceback__ is not None, "it keeps the claim alive, as a logged exception may"
-    assert open_files(tmp_path) == []
+    assert opened_below(tmp_path) == []
     monkeypatch.undo()
     (left,) = store.list()
     assert (left.state, left.attempts) == (State.COMPLETE, 0)
@@ -669,10 +660,10 @@ def test_a_claim_that_is_never_released_warns_and_closes(store, tmp_path):
     upload = receive(store, b"abc", 3)
     claim = store.claim(upload)
     claim.begin()
-    assert len(open_files(tmp_path)) == 2
+    assert len(opened_below(tmp_path)) == 2
     with pytest.warns(ResourceWarning, match=f"upload {upload.id} was never released"):
         del claim
-    assert open_files(tmp_path) == []
+    assert opened_below(tmp_path) == []
     left = DirectoryStore(str(tmp_path)).load(upload.id)
     assert (left.state, left.attempts) == (State.COMPLETE, 1)
     store.claim(left).accept()

@@ -3,12 +3,12 @@
 import base64
 import email
 import email.policy
-import os
 import time
 from wsgiref.util import FileWrapper
 
 import pytest
 
+from tests.support.descriptors import opened_below
 from tests.support.subjects import PATH, SUBJECTS, AsgiSubject, FilterSubject
 from tests.support.wsgi import call
 from tus.http.conditions import MAX_RANGES, parse_ranges
@@ -265,8 +265,7 @@ def test_the_servers_wrapper_is_used_where_it_cannot_send_too_much(subject, url)
     assert all(file.closed for file in wrapped)
 
 
-def test_no_file_stays_open(subject, url):
-    before = len(os.listdir("/proc/self/fd"))
+def test_no_file_stays_open(subject, url, tmp_path):
     for headers in (
         {},
         {"Range": "bytes=0-3"},
@@ -277,7 +276,7 @@ def test_no_file_stays_open(subject, url):
     ):
         get(subject, url, headers)
         get(subject, url, headers, method="HEAD")
-    assert len(os.listdir("/proc/self/fd")) <= before
+    assert opened_below(tmp_path) == []
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from dataclasses import replace
 import pytest
 from webob import Request
 
+from tests.support.descriptors import opened_below
 from tests.support.documents import blocks, moved
 from tests.support.subjects import PATH, REJECTS, AsgiSubject, FilterSubject, ViewSubject
 from tests.support.waiting import GUARD, wait_until
@@ -938,8 +939,7 @@ def test_a_commit_that_cannot_be_recorded_releases_the_claim(tmp_path, monkeypat
     with monkeypatch.context() as broken, raised:
         broken.setattr(DirectoryClaim, "accept", fail)
         ends.pop()(True)
-    links = [os.path.realpath(f"/proc/self/fd/{fd}") for fd in os.listdir("/proc/self/fd")]
-    assert not [link for link in links if os.path.dirname(link) == str(tmp_path)], "no file is left open"
+    assert opened_below(tmp_path) == []
     kept = record(view, url)
     assert (kept.state, kept.attempts) == (State.COMPLETE, 1)
     assert view.patch(url, LENGTH - 1, DATA[-1:]).status == 204
