@@ -1,0 +1,1 @@
+"""What the client does, as generators without I/O. A driver performs the commands that they yield."""
