@@ -53,6 +53,12 @@ class Stalled(ConnectionFailed):
     """A connection on which nothing moved for as long as the stall timeout allows."""
 
 
+class NotTrusted(ConnectionFailed):
+    """A connection that failed over a certificate, the server's or the client's own. Another try does not change it."""
+
+    resumable = False
+
+
 class GaveUp(ClientError):
     """An upload that was tried as often as the retry policy allows without progress; the cause is the last failure."""
 
