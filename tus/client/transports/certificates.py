@@ -31,7 +31,9 @@ def ssl_context(verify: Verify = True, cert: Cert | None = None) -> ssl.SSLConte
         else:
             context = ssl.create_default_context(cafile=os.fspath(verify))
     except OSError as error:
-        raise ValueError(f"verify: {verify} is no file or directory of certificates in PEM ({_why(error)})") from None
+        raise ValueError(
+            f"verify must be a file or directory of certificates in PEM; it is {verify} ({_why(error)})"
+        ) from None
     if cert is not None:
         files = (cert,) if isinstance(cert, (str, os.PathLike)) else cert
         chain, key, password = (*files, None, None)[:3]
@@ -39,7 +41,7 @@ def ssl_context(verify: Verify = True, cert: Cert | None = None) -> ssl.SSLConte
             context.load_cert_chain(chain, key, lambda: str(password or ""))  # type: ignore[arg-type]
         except OSError as error:
             raise ValueError(
-                f"cert: {', '.join(map(str, files[:2]))} cannot be used as a certificate and its key ({_why(error)})"
+                f"cert must be a certificate and its key in PEM; it is {', '.join(map(str, files[:2]))} ({_why(error)})"
             ) from None
     return context
 

@@ -47,34 +47,36 @@ def in_plain_words(exchange: Exchange) -> Iterator[None]:
         yield
     except _ALL as error:
         if exchange.is_aborted:
-            raise ConnectionFailed(f"the request to {_place(exchange.url)} was aborted", url=exchange.url) from error
+            raise ConnectionFailed(f"The request to {_place(exchange.url)} was aborted.", url=exchange.url) from error
         raise explain(error, exchange.url) from error
 
 
 def explain(error: Exception, url: str) -> ClientError:
     """Return the client's error for one of the HTTP library."""
-    where, what = _place(url), str(error) or type(error).__name__
+    where, what = _place(url), (str(error) or type(error).__name__).rstrip(".")
     for cause in _causes(error):
         if isinstance(cause, ssl.SSLError) and "CERT" in (cause.reason or "") + str(cause).upper():
-            return NotTrusted(f"{where}: {_certificate(cause)}", url=url)
+            return NotTrusted(f"{where}: {_certificate(cause)}.", url=url)
     if isinstance(error, _PROXY):
         if what.startswith("407"):
             response = Response(407, Headers(), url=url)
-            return NotAuthorized(f"the proxy asks for a user and a password ({what})", url=url, response=response)
-        return ConnectionFailed(f"{where}: the proxy does not connect: {what}", url=url)
+            return NotAuthorized(f"The proxy asks for a user and a password ({what}).", url=url, response=response)
+        return ConnectionFailed(f"The proxy does not connect to {where}: {what}.", url=url)
     if isinstance(error, _WRONG):
-        return NotSupported(f"{where}: the request cannot be sent: {what}", url=url)
+        return NotSupported(f"The request to {where} cannot be sent: {what}.", url=url)
     if isinstance(error, _TWICE):
-        return NotSupported(f"{where}: the HTTP client wants to send the body twice, which cannot be", url=url)
+        return NotSupported(
+            f"The HTTP client must send the body to {where} twice, for example to log in, and cannot.", url=url
+        )
     if isinstance(error, _CONNECTING):
         kind = Stalled if isinstance(error, _TIMEOUTS) else ConnectionFailed
-        return kind(f"no connection to {where}: {what}", url=url)
+        return kind(f"No connection to {where}: {what}.", url=url)
     if isinstance(error, _TIMEOUTS):
         doing = "sending to" if isinstance(error, _SENDING) else "waiting for"
-        return Stalled(f"nothing moved while {doing} {where}: {what}", url=url)
+        return Stalled(f"Nothing moved while {doing} {where}: {what}.", url=url)
     if isinstance(error, _ENDED):
-        return ConnectionFailed(f"{where} closed the connection, or sent what is no HTTP: {what}", url=url)
-    return ConnectionFailed(f"the connection to {where} broke: {what}", url=url)
+        return ConnectionFailed(f"{where} closed the connection, or did not answer in HTTP: {what}.", url=url)
+    return ConnectionFailed(f"The connection to {where} broke: {what}.", url=url)
 
 
 def _certificate(cause: ssl.SSLError) -> str:

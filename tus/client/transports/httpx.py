@@ -65,7 +65,7 @@ class Session(Generic[SessionT]):
     @contextlib.contextmanager
     def _sending(self, request: WireRequest) -> Iterator[Exchange]:
         if request.trailer is not None and not self.sends_trailers:
-            raise NotSupported("this HTTP client sends no trailers", url=request.url)
+            raise NotSupported("This HTTP client sends no trailers.", url=request.url)
         exchange = Exchange(
             request.url,
             request.method,

@@ -26,6 +26,9 @@ class Pools(Generic[Pool]):
         context: for TLS.
         direct, http, socks: make a pool.
         backend: the network backend of all.
+
+    Raises:
+        ValueError: ``proxy`` is no such URL.
     """
 
     def __init__(
@@ -55,8 +58,12 @@ class Pools(Generic[Pool]):
         """Return the pool for a URL."""
         proxy = self._proxy or self._from_environment(url)
         pool = self._pools.get(proxy)
-        # two threads may make one each; setdefault keeps one
-        return pool if pool is not None else self._pools.setdefault(proxy, self._make(proxy))
+        if pool is None:
+            try:
+                pool = self._pools.setdefault(proxy, self._make(proxy))  # two threads may make one each
+            except ValueError as error:
+                raise NotSupported(f"In the environment, {error}", url=str(url)) from None
+        return pool
 
     def all(self) -> list[Pool]:
         """Return them all."""
@@ -74,7 +81,7 @@ class Pools(Generic[Pool]):
         try:
             parsed = httpx2.Proxy(proxy)
         except (ValueError, httpx2.InvalidURL):
-            raise NotSupported(_PROXIES.format(_masked(proxy))) from None
+            raise ValueError(_PROXIES.format(_masked(proxy))) from None
         url = httpcore2.URL(
             scheme=parsed.url.raw_scheme, host=parsed.url.raw_host, port=parsed.url.port, target=parsed.url.raw_path
         )
@@ -84,11 +91,11 @@ class Pools(Generic[Pool]):
                 settings["proxy_ssl_context"] = self._context
             return self._http(**settings)
         if find_spec("socksio") is None:
-            raise NotSupported("a SOCKS proxy needs the package socksio: pip install socksio")
+            raise NotSupported("A SOCKS proxy needs the package socksio: pip install socksio")
         return self._socks(**settings)
 
 
-_PROXIES = "proxy: {} is no URL with the scheme http, https or socks5"
+_PROXIES = "proxy must be a URL with the scheme http, https or socks5; it is {}"
 
 
 def _masked(proxy: str) -> str:

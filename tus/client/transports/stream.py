@@ -29,7 +29,7 @@ from tus.client.transports.exchange import Exchange, current
 T = TypeVar("T")
 _BLOCK = 64 * 1024
 _RECORDS = 128 * 1024  # plaintext that is encrypted at once
-_UNSENT = 256 * 1024  # bytes that the kernel keeps beyond what is on its way, so that "sent" means sent
+_UNSENT = 512 * 1024  # bytes that the kernel keeps beyond what is on its way, so that "sent" means sent
 _END_OF_CHUNKS = b"0\r\n\r\n"
 _IN_PROGRESS = {errno.EINPROGRESS, errno.EWOULDBLOCK, errno.EAGAIN, getattr(errno, "WSAEWOULDBLOCK", errno.EAGAIN)}
 _REPEATABLE = ("HEAD", "GET", "OPTIONS")
@@ -345,7 +345,9 @@ def connect(addresses: Sequence[tuple[Any, ...]], options: Iterable[Any], second
             if exchange is not None:
                 exchange.use(candidate)
             if code:
-                raise OSError(code, os.strerror(code))
+                raise OSError(
+                    code, getattr(socket, "errorTab", {}).get(code) or os.strerror(code)
+                )  # Windows has its own
             if hasattr(socket, "TCP_NOTSENT_LOWAT"):
                 candidate.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _UNSENT)
         except (OSError, httpcore2.ConnectTimeout) as error:
