@@ -13,6 +13,7 @@ from typing import Any, Literal, Self, TypeVar
 
 import anyio
 import anyio.to_thread
+from anyio.streams.memory import MemoryObjectSendStream
 
 from tus.client.capabilities import Capabilities
 from tus.client.client import (
@@ -153,15 +154,15 @@ class AsyncClient:
         send, receive = anyio.create_memory_object_stream[Outcome](0)
         waiting = iter(sources)
 
-        async def work() -> None:
-            async with send.clone() as own:
+        async def work(own: MemoryObjectSendStream[Outcome]) -> None:
+            async with own:
                 for source in waiting:
                     await own.send(await self._attempt(source, on_progress, control, options))
 
         async with receive, anyio.create_task_group() as group:
             async with send:
                 for _ in range(jobs):
-                    group.start_soon(work)
+                    group.start_soon(work, send.clone())
             try:
                 async for outcome in receive:
                     yield outcome
