@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from tus.cli import arguments, text
+from tus.cli import arguments, stored, text
 from tus.errors import OptionError, SweepIncomplete, TusException
 from tus.stores.directory.fsck import check as fsck
 from tus.stores.directory.fsck.place import Place
@@ -24,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _clean(options: argparse.Namespace) -> int:
     """Remove the expired uploads of a directory, and the records whose time is over."""
-    with arguments.open_uploads(options) as store:
+    with stored.open_uploads(options) as store:
         if options.dry_run:
             return _list_expired(options)
         if not isinstance(store, Expires):
@@ -47,7 +47,7 @@ def _list_expired(options: argparse.Namespace) -> int:
     if arguments.is_store_url(options.dir):
         raise OptionError("--dry-run", "works only with a directory")
     count = size = 0
-    for upload in fsck.expired(Place(arguments.find_directory(options.dir), arguments.ownership_of(options))):
+    for upload in fsck.expired(Place(stored.find_directory(options.dir), stored.ownership_of(options))):
         name = text.printable(text.name_of(upload))
         print(f"{upload.id}  {text.state_text(upload)}, {text.size_text(upload.offset)}{name and '  ' + name}")
         count += 1

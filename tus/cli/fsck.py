@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from textwrap import wrap
 
-from tus.cli import arguments, text
+from tus.cli import arguments, stored, text
 from tus.cli.users import acting_as_owner
 from tus.errors import StorageUnavailable
 from tus.filesystem.locks import check_locks_work
@@ -76,7 +76,7 @@ class _Totals:
 
 
 def _fsck(options: argparse.Namespace) -> int:
-    directory = arguments.find_directory(options.dir)
+    directory = stored.find_directory(options.dir)
     with acting_as_owner(directory):
         return _report(options, directory)
 
@@ -105,7 +105,7 @@ def _report(options: argparse.Namespace, directory: str) -> int:
 
 
 def _check(options: argparse.Namespace, directory: str) -> Iterator[tuple[Finding, str | None]]:
-    ownership = arguments.ownership_of(options)
+    ownership = stored.ownership_of(options)
     yield from fsck.check(Place(directory, ownership), options.repair)
     # In its --dir, tus serve checks with probe files that it can write, and copies finished files to hidden names.
     if not os.path.samefile(options.dir, directory):

@@ -10,7 +10,7 @@ from typing import Any
 
 from tus.adapters.wsgi import WsgiApp
 from tus.apps.files import Files
-from tus.cli import arguments, text
+from tus.cli import arguments, stored, text
 from tus.cli.arguments import add_named_options, read_named_options
 from tus.cli.users import acting_as_owner
 from tus.converters import as_callable, is_async
@@ -62,7 +62,7 @@ def _acting_as_owner(options: argparse.Namespace) -> AbstractContextManager[None
     directory = options.dir or (arguments.DEFAULT if options.config is options.app is None else None)
     if directory is None or arguments.is_store_url(directory):
         return nullcontext()
-    return acting_as_owner(arguments.find_directory(directory))
+    return acting_as_owner(stored.find_directory(directory))
 
 
 def _hand_over_to_app(options: argparse.Namespace) -> int:
@@ -113,7 +113,7 @@ def _backlogs(options: argparse.Namespace) -> Sequence[Backlog]:
         return _backlogs_of_config(options)
     directory = options.dir or arguments.DEFAULT
     is_url = arguments.is_store_url(directory)
-    inner = directory if is_url else arguments.find_directory(directory)
+    inner = directory if is_url else stored.find_directory(directory)
     others = read_named_options(options.option)
     others["store" if is_url else "tmp_file_dir"] = inner
     app: WsgiApp
@@ -146,7 +146,7 @@ def _living_backlogs(options: argparse.Namespace, problem: str) -> Sequence[Back
     Raises:
         TusException: there is none.
     """
-    directory = None if options.dir is None else arguments.find_directory(options.dir)
+    directory = None if options.dir is None else stored.find_directory(options.dir)
     found = [service.backlog for service in services_over(directory) if service.backlog is not None]
     if not found:
         raise TusException(f"{problem} for these uploads")

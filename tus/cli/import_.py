@@ -16,8 +16,9 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 
-from tus.cli.arguments import add_trusted_group, find_directory, ownership_of
+from tus.cli.arguments import add_trusted_group
 from tus.cli.import_formats import READERS, Found, Left, names
+from tus.cli.stored import find_directory, ownership_of
 from tus.cli.users import acting_as_owner
 from tus.converters import as_duration
 from tus.errors import OptionError, TusException, UploadLocked

@@ -8,7 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 
-from tus.cli import arguments, text
+from tus.cli import arguments, stored, text
 from tus.errors import UploadGone, UploadLocked, UploadNotFound
 from tus.models import Upload
 from tus.stores import Store
@@ -32,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _ls(options: argparse.Namespace) -> None:
     """List the uploads of a directory, the oldest first."""
-    with arguments.open_uploads(options) as store:
+    with stored.open_uploads(options) as store:
         _list(options, store)
 
 
@@ -42,7 +42,7 @@ def _list(options: argparse.Namespace, store: Store) -> None:
     widths = [len(heading) for heading in _HEADING]
     finished = held = 0
     waiting: Counter[str] = Counter()
-    for upload in arguments.uploads_in(store):
+    for upload in stored.uploads_in(store):
         if not _is_wanted(upload, options):
             continue
         order.append((upload.created_at, bytes.fromhex(upload.id)))

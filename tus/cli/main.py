@@ -78,7 +78,10 @@ def _parse(given: Sequence[str]) -> argparse.Namespace:
         parsers.add_parser(name, help=line)
     name = _command_of(given)
     if name in COMMANDS:
-        import_module(f"tus.cli.{COMMANDS[name][0]}").add_arguments(parsers.choices[name])
+        command = parsers.choices[name]
+        import_module(f"tus.cli.{COMMANDS[name][0]}").add_arguments(command)
+        if given[0] == name:  # so that options may stand between the files and the URL
+            return command.parse_intermixed_args(given[1:], argparse.Namespace(given=given))
     elif name:
         from tus.converters import suggestion
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from tus.cli import arguments, text
+from tus.cli import arguments, stored, text
 from tus.errors import TusException, UploadGone, UploadLocked, UploadNotFound
 from tus.stores import Store
 
@@ -21,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def _remove(options: argparse.Namespace) -> int:
     """Remove uploads and all their data, finished ones too. Their clients must start again."""
     failed = 0
-    with arguments.open_uploads(options) as store:
+    with stored.open_uploads(options) as store:
         for given in options.ids:
             problem = _remove_one(store, given)
             if problem:
@@ -33,7 +33,7 @@ def _remove(options: argparse.Namespace) -> int:
 def _remove_one(store: Store, given: str) -> str:
     """Remove an upload; return the problem if it fails, and otherwise an empty text."""
     try:
-        upload_id = arguments.complete_id(store, given)
+        upload_id = stored.complete_id(store, given)
         store.remove(upload_id)
     except UploadNotFound:
         return "there is no upload with this id"

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import TypeVar
 from urllib.parse import urlsplit
 
-from tus.cli.arguments import add_named_options, read_named_options
+from tus.cli.arguments import KeepsLines, add_named_options, read_named_options
 from tus.cli.serve_limits import describe_defaults
 from tus.cli.server_section import SECTION, ServerSection, read_server_section
 from tus.converters import as_hosts, as_listed_origins, as_url_path
@@ -20,13 +20,6 @@ _DIR, _PATH = "./uploads", "/files/"
 _HOST, _PORT, _THREADS = "127.0.0.1", 1080, 32
 
 
-class _KeepsEpilog(argparse.HelpFormatter):
-    """A formatter that leaves the lines of a table as they are."""
-
-    def _fill_text(self, text: str, width: int, indent: str) -> str:
-        return text if "\n" in text else super()._fill_text(text, width, indent)
-
-
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of ``tus serve``."""
     parser.description = (
@@ -35,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "instead, at the address and with the numbers in its [server:main] where the command line has none."
     )
     parser.epilog = describe_defaults()
-    parser.formatter_class = _KeepsEpilog
+    parser.formatter_class = KeepsLines
     parser.add_argument("config", nargs="?", metavar="CONFIG.ini", help="a paste.deploy configuration file")
     parser.add_argument("--host", help=f"address to listen on (default: {_HOST})")
     parser.add_argument("--port", type=int, help=f"0 for any free port (default: {_PORT})")

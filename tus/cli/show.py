@@ -8,7 +8,7 @@ import os
 import time
 from collections.abc import Iterator
 
-from tus.cli import arguments, text
+from tus.cli import arguments, stored, text
 from tus.errors import TusException, UploadGone, UploadLocked, UploadNotFound
 from tus.models import TUS, State, Upload
 from tus.stores import Store
@@ -25,13 +25,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _show(options: argparse.Namespace) -> None:
     """Print everything about one upload."""
-    with arguments.open_uploads(options) as store:
+    with stored.open_uploads(options) as store:
         _print(options, _load(options, store))
 
 
 def _load(options: argparse.Namespace, store: Store) -> Upload:
     try:
-        return store.load(arguments.complete_id(store, options.id))
+        return store.load(stored.complete_id(store, options.id))
     except UploadNotFound:
         raise TusException(f"{text.printable(options.id)}: there is no upload with this id") from None
     except UploadLocked:
