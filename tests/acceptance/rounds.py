@@ -15,6 +15,7 @@ from pathlib import Path
 from tests.acceptance.clients import SILENCE, TUSJS_IETF_KINDS, TUSJS_KINDS, TUSPY_KINDS, Belief, TusJs, tuspy
 from tests.acceptance.site import PATH, Site
 from tests.support.cutting_proxy import CuttingProxy
+from tus.models import State
 
 _NAMES = ("take", "take", "take", "take", "reject", "moody")  # what the receiver is to do with a file so named
 
@@ -142,7 +143,7 @@ class Rounds:
     # -- What must be so afterwards --
 
     def _audit(self, site: Site) -> str:
-        listed = {upload["id"]: upload for upload in site.uploads()}
+        listed = {upload.id for upload in site.uploads()}
         before = len(site.lines("accepted"))
         succeeded = self._check_beliefs(site, listed)
         promised(succeeded or len(self._uploads) < 20, "no client ever succeeded, so the server takes nothing")
@@ -154,10 +155,10 @@ class Rounds:
         for line in site.lines("accepted"):
             promised(line["digest"] == digests[line["name"]], f"{line['name']} was not what was sent")
         for upload in uploads:
-            if upload["state"] == "accepted":
-                promised(upload["is_partial"] or upload["key"] in accepted, f"{upload['filename']} was never accepted")
-            if upload["state"] == "rejected":
-                promised(upload["key"] not in accepted, f"{upload['filename']} was accepted and rejected")
+            if upload.state == State.ACCEPTED:
+                promised(upload.is_partial or upload.key in accepted, f"{upload.filename} was never accepted")
+            if upload.state == State.REJECTED:
+                promised(upload.key not in accepted, f"{upload.filename} was accepted and rejected")
         keys = Counter(line["name"] for line in site.lines("accepted"))
         twice = [name for name, count in keys.items() if count > 1]
         # A client that has lost the reply to the only request that it makes begins again.
@@ -176,7 +177,7 @@ class Rounds:
             f"{len(twice)} began again after a lost reply to a POST and were accepted under both keys"
         )
 
-    def _check_beliefs(self, site: Site, listed: dict[str, dict]) -> int:
+    def _check_beliefs(self, site: Site, listed: set[str]) -> int:
         """What clients believe holds; returns how many of them have reported success."""
         taken: dict[str, float] = {}
         for line in site.lines("accepted"):

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from tests.acceptance import receiver
 from tests.support.serving import ROOT, free_port, wait_for_port
-from tus import Rejected
+from tus import Rejected, open_store
 from tus.events import HandedOver, listen
 
 PATH = "/files"
@@ -155,22 +155,23 @@ class Site:
         written = receiver.read(self.journal)
         return [line for line in written if line["what"] == what and name in (None, line["name"])]
 
-    def tus(self, *arguments):
-        """Run a command of ``tus``; returns what it prints."""
-        command = [Path(sys.executable).parent / "tus", *map(str, arguments)]
-        return subprocess.run(command, cwd=ROOT, env=self.environment, capture_output=True, text=True).stdout
+    def uploads(self):
+        """What the store has."""
+        return list(open_store(str(self.store), probes=False).list())
 
-    def uploads(self, *arguments):
-        """What ``tus ls`` tells."""
-        return json.loads(self.tus("ls", self.store, "--json", *arguments))
+    def pending(self):
+        """The ids of the uploads that a client knows, and that were neither accepted nor rejected."""
+        return {upload.id for upload in self.uploads() if upload.is_pending and upload.is_known}
 
     def hand_over_the_rest(self, seconds=20):
         """Have all that is pending handed over, without the clients."""
         deadline = time.monotonic() + seconds
+        command = [Path(sys.executable).parent / "tus", "handover", self.store, "--all"]
+        command += ["--on-finished", "tests.acceptance.site:take"]
         printed = ""
-        while [upload for upload in self.uploads("--pending") if upload["is_known"]]:
+        while self.pending():
             assert time.monotonic() < deadline, printed
-            printed = self.tus("handover", self.store, "--all", "--on-finished", "tests.acceptance.site:take")
+            printed = subprocess.run(command, cwd=ROOT, env=self.environment, capture_output=True, text=True).stdout
 
 
 # -- In the server's processes ------------------------------------------------------------------------------------

@@ -40,7 +40,7 @@ def test_what_is_rejected_stays_so(faulty_site, faulty_proxy, name):
     assert len(faulty_site.lines("offered", name)) == 1
     faulty_site.hand_over_the_rest()
     assert faulty_site.lines("accepted", name) == []
-    assert [upload["answer"] for upload in faulty_site.uploads() if upload["filename"] == name] == [415]
+    assert [upload.answer.status for upload in faulty_site.uploads() if upload.filename == name] == [415]
 
 
 def test_in_the_background_a_promise_outlives_the_server(tmp_path):
