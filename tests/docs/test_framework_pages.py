@@ -144,13 +144,33 @@ def made(request, tmp_path_factory):
     return make(page, Project(tmp_path_factory.mktemp("made"), page.document), server)
 
 
-@pytest.fixture
-def site(made, tmp_path):
-    """A copy of one."""
-    project = Project(tmp_path / "site", made.page.document)
+def copy_of(made, directory):
+    project = Project(directory, made.page.document)
     shutil.copytree(made.project.directory, project.directory)
     project.environ = made.project.environ
     return Site(made.page, project, made.command)
+
+
+@pytest.fixture
+def site(made, tmp_path):
+    """A copy of one."""
+    return copy_of(made, tmp_path / "site")
+
+
+@pytest.fixture(scope="module")
+def _running(made, tmp_path_factory):
+    site = copy_of(made, tmp_path_factory.mktemp("running") / "site")
+    with site.serve() as served:
+        yield site, served
+
+
+@pytest.fixture
+def running(_running):
+    """A site in which no file has arrived, and its server, for tests that need them as they are."""
+    site, served = _running
+    yield site, served
+    for path in site.arrived.iterdir():
+        path.unlink()
 
 
 def make(page, project, server, installs=False):
@@ -194,11 +214,11 @@ def test_every_block_is_run(name):
     assert len(blocks("console", page.document)) == 3 + len(page.servers)  # install, servers, upload, handover
 
 
-def test_the_commands_of_the_page(site):
+def test_the_commands_of_the_page(running):
     """Those that upload a file by curl."""
-    with site.serve() as served:
-        for line in site.client_commands():
-            site.project.run(line, port=served.port)
+    site, served = running
+    for line in site.client_commands():
+        site.project.run(line, port=served.port)
     assert {path.name: path.read_bytes() for path in site.arrived.iterdir()} == {"hello.txt": b"hello\n"}
 
 
@@ -260,73 +280,73 @@ def test_the_rejection_of_the_page(site):
     assert site.contents() == []
 
 
-def test_an_ietf_upload_arrives(site):
-    with site.serve() as served:
-        fields = log_in(site, served, "ann", "secret") | {
-            "Upload-Draft-Interop-Version": "8",
-            "Upload-Complete": "?0",
-            "Content-Type": "text/plain",
-            "Content-Disposition": 'attachment; filename="b.txt"',
-        }
-        status, headers = served.send("POST", "/files", fields, protocol={})
-        assert status == 201
-        more = fields | {"Upload-Complete": "?1", "Upload-Offset": "0", "Content-Type": "application/partial-upload"}
-        status, _ = served.send("PATCH", headers["Location"], more, DATA, protocol={})
-        assert status == 204
+def test_an_ietf_upload_arrives(running):
+    site, served = running
+    fields = log_in(site, served, "ann", "secret") | {
+        "Upload-Draft-Interop-Version": "8",
+        "Upload-Complete": "?0",
+        "Content-Type": "text/plain",
+        "Content-Disposition": 'attachment; filename="b.txt"',
+    }
+    status, headers = served.send("POST", "/files", fields, protocol={})
+    assert status == 201
+    more = fields | {"Upload-Complete": "?1", "Upload-Offset": "0", "Content-Type": "application/partial-upload"}
+    status, _ = served.send("PATCH", headers["Location"], more, DATA, protocol={})
+    assert status == 204
     assert {path.name: path.read_bytes() for path in site.arrived.iterdir()} == {"b.txt": DATA}
 
 
-def test_an_anonymous_client_leaves_nothing(site):
-    with site.serve() as served:
-        uploader_of(client_of(served, log_in(site, served, "ann", "secret"))).upload()  # makes all files of the store
-        before = site.kept()
-        body = os.urandom(5_000_000)
-        fields_of_tus = TUS | OCTETS | {"Upload-Length": str(len(body))}
-        draft = {"Upload-Draft-Interop-Version": "8", "Upload-Complete": "?1"}
-        for fields in (fields_of_tus, draft, fields_of_tus | {"Authorization": "Basic eDp5", "Cookie": "session=x"}):
-            assert served.send("POST", "/files", fields, body, protocol={})[0] == 401
-        assert site.kept() == before
+def test_an_anonymous_client_leaves_nothing(running):
+    site, served = running
+    uploader_of(client_of(served, log_in(site, served, "ann", "secret"))).upload()  # makes all files of the store
+    before = site.kept()
+    body = os.urandom(5_000_000)
+    fields_of_tus = TUS | OCTETS | {"Upload-Length": str(len(body))}
+    draft = {"Upload-Draft-Interop-Version": "8", "Upload-Complete": "?1"}
+    for fields in (fields_of_tus, draft, fields_of_tus | {"Authorization": "Basic eDp5", "Cookie": "session=x"}):
+        assert served.send("POST", "/files", fields, body, protocol={})[0] == 401
+    assert site.kept() == before
     assert site.contents() == [DATA]
 
 
-def test_an_upload_exists_for_its_owner_only(site):
-    with site.serve() as served:
-        ann, ben = (log_in(site, served, *user) for user in (("ann", "secret"), second_user(site)))
-        url = served.create("/files", 10, ann)
-        for others, status in ((ben, 404), ({}, 401)):
-            append = OCTETS | {"Upload-Offset": "0"} | others
-            assert served.send("PATCH", url, append, b"evil")[0] == status
-            assert served.send("HEAD", url, others)[0] == status
-            assert served.send("DELETE", url, others)[0] == status
-        assert served.send("PATCH", url, OCTETS | {"Upload-Offset": "0"} | ann, b"0123456789")[0] == 204
-        for method in ("HEAD", "DELETE"):
-            assert served.send(method, url, ben)[0] == 404
+def test_an_upload_exists_for_its_owner_only(running):
+    site, served = running
+    ann, ben = (log_in(site, served, *user) for user in (("ann", "secret"), second_user(site)))
+    url = served.create("/files", 10, ann)
+    for others, status in ((ben, 404), ({}, 401)):
+        append = OCTETS | {"Upload-Offset": "0"} | others
+        assert served.send("PATCH", url, append, b"evil")[0] == status
+        assert served.send("HEAD", url, others)[0] == status
+        assert served.send("DELETE", url, others)[0] == status
+    assert served.send("PATCH", url, OCTETS | {"Upload-Offset": "0"} | ann, b"0123456789")[0] == 204
+    for method in ("HEAD", "DELETE"):
+        assert served.send(method, url, ben)[0] == 404
     assert site.contents() == [b"0123456789"]
 
 
-def test_a_host_of_another_site_is_refused(site):
-    with site.serve() as served:
-        ann = log_in(site, served, "ann", "secret")
-        foreign = ann | {"Host": "evil.example"}
-        if not site.page.checks_host:  # as the page says
-            assert served.send("POST", "/files", foreign | {"Upload-Length": "5"})[0] == 201
-            return
-        assert served.send("POST", "/files", foreign | {"Upload-Length": "5"})[0] == 400
-        url = served.create("/files", 5, ann)
-        before = site.kept()
-        assert served.send("PATCH", url, OCTETS | {"Upload-Offset": "0"} | foreign, b"hello")[0] == 400
-        assert site.kept() == before
-        assert served.send("PATCH", url, OCTETS | {"Upload-Offset": "0"} | ann, b"hello")[0] == 204
+def test_a_host_of_another_site_is_refused(running):
+    site, served = running
+    ann = log_in(site, served, "ann", "secret")
+    foreign = ann | {"Host": "evil.example"}
+    if not site.page.checks_host:  # as the page says
+        assert served.send("POST", "/files", foreign | {"Upload-Length": "5"})[0] == 201
+        return
+    assert served.send("POST", "/files", foreign | {"Upload-Length": "5"})[0] == 400
+    url = served.create("/files", 5, ann)
+    before = site.kept()
+    assert served.send("PATCH", url, OCTETS | {"Upload-Offset": "0"} | foreign, b"hello")[0] == 400
+    assert site.kept() == before
+    assert served.send("PATCH", url, OCTETS | {"Upload-Offset": "0"} | ann, b"hello")[0] == 204
     assert site.contents() == [b"hello"]
 
 
-def test_a_request_that_is_no_upload(site):
+def test_a_request_that_is_no_upload(running):
     """The view responds, also to a form that a page of another origin can send."""
-    with site.serve() as served:
-        ann = log_in(site, served, "ann", "secret")
-        form = {"Content-Type": "application/x-www-form-urlencoded"}
-        assert served.send("POST", "/files", form | ann, b"a=b", protocol={})[0] == 404
-        forged = form | {"Tus-Principal": "ben", "Tus-Upload": "x", "Tus-Intent": "create"}
-        for fields in (form, forged):
-            assert served.send("POST", "/files", fields, b"a=b", protocol={})[0] == 401
+    site, served = running
+    ann = log_in(site, served, "ann", "secret")
+    form = {"Content-Type": "application/x-www-form-urlencoded"}
+    assert served.send("POST", "/files", form | ann, b"a=b", protocol={})[0] == 404
+    forged = form | {"Tus-Principal": "ben", "Tus-Upload": "x", "Tus-Intent": "create"}
+    for fields in (form, forged):
+        assert served.send("POST", "/files", fields, b"a=b", protocol={})[0] == 401
     assert site.contents() == []
