@@ -15,13 +15,15 @@ def test_random_deaths(tmp_path):
 @pytest.mark.long
 @pytest.mark.parametrize("framework", FRAMEWORKS)
 def test_random_deaths_in_frameworks(tmp_path, framework):
-    print(Rounds(tmp_path, None, clients=3, probability=0.3, framework=framework, pause=5).run(kills=8))
+    """``python -m tests.acceptance --kills 200 --framework NAME`` goes on for longer."""
+    print(Rounds(tmp_path, None, clients=3, probability=0.3, framework=framework, pause=5).run(kills=5))
 
 
 @pytest.mark.long
 @pytest.mark.node
 def test_random_deaths_under_both_clients(tmp_path, tusjs):
-    print(Rounds(tmp_path, tusjs, clients=3, probability=0.3).run(kills=60))
+    """``python -m tests.acceptance --kills 200`` goes on for longer."""
+    print(Rounds(tmp_path, tusjs, clients=3, probability=0.3).run(kills=40))
 
 
 @pytest.mark.long
