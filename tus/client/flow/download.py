@@ -11,7 +11,7 @@ from functools import partial
 from typing import IO, Final
 
 from tus.client.commands import Call, Flow, Progress, Report
-from tus.client.errors import ChecksumMismatch, ConnectionFailed, ProtocolViolation
+from tus.client.errors import ChecksumMismatch, ConnectionFailed, NotSupported, ProtocolViolation
 from tus.client.flow.asking import Attempts, ask, refusal
 from tus.client.flow.context import Context
 from tus.client.messages import Headers, Request, Response
@@ -194,8 +194,14 @@ class _Download:
                 )
             self._total = int(match[2])
             return
-        etag = headers.get("ETag", "")
         self._total = number_in(headers.get("Content-Length"))
+        if "Upload-Offset" in headers and number_in(headers.get("Upload-Length")) != self._total:
+            raise NotSupported(  # the reply is what HEAD gets
+                "The server described this upload instead of sending its file; it has no downloads, or not of this one.",
+                url=self._url,
+                response=response,
+            )
+        etag = headers.get("ETag", "")
         self._resumed_from = 0
         self._file.restart(etag if etag.startswith('"') else "")
 
