@@ -21,6 +21,7 @@ from tus.client.client import (
     Metadata,
     OnProgress,
     describe_file,
+    needing_httpx,
     parallel_upload,
     read_arguments,
     record_key,
@@ -78,7 +79,8 @@ class AsyncClient:
         on_response: Callable[[Request, Response], Any] | None = None,
     ) -> None:
         if transport is None:
-            from tus.client.transports.httpx_async import AsyncHttpxTransport
+            with needing_httpx():
+                from tus.client.transports.httpx_async import AsyncHttpxTransport
 
             transport = AsyncHttpxTransport(verify=verify, cert=cert, proxy=proxy, client=http)
         self._transport = transport
@@ -176,9 +178,9 @@ class AsyncClient:
         control: Control | None,
         options: Mapping[str, Any],
     ) -> Outcome:
-        told = None if on_progress is None else (lambda progress: on_progress(source, progress))
+        follow = None if on_progress is None else (lambda progress: on_progress(source, progress))
         try:
-            return Outcome(source, await self.upload(source, on_progress=told, control=control, **options))
+            return Outcome(source, await self.upload(source, on_progress=follow, control=control, **options))
         except (ClientError, OSError) as error:
             return Outcome(source, error=error)
 

@@ -8,7 +8,7 @@ import os
 import ssl
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Final, Literal, Self, TypeAlias, TypeVar
@@ -109,8 +109,17 @@ def read_arguments(
     return Arguments(settings=settings, headers=headers, credentials=credentials)
 
 
+@contextmanager
+def needing_httpx() -> Iterator[None]:
+    """Say which package is missing, if an import within fails."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise ClientError(f"the client needs {error.name}; install it with: pip install {error.name}") from None
+
+
 def describe_file(source: Source, metadata: Metadata | None, filename: str | None, filetype: str | None) -> Metadata:
-    """Return what the server is told about a file: the caller's metadata, the file's name, and its type."""
+    """Return the metadata of an upload: the caller's, and the file's name and type."""
     described: dict[str, str | bytes] = {}
     name = source.name if filename is None else filename
     if name:
@@ -183,7 +192,8 @@ class Client:
         on_response: Callable[[Request, Response], Any] | None = None,
     ) -> None:
         if transport is None:
-            from tus.client.transports.httpx import HttpxTransport
+            with needing_httpx():
+                from tus.client.transports.httpx import HttpxTransport
 
             transport = HttpxTransport(verify=verify, cert=cert, proxy=proxy, client=http)
         self._transport = transport
@@ -249,7 +259,7 @@ class Client:
 
         Args:
             source: a path, a file opened in binary mode, bytes, or an iterable of bytes.
-            metadata: what the server is told beside the name and the type.
+            metadata: sent to the server beside the name and the type.
             filename: the name, instead of the source's own; empty for none.
             filetype: the media type, instead of the one that the name suggests; empty for none.
             size: the number of bytes of a stream, if it is known.
@@ -288,10 +298,10 @@ class Client:
         control = Control(control) if control is not None else Control()
 
         def upload(source: Any) -> Outcome:
-            told = None if on_progress is None else (lambda progress: on_progress(source, progress))
+            follow = None if on_progress is None else (lambda progress: on_progress(source, progress))
             try:
                 control.check()
-                return Outcome(source, self.upload(source, on_progress=told, control=control, **options))
+                return Outcome(source, self.upload(source, on_progress=follow, control=control, **options))
             except (ClientError, OSError) as error:
                 return Outcome(source, error=error)
 

@@ -23,7 +23,7 @@ _INTERVAL: Final = 0.05
 
 
 def wire_headers(request: Request, callers: Mapping[str, str]) -> list[tuple[str, str]]:
-    """Return the fields of a request, without those that frame its body.
+    """Return the fields of a request, without the ones that frame its body.
 
     Args:
         request: what to send.
@@ -82,19 +82,19 @@ class Meter:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._moved: deque[tuple[float, int]] = deque([(clock(), 0)])
-        self._told_at = 0.0
+        self._passed_at = 0.0
         self._lock = threading.Lock()
         self._parts: list[_PartMeter] = []
         self.last = Progress("started")
 
     def report(self, progress: Progress) -> Progress | None:
-        """Return what the caller is to be told of a report of the flow; None for nothing."""
+        """Return the progress to pass to the caller; None for nothing."""
         with self._lock:
             self.last = replace(progress, rate=self._rate())
             return self.last
 
     def sent(self, offset: int, size: int) -> Progress | None:
-        """Count bytes that have left. Returns what the caller is to be told; None so soon after the last time.
+        """Count bytes that have left. Returns the progress to pass to the caller; None so soon after the last one.
 
         Args:
             offset: of the upload, after these bytes.
@@ -137,9 +137,9 @@ class Meter:
 
     def _is_time(self, offset: int) -> bool:
         now = self._clock()
-        if now - self._told_at < _INTERVAL and offset != self.last.total:
+        if now - self._passed_at < _INTERVAL and offset != self.last.total:
             return False
-        self._told_at = now
+        self._passed_at = now
         return True
 
     def _rate(self) -> float:

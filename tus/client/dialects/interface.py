@@ -16,7 +16,7 @@ class Creation:
     Attributes:
         endpoint: the URL that creates uploads.
         size: the number of bytes; None if it is not known yet.
-        metadata: what the server is told about the file.
+        metadata: describes the file to the server.
         key: the ``Idempotency-Key``; a repeated request with the same key creates no second upload.
         body: the first bytes, if they go with the request.
         is_whole: whether the body is all there is.

@@ -197,7 +197,7 @@ class _Download:
         self._total = number_in(headers.get("Content-Length"))
         if "Upload-Offset" in headers and number_in(headers.get("Upload-Length")) != self._total:
             raise NotSupported(  # the reply is what HEAD gets
-                "The server described this upload instead of sending its file; it has no downloads, or not of this one.",
+                "The server described this upload instead of sending its file: it has no downloads, or not this one.",
                 url=self._url,
                 response=response,
             )

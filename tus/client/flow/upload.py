@@ -52,7 +52,7 @@ class Upload:
     Args:
         context: of the client.
         source: the bytes.
-        metadata: what the server is told about the file.
+        metadata: describes the file to the server.
         key: under which the upload is remembered; empty if it cannot go on after this process.
         url: an upload to go on with; empty to find it by the key, or to create it.
         is_partial: whether it becomes a part of another one.

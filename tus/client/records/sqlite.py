@@ -180,7 +180,7 @@ def _default_path() -> str:
     try:
         import platformdirs
     except ImportError:
-        raise ClientError("Resume records need the package platformdirs: pip install 'tus[client]'") from None
+        raise ClientError("resume records need platformdirs; install it with: pip install platformdirs") from None
     return str(platformdirs.user_state_path("tus", appauthor=False) / "uploads.sqlite")
 
 
