@@ -5,6 +5,7 @@ import contextlib
 import hashlib
 import logging
 import re
+import select
 import socket
 import ssl
 import sys
@@ -556,6 +557,17 @@ def test_localhost_is_tried_at_all_its_addresses(subject):
         assert subject.send(subject.transport(), "GET", url_of(port, host="localhost")).status == 204
 
 
+def test_an_address_of_ip_version_6(subject):
+    def script(talk):
+        seen.append(talk.request()[0])
+        talk.answer()
+
+    seen = []
+    with scripted(script, host="::1") as port:
+        assert subject.send(subject.transport(), "GET", url_of(port, host="[::1]")).status == 204
+    assert f"\r\nHost: [::1]:{port}\r\n" in seen[0]
+
+
 def test_an_error_of_the_source_stays_what_it_is(subject):
     def script(talk):
         talk.request()
@@ -737,6 +749,33 @@ def test_no_url_of_a_proxy(subject, proxy, monkeypatch):
     with pytest.raises(errors.NotSupported, match="In the environment, proxy must be a URL") as caught:
         subject.send(subject.transport(), "GET", url_of(1))
     assert "secret" not in str(caught.value)
+
+
+# -- Where there is no poll, as on Windows --
+
+
+@pytest.fixture
+def _without_poll(monkeypatch):
+    monkeypatch.delattr(select, "poll")
+
+
+@pytest.mark.usefixtures("_without_poll")
+def test_select_does_what_poll_does(tls, trusted):
+    def script(talk):
+        talk.head()
+        talk.answer(409, "no")
+        talk.wait_for_end()
+
+    with Subject("threads") as subject:
+        transport = subject.transport(verify=trusted)
+        with scripted(hello, tls) as port:
+            got = subject.send(transport, "PATCH", url_of(port, "https"), Blocks(9), length=9 * len(BLOCK))
+            assert got.body == b"hello"
+        with scripted(script) as port:
+            got = subject.send(transport, "PATCH", url_of(port), Blocks(999), length=999 * len(BLOCK))
+            assert got.status == 409
+        with pytest.raises(errors.ConnectionFailed, match="No connection"):
+            subject.send(transport, "GET", url_of(free_port()))
 
 
 # -- The caller's own client --

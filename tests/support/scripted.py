@@ -75,13 +75,16 @@ class Talk:
 
 @contextlib.contextmanager
 def scripted(
-    script: Callable[[Talk], None], tls: ssl.SSLContext | None = None, buffer: int | None = None
+    script: Callable[[Talk], None],
+    tls: ssl.SSLContext | None = None,
+    buffer: int | None = None,
+    host: str = "127.0.0.1",
 ) -> Iterator[int]:
     """Run a script for each connection, in a thread, and yield the port; a failure of a script is raised at the end.
 
     With a ``buffer`` the server's side takes no more than about so many bytes that the script does not read.
     """
-    listener = socket.create_server(("127.0.0.1", 0))
+    listener = socket.create_server((host, 0), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
     if buffer is not None:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
     threads: list[threading.Thread] = []
