@@ -495,3 +495,24 @@ def test_trio_works_too(server):
             return await client.upload(DATA, parallel=2)
 
     assert stored(server, trio.run(run).url) == DATA
+
+
+def test_pausing_one_upload_leaves_the_others_alone(server, path):
+    first, second = Control(), Control()
+    with Client(server.url, records=None, max_rate=20_000_000) as client:
+        results = {}
+
+        def run(name, control):
+            results[name] = client.upload(path, control=control)
+
+        threads = [threading.Thread(target=run, args=pair) for pair in (("paused", first), ("other", second))]
+        for thread in threads:
+            thread.start()
+        time.sleep(0.05)
+        first.pause()
+        threads[1].join()
+        assert threads[0].is_alive()
+        first.resume()
+        threads[0].join()
+    assert results["other"].attempts == 1
+    assert stored(server, results["paused"].url) == stored(server, results["other"].url) == DATA

@@ -7,7 +7,7 @@ import inspect
 import os
 import ssl
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
-from contextlib import aclosing, closing
+from contextlib import ExitStack, aclosing, closing
 from types import TracebackType
 from typing import Any, Literal, Self, TypeVar
 
@@ -229,8 +229,7 @@ class AsyncClient:
 
     async def _run(self, flow: Flow[_T], on_progress: OnProgress | None = None, control: Control | None = None) -> _T:
         control = control or Control()
-        with control.aborting(self._transport.abort):
-            return await _AsyncDriver(self, control, Meter(), on_progress).run(flow)
+        return await _AsyncDriver(self, control, Meter(), on_progress).run(flow)
 
 
 class _AsyncDriver:
@@ -300,7 +299,7 @@ class _AsyncDriver:
         callers = await self._callers(command)
         if client._on_request is not None:
             await _settled(client._on_request(request))
-        body = _AsyncBody(self, request)
+        body, stack = _AsyncBody(self, request), ExitStack()
         retry = client._arguments.settings.retry
         wire = WireRequest(
             method=request.method,
@@ -310,6 +309,7 @@ class _AsyncDriver:
             length=body_length(request),
             trailer=body.trailer if isinstance(request.body, Body) and request.body.trailer else None,
             on_interim=command.on_interim,
+            on_start=lambda abort: stack.enter_context(control.aborting(abort)),
             stall_timeout=retry.stall_timeout,
             answer_timeout=retry.answer_timeout,
             connect_timeout=retry.connect_timeout,
@@ -317,8 +317,9 @@ class _AsyncDriver:
         if wire.length == 0 and request.method not in ("POST", "PATCH", "PUT"):
             wire.body = wire.length = None
         try:
-            async with client._transport.send(wire) as answer:
-                response = await self._receive(command, answer)
+            with stack:
+                async with client._transport.send(wire) as answer:
+                    response = await self._receive(command, answer)
         except Exception as error:
             if body.failure is not None:
                 raise body.failure from None

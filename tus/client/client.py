@@ -8,7 +8,7 @@ import os
 import ssl
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Final, Literal, Self, TypeAlias, TypeVar
@@ -398,8 +398,7 @@ class Client:
 
     def _run(self, flow: Flow[_T], on_progress: OnProgress | None = None, control: Control | None = None) -> _T:
         control = control or Control()
-        with control.aborting(self._transport.abort):
-            return _Driver(self, control, Meter(), on_progress).run(flow)
+        return _Driver(self, control, Meter(), on_progress).run(flow)
 
 
 def parallel_upload(context: Context, source: Source, metadata: Metadata, key: str, parts: int) -> Flow[UploadResult]:
@@ -462,7 +461,7 @@ class _Driver:
         callers = self._callers(command)
         if client._on_request is not None:
             client._on_request(request)
-        body = _Body(self, request)
+        body, stack = _Body(self, request), ExitStack()
         retry = client._arguments.settings.retry
         wire = WireRequest(
             method=request.method,
@@ -472,6 +471,7 @@ class _Driver:
             length=body_length(request),
             trailer=body.trailer if isinstance(request.body, Body) and request.body.trailer else None,
             on_interim=command.on_interim,
+            on_start=lambda abort: stack.enter_context(control.aborting(abort)),
             stall_timeout=retry.stall_timeout,
             answer_timeout=retry.answer_timeout,
             connect_timeout=retry.connect_timeout,
@@ -479,7 +479,7 @@ class _Driver:
         if wire.length == 0 and request.method not in ("POST", "PATCH", "PUT"):
             wire.body = wire.length = None
         try:
-            with client._transport.send(wire) as answer:
+            with stack, client._transport.send(wire) as answer:
                 response = self._receive(command, answer)
         except Exception as error:
             if body.failure is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from weakref import WeakSet
 
 from tus.client.errors import Cancelled, ConnectionFailed
 
@@ -26,7 +27,10 @@ class Control:
         self._condition: threading.Condition = threading.Condition() if parent is None else parent._condition
         self._parent = parent
         self._is_paused = self._is_cancelled = False
-        self._abort: set[Callable[[], None]] = set() if parent is None else parent._abort
+        self._abort: set[Callable[[], None]] = set()
+        self._children: WeakSet[Control] = WeakSet()
+        if parent is not None:
+            parent._children.add(self)
 
     def pause(self) -> None:
         """Stop sending at once, until :meth:`resume`."""
@@ -53,9 +57,12 @@ class Control:
             self._is_paused = self._is_paused if is_paused is None else is_paused
             self._is_cancelled = self._is_cancelled or is_cancelled
             self._condition.notify_all()
-            running = list(self._abort) if is_paused or is_cancelled else []
+            running = self._running() if is_paused or is_cancelled else []
         for abort in running:
             abort()
+
+    def _running(self) -> list[Callable[[], None]]:
+        return [*self._abort, *(abort for child in self._children for abort in child._running())]
 
     def check(self) -> None:
         """Return, if the upload may go on.
@@ -93,10 +100,12 @@ class Control:
 
     @contextmanager
     def aborting(self, abort: Callable[[], None]) -> Iterator[None]:
-        """Have a function called when the uploads are paused or cancelled while the block runs."""
+        """Have a function called when the uploads are paused or cancelled while the block runs, or are so already."""
         with self._condition:
             self._abort.add(abort)
         try:
+            if self.is_paused or self.is_cancelled:
+                abort()
             yield
         finally:
             with self._condition:

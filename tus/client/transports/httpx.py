@@ -74,6 +74,8 @@ class Session(Generic[SessionT]):
             request.trailer,
             request.on_interim,
         )
+        if request.on_start is not None:
+            request.on_start(exchange.abort)
         with self._exchanges.running(exchange):
             yield exchange
 

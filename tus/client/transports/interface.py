@@ -30,6 +30,7 @@ class WireRequest:
         trailer: called after the last block; returns the name and value of a field that follows the body. Such a
             request has no length. Only for a transport that ``sends_trailers``.
         on_interim: called with the status and the fields of each interim response (1xx).
+        on_start: called before anything is sent, with a function that ends this request at once from any thread.
         stall_timeout: seconds without one byte moving before :class:`~tus.client.errors.Stalled`.
         answer_timeout: the same while the whole request is sent and nothing of the response has come.
         connect_timeout: seconds for a connection, TLS included.
@@ -42,6 +43,7 @@ class WireRequest:
     length: int | None = None
     trailer: Callable[[], tuple[str, str]] | None = None
     on_interim: Callable[[int, Headers], None] | None = None
+    on_start: Callable[[Callable[[], None]], None] | None = None
     stall_timeout: float = 30.0
     answer_timeout: float = 60.0
     connect_timeout: float = 20.0
