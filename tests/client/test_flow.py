@@ -543,3 +543,47 @@ def test_every_error_is_in_one_tree():
 
     kinds = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, Exception)]
     assert all(issubclass(kind, ClientError) for kind in kinds if kind.__module__ == errors.__name__)
+
+
+def test_a_success_that_does_not_say_the_offset_is_looked_into():
+    server = Server()
+    server.faults = [Fault(204, taken=None, when=is_patch)]
+    result = upload(Player(server))
+    assert methods(server) == ["OPTIONS", "POST", "PATCH", "HEAD"]
+    assert result.response.status == 200
+    server = Server()
+    server.faults = [Fault(204, when=is_patch) for _ in range(30)]
+    with pytest.raises(GaveUp):  # instead of asking for ever
+        upload(Player(server))
+
+
+def test_a_key_that_the_server_does_not_take_again_is_replaced():
+    server = Server()
+    server.faults = [Fault(0, taken=None, when=is_post)]
+    player = Player(server, retry=NO_RETRIES)
+    with pytest.raises(GaveUp):
+        upload(player)
+    server.faults = [Fault(422, when=is_post)]
+    upload(Player(server, records=player.records))
+    assert server.files == [DATA]
+    server.faults = [Fault(422, when=is_post)]
+    with pytest.raises(Refused):
+        upload(Player(server), key="other")
+
+
+def test_a_plain_server_gets_its_request_without_a_checksum():
+    server = Server("ietf", versions=())
+    upload(Player(server, checksum="auto"))
+    assert server.files == [DATA]
+
+
+def test_requests_keep_to_the_servers_limits():
+    server = Server()
+    limits = (
+        ("Tus-Version", "1.0.0"),
+        ("Tus-Extension", "creation"),
+        ("Upload-Limit", "max-append-size=100000, min-append-size=50000"),
+    )
+    server.faults = [Fault(204, headers=limits)]
+    upload(Player(server, chunk_size=10))
+    assert [request.body.length for request in server.requests if is_patch(request)] == [50000] * 6 + [7200]

@@ -182,10 +182,10 @@ class Upload:
 
     def _create(self) -> Flow[None]:
         """Create the upload, with its first bytes where that saves a request."""
-        if self._record is None or self._record.url:
-            yield from self._remember(idempotency_key=self._context.new_key(), url="", parts=(), unfinished_status=0)
-        else:
-            self._must_look = True  # the server may have it, and bytes of it
+        has_old_key = self._record is not None and not self._record.url
+        self._must_look = has_old_key  # the server may have the upload, and bytes of it
+        if not has_old_key:
+            yield from self._take_new_key()
         sends_body, versions = self._sends_body(), list(VERSIONS)
         while not self._url and not self._is_complete:
             body, is_whole = None, False
@@ -214,20 +214,27 @@ class Upload:
                 continue
             elif verdict is Verdict.SMALLER and body is not None:
                 sends_body = False
+            elif has_old_key:  # it may belong to another request, of another protocol for example
+                has_old_key = self._must_look = False
+                yield from self._take_new_key()
             else:
                 raise self._failed(refusal(response, request.url, 0))
         if self._url and not self._is_complete:
             yield from self._remember(url=self._url)
 
+    def _take_new_key(self) -> Flow[None]:
+        yield from self._remember(idempotency_key=self._context.new_key(), url="", parts=(), unfinished_status=0)
+
     def _sends_body(self) -> bool:
-        """Return whether the first bytes go with the creation."""
+        """Return whether the first bytes go with the creation. A server that may be a plain one gets them all."""
+        capabilities, size = self._context.capabilities or Capabilities(), self._source.size
+        if self._dialect.name == "ietf" and "ietf" not in capabilities.protocols and self._context.version is None:
+            return True
         if self._checksum is not None:
             return False
-        capabilities, size = self._context.capabilities or Capabilities(), self._source.size
         if self._dialect.name == "tus":
             return "creation-with-upload" in capabilities.extensions and size is not None and 0 < size <= SMALL
-        is_plain = "ietf" not in capabilities.protocols and self._context.version is None
-        return is_plain or size is None or size <= SMALL
+        return size is None or size <= SMALL
 
     def _tries_older(self, response: Response, versions: list[int]) -> bool:
         """Choose an older interop version, if the server may have refused this one. Returns whether there is one."""
@@ -275,8 +282,9 @@ class Upload:
         self._refused_end = None
         sent = 0 if creation.body is None else creation.body.length
         if not self._must_look:
-            self._offset = sent if seen.offset is None and self._dialect.name == "ietf" else seen.offset or 0
-            if self._offset > sent:
+            says_nothing = seen.offset is None and self._dialect.name == "tus"
+            self._offset = sent if seen.offset is None else seen.offset
+            if self._offset > sent or (says_nothing and sent):
                 self._must_look, self._offset = True, 0
         is_empty = self._is_size_known and self._source.size == 0
         if self._dialect.name == "tus" and (is_empty or (creation.is_whole and seen.offset == sent)):
@@ -413,14 +421,16 @@ class Upload:
 
     def _chunk_size(self) -> int:
         """Return the most bytes of the next request; 0 for no limit."""
+        capabilities = self._context.capabilities or Capabilities()
         limits = (
             self._context.settings.chunk_size,
             self._context.most,
             self._most,
-            None if self._context.capabilities is None else self._context.capabilities.max_request,
+            capabilities.max_request,
             None if self._checksum is None else CHECKED,
         )
-        return _least(*limits) or 0
+        most = _least(*limits) or 0
+        return max(most, capabilities.min_request) if most else 0
 
     def _checked(self, append: Append, algorithm: str) -> Flow[Append]:
         """Return an append with its checksum, or with a body that a checksum follows."""
@@ -446,6 +456,8 @@ class Upload:
             message = f"The application did not take the file: {describe(response)}"
             raise Refused(message, url=self._url, offset=end, response=response)
         match verdict:
+            case Verdict.SUCCESS if seen.offset is None and self._dialect.name == "tus":
+                return response  # the server must say it, so a look is needed
             case Verdict.SUCCESS:
                 yield from self._accept(append, seen, response, end)
                 return None
@@ -469,12 +481,7 @@ class Upload:
         return response
 
     def _accept(self, append: Append, seen: Seen, response: Response, end: int) -> Flow[None]:
-        offset = seen.offset
-        if offset is None:
-            if self._dialect.name == "tus":
-                self._must_look = True
-                return
-            offset = end  # a success implies that the whole body was taken
+        offset = end if seen.offset is None else seen.offset  # a success implies that the whole body was taken
         if offset > end:
             raise ProtocolViolation(
                 f"The server says that it has {offset} bytes, but it got {end}.", url=self._url, response=response
