@@ -20,7 +20,7 @@ def python(code, directory):
 
 
 def test_nothing_of_a_server_is_imported(tmp_path):
-    code = "from tus.client import AsyncClient, Client\nprint(*(name for name in sys.modules if name.startswith('tus')))"
+    code = "from tus.client import AsyncClient, Client\nprint(*(name for name in sys.modules if name[:3] == 'tus'))"
     loaded = python(code, tmp_path).split()
     assert {".".join(name.split(".")[:2]) for name in loaded} == SHARED
 
