@@ -13,6 +13,7 @@ import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from importlib import import_module
+from typing import Any
 
 from tus.errors import OptionError, TusException
 from tus.version import __version__
@@ -22,11 +23,18 @@ COMMANDS = {
     "serve": ("serve_arguments", "receive uploads into a directory, or serve the pipeline of an ini file"),
     "ls": ("ls", "list the uploads of a directory"),
     "show": ("show", "print everything about one upload"),
-    "rm": ("rm", "remove uploads"),
+    "rm": ("rm", "remove uploads from a directory or a server"),
     "clean": ("clean", "remove expired uploads"),
     "handover": ("handover", "hand pending uploads over to the application"),
     "fsck": ("fsck", "check for damage, and repair it"),
     "import": ("import_", "import the unfinished uploads of another program"),
+    "upload": ("upload", "upload files to a server"),
+    "resume": ("resume", "go on with unfinished uploads, or list them"),
+    "download": ("download", "download a file from a server"),
+    "info": ("info", "print what a server says about an upload"),
+    "options": ("options", "print what a server offers"),
+    "state": ("state", "list the unfinished uploads of this machine"),
+    "completion": ("completion", "print a script for the completion of a shell"),
 }
 _POSIX = ("fcntl", "grp", "pwd", "resource", "termios")  # modules that other systems lack
 
@@ -70,24 +78,40 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parse(given: Sequence[str]) -> argparse.Namespace:
-    """Parse a command line. The result has the command's function as ``run``."""
-    parser = argparse.ArgumentParser(prog="tus", description="Resumable uploads.")
-    parser.add_argument("--version", action="version", version=f"tus {__version__}")
-    parsers = parser.add_subparsers(required=True, metavar="COMMAND")
-    for name, (_, line) in COMMANDS.items():
-        parsers.add_parser(name, help=line)
+    """Parse a command line. The result has the command's function as ``run``, and the arguments as ``given``."""
+    parser, commands = _parser()
     name = _command_of(given)
-    if name in COMMANDS:
-        command = parsers.choices[name]
-        import_module(f"tus.cli.{COMMANDS[name][0]}").add_arguments(command)
+    if name in commands:
+        _module_of(name).add_arguments(commands[name])
         if given[0] == name:  # so that options may stand between the files and the URL
-            return command.parse_intermixed_args(given[1:], argparse.Namespace(given=given))
+            return commands[name].parse_intermixed_args(given[1:], argparse.Namespace(given=given))
     elif name:
         from tus.converters import suggestion
 
         near = suggestion(name, COMMANDS)
         parser.error(f"there is no command {name!r}{near}; the commands are {', '.join(COMMANDS)}")
-    return parser.parse_args(given)
+    return parser.parse_args(given, argparse.Namespace(given=given))
+
+
+def whole_parser() -> argparse.ArgumentParser:
+    """Return the parser with the arguments of all commands that this system can run."""
+    parser, commands = _parser()
+    for name, command in commands.items():
+        with suppress(ModuleNotFoundError):
+            _module_of(name).add_arguments(command)
+    return parser
+
+
+def _parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParser]]:
+    """Return the parser, and those of the commands, which have no arguments yet."""
+    parser = argparse.ArgumentParser(prog="tus", description="Resumable uploads.")
+    parser.add_argument("--version", action="version", version=f"tus {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    return parser, {name: commands.add_parser(name, help=line) for name, (_, line) in COMMANDS.items()}
+
+
+def _module_of(name: str) -> Any:
+    return import_module(f"tus.cli.{COMMANDS[name][0]}")
 
 
 def _command_of(given: Sequence[str]) -> str:

@@ -59,8 +59,8 @@ def _describe(upload: Upload, now: float) -> Iterator[tuple[str, str]]:
     yield "state", text.state_text(upload)
     if name := text.name_of(upload):
         yield "name", text.printable(name)
-    yield "offset", _exactly(upload.offset)
-    yield "length", "not known yet" if upload.length is None else _exactly(upload.length)
+    yield "offset", text.exact_size_text(upload.offset)
+    yield "length", "not known yet" if upload.length is None else text.exact_size_text(upload.length)
     yield "received", text.percent_text(upload)
     yield "created", f"{text.iso_text(upload.created_at)}, {text.duration_text(now - upload.created_at)} ago"
     expiry = text.expiry_text(upload, now)
@@ -98,7 +98,3 @@ def _describe_hand_over(upload: Upload, now: float) -> Iterator[tuple[str, str]]
     if upload.answer is not None:
         yield "answer", f"{upload.answer.status} {text.printable(upload.answer.reason)}"
     yield "key", upload.key
-
-
-def _exactly(size: int) -> str:
-    return f"{size} bytes" if size < 1024 else f"{size} bytes ({text.size_text(size)})"

@@ -31,6 +31,11 @@ def size_text(size: int) -> str:
     return f"{value / 1024:.1f} PiB"
 
 
+def exact_size_text(size: int) -> str:
+    """Return a number of bytes, and also in a suitable unit if it is large."""
+    return f"{size} bytes" if size < 1024 else f"{size} bytes ({size_text(size)})"
+
+
 def duration_text(seconds: float) -> str:
     """Return a time span, rounded down to one unit."""
     for size, unit in ((86400, "d"), (3600, "h"), (60, "m")):

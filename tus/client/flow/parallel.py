@@ -20,6 +20,7 @@ from tus.client.records.interface import ResumeRecord
 from tus.client.results import UploadResult
 from tus.client.retry import Verdict, judge
 from tus.client.sources import Part, Source
+from tus.http.headers import format_metadata
 
 #: A part is at least so large.
 SMALLEST_PART: Final = 1 << 20
@@ -55,8 +56,10 @@ class _Parallel:
     def run(self) -> Flow[UploadResult]:
         context, key = self._context, self._key
         record = (yield Call(lambda: context.records.find(key))) if key else None
-        if record is None or not record.parts or len(record.parts) != self._number:
-            record = self._new_record()
+        if record is None or len(record.parts) not in (0, self._number):
+            made = record = self._new_record()
+            if key:
+                yield Call(lambda: context.records.save(made))
         yield Report(self._progress("started"))
         results: list[UploadResult] = yield Together([self._part(number) for number in range(self._number)])
         urls = tuple(result.url for result in results)
@@ -102,6 +105,7 @@ class _Parallel:
             idempotency_key=self._context.new_key(),
             parts=(),
             unfinished_status=0,
+            metadata=format_metadata(self._metadata),
             created_at=now,
             expires_at=now + 30 * 24 * 3600.0,
         )

@@ -36,6 +36,7 @@ from tus.client.results import UploadResult
 from tus.client.retry import Verdict, judge
 from tus.client.sources import Filled, Source
 from tus.http.digests import NAMES, format_digest, parse_digest
+from tus.http.headers import format_metadata
 
 #: A file of at most so many bytes goes with the request that creates its upload.
 SMALL: Final = 256 << 10
@@ -581,6 +582,7 @@ class Upload:
                 idempotency_key="",
                 parts=(),
                 unfinished_status=0,
+                metadata=format_metadata(self._metadata),
                 created_at=now,
                 expires_at=now + _LIFETIME,
             )

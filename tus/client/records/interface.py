@@ -21,7 +21,8 @@ class ResumeRecord:
     """An upload that has begun.
 
     Attributes:
-        key: of the file, its metadata and the endpoint, see :func:`tus.client.records.identity.key_of`.
+        key: of the file, its metadata and the endpoint, see :func:`tus.client.records.identity.key_of`. The number of
+            parts follows after a dot, if there are several, and after a second one that of the part.
         url: the upload; empty if the creation was sent and its response has not arrived.
         endpoint: where it was created.
         path: the file, for people; empty if it has none.
@@ -31,6 +32,7 @@ class ResumeRecord:
         idempotency_key: of the creation, so that it can be sent again; empty if there is none.
         parts: the URLs of the parts of a parallel upload.
         unfinished_status: the status of the error that answered the last byte; 0 if there was none.
+        metadata: of the upload, as in ``Upload-Metadata``.
         created_at: seconds since the epoch.
         expires_at: from this time on, the record does not exist; seconds since the epoch.
     """
@@ -45,8 +47,19 @@ class ResumeRecord:
     idempotency_key: str = ""
     parts: tuple[str, ...] = ()
     unfinished_status: int = 0
+    metadata: str = ""
     created_at: float
     expires_at: float
+
+    @property
+    def parallel(self) -> int:
+        """The number of parts of a parallel upload, else 1."""
+        return int(self.key.partition(".")[2].partition(".")[0] or 1)
+
+    @property
+    def is_part(self) -> bool:
+        """Whether this is a part of a parallel upload, which has a record of its own, too."""
+        return self.key.count(".") > 1
 
 
 @runtime_checkable
