@@ -64,10 +64,11 @@ def write(path, begin):
 
 
 def disturb(path, begin):
-    """Write the same few records for ever."""
+    """Write the same few records for ever, with rests: SQLite's waits between two attempts grow to 0.1 s."""
     records = SqliteRecords(path)
     for number in count(int(begin)):
         records.save(record(f"other-{number % 5}"))
+        time.sleep(0.01)
 
 
 if __name__ == "__main__":

@@ -696,7 +696,9 @@ def test_no_kill_loses_a_record(path):
     """A writer is killed 50 times while another one goes on. Each save and removal that returned is there."""
     chance = random.Random(9)
     kept, begin = set(), 1
-    with worker("disturb", path, 0) as other:
+    with contextlib.ExitStack() as stack:
+        other = stack.enter_context(worker("disturb", path, 0))
+        stack.callback(other.kill)
         for _ in range(50):
             with worker("write", path, begin, stdout=subprocess.PIPE) as writer:
                 line = writer.stdout.readline()
@@ -710,7 +712,6 @@ def test_no_kill_loses_a_record(path):
             assert found - unknown == kept - unknown
             kept, begin = found, last + 2
         assert other.poll() is None
-        other.kill()
     assert is_sound(path)
     assert [name.name for name in path.parent.iterdir() if "damaged" in name.name] == []
 
