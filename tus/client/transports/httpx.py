@@ -94,8 +94,9 @@ class Session(Generic[SessionT]):
             write=request.stall_timeout,
             pool=None,
         )
+        encoded = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers]  # as http.client does
         client: httpx2.Client | httpx2.AsyncClient = self._client
-        return client.build_request(request.method, request.url, headers=headers, content=body, timeout=timeout)
+        return client.build_request(request.method, request.url, headers=encoded, content=body, timeout=timeout)
 
 
 class HttpxTransport(Session[httpx2.Client]):

@@ -1,0 +1,1 @@
+"""What identifies a file in a storage of URLs."""
