@@ -3,6 +3,7 @@
 import os
 import random
 import tempfile
+from collections import defaultdict
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -540,8 +541,12 @@ def room():
 
 
 def run(seed, rounds, ignored=lambda place: False, policy=None):
-    """Run some histories; return the places of all syncs, and the first failure with its round, or None."""
-    places = set()
+    """Run some histories, a number of them or those of these numbers.
+
+    Returns:
+        The numbers of the histories in which each place has synced; and the first failure with its round, or None.
+    """
+    places = defaultdict(list)
     logged = mock.patch.multiple("tus.stores.directory.record", log=mock.DEFAULT)
     with (
         room() as base,
@@ -553,7 +558,7 @@ def run(seed, rounds, ignored=lambda place: False, policy=None):
         mock.patch("tus.stores.directory.store.log"),
         mock.patch("tus.stores.directory.claims.log"),
     ):
-        for number in range(rounds):
+        for number in range(rounds) if isinstance(rounds, int) else rounds:
             with tempfile.TemporaryDirectory(dir=base) as here:
                 history = History(f"{seed}:{number}", ignored, policy)
                 try:
@@ -563,5 +568,6 @@ def run(seed, rounds, ignored=lambda place: False, policy=None):
                 except Exception as error:
                     error.add_note(f"round {number} of seed {seed}, fsync = {history.policy}")
                     raise
-                places |= history.places
+                for place in history.places:
+                    places[place].append(number)
     return places, None
