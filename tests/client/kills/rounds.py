@@ -15,6 +15,7 @@ import anyio
 from tests.client.uploading import Auditor
 from tests.support.hostile_proxy import HostileProxy, random_deeds
 from tests.support.serving import serving
+from tests.support.waiting import wait_until
 from tus.client import AsyncClient, Client, Retry
 from tus.client.records.sqlite import SqliteRecords
 
@@ -141,8 +142,14 @@ class Kills:
         while True:
             arguments = (proxy.url("/files"), str(directory / "film.mp4"), str(directory), way)
             process = PROCESSES.Process(target=live, args=arguments)
+            before = len(proxy.passed)
             process.start()
-            process.join(self._chance.random() * 0.6 if kills < most else None)
+            if kills < most:
+                if self._chance.random() < 0.9:  # else the kill may come before the first request
+                    wait_until(lambda: len(proxy.passed) > before or not process.is_alive())  # noqa: B023
+                process.join(self._chance.random() * 0.25)
+            else:
+                process.join()
             if process.exitcode is None:
                 last = proxy.passed[-1] if proxy.passed else None
                 stage = "nothing" if last is None else f"{last.method} {'answered' if last.status else 'sent'}"
