@@ -221,7 +221,7 @@ def test_several_reasons(client):
 # -- Interruptions --------------------------------------------------------------------------------------------------
 
 
-def interrupted(client, *arguments, presses=1, offset=MIB):
+def interrupted(client, *arguments, presses=1, offset=MIB, number=signal.SIGINT):
     """The result of a slow upload that Ctrl-C ends once the server has some of it."""
     with client.start(
         "upload", *arguments, client.url, "--max-rate", "1M", "--json", "--state", client.state
@@ -230,10 +230,10 @@ def interrupted(client, *arguments, presses=1, offset=MIB):
             event = json.loads(line)
             if event["event"] == "sent" and event["sent"] >= offset:
                 break
-        process.send_signal(signal.SIGINT)
+        process.send_signal(number)
         if presses == 2:
             time.sleep(0.05)
-            process.send_signal(signal.SIGINT)
+            process.send_signal(number)
         began = time.monotonic()
         _, errors = process.communicate(timeout=60)
         process.seconds = time.monotonic() - began
@@ -270,6 +270,50 @@ def test_ctrl_c_with_several_files(client):
     assert "small.txt" not in process.err.partition("to go on")[2]
     assert "big.bin later.txt" in process.err
     assert sorted(client.received()) == ["small.txt"]
+
+
+def test_a_directory_goes_on_where_it_stopped(client):
+    """Complete files are not sent again, until all of them are."""
+    for name in ("a.txt", "b.bin", "c.txt"):
+        client.file(f"photos/{name}", content(4 * MIB) if name == "b.bin" else name.encode())
+    arguments = ("-r", "photos", "-j", "1")
+    assert interrupted(client, *arguments).returncode == 3
+    assert "b.bin" in client.run("state", "--state", client.state).out
+    assert "a.txt" not in client.run("state", "--state", client.state).out
+    done = client.run("upload", *arguments, client.url, "--state", client.state)
+    assert done.returncode == 0, done.err
+    assert "a.txt: an earlier run has sent it" in done.err
+    assert len(done.out.split()) == 3
+    assert client.run("info", done.out.split()[0]).returncode == 0
+    again = client.run("upload", *arguments, client.url, "--state", client.state)
+    assert not set(again.out.split()) & set(done.out.split())
+
+
+def test_sigterm_is_like_ctrl_c(client):
+    client.file("a.bin", content(4 * MIB))
+    process = interrupted(client, "a.bin", number=signal.SIGTERM)
+    assert (process.returncode, "to go on" in process.err) == (3, True)
+
+
+def test_a_reader_that_goes_away(client):
+    """The files arrive, and the exit status is theirs."""
+    for name in ("a.txt", "b.txt"):
+        client.file(name, name.encode())
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(
+        [TUS_COMMAND, "upload", "a.txt", "b.txt", client.url],
+        cwd=client.here,
+        env=client.environment,
+        stdout=writer,
+        stderr=subprocess.PIPE,
+        text=True,
+        timeout=60,
+    )
+    os.close(writer)
+    assert done.returncode == 0, done.stderr
+    assert "Error" not in done.stderr
+    assert sorted(client.received()) == ["a.txt", "b.txt"]
 
 
 def test_ctrl_c_while_it_waits_for_stdin(client):
@@ -367,6 +411,17 @@ def test_bars(client):
     assert all(row.startswith(url) for row in urls)
     assert summary.startswith("3 of 3 files done, 4.0 MiB in ")
     assert shown.has_cursor
+
+
+def test_many_files_have_a_bar_for_all(client):
+    names = [f"{number}.bin" for number in range(12)]
+    for name in names:
+        client.file(name, content(MIB // 8))
+    with screen_of(client, "upload", *names, client.url, "--max-rate", "1M", "-j", "2", "-v") as shown:
+        assert shown.wait() == 0
+    assert shown.seen("all files", "━", "3/12")
+    assert shown.seen("PATCH http", ": 204") or shown.seen("POST http", ": 201")
+    assert shown.screen[-1].startswith("12 of 12 files done")
 
 
 def test_ctrl_c_in_a_terminal(client):

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Final
 
 from rich.console import Console
 from rich.progress import BarColumn, TaskID, TextColumn
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from tus.cli.transfers import Transfer
     from tus.client import Progress
 
+_MANY: Final = 4  # so many files need no bar for all of them
+
 
 class Bars(Display):
     """A bar for each running transfer. When it ends, its URL or its error takes the place of the bar."""
@@ -26,6 +28,8 @@ class Bars(Display):
         super().__init__()
         self._console = Console(stderr=True, highlight=False)
         self._tasks: dict[Transfer, TaskID] = {}
+        self._whole: TaskID | None = None
+        self._ended = self._count = 0
         self._table = Table(
             TextColumn("{task.description}", markup=False, table_column=Column(ratio=2, no_wrap=True)),
             BarColumn(bar_width=None, table_column=Column(ratio=1, min_width=8)),
@@ -36,19 +40,21 @@ class Bars(Display):
             expand=True,
             transient=True,
             redirect_stdout=False,
-            redirect_stderr=False,
         )
         self._table.start()
 
     def close(self) -> None:
         self._table.stop()
 
+    def begin(self, transfers: Sequence[Transfer]) -> None:
+        if len(transfers) > _MANY:
+            self._count = len(transfers)
+            self._whole = self._add("all files", self._count)
+
     def update(self, transfer: Transfer, progress: Progress) -> None:
         with self._lock:
             if transfer not in self._tasks:
-                self._tasks[transfer] = self._table.add_task(
-                    printable(transfer.name), total=progress.total, percent="", moved="", note=""
-                )
+                self._tasks[transfer] = self._add(printable(transfer.name), progress.total)
             total = progress.total
             percent = f"{100 * progress.sent // total}%" if total else ""
             of = "" if total is None else f"/{size_text(total)}"
@@ -87,6 +93,12 @@ class Bars(Display):
             task = self._tasks.pop(transfer, None)
             if task is not None:
                 self._table.remove_task(task)
+            if self._whole is not None:
+                self._ended += 1
+                self._table.update(self._whole, completed=self._ended, moved=f"{self._ended}/{self._count}")
+
+    def _add(self, name: str, total: int | None) -> TaskID:
+        return self._table.add_task(name, total=total, percent="", moved="", note="")
 
 
 def _note(progress: Progress) -> str:

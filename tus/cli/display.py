@@ -11,10 +11,11 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self
 
@@ -46,6 +47,9 @@ class Display:
     def close(self) -> None:
         """Leave the terminal as it was."""
 
+    def begin(self, transfers: Sequence[Transfer]) -> None:
+        """Show that these transfers begin."""
+
     def update(self, transfer: Transfer, progress: Progress) -> None:
         """Show what happens to a file."""
 
@@ -59,7 +63,10 @@ class Display:
     def result(self, line: str) -> None:
         """Print a line of the command's result."""
         with self._lock:
-            print(line, flush=True)
+            try:
+                print(line, flush=True)
+            except BrokenPipeError:  # the reader has gone, but the files are wanted
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
     def note(self, line: str) -> None:
         """Print a sentence to stderr."""
@@ -196,6 +203,8 @@ def progress_text(progress: Progress) -> str:
 def done_text(transfer: Transfer) -> str:
     """Return that a transfer is complete."""
     result = transfer.result
+    if getattr(result, "attempts", 1) == 0:
+        return "an earlier run has sent it"
     moved = result.size - result.resumed_from
     rate = f", {size_text(int(moved / transfer.seconds))}/s" if moved and transfer.seconds >= 0.1 else ""
     resumed = f", resumed at {size_text(result.resumed_from)}" if result.resumed_from else ""

@@ -81,8 +81,11 @@ def find_records(records: Records, target: str) -> list[ResumeRecord]:
 
 
 def unfinished(records: Records) -> list[ResumeRecord]:
-    """Return the records of files, without those of their parts."""
-    return [record for record in records.all() if record.path and not record.is_part]
+    """Return the records of files, without those of their parts and of complete ones."""
+    from tus.cli.finished import PREFIX
+
+    found = (record for record in records.all() if record.path and not record.is_part)
+    return [record for record in found if not record.key.startswith(PREFIX)]
 
 
 def list_records(records: Records, as_json: bool = False) -> None:

@@ -90,6 +90,7 @@ class Transfers:
         """
         began = time.monotonic()
         with self._display, self._signals():
+            self._display.begin(self.all)
             for _ in range(min(self._jobs, len(self.all))):
                 threading.Thread(target=self._run_some, daemon=True).start()
             self._wait()

@@ -8,7 +8,7 @@ from typing import Any
 
 from tus.cli import client_arguments, text
 from tus.cli.arguments import KeepsLines
-from tus.cli.choosing import Chosen, choose
+from tus.cli.choosing import choose
 from tus.cli.display import make_display
 from tus.converters import as_size
 from tus.errors import OptionError
@@ -21,7 +21,8 @@ Examples:
   tar cz photos | tus upload - https://example.org/files/ --name photos.tgz
   url=$(tus upload --quiet film.mp4 https://example.org/files/)
 
-An upload that stopped goes on when the same command runs again, unless the file has changed.
+An upload that stopped goes on when the same command runs again, unless the file has changed. Of several files, complete
+ones are not sent again then.
 
 {client_arguments.STATUSES}
 """
@@ -89,15 +90,20 @@ def _upload(options: argparse.Namespace) -> int:
     if options.no_resume:
         sending["records"] = None
     with client_arguments.open_client(options, options.url, **sending) as client:
+        from tus.cli.finished import FinishedFiles
         from tus.cli.transfers import Transfer, Transfers
+
+        about = {"filename": _filename(options), "filetype": None if options.filetype == "auto" else options.filetype}
+        finished = FinishedFiles(client.records, client.endpoint, **about) if len(files) > 1 else None
 
         def send(transfer: Transfer, on_progress: Callable[[Any], None], control: Any) -> Any:
             file = transfer.file
+            if finished and (earlier := finished.find(file)):
+                return earlier
             result = client.upload(
                 file.source,
+                **about,
                 metadata=file.metadata,
-                filename=_filename(file, options),
-                filetype=None if options.filetype == "auto" else options.filetype,
                 size=file.size,
                 parallel=options.parallel,
                 resume=not options.no_resume,
@@ -106,18 +112,20 @@ def _upload(options: argparse.Namespace) -> int:
             )
             if options.verify:
                 verify(client, result)
+            if finished:
+                finished.add(file, result)
             return result
 
         transfers = Transfers(files, send, options.jobs, make_display(options), lambda result: result.url)
-        return transfers.run(options.given)
+        status = transfers.run(options.given)
+        if finished and status == 0:
+            finished.forget()
+        return status
 
 
-def _filename(file: Chosen, options: argparse.Namespace) -> str | None:
-    if options.no_filename:
-        return ""
-    if options.name is not None:
-        return str(options.name)
-    return file.name.rpartition("/")[2] if file.is_file else None
+def _filename(options: argparse.Namespace) -> str | None:
+    """Return the name of the file; empty for none, and None for its own."""
+    return "" if options.no_filename else options.name
 
 
 def verify(client: Any, result: Any) -> None:
