@@ -13,17 +13,20 @@ import threading
 import time
 from pathlib import Path
 
+import anyio
 import httpcore2
 import httpx2
 import pytest
 
-from tests.client.subjects import Subject
+from tests.client.subjects import LOOPS, Subject
 from tests.support.scripted import as_proxy, as_socks_proxy, scripted
 from tests.support.serving import free_port
 from tests.support.waiting import GUARD
 from tus.client import errors
 from tus.client.transports import stream
 from tus.client.transports.httpx import HttpxTransport
+from tus.client.transports.httpx_async import AsyncHttpxTransport
+from tus.client.transports.interface import WireRequest
 
 BLOCK = bytes(range(256)) * 4096  # 1 MiB
 NO_PROXIES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
@@ -375,7 +378,7 @@ def test_no_answer_is_a_stall(subject):
     ended = threading.Event()
     with scripted(script) as port:
         started = time.monotonic()
-        with pytest.raises(errors.Stalled, match=r"no answer for 0\.5 s"):
+        with pytest.raises(errors.Stalled, match=r"nothing came for 0\.5 s"):
             subject.send(subject.transport(), "PATCH", url_of(port), [b"x"], length=1, answer_timeout=0.5)
         assert 0.4 < time.monotonic() - started < 10
         ended.set()
@@ -444,21 +447,66 @@ def test_abort_ends_what_runs_and_nothing_else(subject, moment):
         reached.wait(GUARD)
         time.sleep(0.3)
         times.append(time.monotonic())
-        transport.abort()
+        ends[0]()
 
-    times = []
+    times, ends = [], []
     thread = threading.Thread(target=abort)
     with scripted(script) as port:
         thread.start()
         try:
             with pytest.raises(errors.ConnectionFailed, match="aborted") as caught:
-                subject.send(transport, "PATCH", url_of(port), blocks, length=length)
+                subject.send(transport, "PATCH", url_of(port), blocks, length=length, on_start=ends.append)
             assert time.monotonic() - times[0] < 5
         finally:
             ended.set()
             thread.join()
         assert not isinstance(caught.value, errors.Stalled)
         assert subject.send(transport, "PATCH", url_of(port), [b"x"], length=1).status == 204
+
+
+def test_abort_before_the_start(subject):
+    with scripted(lambda talk: talk.head()) as port, pytest.raises(errors.ConnectionFailed, match="aborted"):
+        subject.send(subject.transport(), "GET", url_of(port), on_start=lambda abort: abort())
+
+
+@pytest.mark.parametrize("moment", ["sending", "waiting", "reading"])
+@pytest.mark.parametrize("loop", LOOPS)
+def test_a_task_that_is_cancelled(loop, moment):
+    """The transport stays usable, and no socket is left open."""
+
+    def script(talk):
+        if talk.number:
+            talk.request()
+            talk.answer()
+            return
+        talk.head()
+        if moment == "reading":
+            talk.body(1)
+            talk.say("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf")
+        talk.wait_for_end() if moment == "waiting" else ended.wait(GUARD)
+
+    ended = threading.Event()
+
+    async def body(blocks):
+        for block in blocks:
+            yield block
+
+    async def cancelled(port):
+        transport = AsyncHttpxTransport()
+        blocks = Blocks(100) if moment == "sending" else Blocks(1, b"x")
+        request = WireRequest("PATCH", url_of(port), body=body(blocks), length=blocks.number * len(blocks.block))
+        with anyio.move_on_after(0.5) as scope:
+            async with transport.send(request) as response:
+                async for _ in response.blocks():
+                    pass
+        assert scope.cancelled_caught
+        ended.set()
+        async with transport.send(WireRequest("GET", url_of(port))) as response:
+            assert response.status == 204
+        await transport.close()
+
+    with scripted(script) as port:
+        anyio.run(cancelled, port, backend=loop)
 
 
 def test_abort_ends_a_connection_that_is_being_made(subject):
@@ -468,12 +516,12 @@ def test_abort_ends_a_connection_that_is_being_made(subject):
             taker = stack.enter_context(socket.socket())
             taker.setblocking(False)
             taker.connect_ex(address)
-        transport = subject.transport()
-        timer = threading.Timer(0.5, transport.abort)
+        ends = []
+        timer = threading.Timer(0.5, lambda: ends[0]())
         timer.start()
         started = time.monotonic()
         with pytest.raises(errors.ConnectionFailed, match="aborted"):
-            subject.send(transport, "GET", url_of(address[1]))
+            subject.send(subject.transport(), "GET", url_of(address[1]), on_start=ends.append)
         timer.join()
     assert time.monotonic() - started < 5
 
@@ -832,15 +880,15 @@ def test_abort_with_the_client_of_the_caller(subject):
         talk.request()
         talk.answer()
 
-    transport = subject.transport({})
+    ends = []
 
     def blocks():
         yield b"x"
-        transport.abort()
+        ends[0]()
         yield b"x"
 
     with scripted(script) as port, pytest.raises(errors.ConnectionFailed, match="aborted"):
-        subject.send(transport, "PATCH", url_of(port), blocks(), length=2)
+        subject.send(subject.transport({}), "PATCH", url_of(port), blocks(), length=2, on_start=ends.append)
 
 
 # -- The library --

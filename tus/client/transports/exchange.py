@@ -5,12 +5,12 @@ from __future__ import annotations
 import contextlib
 import re
 import socket
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 
 from tus.client.messages import Headers
+from tus.client.transports.interface import WireRequest
 
 _LONGEST_HEAD = 64 * 1024
 _STATUS_LINE = re.compile(rb"HTTP/1\.[01] ([1-5][0-9][0-9])")
@@ -26,18 +26,13 @@ class Exchange:
     """A request that is being sent, as the streams see it. Pure, apart from :meth:`abort`.
 
     Attributes:
-        url: of the request, like ``method``.
-        stall_timeout: as in WireRequest, like the next three.
+        request: what is sent.
         is_answered: whether the final response has begun.
         is_aborted: whether another thread has ended the request.
+        has_begun: whether its head was sent.
     """
 
-    url: str
-    method: str
-    stall_timeout: float
-    answer_timeout: float
-    trailer: Callable[[], tuple[str, str]] | None = None
-    on_interim: Callable[[int, Headers], None] | None = None
+    request: WireRequest
     is_answered: bool = False
     is_aborted: bool = False
     has_begun: bool = False
@@ -46,7 +41,7 @@ class Exchange:
 
     def begins_with(self, data: bytes) -> bool:
         """Whether this is the head of the request, and not the first message to a proxy on the way."""
-        return not self.has_begun and data.startswith(self.method.encode() + b" ")
+        return not self.has_begun and data.startswith(self.request.method.encode() + b" ")
 
     @property
     def has_received(self) -> bool:
@@ -59,8 +54,8 @@ class Exchange:
         self._pending += data
         while interim := self._interim():
             status, headers = interim
-            if self.on_interim is not None:
-                self.on_interim(status, headers)
+            if self.request.on_interim is not None:
+                self.request.on_interim(status, headers)
         line = _STATUS_LINE.match(self._pending)
         if line is None:
             self.is_answered = len(self._pending) >= len("HTTP/1.1 200")
@@ -96,32 +91,6 @@ class Exchange:
         if self._socket is not None:
             with contextlib.suppress(OSError):
                 self._socket.shutdown(socket.SHUT_RDWR)
-
-
-class Exchanges:
-    """The requests that run now."""
-
-    def __init__(self) -> None:
-        self._running: set[Exchange] = set()
-        self._lock = threading.Lock()
-
-    @contextlib.contextmanager
-    def running(self, exchange: Exchange) -> Iterator[None]:
-        """Let :meth:`abort` end a request while the context lasts."""
-        with self._lock:
-            self._running.add(exchange)
-        try:
-            yield
-        finally:
-            with self._lock:
-                self._running.discard(exchange)
-
-    def abort(self) -> None:
-        """End them all."""
-        with self._lock:
-            running = list(self._running)
-        for exchange in running:
-            exchange.abort()
 
 
 current: ContextVar[Exchange | None] = ContextVar("tus-client-exchange", default=None)

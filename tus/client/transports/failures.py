@@ -46,9 +46,10 @@ def in_plain_words(exchange: Exchange) -> Iterator[None]:
     try:
         yield
     except _ALL as error:
+        url = exchange.request.url
         if exchange.is_aborted:
-            raise ConnectionFailed(f"The request to {_place(exchange.url)} was aborted.", url=exchange.url) from error
-        raise explain(error, exchange.url) from error
+            raise ConnectionFailed(f"The request to {_place(url)} was aborted.", url=url) from error
+        raise explain(error, url) from error
 
 
 def explain(error: Exception, url: str) -> ClientError:

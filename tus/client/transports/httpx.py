@@ -12,7 +12,7 @@ import httpx2
 from tus.client.errors import NotSupported
 from tus.client.messages import Headers
 from tus.client.transports.certificates import Cert, Verify, ssl_context
-from tus.client.transports.exchange import Aborted, Exchange, Exchanges, sending
+from tus.client.transports.exchange import Aborted, Exchange, sending
 from tus.client.transports.failures import in_plain_words
 from tus.client.transports.interface import WireRequest, WireResponse
 from tus.version import __version__
@@ -41,7 +41,6 @@ class Session(Generic[SessionT]):
         cert: Cert | None,
         proxy: str | None,
     ) -> None:
-        self._exchanges = Exchanges()
         self.is_own = client is None
         self.sends_trailers = False
         self._client: SessionT
@@ -59,25 +58,13 @@ class Session(Generic[SessionT]):
             settings = {"verify": context, "proxy": proxy}
         self._client = make(headers={"User-Agent": f"tus/{__version__}"}, **settings)
 
-    def abort(self) -> None:
-        self._exchanges.abort()
-
-    @contextlib.contextmanager
-    def _sending(self, request: WireRequest) -> Iterator[Exchange]:
+    def _exchange(self, request: WireRequest) -> Exchange:
         if request.trailer is not None and not self.sends_trailers:
             raise NotSupported("This HTTP client sends no trailers.", url=request.url)
-        exchange = Exchange(
-            request.url,
-            request.method,
-            request.stall_timeout,
-            request.answer_timeout,
-            request.trailer,
-            request.on_interim,
-        )
+        exchange = Exchange(request)
         if request.on_start is not None:
             request.on_start(exchange.abort)
-        with self._exchanges.running(exchange):
-            yield exchange
+        return exchange
 
     def _built(self, request: WireRequest, body: Any) -> httpx2.Request:
         headers = list(request.headers)
@@ -122,18 +109,18 @@ class HttpxTransport(Session[httpx2.Client]):
     @contextlib.contextmanager
     def send(self, request: WireRequest) -> Iterator[WireResponse]:
         """Send a request, see :meth:`~tus.client.transports.interface.Transport.send`."""
-        with self._sending(request) as exchange:
-            with in_plain_words(exchange), sending(exchange):
-                body = request.body if self.is_own else _stoppable(request.body, exchange)
-                response = self._client.send(self._built(request, body), stream=True, follow_redirects=False)
-            try:
-                yield WireResponse(
-                    response.status_code,
-                    Headers(response.headers.multi_items()),
-                    lambda: _blocks(response, exchange),
-                )
-            finally:
-                response.close()
+        exchange = self._exchange(request)
+        with in_plain_words(exchange), sending(exchange):
+            body = request.body if self.is_own else _stoppable(request.body, exchange)
+            response = self._client.send(self._built(request, body), stream=True, follow_redirects=False)
+        try:
+            yield WireResponse(
+                response.status_code,
+                Headers(response.headers.multi_items()),
+                lambda: _blocks(response, exchange),
+            )
+        finally:
+            response.close()
 
     def close(self) -> None:
         """Close all connections, unless the client is the caller's."""

@@ -34,18 +34,18 @@ class AsyncHttpxTransport(Session[httpx2.AsyncClient]):
     @contextlib.asynccontextmanager
     async def send(self, request: WireRequest) -> AsyncIterator[AsyncWireResponse]:
         """Send a request, see :meth:`~tus.client.transports.interface.AsyncTransport.send`."""
-        with self._sending(request) as exchange:
-            with in_plain_words(exchange), sending(exchange):
-                body = request.body if self.is_own or request.body is None else _pieces(request.body, exchange)
-                response = await self._client.send(self._built(request, body), stream=True, follow_redirects=False)
-            try:
-                yield AsyncWireResponse(
-                    response.status_code,
-                    Headers(response.headers.multi_items()),
-                    lambda: _blocks(response, exchange),
-                )
-            finally:
-                await response.aclose()
+        exchange = self._exchange(request)
+        with in_plain_words(exchange), sending(exchange):
+            body = request.body if self.is_own or request.body is None else _pieces(request.body, exchange)
+            response = await self._client.send(self._built(request, body), stream=True, follow_redirects=False)
+        try:
+            yield AsyncWireResponse(
+                response.status_code,
+                Headers(response.headers.multi_items()),
+                lambda: _blocks(response, exchange),
+            )
+        finally:
+            await response.aclose()
 
     async def close(self) -> None:
         """Close all connections, unless the client is the caller's."""

@@ -3,8 +3,9 @@
 Law of this room: a transport sends one request and returns its response. It follows no redirect and repeats nothing;
 all that is decided elsewhere. Whatever goes wrong on the way is a :class:`~tus.client.errors.ConnectionFailed`.
 
-A transport for another library is about 80 lines: ``send``, ``abort`` and ``close``, and a table of that library's
-exceptions. It need not know trailers (``sends_trailers``) or interim responses; then ``on_interim`` is never called.
+A transport for another library is about 80 lines: ``send``, ``close``, and a table of that library's exceptions. It
+need not know trailers (``sends_trailers``) or interim responses: then it never calls ``on_interim``. Nor need it end a
+request from another thread: without ``on_start``, a pause takes effect at the next block of the body.
 """
 
 from __future__ import annotations
@@ -92,9 +93,6 @@ class Transport(Protocol):
             Stalled: nothing moved for too long.
         """
 
-    def abort(self) -> None:
-        """End all requests that run, at once, with ConnectionFailed. Callable from any thread."""
-
     def close(self) -> None:
         """Close all connections."""
 
@@ -106,9 +104,6 @@ class AsyncTransport(Protocol):
 
     def send(self, request: WireRequest) -> AbstractAsyncContextManager[AsyncWireResponse]:
         """Do what :meth:`Transport.send` does."""
-
-    def abort(self) -> None:
-        """Do what :meth:`Transport.abort` does; also callable from any thread."""
 
     async def close(self) -> None:
         """Close all connections."""

@@ -180,8 +180,8 @@ class Wire:
             return
         if exchange is not None and exchange.has_begun:
             self._listen(exchange)
-            if exchange.trailer is not None and data == _END_OF_CHUNKS:
-                name, value = exchange.trailer()
+            if exchange.request.trailer is not None and data == _END_OF_CHUNKS:
+                name, value = exchange.request.trailer()
                 data = f"0\r\n{name}: {value}\r\n\r\n".encode("latin-1")
         yield from self._send(data, exchange, timeout)
 
@@ -202,9 +202,11 @@ class Wire:
             if not self._pull(exchange):
                 seconds = timeout
                 if exchange is not None:
-                    seconds = exchange.stall_timeout if exchange.is_answered else exchange.answer_timeout
+                    seconds = (
+                        exchange.request.stall_timeout if exchange.is_answered else exchange.request.answer_timeout
+                    )
                 if not (yield self._wait(True, False, seconds)):
-                    raise httpcore2.ReadTimeout(f"no answer for {seconds:g} s")
+                    raise httpcore2.ReadTimeout(f"nothing came for {seconds:g} s")
         data, self._early = self._early[:limit], self._early[limit:]
         return data
 
@@ -262,13 +264,13 @@ class Wire:
         """Have the pool use another connection, if a kept one was closed before the server can have acted."""
         if exchange is None or exchange.is_aborted or not self._is_reused or exchange.has_received:
             return
-        if always or exchange.method in _REPEATABLE:
+        if always or exchange.request.method in _REPEATABLE:
             exchange.has_begun = False
             raise httpcore2.ConnectionNotAvailable
 
     def _send(self, data: bytes, exchange: Exchange | None, timeout: float | None) -> Steps[None]:
         link, rest, listens = self._link, memoryview(data), exchange is not None and exchange.has_begun
-        stall = exchange.stall_timeout if exchange is not None else timeout
+        stall = exchange.request.stall_timeout if exchange is not None else timeout
         moved, since = link.moved, time.monotonic()
         try:
             while rest or link.has_pending:
@@ -383,6 +385,8 @@ def _run(steps: Steps[T]) -> T:
     except StopIteration as end:
         result: T = end.value
         return result
+    finally:
+        steps.close()
 
 
 async def _wait_on_loop(wanted: Wait) -> bool:
