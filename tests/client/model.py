@@ -77,10 +77,9 @@ class Server:
         fault = next((fault for fault in self.faults if fault.when(request)), None)
         if fault is not None:
             self.faults.remove(fault)
-            if fault.taken is not None and fault.taken < len(data):
-                self._take(request, headers, data[: fault.taken], is_cut=True)
-            elif fault.taken is None or data:
-                answer = self._take(request, headers, data)
+            if fault.taken is None or data:
+                is_cut = fault.taken is not None and fault.taken < len(data)
+                answer = self._take(request, headers, data[: fault.taken] if is_cut else data, is_cut)
                 if fault.status == 104:
                     send.on_interim(104, Headers([*answer.headers.items(), (VERSION_FIELD, headers[VERSION_FIELD])]))
             if fault.status in (0, 104):
@@ -167,8 +166,9 @@ class Server:
         if not self.versions:  # a plain server: one request, one file
             self.uploads[f"/{len(self.uploads)}"] = Stored(len(data), bytearray(data), is_complete=not is_cut)
             return Response(200, Headers(), b"thank you", url)
-        if version not in self.versions:
-            return Response(400, Headers(), url=url)
+        if version not in self.versions:  # as tusd does it
+            head = Headers([("Tus-Resumable", "1.0.0"), ("Upload-Offset", "0")])
+            return Response(200 if method == "HEAD" else 400, head, url=url)
         name = "Upload-Incomplete" if version == 3 else "Upload-Complete"
         completes = (headers.get(name) == "?1") != (version == 3) and not is_cut
         if method == "POST":
@@ -185,6 +185,9 @@ class Server:
         if method == "HEAD":
             state = "?1" if upload.is_complete != (version == 3) else "?0"
             return Response(204, Headers([("Upload-Offset", str(len(upload.data))), (name, state)]), url=url)
+        if method == "DELETE":
+            del self.uploads[path]
+            return Response(204, Headers(), url=url)
         assert method == "PATCH"
         assert (headers.get("Content-Type") == "application/partial-upload") == (version >= 6)
         if int(headers["Upload-Offset"]) != len(upload.data):

@@ -23,6 +23,7 @@ from tus.client.errors import (
     Refused,
     UploadGone,
 )
+from tus.client.flow import simple
 from tus.client.flow.parallel import upload as parallel
 from tus.client.flow.upload import Upload
 from tus.client.messages import Request
@@ -88,6 +89,28 @@ def test_each_interop_version_is_found(version, data):
     assert len(server.requests) - tried <= 2  # the version is known by now
 
 
+@pytest.mark.parametrize("version", [10, 6, 3])
+def test_each_request_finds_the_interop_version(version):
+    server = Server("ietf", versions=(version,))
+    url = Player(server, protocol="ietf").run(simple.create(Player(server, protocol="ietf").context, 5, {}))
+    player = Player(server, protocol="ietf")
+    info = player.run(simple.head(player.context, url))
+    assert (info.offset, info.is_complete) == (0, False)
+    assert player.context.version == version
+    result = upload(Player(server, protocol="ietf"), b"hello", key="", url=url)
+    assert (server.files, result.size) == ([b"hello"], 5)
+    player = Player(server, protocol="ietf")
+    player.run(simple.delete(player.context, url))
+    assert server.uploads == {}
+
+
+def test_short_requests_speak_what_the_server_offers():
+    server = Server("ietf", versions=(10,))
+    player = Player(server)
+    url = player.run(simple.create(player.context, 5, {}))
+    assert not player.run(simple.head(player.context, url)).is_complete
+
+
 def test_a_plain_server_gets_one_ordinary_request():
     server = Server("ietf", versions=())
     result = upload(Player(server))
@@ -104,6 +127,17 @@ def test_the_url_in_an_interim_response_saves_the_upload():
     upload(player, b"small")
     assert server.files == [b"small"]
     assert methods(server) == ["OPTIONS", "POST", "HEAD"]
+
+
+def test_the_url_in_an_interim_response_is_remembered():
+    server = Server("ietf", versions=(10,))
+    server.faults = [Fault(104, taken=3, when=is_post)]
+    player = Player(server, protocol="ietf", retry=NO_RETRIES)
+    with pytest.raises(GaveUp):
+        upload(player, b"small")
+    server.keys.clear()  # the server does not know the key any more
+    result = upload(Player(server, protocol="ietf", records=player.records), b"small")
+    assert (server.files, result.resumed_from) == ([b"small"], 3)
 
 
 FAULTS = st.builds(

@@ -7,17 +7,19 @@ from typing import Final
 
 from tus.client.capabilities import Capabilities, read_capabilities
 from tus.client.commands import Flow
-from tus.client.dialects.ietf import VERSION_FIELD, VERSIONS, Ietf
+from tus.client.dialects.ietf import VERSION_FIELD, VERSIONS, Ietf, version_in
 from tus.client.dialects.interface import Dialect
 from tus.client.dialects.tus1 import VERSION, Tus1
 from tus.client.errors import NotSupported
 from tus.client.flow.asking import insist, refusal
 from tus.client.flow.context import Context
-from tus.client.messages import Request
+from tus.client.messages import Request, Response
 from tus.client.retry import Verdict, judge
 
 #: The algorithms of ``Upload-Checksum`` by the server's names, the best first.
 _PREFERRED: Final = ("sha256", "sha512", "sha384", "sha1", "md5")
+#: What servers answer to an interop version that they do not know.
+_REFUSES_VERSION: Final = (400, 412, 501)
 
 
 def discover(context: Context) -> Flow[Capabilities]:
@@ -40,15 +42,32 @@ def discover(context: Context) -> Flow[Capabilities]:
 
 def choose_dialect(context: Context) -> Flow[Dialect]:
     """Return the protocol to speak: the one that the caller names, or else the one that the server offers."""
-    settings = context.settings
-    overrides = settings.overrides_method
-    protocol = settings.protocol
-    capabilities = yield from discover(context)
-    if protocol == "auto":
-        protocol = "tus" if "tus" in capabilities.protocols else "ietf"
-    if protocol == "tus":
-        return Tus1(overrides)
-    return Ietf(context.version or capabilities.version or VERSIONS[0], overrides)
+    yield from discover(context)
+    return known_dialect(context)
+
+
+def known_dialect(context: Context) -> Dialect:
+    """Return the protocol to speak, as far as it is known without a request."""
+    settings, capabilities = context.settings, context.capabilities or Capabilities(("tus",))
+    if settings.protocol == "tus" or (settings.protocol == "auto" and "tus" in capabilities.protocols):
+        return Tus1(settings.overrides_method)
+    return Ietf(context.version or capabilities.version or VERSIONS[0], settings.overrides_method)
+
+
+def older_dialect(context: Context, dialect: Dialect, response: Response) -> Dialect | None:
+    """Return the next interop version to try, if the server does not seem to know this one; None if there is none.
+
+    A server of tus that does not know the version answers in tus, and to a HEAD with success.
+    """
+    if dialect.name != "ietf" or context.version is not None:
+        return None
+    if response.status not in _REFUSES_VERSION and "Tus-Resumable" not in response.headers:
+        return None
+    older = [version for version in VERSIONS if version < dialect.version]
+    named = version_in(response.headers)
+    if not older:
+        return None
+    return Ietf(named if named in older else older[0], context.settings.overrides_method)
 
 
 def choose_checksum(context: Context, dialect: Dialect) -> Flow[str | None]:

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from tus.client.commands import Flow
-from tus.client.dialects.ietf import Ietf
 from tus.client.dialects.interface import Creation, Dialect
-from tus.client.dialects.tus1 import Tus1
 from tus.client.errors import ProtocolViolation, UploadGone
 from tus.client.flow.asking import insist, refusal, resolve
 from tus.client.flow.context import Context
-from tus.client.flow.discovery import choose_dialect
-from tus.client.messages import Response
+from tus.client.flow.discovery import discover, known_dialect, older_dialect
+from tus.client.messages import Request, Response
 from tus.client.results import UploadInfo
 from tus.client.retry import Verdict, judge
 from tus.errors import BadRequest
@@ -21,10 +19,10 @@ from tus.http.headers import parse_metadata
 
 def create(context: Context, size: int | None, metadata: Mapping[str, str | bytes]) -> Flow[str]:
     """Create an upload without bytes, and return its URL."""
-    dialect = yield from choose_dialect(context)
+    yield from discover(context)
     endpoint = context.settings.endpoint
-    request = dialect.create(Creation(endpoint, size, metadata, context.new_key()))
-    response = yield from insist(context, request)
+    creation = Creation(endpoint, size, metadata, context.new_key())
+    dialect, response = yield from _ask(context, lambda dialect: dialect.create(creation))
     if judge(response.status) is not Verdict.SUCCESS:
         raise refusal(response, endpoint)
     seen = dialect.read_creation(response, context.now())
@@ -43,8 +41,7 @@ def head(context: Context, url: str) -> Flow[UploadInfo]:
     Raises:
         UploadGone: it has no such upload.
     """
-    dialect = _dialect(context)
-    response = yield from insist(context, dialect.look(url))
+    dialect, response = yield from _ask(context, lambda dialect: dialect.look(url))
     _check(response, url)
     seen = dialect.read_look(response, context.now())
     if seen.offset is None:
@@ -71,14 +68,23 @@ def delete(context: Context, url: str) -> Flow[None]:
     Raises:
         Refused: the server does not remove uploads, or not this one.
     """
-    response = yield from insist(context, _dialect(context).terminate(url))
+    _, response = yield from _ask(context, lambda dialect: dialect.terminate(url))
     if judge(response.status) not in (Verdict.SUCCESS, Verdict.GONE):
         raise refusal(response, url)
 
 
-def _dialect(context: Context) -> Dialect:
-    overrides = context.settings.overrides_method
-    return Ietf(overrides_method=overrides) if context.settings.protocol == "ietf" else Tus1(overrides)
+def _ask(context: Context, make: Callable[[Dialect], Request]) -> Flow[tuple[Dialect, Response]]:
+    """Send a request in the version of the protocol that the server takes, and return that with the response."""
+    dialect = known_dialect(context)
+    while True:
+        response = yield from insist(context, make(dialect))
+        older = older_dialect(context, dialect, response)
+        if older is None:
+            break
+        dialect = older
+    if dialect.name == "ietf" and response.is_success:
+        context.version = dialect.version
+    return dialect, response
 
 
 def _check(response: Response, url: str) -> None:

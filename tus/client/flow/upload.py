@@ -29,7 +29,7 @@ from tus.client.errors import (
 )
 from tus.client.flow.asking import Attempts, ask, describe, refusal, resolve
 from tus.client.flow.context import Context
-from tus.client.flow.discovery import choose_checksum, choose_dialect
+from tus.client.flow.discovery import choose_checksum, choose_dialect, older_dialect
 from tus.client.messages import Body, Request, Response
 from tus.client.records.interface import ResumeRecord
 from tus.client.results import UploadResult
@@ -187,7 +187,7 @@ class Upload:
         self._must_look = has_old_key  # the server may have the upload, and bytes of it
         if not has_old_key:
             yield from self._take_new_key()
-        sends_body, versions = self._sends_body(), list(VERSIONS)
+        sends_body = self._sends_body()
         while not self._url and not self._is_complete:
             body, is_whole = None, False
             if sends_body:
@@ -199,7 +199,11 @@ class Upload:
             request = self._dialect.create(creation)
             try:
                 response = yield from ask(self._context, request, self._hear)
-            except ConnectionFailed as error:
+            except ClientError as error:
+                if self._url:  # an interim response has named it
+                    yield from self._remember(url=self._url)
+                if not isinstance(error, ConnectionFailed):
+                    raise
                 self._must_look = True
                 yield from self._attempts.wait(error, self._progress("waiting"))
                 continue
@@ -211,7 +215,7 @@ class Upload:
                     self._refused_end = response
                 self._must_look = True
                 yield from self._attempts.wait(response, self._progress("waiting"))
-            elif self._tries_older(response, versions):
+            elif self._tries_older(response):
                 continue
             elif verdict is Verdict.SMALLER and body is not None:
                 sends_body = False
@@ -237,19 +241,11 @@ class Upload:
             return "creation-with-upload" in capabilities.extensions and size is not None and 0 < size <= SMALL
         return size is None or size <= SMALL
 
-    def _tries_older(self, response: Response, versions: list[int]) -> bool:
+    def _tries_older(self, response: Response) -> bool:
         """Choose an older interop version, if the server may have refused this one. Returns whether there is one."""
-        if self._dialect.name != "ietf" or self._context.version is not None or response.status not in (400, 412, 501):
-            return False
-        named = version_in(response.headers)
-        while versions and versions[0] >= self._dialect.version:
-            del versions[0]
-        if named is not None and named in versions:
-            versions[:] = [version for version in versions if version <= named]
-        if not versions:
-            return False
-        self._dialect = self._made("ietf", versions[0])
-        return True
+        older = older_dialect(self._context, self._dialect, response)
+        self._dialect = older or self._dialect
+        return older is not None
 
     def _hear(self, status: int, headers: Any) -> None:
         """Take an interim response: the URL of the upload may be known before its creation ends."""
@@ -329,6 +325,8 @@ class Upload:
             except ConnectionFailed as error:
                 yield from self._attempts.wait(error, self._progress("waiting"))
                 continue
+            if self._tries_older(response):
+                continue
             verdict = judge(response.status)
             seen = self._dialect.read_look(response, self._context.now())
             if verdict is Verdict.GONE:
@@ -339,6 +337,8 @@ class Upload:
                 raise self._failed(refusal(response, self._url, self._offset))
             yield from self._attempts.wait(response, self._progress("waiting"))
         self._must_look = False
+        if self._dialect.name == "ietf":
+            self._context.version = self._dialect.version
         self._take(seen, response)
         if self._refused_end is None and self._had_refused_end() and not self._is_complete:
             yield from self._remember(unfinished_status=0)
