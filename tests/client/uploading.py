@@ -26,18 +26,22 @@ class Uploader:
 
     def upload(self, url, source, *, size=None, parallel=1, own_session=False, **settings) -> UploadResult:
         settings = {"records": MemoryRecords(), "retry": PATIENT} | settings
-        how = {"filename": uuid.uuid4().hex, "size": size, "parallel": parallel}
-        self.name = how["filename"]
+        self.name = uuid.uuid4().hex
+        how = {"filename": self.name, "size": size, "parallel": parallel}
+        return self.call(url, settings, "upload", source, own_session=own_session, **how)
+
+    def call(self, url, settings, method, *arguments, own_session=False, **how):
+        """Call a method of a client with these settings, which is closed afterwards."""
         if self.kind == "threads":
             with httpx2.Client() as session, Client(url, **settings, http=session if own_session else None) as client:
-                return client.upload(source, **how)
+                return getattr(client, method)(*arguments, **how)
 
         async def run():
             async with (
                 httpx2.AsyncClient() as session,
                 AsyncClient(url, **settings, http=session if own_session else None) as client,
             ):
-                return await client.upload(source, **how)
+                return await getattr(client, method)(*arguments, **how)
 
         return anyio.run(run, backend=self.kind)
 

@@ -28,6 +28,7 @@ class Seen:
         headers: by their names in lower case.
         body: bytes of the body that went on to the server, without the framing of chunks.
         status: of the reply that came back, 0 if there was none yet.
+        interim: how many interim replies came back before it.
     """
 
     method: str
@@ -35,6 +36,7 @@ class Seen:
     headers: dict[str, str]
     body: int = 0
     status: int = 0
+    interim: int = 0
 
     @property
     def meant(self) -> str:
@@ -319,6 +321,8 @@ class _Connection(threading.Thread):
                 while data.startswith(b"HTTP/1.1 1"):  # an interim reply: go on and send the body
                     interim, mark, data = data.partition(b"\r\n\r\n")
                     self._client.sendall(interim + mark)
+                    if self._seen is not None:
+                        self._seen.interim += 1
                 if data and self._loses_reply:
                     self._is_cut = True
                     self._stop_reading(self._client)
