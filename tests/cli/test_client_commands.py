@@ -202,6 +202,8 @@ def test_rm_at_a_server(client):
     done = client.run("info", first)
     assert (done.returncode, done.out) == (4, "")
     assert done.err.startswith("tus: ")
+    done = client.run("download", first, "x")
+    assert done.err == "tus: x: The server answered 404: There is no such upload; create a new one.\n"
 
 
 def test_rm_in_a_directory_as_before(client):

@@ -24,9 +24,10 @@ from tus.client.errors import (
     UploadGone,
 )
 from tus.client.flow import simple
+from tus.client.flow.asking import describe
 from tus.client.flow.parallel import upload as parallel
 from tus.client.flow.upload import Upload
-from tus.client.messages import Request
+from tus.client.messages import Headers, Request, Response
 from tus.client.retry import NO_RETRIES, Retry
 from tus.client.sources import BytesSource, StreamSource
 
@@ -278,6 +279,21 @@ def test_other_refusals_are_final(status):
         upload(player)
     assert (caught.value.status, caught.value.resumable, caught.value.url) == (status, False, ENDPOINT + "1")
     assert player.waits == []
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        (b'{"title": "No", "detail": "Too late."}', "Too late."),
+        (b'{"title": "No"}', "No"),
+        (b'{"detail": 1}', '{"detail": 1}'),
+        (b"[]", "[]"),
+        (b"{", "{"),
+    ],
+)
+def test_the_sentence_of_a_problem_in_json(body, said):
+    response = Response(400, Headers([("Content-Type", "application/problem+json; charset=utf-8")]), body)
+    assert describe(response) == f"the server answered 400: {said}"
 
 
 def test_credentials_are_asked_for_once_more():

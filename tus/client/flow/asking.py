@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any, Final
 from urllib.parse import urljoin, urlsplit
@@ -160,10 +162,20 @@ def describe(problem: ClientError | Response) -> str:
     """Return a failure as a sentence."""
     if isinstance(problem, ClientError):
         return str(problem)
-    text = " ".join(problem.text.split())
+    text = " ".join(_words_of(problem).split())
     is_text = "html" not in problem.headers.get("Content-Type", "")
     said = f": {text[:_LONGEST_TEXT]}" if text and is_text and text.isprintable() else "."
     return f"the server answered {problem.status}{said}"
+
+
+def _words_of(response: Response) -> str:
+    """Return the text of a response, and of a problem in JSON (RFC 9457) its sentence."""
+    if "problem+json" in response.headers.get("Content-Type", ""):
+        with suppress(ValueError, RecursionError):
+            said = json.loads(response.body)
+            if isinstance(said, dict) and isinstance(text := said.get("detail", said.get("title")), str):
+                return text
+    return response.text
 
 
 def refusal(response: Response, url: str, offset: int | None = None) -> ClientError:
