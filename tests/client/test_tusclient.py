@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import importlib
+import inspect
 import io
 import json
 import os
@@ -19,6 +21,7 @@ import tarfile
 import threading
 
 import pytest
+from tusclient import client as their_tuspy
 from tusclient.fingerprint.fingerprint import Fingerprint as TheirFingerprint
 from tusclient.storage.filestorage import FileStorage as TheirStorage
 
@@ -509,7 +512,38 @@ def test_the_client_s_certificate(authority, tls, file, tmp_path, trusted, uploa
     assert [*server.uploads.values()] == [HELLO, HELLO]
 
 
-# -- tuspy's own tests --
+# -- tuspy's own names and tests --
+
+
+MODULES = {
+    "client": {"TusClient"},
+    "exceptions": {"TusCommunicationError", "TusUploadFailed"},
+    "fingerprint.fingerprint": {"Fingerprint"},
+    "fingerprint.interface": {"Fingerprint"},
+    "storage.filestorage": {"FileStorage"},
+    "storage.interface": {"Storage"},
+    "uploader": {"AsyncUploader", "Uploader"},
+    "uploader.baseuploader": {"BaseUploader"},
+    "uploader.uploader": {"AsyncUploader", "Uploader"},
+}
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_every_name_of_tuspy(module):
+    theirs, ours = (importlib.import_module(f"{package}.{module}") for package in ("tusclient", "tus.client.tusclient"))
+    for name in MODULES[module]:
+        their, our = getattr(theirs, name), getattr(ours, name)
+        assert {each for each in dir(their) if not each.startswith("_")} <= set(dir(our))
+        if "args" not in inspect.signature(their).parameters:
+            their_arguments, our_arguments = (list(inspect.signature(kind).parameters) for kind in (their, our))
+            assert our_arguments[: len(their_arguments)] == their_arguments
+
+
+def test_every_attribute_of_tuspy():
+    theirs, ours = (
+        package.TusClient("http://localhost/").uploader(file_stream=io.BytesIO()) for package in (their_tuspy, tuspy)
+    )
+    assert [name for name in vars(theirs) if not name.startswith("_") and not hasattr(ours, name)] == []
 
 
 def as_ours(text):
