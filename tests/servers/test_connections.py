@@ -5,12 +5,14 @@ import contextlib
 import logging
 import socket
 import threading
+import time
 from functools import partial
 from types import SimpleNamespace
 
 import pytest
 
 from tests.support.serving import uvicorn_in_thread
+from tests.support.sockets import CALM
 from tests.support.waiting import GUARD, wait_until
 from tus.server import protocol_uvicorn
 from tus.server.protocol_uvicorn import Connection, Door, is_familiar
@@ -329,10 +331,13 @@ def output_of(site):
 
 
 def filled(site):
-    """Wait until the response of the only connection fills all buffers."""
-    before = None
-    while before is None or not before[0] or before != site.run(partial(output_of, site)):
-        before = site.run(partial(output_of, site))
+    """Wait until the response of the only connection fills all buffers, and nothing has moved for a while."""
+    before, since = None, time.monotonic()
+    while time.monotonic() < since + CALM:
+        output = site.run(partial(output_of, site))
+        if output is None or output != before or not output[0]:
+            before, since = output, time.monotonic()
+        time.sleep(0.01)
 
 
 @pytest.mark.parametrize("path", [b"large", b"pieces"], ids=["complete for the application", "in progress"])
