@@ -6,6 +6,8 @@ import io
 import os
 import re
 import shutil
+import subprocess
+import sys
 import venv
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -192,14 +194,23 @@ def second_user(site):
     return ("ben", "secret" if site.page.name == "django" else "hidden")
 
 
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("wheel")
+    subprocess.run([sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "-w", directory, ROOT], check=True)
+    (file,) = directory.iterdir()
+    return file
+
+
 @pytest.mark.long
 @pytest.mark.parametrize("name", PAGES)
-def test_the_packages_of_the_page_are_enough(name, tmp_path):
+def test_the_packages_of_the_page_are_enough(name, tmp_path, wheel):
     """In a new virtual environment, with what the page installs and nothing else."""
     venv.create(tmp_path / "venv", with_pip=True)
     (tmp_path / "empty").mkdir()
     page = PAGES[name]
     project = Project(tmp_path / "empty", page.document, str(tmp_path / "venv" / "bin"))
+    project.package = wheel
     site = make(page, project, RUN, installs=True)
     with site.serve() as served:
         for line in site.client_commands():

@@ -24,10 +24,11 @@ class Project:
         directory: of its files.
         page: the document that describes it.
         environ: the environment of its commands, which ``export`` changes.
+        package: what its commands install in place of ``/path/to/tus``.
     """
 
     def __init__(self, directory: Path, page: str, scripts: str | None = None) -> None:
-        self.directory, self.page = directory, page
+        self.directory, self.page, self.package = directory, page, ROOT
         scripts = scripts or sysconfig.get_path("scripts")
         self.environ = os.environ | {"PATH": f"{scripts}{os.pathsep}{os.environ['PATH']}", "PYTHONUNBUFFERED": "1"}
         self.environ.pop("PYTHONPATH", None)
@@ -55,7 +56,7 @@ class Project:
         if line.startswith("pip install ") and not installs:
             return ""
         line = re.sub("^pip", "python -m pip", line)
-        line = line.replace("/path/to/tus", str(ROOT))
+        line = line.replace("/path/to/tus", str(self.package))
         if port is not None:
             assert "127.0.0.1:8000" in line or "127.0.0.1" not in line
             line = line.replace("127.0.0.1:8000", f"127.0.0.1:{port}")
