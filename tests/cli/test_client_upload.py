@@ -261,6 +261,17 @@ def test_ctrl_c_and_the_command_that_resumes(client, presses):
     assert client.received() == {"a film.bin": data}
 
 
+def test_the_command_that_goes_on_has_no_control_characters(client):
+    """A shell reads the same name from it."""
+    name = "\x1b[31m it's \\ é\u202e.bin"
+    client.file(name)
+    done = client.run("upload", name, "http://127.0.0.1:9/", "--retries", "0")
+    command = done.err.partition("to go on, run: ")[2].strip()
+    assert command.isprintable()
+    program = command.replace("tus upload ", "printf %s ", 1).partition(" http")[0]
+    assert subprocess.run(["bash", "-c", program], capture_output=True, text=True).stdout == name
+
+
 def test_ctrl_c_with_several_files(client):
     client.file("small.txt")
     client.file("big.bin", content(4 * MIB))

@@ -15,7 +15,7 @@ from tus.converters import as_duration, as_size
 from tus.errors import OptionError, TusException
 
 if TYPE_CHECKING:
-    from tus.client import Client, ClientError, Response
+    from tus.client import Client, ClientError, Response, UploadResult
 
 _T = TypeVar("_T")
 
@@ -211,6 +211,11 @@ def message_of(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:
         return printable(error.strerror)
     return printable(" ".join(str(error).split()))
+
+
+def url_of(result: UploadResult) -> str:
+    """Return the URL of an upload, as the result that is printed."""
+    return printable(result.url)
 
 
 def print_error(error: ClientError) -> int:

@@ -83,7 +83,7 @@ def _resume(options: argparse.Namespace) -> int:
 
         from tus.cli.transfers import Transfers
 
-        transfers = Transfers(list(of_file), send, options.jobs, make_display(options), lambda result: result.url)
+        transfers = Transfers(list(of_file), send, options.jobs, make_display(options), client_arguments.url_of)
         return transfers.run(options.given)
 
 
@@ -100,7 +100,7 @@ def _go_on_with(options: argparse.Namespace) -> int:
             return client.resume(url, options.file, on_progress=on_progress, control=control)
 
         file = Chosen(options.file, os.path.basename(options.file), None, given=options.file)
-        transfers = Transfers([file], send, 1, make_display(options), lambda result: result.url)
+        transfers = Transfers([file], send, 1, make_display(options), client_arguments.url_of)
         return transfers.run(options.given)
 
 

@@ -157,7 +157,7 @@ class Transfers:
         """Return the command that goes on, without the files that are complete."""
         complete = {transfer.file.given for transfer in self.all if transfer.result is not None}
         complete -= {transfer.file.given for transfer in self.all if transfer.result is None}
-        return "tus " + shlex.join(word for word in command if word not in complete)
+        return " ".join(["tus", *(_quoted(word) for word in command if word not in complete)])
 
     @contextmanager
     def _signals(self) -> Iterator[None]:
@@ -179,3 +179,18 @@ class Transfers:
         if self._interruptions > 1:
             self._display.close()
             os._exit(RESUMABLE)
+
+
+def _quoted(word: str) -> str:
+    """Return a word for the shell, without characters that a terminal would obey."""
+    if word.isprintable():
+        return shlex.quote(word)
+    return "$'" + "".join(c if c.isprintable() and c not in "'\\" else _escaped(ord(c)) for c in word) + "'"
+
+
+def _escaped(number: int) -> str:
+    if 0xDC80 <= number <= 0xDCFF:  # a byte of a file name that is not UTF-8
+        number -= 0xDC00
+    elif number > 0x7F:
+        return f"\\U{number:08x}"
+    return f"\\x{number:02x}"

@@ -116,7 +116,7 @@ def _upload(options: argparse.Namespace) -> int:
                 finished.add(file, result)
             return result
 
-        transfers = Transfers(files, send, options.jobs, make_display(options), lambda result: result.url)
+        transfers = Transfers(files, send, options.jobs, make_display(options), client_arguments.url_of)
         status = transfers.run(options.given)
         if finished and status == 0:
             finished.forget()
