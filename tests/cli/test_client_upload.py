@@ -61,6 +61,14 @@ def test_options_between_the_files_and_the_url(client):
     assert sorted(client.received()) == ["a.txt", "b.txt"]
 
 
+@pytest.mark.parametrize("before", [[], ["a.txt"]])
+def test_a_name_that_begins_with_a_dash(client, before):
+    client.file("a.txt")
+    client.file("-w.txt")
+    done = client.run("upload", "--dry-run", *before, "--", "-w.txt", client.url)
+    assert [line.split()[0] for line in done.out.splitlines()] == [*before, "-w.txt"]
+
+
 def test_quiet(client):
     client.file("a.txt")
     done = client.run("upload", "-q", "a.txt", client.url)
@@ -248,7 +256,7 @@ def test_ctrl_c_and_the_command_that_resumes(client, presses):
     client.file("a film.bin", data)
     process = interrupted(client, "a film.bin", presses=presses)
     assert process.returncode == 3, process.err
-    assert process.seconds < 3
+    assert process.seconds < 10
     if presses == 1:
         [command] = [line for line in process.err.splitlines() if line.startswith("tus: to go on, run: ")]
         words = shlex.split(command.removeprefix("tus: to go on, run: "))
@@ -412,9 +420,9 @@ def test_bars(client):
     options = ("--max-rate", "1M", "--state", client.state)
     with moody_server(client) as url, screen_of(client, "upload", *arguments, url, *options) as shown:
         assert shown.wait() == 0, shown.screen
-    assert shown.seen("one.bin", "MiB/2.0 MiB", "/s", " left")
+    assert shown.seen("one.bin", r"MiB/2\.0 MiB", "iB/s", r"\d s left")
     assert shown.seen("two.bin", "%")
-    assert shown.seen("waiting 1.", "503, the server asks for 1 s")
+    assert shown.seen(r"waiting [12]\.\d s: 503, the server asks for 1 s")
     both = [frame for frame in shown.frames if any("one.bin" in row for row in frame)]
     assert any(any("two.bin" in row for row in frame) for frame in both)
     *urls, summary = shown.screen
@@ -430,7 +438,7 @@ def test_many_files_have_a_bar_for_all(client):
         client.file(name, content(MIB // 8))
     with screen_of(client, "upload", *names, client.url, "--max-rate", "1M", "-j", "2", "-v") as shown:
         assert shown.wait() == 0
-    assert shown.seen("all files", "━", "3/12")
+    assert shown.seen("all files", "━", r"\d/12")
     assert shown.seen("PATCH http", ": 204") or shown.seen("POST http", ": 201")
     assert shown.screen[-1].startswith("12 of 12 files done")
 
@@ -440,14 +448,14 @@ def test_ctrl_c_in_a_terminal(client):
     client.file("film.bin", data)
     arguments = ("upload", "film.bin", client.url, "--max-rate", "2M", "--state", client.state)
     with screen_of(client, *arguments) as shown:
-        shown.wait_for("film.bin", " 3.", " MiB/6.0 MiB")
+        shown.wait_for("film.bin", r" 3\.\d MiB/6\.0 MiB")
         shown.press_ctrl_c()
         assert shown.wait() == 3
         assert shown.has_cursor
     assert any("tus: to go on, run: tus upload film.bin" in row for row in shown.screen)
     with screen_of(client, *arguments) as shown:
         assert shown.wait() == 0
-    assert shown.seen("film.bin", "(resumed at ")
+    assert shown.seen("film.bin", r"\(resumed at ")
     assert client.received() == {"film.bin": data}
 
 

@@ -4,6 +4,7 @@ import contextlib
 import fcntl
 import os
 import pty
+import re
 import signal
 import struct
 import subprocess
@@ -63,13 +64,13 @@ class Terminal:
     def has_cursor(self):
         return not self._screen.cursor.hidden
 
-    def seen(self, *words):
-        """Whether some line, at some time, had all of these words."""
-        return any(all(word in line for word in words) for frame in list(self.frames) for line in frame)
+    def seen(self, *patterns):
+        """Whether some line, at some time, had all of these regular expressions."""
+        return any(all(re.search(p, line) for p in patterns) for frame in list(self.frames) for line in frame)
 
-    def wait_for(self, *words):
+    def wait_for(self, *patterns):
         deadline = time.monotonic() + GUARD
-        while not self.seen(*words):
+        while not self.seen(*patterns):
             assert time.monotonic() < deadline and self.process.poll() is None, self.screen
             time.sleep(0.02)
 

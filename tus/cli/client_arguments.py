@@ -126,7 +126,9 @@ def open_client(options: argparse.Namespace, endpoint: str, **more: Any) -> Clie
     except ModuleNotFoundError as error:
         if (error.name or "").startswith("tus"):
             raise
-        raise TusException(f"this command needs the package {error.name}; run: pip install {error.name}") from None
+        raise TusException(
+            f"this command needs the package {error.name}; run: pip install httpx2 platformdirs"
+        ) from None
     retry = Retry(
         attempts=options.retries, stall_timeout=convert("--stall-timeout", as_duration, options.stall_timeout)
     )

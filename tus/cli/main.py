@@ -83,7 +83,8 @@ def _parse(given: Sequence[str]) -> argparse.Namespace:
     name = _command_of(given)
     if name in commands:
         _module_of(name).add_arguments(commands[name])
-        if given[0] == name:  # so that options may stand between the files and the URL
+        # So options may stand between the files and the URL. But it loses a "--" that a file name with a dash needs.
+        if given[0] == name and "--" not in given:
             return commands[name].parse_intermixed_args(given[1:], argparse.Namespace(given=given))
     elif name:
         from tus.converters import suggestion
