@@ -1,5 +1,7 @@
+import itertools
 import logging
 import os
+import re
 import sys
 import threading
 from pathlib import Path
@@ -15,6 +17,8 @@ pytest.register_assert_rewrite("tests.support")
 INSIDE = ("unit", "conformance")
 #: These try thousands of requests, which takes its time.
 THOROUGH = ("test_state_machine.py", "test_state_machine_mixed.py")
+#: Markers that the default run leaves out. A file that has such tests says so itself.
+HEAVY = frozenset({"browser", "long", "node", "peers", "plone", "proxies", "tusd"})
 #: What Python reports when a process is started or the network is used.
 OUTSIDE = {"os.fork", "os.posix_spawn", "subprocess.Popen", "socket.bind", "socket.connect"}
 _stays_inside = False
@@ -32,11 +36,23 @@ def pytest_collection_modifyitems(items):
 
 
 def pytest_ignore_collect(collection_path, config):
-    """Not to import the other rooms is a part of what makes ``-m quick`` quick."""
+    """Not to import what has none of the tests is a part of what makes ``-m quick``, and each named job, quick."""
+    expression = config.option.markexpr
     is_room = collection_path.is_dir() and collection_path.parent == TESTS
-    if config.option.markexpr == "quick" and is_room and collection_path.name not in INSIDE:
+    if expression == "quick" and is_room and collection_path.name not in INSIDE:
+        return True
+    if collection_path.suffix == ".py" and expression and not may_select(expression, collection_path.read_text()):
         return True
     return None
+
+
+def may_select(expression, text):
+    """Return whether an expression selects tests that have some of the markers which are written in a file."""
+    if not HEAVY.issuperset(set(re.findall(r"\w+", expression)) - {"and", "or", "not"}):
+        return True
+    written = HEAVY.intersection(re.findall(r"\bmark\.(\w+)", text))
+    subsets = itertools.chain.from_iterable(itertools.combinations(written, n) for n in range(len(written) + 1))
+    return any(eval(expression, {}, {name: name in some for name in HEAVY}) for some in subsets)
 
 
 def refuse_outside(event, arguments):

@@ -20,6 +20,7 @@ from webob import Request
 
 import tus
 from tests import conformance_table, options_document
+from tests.conftest import HEAVY
 from tests.support.documents import application_factory, blocks, handed, moved
 from tests.support.serving import ROOT, free_port
 from tests.support.subjects import FilterSubject, OnLoop
@@ -259,6 +260,13 @@ def test_the_command_for_the_tests_is_what_is_run():
     found = subprocess.run(["bash", "-ec", extraction], cwd=ROOT, capture_output=True, text=True, check=True)
     assert found.stdout.strip() == commands()[1]
     assert os.access(ROOT / ".ci/run", os.X_OK)
+
+
+def test_markers_of_heavy_tests_are_written_where_the_tests_are():
+    """Only files that name the marker of a job are imported for it."""
+    named = re.compile(rf"\bmark\.({'|'.join(HEAVY)})\b")
+    for path in (ROOT / "tests").rglob("*.py"):
+        assert path.name.startswith("test_") or not named.search(path.read_text()), path
 
 
 @pytest.mark.long
