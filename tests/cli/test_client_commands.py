@@ -4,11 +4,13 @@ import json
 import random
 import shutil
 import signal
+import ssl
 import subprocess
 import sys
 import textwrap
 
 import pytest
+import trustme
 
 from tests.support.commands import TUS_COMMAND
 from tests.support.cutting_proxy import CuttingProxy
@@ -247,6 +249,29 @@ def test_the_connection_arguments(client, tmp_path):
         assert proxy.requests[-1].headers["authorization"] == "Basic YW5uOnB3"
         done = client.run("options", url, "--insecure")
         assert "warning: --insecure" in done.err
+
+
+def test_certificates(client, tmp_path):
+    """A server with an authority of its own, which asks for a client certificate."""
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    for name, file in (("127.0.0.1", "server"), ("ann@example.org", "client")):
+        issued = authority.issue_cert(name)
+        issued.private_key_pem.write_to_path(tmp_path / f"{file}.key")
+        issued.cert_chain_pems[0].write_to_path(tmp_path / f"{file}.pem")
+    app = TusApp(tmp_file_dir=str(tmp_path / "store"), on_finished=print)
+    settings = {"ssl_certfile": tmp_path / "server.pem", "ssl_keyfile": tmp_path / "server.key"}
+    settings |= {"ssl_ca_certs": str(tmp_path / "ca.pem"), "ssl_cert_reqs": ssl.CERT_REQUIRED}
+    own = ("--cert", "client.pem", "--key", "client.key", "--retries", "0")
+    with uvicorn_in_thread(app, log_level="critical", **settings) as port:
+        url = f"https://127.0.0.1:{port}/"
+        assert client.run("options", url, "--cacert", "ca.pem", *own).returncode == 0
+        assert client.run("options", url, "--insecure", *own).returncode == 0
+        untrusted = client.run("options", url, *own)
+        anonymous = client.run("options", url, "--cacert", "ca.pem", "--retries", "0")
+    assert "certificate" in untrusted.err
+    for done in (untrusted, anonymous):
+        assert (done.returncode, done.out) in ((1, ""), (3, "")), done.err
 
 
 # -- tus completion -------------------------------------------------------------------------------------------------

@@ -174,6 +174,8 @@ def test_a_directory_without_its_links(photos, options, expected):
         (["a.txt", "{url}", "--max-rate", "0"], "--max-rate"),
         (["a.txt", "{url}", "--jobs", "0"], "--jobs"),
         (["a.txt", "{url}", "--checksum", "sha257"], "sha257"),
+        (["a.txt", "{url}", "--retries", "-1"], "--retries"),
+        (["a.txt", "{url}", "--stall-timeout", "0"], "--stall-timeout"),
         (["a.txt", "{url}", "-m", "a"], "KEY=VALUE"),
         (["a.txt", "{url}", "-H", "a"], "NAME: VALUE"),
         (["a.txt", "{url}", "--bearer-env", "NO_SUCH"], "NO_SUCH"),

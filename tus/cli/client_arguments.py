@@ -129,9 +129,11 @@ def open_client(options: argparse.Namespace, endpoint: str, **more: Any) -> Clie
         raise TusException(
             f"this command needs the package {error.name}; run: pip install httpx2 platformdirs"
         ) from None
-    retry = Retry(
-        attempts=options.retries, stall_timeout=convert("--stall-timeout", as_duration, options.stall_timeout)
-    )
+    stall_timeout = convert("--stall-timeout", as_duration, options.stall_timeout)
+    for name, value, least in (("--retries", options.retries, 0), ("--stall-timeout", stall_timeout, 1)):
+        if value < least:
+            raise OptionError(name, f"must be at least {least}")
+    retry = Retry(attempts=options.retries, stall_timeout=stall_timeout)
     if options.insecure:
         print("warning: --insecure: anyone on the way can read and change what is sent.", file=sys.stderr)
     if options.key and not options.cert:
@@ -202,10 +204,12 @@ def status_of(error: Exception) -> int:
     """Return the exit status for an upload or a download that failed."""
     from tus.client import Refused
 
-    status = getattr(error, "status", None)
-    if isinstance(error, Refused) or (status is not None and 400 <= status < 500):
+    if isinstance(error, Refused):
         return REFUSED
-    return RESUMABLE if getattr(error, "resumable", False) else FAILED
+    if getattr(error, "resumable", False):
+        return RESUMABLE
+    status = getattr(error, "status", None)
+    return REFUSED if status is not None and 400 <= status < 500 else FAILED
 
 
 def message_of(error: Exception) -> str:
