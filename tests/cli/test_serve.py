@@ -258,7 +258,7 @@ def test_the_base_url_does_not_ask_for_the_check():
 
 def test_the_name_of_a_host_takes_no_file(tmp_path):
     """Else the server would run without the site that the file describes."""
-    parsed = cli._parser()[0].parse_args(["serve", "--allow-host", "up.example", "site.ini"])
+    parsed = cli._parse(["serve", "--allow-host", "up.example", "site.ini"])
     assert (parsed.config, parsed.allow_host) == ("site.ini", ["up.example"])
 
 

@@ -9,7 +9,17 @@ from tus.cli import display
 from tus.cli.choosing import Chosen
 from tus.cli.display import Display, Events, Lines, make_display, progress_text, seconds_text
 from tus.cli.transfers import Transfer
-from tus.client import Cancelled, ClientError, GaveUp, Headers, Progress, Refused, Response, UploadResult
+from tus.client import (
+    Cancelled,
+    ChecksumMismatch,
+    ClientError,
+    GaveUp,
+    Headers,
+    Progress,
+    Refused,
+    Response,
+    UploadResult,
+)
 
 MIB = 1 << 20
 
@@ -84,7 +94,8 @@ def test_an_event_a_second(clock, transfer, capsys):
         (Cancelled("stopped"), False, 1),
         (GaveUp("no server"), True, 3),
         (GaveUp("busy", response=Response(503, Headers())), True, 3),
-        (GaveUp("too many requests", response=Response(429, Headers())), True, 4),
+        (GaveUp("too many requests", response=Response(429, Headers())), True, 3),
+        (ChecksumMismatch("damaged", response=Response(460, Headers())), True, 4),
         (Refused("too large"), True, 4),
         (ClientError("no"), True, 1),
         (OSError(13, "Permission denied"), True, 1),
