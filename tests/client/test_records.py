@@ -25,8 +25,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from tests.support.serving import ROOT
+from tests.support.waiting import wait_until
 from tus.client.errors import ClientError
-from tus.client.records import MemoryRecords, NoRecords, Records, ResumeRecord, open_records
+from tus.client.records import MemoryRecords, NoRecords, Records, ResumeRecord, open_records, sqlite
 from tus.client.records.identity import FileIdentity, key_of
 from tus.client.records.interface import LIMIT_LIFETIME
 from tus.client.records.sqlite import SqliteRecords
@@ -624,6 +625,41 @@ def test_a_process_that_does_not_release_its_lock(path, monkeypatch, caplog):
         assert records.find("b") is not None
     assert records.find("a") is not None
     assert len(warnings_in(caplog)) == 1
+
+
+def test_threads_that_wait_share_a_transaction(path, monkeypatch, caplog):
+    records = SqliteRecords(path)
+    records.save(a_record("first"))
+    sizes, real = [], sqlite._perform_all
+
+    def perform(connection, changes):
+        sizes.append(len(changes))
+        return real(connection, changes)
+
+    monkeypatch.setattr(sqlite, "_perform_all", perform)
+    threads = [threading.Thread(target=records.save, args=(a_record(f"{number}"),)) for number in range(6)]
+    threads.append(threading.Thread(target=records.forget, args=("first",)))
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        for thread in threads:
+            thread.start()
+        wait_until(lambda: len(records._changes) == 6, lambda: records._changes)
+        other.execute("COMMIT")
+    for thread in threads:
+        thread.join()
+    assert sizes == [1, 6]
+    assert {record.key for record in SqliteRecords(path).all()} == {f"{number}" for number in range(6)}
+    assert not warnings_in(caplog)
+
+
+def test_a_change_that_fails_fails_for_those_beside_it(path, monkeypatch):
+    records = SqliteRecords(path)
+    monkeypatch.setattr(sqlite, "_perform_all", lambda connection, changes: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        records.save(a_record("a"))
+    monkeypatch.undo()
+    records.save(a_record("b"))
+    assert [record.key for record in SqliteRecords(path).all()] == ["b"]
 
 
 # -- Processes --

@@ -15,8 +15,9 @@ import sqlite3
 import stat
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any, Final, TypeVar
 
 from tus.client.errors import ClientError
@@ -29,6 +30,8 @@ _Result = TypeVar("_Result")
 
 #: How long an operation waits for another process that writes, in seconds.
 _PATIENCE: Final = 5.0
+#: How long SQLite waits each time. Its sleeps grow to 0.1 s, so that writers that come back at once would pass it by.
+_TURN: Final = 0.04
 
 #: In the header of the file: ``tusr``. It tells a damaged database of ours from a file of another program.
 _APPLICATION: Final = 0x74757372
@@ -65,6 +68,17 @@ class _NotOurs(Exception):
     """A database of another program, or of a later version of this one."""
 
 
+@dataclass(slots=True)
+class _Change:
+    """A change of the database, and its result: before it is done, that of a failure."""
+
+    action: Callable[..., Any]
+    arguments: tuple[Any, ...]
+    result: Any
+    is_writing: bool
+    is_done: bool = False
+
+
 class SqliteRecords:
     """Records in a database.
 
@@ -85,6 +99,7 @@ class SqliteRecords:
         self.path: Final = _default_path() if path is None else os.path.abspath(path)
         self._clock = clock
         self._memory: Final = MemoryRecords(clock=clock)  # what could not be written to the database
+        self._changes: deque[_Change] = deque()
         self._has_warned = False
         with contextlib.suppress(OSError):
             _identify(self.path)
@@ -92,53 +107,73 @@ class SqliteRecords:
     # -- Records --
 
     def find(self, key: str) -> ResumeRecord | None:
-        stored: list[ResumeRecord] = self._try(_select, "key = ? AND expires_at > ?", key, self._clock(), otherwise=[])
+        stored: list[ResumeRecord] = self._look(_select, "key = ? AND expires_at > ?", key, self._clock(), otherwise=[])
         return self._memory.find(key) or next(iter(stored), None)
 
     def save(self, record: ResumeRecord) -> None:
-        if self._try(_save, record, self._clock(), otherwise=False, is_writing=True):
+        if self._change(_save, record, self._clock(), otherwise=False, is_writing=True):
             self._memory.forget(record.key)
         else:
             self._memory.save(record)
 
     def forget(self, key: str) -> None:
         self._memory.forget(key)
-        self._try(_remove, "key = ?", key, otherwise=0)
+        self._change(_remove, "key = ?", key, otherwise=0)
 
     def all(self) -> list[ResumeRecord]:
-        stored: list[ResumeRecord] = self._try(_select, "expires_at > ?", self._clock(), otherwise=[])
+        stored: list[ResumeRecord] = self._look(_select, "expires_at > ?", self._clock(), otherwise=[])
         records = {record.key: record for record in (*stored, *self._memory.all())}
         return sorted(records.values(), key=lambda record: (record.created_at, record.key))
 
     def prune(self) -> int:
-        return self._memory.prune() + self._try(_remove, "expires_at <= ?", self._clock(), otherwise=0)
+        return self._memory.prune() + self._change(_remove, "expires_at <= ?", self._clock(), otherwise=0)
 
     def chunk_limit(self, endpoint: str) -> int | None:
-        stored = self._try(_chunk_limit, endpoint, self._clock() - LIMIT_LIFETIME, otherwise=None)
+        stored = self._look(_chunk_limit, endpoint, self._clock() - LIMIT_LIFETIME, otherwise=None)
         return self._memory.chunk_limit(endpoint) or stored
 
     def limit_chunks(self, endpoint: str, size: int) -> None:
-        if not self._try(_limit_chunks, endpoint, size, self._clock(), otherwise=False, is_writing=True):
+        if not self._change(_limit_chunks, endpoint, size, self._clock(), otherwise=False, is_writing=True):
             self._memory.limit_chunks(endpoint, size)
 
     # -- The database --
+
+    def _look(self, action: Callable[..., _Result], *arguments: Any, otherwise: _Result) -> _Result:
+        with _lock:
+            return self._try(action, *arguments, otherwise=otherwise)
+
+    def _change(
+        self, action: Callable[..., _Result], *arguments: Any, otherwise: _Result, is_writing: bool = False
+    ) -> _Result:
+        """Return the result of a change. The changes of threads that have to wait become one transaction."""
+        change = _Change(action, arguments, otherwise, is_writing)
+        self._changes.append(change)
+        with _lock:
+            if not change.is_done:
+                changes = [self._changes.popleft() for _ in range(len(self._changes))]
+                results = self._try(
+                    _perform_all, changes, otherwise=None, is_writing=any(c.is_writing for c in changes)
+                )
+                for each, result in zip(changes, results or [c.result for c in changes], strict=True):
+                    each.result, each.is_done = result, True
+        final: _Result = change.result
+        return final
 
     def _try(
         self, action: Callable[..., _Result], *arguments: Any, otherwise: _Result, is_writing: bool = False
     ) -> _Result:
         """Return the result of an action on the database, or another one if no database can be used."""
         try:
-            with _lock:
-                identity = self._find(is_writing)
-                if identity is None:
-                    return otherwise
-                try:
-                    return self._perform(action, *arguments)
-                except (_Damaged, UnicodeDecodeError, sqlite3.Error) as error:
-                    if not _is_of_content(error):
-                        raise
-                    self._set_aside(identity, error)
-                return otherwise if self._find(is_writing) is None else self._perform(action, *arguments)
+            identity = self._find(is_writing)
+            if identity is None:
+                return otherwise
+            try:
+                return self._perform(action, *arguments)
+            except (_Damaged, UnicodeDecodeError, sqlite3.Error) as error:
+                if not _is_of_content(error):
+                    raise
+                self._set_aside(identity, error)
+            return otherwise if self._find(is_writing) is None else self._perform(action, *arguments)
         except (_Damaged, _NotOurs, ClientError, OSError, OverflowError, UnicodeError, sqlite3.Error) as error:
             if not self._has_warned:
                 self._has_warned = True
@@ -155,7 +190,16 @@ class SqliteRecords:
         return _identify(self.path)
 
     def _perform(self, action: Callable[..., _Result], *arguments: Any) -> _Result:
-        with contextlib.closing(sqlite3.connect(self.path, timeout=_PATIENCE, isolation_level=None)) as connection:
+        deadline = time.monotonic() + _PATIENCE
+        while True:
+            try:
+                return self._perform_once(action, *arguments)
+            except sqlite3.OperationalError as error:
+                if getattr(error, "sqlite_errorcode", 0) & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                    raise
+
+    def _perform_once(self, action: Callable[..., _Result], *arguments: Any) -> _Result:
+        with contextlib.closing(sqlite3.connect(self.path, timeout=_TURN, isolation_level=None)) as connection:
             _check(connection, self._is_default)
             connection.execute("PRAGMA journal_mode = TRUNCATE")
             connection.execute("PRAGMA synchronous = FULL")
@@ -240,12 +284,17 @@ def _record_of(parts: list[str], **others: Any) -> ResumeRecord:
     return ResumeRecord(parts=tuple(parts), **others)
 
 
-def _save(connection: sqlite3.Connection, record: ResumeRecord, now: float) -> bool:
+def _perform_all(connection: sqlite3.Connection, changes: list[_Change]) -> list[Any]:
     connection.execute("BEGIN IMMEDIATE")
+    results = [change.action(connection, *change.arguments) for change in changes]
+    connection.execute("COMMIT")
+    return results
+
+
+def _save(connection: sqlite3.Connection, record: ResumeRecord, now: float) -> bool:
     connection.execute("DELETE FROM uploads WHERE expires_at <= ?", (now,))
     row = (record.key, record.expires_at, json.dumps(asdict(record)))
     connection.execute("INSERT OR REPLACE INTO uploads VALUES (?, ?, ?)", row)
-    connection.execute("COMMIT")
     return True
 
 
