@@ -54,6 +54,25 @@ def test_urls_are_in_the_order_of_the_files(client):
     assert "6 of 6 files done" in done.err
 
 
+def test_a_file_that_is_given_twice(client):
+    client.file("a.txt")
+    client.file("b.txt")
+    done = client.run("upload", "a.txt", "b.txt", "./a.txt", client.url)
+    assert (done.returncode, len(done.out.split())) == (0, 2)
+
+
+@pytest.mark.parametrize("protocol", ["tus", "ietf"])
+def test_an_empty_file_and_a_name_that_is_no_text(client, protocol):
+    client.file("empty", b"")
+    (client.here / os.fsdecode(b"caf\xe9.txt")).write_bytes(b"x")
+    (client.here / "\u65e5\u672c.txt").write_bytes(b"y")
+    names = [b"empty", b"caf\xe9.txt", "\u65e5\u672c.txt".encode()]
+    more = ("--protocol", protocol, "-m", os.fsdecode(b"note=\xe9"))
+    done = client.run("upload", *map(os.fsdecode, names), client.url, *more)
+    assert done.returncode == 0, done.err
+    assert client.received() == {"empty": b"", "caf\ufffd.txt": b"x", "\u65e5\u672c.txt": b"y"}
+
+
 def test_options_between_the_files_and_the_url(client):
     client.file("a.txt")
     client.file("b.txt")

@@ -45,14 +45,15 @@ class Chosen:
 
 
 def choose(options: argparse.Namespace) -> list[Chosen]:
-    """Return the files of a command line.
+    """Return the files of a command line, each once: two uploads of a file at a time would have the same record.
 
     Raises:
         OptionError: an argument is no file, or is a directory without ``--recursive``.
         OSError: a directory cannot be read.
     """
     metadata = _metadata(options.metadata)
-    chosen = [file for given in options.files for file in _chosen(given, metadata, options)]
+    found = [file for given in options.files for file in _chosen(given, metadata, options)]
+    chosen = list({_identity(file): file for file in reversed(found)}.values())[::-1]
     if sum(not file.is_file for file in chosen) > 1:
         raise OptionError("FILE", "can be - only once")
     if options.name is not None and len(chosen) != 1:
@@ -62,25 +63,30 @@ def choose(options: argparse.Namespace) -> list[Chosen]:
     return chosen
 
 
+def _identity(file: Chosen) -> object:
+    """Return the same value for the same file with the same metadata."""
+    return (os.path.realpath(file.source), *file.metadata.items()) if file.is_file else file
+
+
 def _chosen(given: str, metadata: dict[str, str], options: argparse.Namespace) -> Iterator[Chosen]:
     if given == "-":
-        yield Chosen(_blocks_of_stdin(), options.name or "stdin", options.size, metadata, given)
+        yield Chosen(_blocks_of_stdin(), as_text(options.name or "stdin"), options.size, metadata, given)
         return
     try:
         status = os.stat(given)
     except OSError as error:
         raise OptionError("FILE", f"{given!r} cannot be read: {error.strerror}") from None
     if stat.S_ISREG(status.st_mode):
-        yield Chosen(given, _as_text(os.path.basename(given)), status.st_size, metadata, given)
+        yield Chosen(given, as_text(os.path.basename(given)), status.st_size, metadata, given)
     elif not stat.S_ISDIR(status.st_mode):  # a pipe, such as the shell's <(command)
-        yield Chosen(_blocks_of(given), _as_text(os.path.basename(given)), options.size, metadata, given)
+        yield Chosen(_blocks_of(given), as_text(os.path.basename(given)), options.size, metadata, given)
     elif not options.recursive:
         raise OptionError("FILE", f"{given!r} is a directory; give --recursive to send what is in it")
     else:
         root = os.path.basename(os.path.abspath(given))
         for path, relative, inner in _walk(given, "", options):
-            more = {"relativePath": _as_text("/".join(part for part in (root, relative) if part))}
-            yield Chosen(path, _as_text(relative), inner.st_size, {**more, **metadata}, given)
+            more = {"relativePath": as_text("/".join(part for part in (root, relative) if part))}
+            yield Chosen(path, as_text(relative), inner.st_size, {**more, **metadata}, given)
 
 
 def _walk(directory: str, below: str, options: argparse.Namespace) -> Iterator[tuple[str, str, os.stat_result]]:
@@ -109,12 +115,12 @@ def _metadata(pairs: list[str]) -> dict[str, str]:
         key, equals, value = pair.partition("=")
         if not equals or not key or not key.isascii() or not key.isprintable() or any(c in key for c in " ,"):
             raise OptionError("--metadata", f"must be KEY=VALUE, with no space or comma in KEY; it is {pair!r}")
-        metadata[key] = value
+        metadata[key] = as_text(value)
     return metadata
 
 
-def _as_text(name: str) -> str:
-    """Return a file name as Unicode, which some names on a disk are not."""
+def as_text(name: str) -> str:
+    """Return an argument or a file name as Unicode, which some are not."""
     return name.encode(errors="surrogateescape").decode(errors="replace")
 
 

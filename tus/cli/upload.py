@@ -8,7 +8,7 @@ from typing import Any
 
 from tus.cli import client_arguments, text
 from tus.cli.arguments import KeepsLines
-from tus.cli.choosing import choose
+from tus.cli.choosing import as_text, choose
 from tus.cli.display import make_display
 from tus.converters import as_size
 from tus.errors import OptionError
@@ -125,7 +125,9 @@ def _upload(options: argparse.Namespace) -> int:
 
 def _filename(options: argparse.Namespace) -> str | None:
     """Return the name of the file; empty for none, and None for its own."""
-    return "" if options.no_filename else options.name
+    if options.no_filename:
+        return ""
+    return None if options.name is None else as_text(options.name)
 
 
 def verify(client: Any, result: Any) -> None:

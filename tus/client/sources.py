@@ -108,7 +108,7 @@ class PathSource(Source):
         with open(self._path, "rb") as file:
             self.identity = FileIdentity.of(file)
         self.size = self.identity.size
-        self.name = name or os.path.basename(self._path)
+        self.name = name or _name_of(self._path)
 
     def blocks(self, offset: int, length: int, block: int = BLOCK) -> Iterator[bytes]:
         with open(self._path, "rb", buffering=0) as file:
@@ -132,7 +132,7 @@ class FileSource(Source):
         self.size = file.seek(0, os.SEEK_END) - self._base
         file.seek(self._base)
         path = getattr(file, "name", "")
-        self.name = name or (os.path.basename(path) if isinstance(path, str) else "")
+        self.name = name or (_name_of(path) if isinstance(path, str) else "")
         self._path = path if isinstance(path, str) else ""
         if self._base == 0:
             with suppress(OSError, AttributeError):  # it may have no descriptor
@@ -309,6 +309,11 @@ def source_of(source: object, *, size: int | None = None, filename: str | None =
         "a source must be a path, bytes, a file opened in binary mode, or an iterable of bytes; "
         f"it is of type {type(source).__name__}"
     )
+
+
+def _name_of(path: str) -> str:
+    """Return the name of a file as Unicode, which some names on a disk are not."""
+    return os.fsencode(os.path.basename(path)).decode(errors="replace")
 
 
 def guess_type(name: str) -> str | None:
