@@ -218,7 +218,7 @@ def test_a_limit_of_the_proxy_is_found(served, uploader, protocol):
 @pytest.mark.parametrize("kind", KINDS)
 def test_very_many_deeds(served, kind, protocol):
     chance, uploader, auditor = random.Random(f"{kind} {protocol}"), Uploader(kind), Auditor(served)
-    for _ in range(100):
+    for _ in range(50):
         seed = chance.randrange(1 << 30)
         with HostileProxy(served.port, random_deeds(seed, names=KIND_DEEDS), largest=1_000_000) as proxy:
             uploader.upload(proxy.url("/files"), DATA, protocol=protocol)

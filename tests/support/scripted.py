@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import select
 import socket
 import ssl
 import struct
@@ -65,6 +66,11 @@ class Talk:
         with contextlib.suppress(OSError):
             while self.socket.recv(1 << 16):
                 pass
+
+    @property
+    def has_pending(self) -> bool:
+        """Whether bytes can be read although the socket has none."""
+        return isinstance(self.socket, ssl.SSLSocket) and self.socket.pending() > 0
 
     def _more(self) -> None:
         data = self.socket.recv(1 << 16)
@@ -173,20 +179,15 @@ def as_socks_proxy(seen: list[bytes]) -> Callable[[Talk], None]:
 
 
 def _carry_both_ways(talk: Talk, beyond: socket.socket) -> None:
-    def back() -> None:
-        _carry(beyond, talk.socket)
-
-    thread = threading.Thread(target=back, daemon=True)
-    thread.start()
+    """In one thread, because two must not use a TLS socket at once."""
     beyond.sendall(talk._read)
-    _carry(talk.socket, beyond)
-    thread.join(GUARD)
-    beyond.close()
-
-
-def _carry(source: socket.socket, target: socket.socket) -> None:
-    with contextlib.suppress(OSError):
-        while data := source.recv(1 << 16):
-            target.sendall(data)
-    with contextlib.suppress(OSError):
-        target.shutdown(socket.SHUT_WR)
+    other = {talk.socket: beyond, beyond: talk.socket}
+    with beyond:
+        while other:
+            waiting = [talk.socket] if talk.has_pending and talk.socket in other else select.select([*other], [], [])[0]
+            for source in waiting:
+                data = source.recv(1 << 16)
+                if data:
+                    other[source].sendall(data)
+                else:
+                    other.pop(source).shutdown(socket.SHUT_WR)
