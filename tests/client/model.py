@@ -81,7 +81,9 @@ class Server:
                 is_cut = fault.taken is not None and fault.taken < len(data)
                 answer = self._take(request, headers, data[: fault.taken] if is_cut else data, is_cut)
                 if fault.status == 104:
-                    send.on_interim(104, Headers([*answer.headers.items(), (VERSION_FIELD, headers[VERSION_FIELD])]))
+                    fields = Headers([*answer.headers.items(), (VERSION_FIELD, headers[VERSION_FIELD])])
+                    if (function := send.on_interim(104, fields)) is not None:
+                        function()
             if fault.status in (0, 104):
                 raise ConnectionFailed("The connection ended early.", url=request.url)
             return Response(fault.status, Headers(fault.headers), b"no", request.url)

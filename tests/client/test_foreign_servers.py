@@ -268,6 +268,26 @@ def test_another_client_goes_on(ours, path, when):
     assert ours.records.all() == []
 
 
+class Killed(BaseException):
+    pass
+
+
+def test_a_client_that_is_killed_during_the_creation_goes_on(ours, path):
+    """The URL of the upload is only in an interim response, and is remembered at once."""
+    if not ours.is_ietf:
+        pytest.skip("the creation has no bytes of a large file")
+
+    def kill(progress):
+        if any(record.url for record in ours.records.all()):
+            raise Killed
+
+    with pytest.raises(Killed):
+        ours.upload(path, max_rate=6_000_000, how={"on_progress": kill})
+    result = ours.upload(path)
+    ours.assert_stored(result)
+    assert result.resumed_from > 0
+
+
 @pytest.mark.parametrize("seed", range(SEEDS))
 def test_many_deeds(ours, path, seed):
     """A proxy spoils the requests. The client has its file at the peer, or says that it has not."""

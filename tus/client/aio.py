@@ -8,6 +8,7 @@ import os
 import ssl
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, aclosing, closing
+from functools import partial
 from types import TracebackType
 from typing import Any, Literal, Self, TypeVar
 
@@ -27,7 +28,7 @@ from tus.client.client import (
     record_key,
     resumed_upload,
 )
-from tus.client.commands import Call, Fill, Flow, Progress, Report, Send, Together, Wait
+from tus.client.commands import Call, Fill, Flow, Hear, Progress, Report, Send, Together, Wait
 from tus.client.control import Control, Paused
 from tus.client.dialects.tus1 import format_checksum
 from tus.client.driving import Kept, Meter, Pacer, body_length, wire_headers
@@ -35,7 +36,7 @@ from tus.client.errors import ClientError, ConnectionFailed, ForeignOrigin
 from tus.client.flow import discovery, simple
 from tus.client.flow import download as downloading
 from tus.client.flow.context import Context, origin_of
-from tus.client.messages import Body, Request, Response
+from tus.client.messages import Body, Headers, Request, Response
 from tus.client.records import Records, open_records
 from tus.client.results import DownloadResult, Outcome, UploadInfo, UploadResult
 from tus.client.retry import Retry
@@ -308,7 +309,7 @@ class _AsyncDriver:
             body=body.blocks(),
             length=body_length(request),
             trailer=body.trailer if isinstance(request.body, Body) and request.body.trailer else None,
-            on_interim=command.on_interim,
+            on_interim=None if command.on_interim is None else partial(body.hear, command.on_interim),
             on_start=lambda abort: stack.enter_context(control.aborting(abort)),
             stall_timeout=retry.stall_timeout,
             answer_timeout=retry.answer_timeout,
@@ -394,7 +395,14 @@ class _AsyncBody:
         self._hasher = None
         if isinstance(request.body, Body) and request.body.trailer:
             self._hasher = hashlib.new(request.body.trailer, usedforsecurity=False)
+        self._asked: list[Callable[[], Any]] = []
         self.failure: BaseException | None = None
+
+    def hear(self, hear: Hear, status: int, headers: Headers) -> None:
+        """Take an interim response. What it asks for may block, so it is done between two blocks."""
+        function = hear(status, headers)
+        if function is not None:
+            self._asked.append(function)
 
     async def blocks(self) -> AsyncIterator[bytes]:
         body, driver = self._body, self._driver
@@ -408,6 +416,8 @@ class _AsyncBody:
         blocks: Iterator[bytes] = body.source.blocks(body.offset, body.length, pacer.block)
         try:
             while True:
+                while self._asked:
+                    await anyio.to_thread.run_sync(self._asked.pop(0))
                 if is_in_memory:
                     block = next(blocks, _END)
                 else:

@@ -15,7 +15,7 @@ from typing import Any, Final, Literal, Self, TypeAlias, TypeVar
 from urllib.parse import urlsplit, urlunsplit
 
 from tus.client.capabilities import Capabilities
-from tus.client.commands import Call, Fill, Flow, Progress, Report, Send, Together, Wait
+from tus.client.commands import Call, Fill, Flow, Hear, Progress, Report, Send, Together, Wait
 from tus.client.control import Control, Paused
 from tus.client.dialects.tus1 import format_checksum
 from tus.client.driving import Kept, Meter, Pacer, body_length, wire_headers
@@ -470,7 +470,7 @@ class _Driver:
             body=body.blocks(),
             length=body_length(request),
             trailer=body.trailer if isinstance(request.body, Body) and request.body.trailer else None,
-            on_interim=command.on_interim,
+            on_interim=None if command.on_interim is None else _acting(command.on_interim),
             on_start=lambda abort: stack.enter_context(control.aborting(abort)),
             stall_timeout=retry.stall_timeout,
             answer_timeout=retry.answer_timeout,
@@ -537,6 +537,17 @@ class _Driver:
                 group.cancel()
                 raise
         return [future.result() for future in futures]
+
+
+def _acting(hear: Hear) -> Callable[[int, Headers], None]:
+    """Return a function that also does what an interim response asks for. It is called by the thread that sends."""
+
+    def act(status: int, headers: Headers) -> None:
+        function = hear(status, headers)
+        if function is not None:
+            function()
+
+    return act
 
 
 class _Body:

@@ -11,6 +11,9 @@ from tus.client.sources import Source
 
 _T = TypeVar("_T")
 
+#: Takes the status and the fields of an interim response; returns what to do then, which may block, or None.
+Hear: TypeAlias = Callable[[int, Any], Callable[[], Any] | None]
+
 
 @dataclass(frozen=True, slots=True)
 class Send:
@@ -22,13 +25,13 @@ class Send:
         request: what to send.
         has_credentials: whether the caller's own header fields belong to this URL.
         sink: where the body of a successful response goes, block by block; None to keep it in the response.
-        on_interim: called with the status and the fields of each interim response, such as 104.
+        on_interim: called with each interim response, such as 104. What it returns is done before much more is sent.
     """
 
     request: Request
     has_credentials: bool = True
     sink: Callable[[Any, bytes], None] | None = None
-    on_interim: Callable[[int, Any], None] | None = None
+    on_interim: Hear | None = None
 
 
 @dataclass(frozen=True, slots=True)

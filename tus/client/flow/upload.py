@@ -6,7 +6,7 @@ the last byte is never made a success by a later look, unless the server says th
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, Final, Literal
 
@@ -247,13 +247,16 @@ class Upload:
         self._dialect = older or self._dialect
         return older is not None
 
-    def _hear(self, status: int, headers: Any) -> None:
-        """Take an interim response: the URL of the upload may be known before its creation ends."""
+    def _hear(self, status: int, headers: Any) -> Callable[[], None] | None:
+        """Take an interim response: the URL of the upload may be known, and remembered, before its creation ends."""
         if status == 104 and isinstance(self._dialect, Ietf):
             seen = self._dialect.read_interim(headers, self._context.now())
             if seen is not None and seen.url and not self._url:
                 self._url = resolve(self._context, self._context.settings.endpoint, seen.url)
                 self._must_look = True
+                record = self._changed_record(url=self._url)
+                return (lambda: self._context.records.save(record)) if self._key else None
+        return None
 
     def _read_creation(self, creation: Creation, request: Request, response: Response) -> None:
         seen = self._dialect.read_creation(response, self._context.now())
@@ -567,6 +570,11 @@ class Upload:
 
     def _remember(self, **changes: Any) -> Flow[None]:
         """Keep what another process needs to go on."""
+        record = self._changed_record(**changes)
+        if self._key:
+            yield Call(lambda: self._context.records.save(record))
+
+    def _changed_record(self, **changes: Any) -> ResumeRecord:
         now, dialect = self._context.now(), self._dialect
         record = self._record
         if record is None:
@@ -590,8 +598,7 @@ class Upload:
         if self._expires_at is not None:
             record = replace(record, expires_at=self._expires_at)
         self._record = record
-        if self._key:
-            yield Call(lambda: self._context.records.save(record))
+        return record
 
     def _forget(self) -> Flow[None]:
         if self._key:
