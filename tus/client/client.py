@@ -225,7 +225,7 @@ class Client:
         self.close()
 
     def close(self) -> None:
-        """Close the connections, and the records that this client has opened."""
+        """Close the connections."""
         self._transport.close()
 
     @property
