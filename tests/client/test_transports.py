@@ -21,7 +21,7 @@ import pytest
 from tests.client.subjects import LOOPS, Subject
 from tests.support.scripted import as_proxy, as_socks_proxy, scripted
 from tests.support.serving import free_port
-from tests.support.waiting import GUARD
+from tests.support.waiting import GUARD, wait_until
 from tus.client import errors
 from tus.client.transports import stream
 from tus.client.transports.httpx import HttpxTransport
@@ -534,6 +534,28 @@ def test_a_kept_connection_that_the_server_has_closed_is_replaced(subject):
         for _ in range(5):
             assert subject.send(transport, "PATCH", url_of(port), [b"x"], length=1).status == 204
             time.sleep(0.05)
+
+
+@pytest.mark.parametrize("says", ["", "HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\n\r\n"])
+def test_a_kept_connection_that_ends_after_the_pool_has_looked(subject, says, monkeypatch):
+    """The body has not been touched, so that it can go on another one."""
+    look = stream.Wire.get_extra_info
+    monkeypatch.setattr(stream.Wire, "get_extra_info", lambda wire, info: info != "is_readable" and look(wire, info))
+
+    def script(talk):
+        talk.request()
+        talk.answer()
+        talk.say(says)
+        numbers.append(talk.number)
+
+    numbers = []
+    with scripted(script) as port:
+        transport = subject.transport()
+        for number in range(3):
+            assert subject.send(transport, "PATCH", url_of(port), iter([b"x"]), length=1).status == 204
+            wait_until(lambda: len(numbers) == number + 1)  # noqa: B023
+            time.sleep(0.05)
+    assert numbers == [0, 1, 2]
 
 
 @pytest.mark.parametrize("scheme", ["http", "https"])

@@ -202,9 +202,8 @@ class Wire:
             if not self._pull(exchange):
                 seconds = timeout
                 if exchange is not None:
-                    seconds = (
-                        exchange.request.stall_timeout if exchange.is_answered else exchange.request.answer_timeout
-                    )
+                    request = exchange.request
+                    seconds = request.stall_timeout if exchange.is_answered else request.answer_timeout
                 if not (yield self._wait(True, False, seconds)):
                     raise httpcore2.ReadTimeout(f"nothing came for {seconds:g} s")
         data, self._early = self._early[:limit], self._early[limit:]
@@ -238,22 +237,22 @@ class Wire:
             return link.socket.getsockname()
         if info == "server_addr":
             return link.socket.getpeername()
-        if info == "is_readable":  # on an idle connection, which then is of no use any more
-            self._pull(None)
-            return bool(self._early) or self._has_ended or self._error is not None
-        return None
+        return self._is_useless() if info == "is_readable" else None
 
     # -- Parts --
+
+    def _is_useless(self) -> bool:
+        """Whether an idle connection has ended, or the server has sent what is no response to a request."""
+        self._pull(None)
+        return bool(self._early) or self._has_ended or self._error is not None
 
     def _begin(self, exchange: Exchange, head: bytes) -> Steps[None]:
         self._exchange, self._is_reused = exchange, self._requests > 0
         self._requests += 1
         exchange.use(self._link.socket)
         exchange.has_begun = True
-        if self._is_reused:
-            self._pull(None)
-            if self._has_ended or self._error is not None:
-                self._try_elsewhere(exchange, always=True)
+        if self._is_reused and self._is_useless():
+            self._try_elsewhere(exchange, always=True)
         try:
             yield from self._send(head, exchange, None)
         except httpcore2.WriteError:
