@@ -26,7 +26,7 @@ class Client:
         self.url, self.directory, self.here = url, directory, here
         self.state = here / "state.sqlite"
         names = ("http_proxy", "https_proxy", "all_proxy")
-        self.environment = {name: value for name, value in os.environ.items() if name.lower() not in names}
+        self.environment = {name: value for name, value in os.environ.items() if name.lower() not in (*names, "term")}
         self.environment |= {"HOME": str(here), "XDG_STATE_HOME": str(here / "xdg"), "PYTHONDONTWRITEBYTECODE": "1"}
 
     @property

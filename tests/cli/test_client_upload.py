@@ -200,7 +200,7 @@ def test_a_directory_without_its_links(photos, options, expected):
         (["a.txt", "{url}", "--bearer-env", "NO_SUCH"], "NO_SUCH"),
         (["a.txt", "{url}", "--cacert", "missing"], "--cacert"),
         (["a.txt", "{url}", "--key", "a.txt"], "--cert"),
-        (["a.txt", "a.txt", "{url}", "--name", "x"], "--name"),
+        (["a.txt", "-", "{url}", "--name", "x"], "--name"),
         (["-", "-", "{url}"], "only once"),
         (["{url}"], "FILE"),
         ([], "FILE"),
@@ -495,6 +495,14 @@ def test_a_narrow_terminal(client):
     client.file("a long name of a file.bin", content(MIB))
     with screen_of(client, "upload", "a long name of a file.bin", client.url, "--max-rate", "1M", columns=40) as shown:
         assert shown.wait() == 0
+
+
+def test_a_dumb_terminal(client):
+    client.environment["TERM"] = "dumb"
+    client.file("a.bin", content(MIB))
+    with screen_of(client, "upload", "a.bin", client.url) as shown:
+        assert shown.wait() == 0
+    assert any(row.startswith("a.bin: done, 1.0 MiB in ") for row in shown.screen)
 
 
 def test_without_rich(client, tmp_path):

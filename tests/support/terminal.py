@@ -33,7 +33,7 @@ class Terminal:
         self._stream = pyte.ByteStream(self._screen)
         self._ours, theirs = pty.openpty()
         fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", LINES, columns, 0, 0))
-        environment = environment | {"TERM": "xterm-256color"}
+        environment = {"TERM": "xterm-256color"} | environment
         self.process = subprocess.Popen(
             arguments,
             **{"stdin": theirs, "stdout": theirs} | how,

@@ -167,7 +167,8 @@ def make_display(options: argparse.Namespace) -> Display:
         return Events()
     if options.quiet or options.progress == "none":
         return Display()
-    if options.progress == "bar" or (options.progress == "auto" and sys.stderr.isatty()):
+    can_move = sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
+    if options.progress == "bar" or (options.progress == "auto" and can_move):
         try:
             from tus.cli.bars import Bars
         except ModuleNotFoundError:  # rich is not installed
