@@ -29,7 +29,9 @@ from tus.client.transports.exchange import Exchange, current
 T = TypeVar("T")
 _BLOCK = 64 * 1024
 _RECORDS = 128 * 1024  # plaintext that is encrypted at once
-_UNSENT = 512 * 1024  # bytes that the kernel keeps beyond what is on its way, so that "sent" means sent
+# Bytes that the kernel keeps beyond what is on its way, so that "sent" means sent. With less than a block of a source,
+# each block is sent in two steps, with a wait between them.
+_UNSENT = 1024 * 1024
 _END_OF_CHUNKS = b"0\r\n\r\n"
 _IN_PROGRESS = {errno.EINPROGRESS, errno.EWOULDBLOCK, errno.EAGAIN, getattr(errno, "WSAEWOULDBLOCK", errno.EAGAIN)}
 _REPEATABLE = ("HEAD", "GET", "OPTIONS")
