@@ -132,7 +132,9 @@ def test_many_deeds_to_other_uploads(served, uploader, protocol, how, seed, tmp_
         source = tmp_path / "film.mp4"
         source.write_bytes(DATA)
     auditor = Auditor(served)
-    names = tuple(name for name in KIND_DEEDS if how != "parallel" or name != "redirect")  # all parts at one origin
+    names = KIND_DEEDS
+    if how == "parallel":  # all parts are at one origin, and an error to their concatenation leaves it uncertain
+        names = tuple(name for name in names if name not in ("redirect", "busy"))
     with HostileProxy(served.port, random_deeds(100 + seed, names=names), largest=1_000_000) as proxy:
         if how == "session":
             settings = {"own_session": True, "trusted_origins": [f"http://localhost:{proxy.port}"]}
