@@ -28,7 +28,7 @@ from tus.client.client import (
     record_key,
     resumed_upload,
 )
-from tus.client.commands import Call, Fill, Flow, Hear, Progress, Report, Send, Together, Wait
+from tus.client.commands import Call, Fill, Flow, OnInterim, Progress, Report, Send, Together, Wait
 from tus.client.control import Control, Paused
 from tus.client.dialects.tus1 import format_checksum
 from tus.client.driving import Kept, Meter, Pacer, body_length, wire_headers
@@ -309,7 +309,7 @@ class _AsyncDriver:
             body=body.blocks(),
             length=body_length(request),
             trailer=body.trailer if isinstance(request.body, Body) and request.body.trailer else None,
-            on_interim=None if command.on_interim is None else partial(body.hear, command.on_interim),
+            on_interim=None if command.on_interim is None else partial(body.take_interim, command.on_interim),
             on_start=lambda abort: stack.enter_context(control.aborting(abort)),
             stall_timeout=retry.stall_timeout,
             answer_timeout=retry.answer_timeout,
@@ -398,9 +398,9 @@ class _AsyncBody:
         self._asked: list[Callable[[], Any]] = []
         self.failure: BaseException | None = None
 
-    def hear(self, hear: Hear, status: int, headers: Headers) -> None:
+    def take_interim(self, on_interim: OnInterim, status: int, headers: Headers) -> None:
         """Take an interim response. What it asks for may block, so it is done between two blocks."""
-        function = hear(status, headers)
+        function = on_interim(status, headers)
         if function is not None:
             self._asked.append(function)
 

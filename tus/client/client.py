@@ -15,7 +15,7 @@ from typing import Any, Final, Literal, Self, TypeAlias, TypeVar
 from urllib.parse import urlsplit, urlunsplit
 
 from tus.client.capabilities import Capabilities
-from tus.client.commands import Call, Fill, Flow, Hear, Progress, Report, Send, Together, Wait
+from tus.client.commands import Call, Fill, Flow, OnInterim, Progress, Report, Send, Together, Wait
 from tus.client.control import Control, Paused
 from tus.client.dialects.tus1 import format_checksum
 from tus.client.driving import Kept, Meter, Pacer, body_length, wire_headers
@@ -539,11 +539,11 @@ class _Driver:
         return [future.result() for future in futures]
 
 
-def _acting(hear: Hear) -> Callable[[int, Headers], None]:
+def _acting(on_interim: OnInterim) -> Callable[[int, Headers], None]:
     """Return a function that also does what an interim response asks for. It is called by the thread that sends."""
 
     def act(status: int, headers: Headers) -> None:
-        function = hear(status, headers)
+        function = on_interim(status, headers)
         if function is not None:
             function()
 

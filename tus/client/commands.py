@@ -12,7 +12,7 @@ from tus.client.sources import Source
 _T = TypeVar("_T")
 
 #: Takes the status and the fields of an interim response; returns what to do then, which may block, or None.
-Hear: TypeAlias = Callable[[int, Any], Callable[[], Any] | None]
+OnInterim: TypeAlias = Callable[[int, Any], Callable[[], Any] | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,7 @@ class Send:
     request: Request
     has_credentials: bool = True
     sink: Callable[[Any, bytes], None] | None = None
-    on_interim: Hear | None = None
+    on_interim: OnInterim | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any, Final
 from urllib.parse import urljoin, urlsplit
 
-from tus.client.commands import Flow, Hear, Progress, Report, Send, Wait
+from tus.client.commands import Flow, OnInterim, Progress, Report, Send, Wait
 from tus.client.errors import (
     ClientError,
     ConnectionFailed,
@@ -30,7 +30,7 @@ _LONGEST_TEXT: Final = 300
 def ask(
     context: Context,
     request: Request,
-    on_interim: Hear | None = None,
+    on_interim: OnInterim | None = None,
     sink: Callable[[Any, bytes], None] | None = None,
 ) -> Flow[Response]:
     """Send a request, follow redirects, and ask for credentials once more after a 401.
