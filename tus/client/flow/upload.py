@@ -198,7 +198,7 @@ class Upload:
             creation = self._creation(body, is_whole)
             request = self._dialect.create(creation)
             try:
-                response = yield from ask(self._context, request, self._hear)
+                response = yield from ask(self._context, request, self._take_interim)
             except ClientError as error:
                 if self._url:  # an interim response has named it
                     yield from self._remember(url=self._url)
@@ -247,7 +247,7 @@ class Upload:
         self._dialect = older or self._dialect
         return older is not None
 
-    def _hear(self, status: int, headers: Any) -> Callable[[], None] | None:
+    def _take_interim(self, status: int, headers: Any) -> Callable[[], None] | None:
         """Take an interim response: the URL of the upload may be known, and remembered, before its creation ends."""
         if status == 104 and isinstance(self._dialect, Ietf):
             seen = self._dialect.read_interim(headers, self._context.now())
