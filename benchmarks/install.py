@@ -14,7 +14,7 @@ from benchmarks.servers import ENVIRONMENTS, NODE_PACKAGES, Environment, Program
 
 ROOT = Path(__file__).parents[1]
 SOURCES = {"client": ROOT / "benchmarks" / "client.c", "sink": ROOT / "benchmarks" / "sink.c"}
-BINARIES = ("tusd", "rustus", "node", "npm", "cc", "go")
+BINARIES = ("tusd", "rustus", "node", "npm", "cc", "go", "curl")
 
 
 class NotHereError(Exception):
@@ -50,7 +50,7 @@ class Setup:
             NotHereError: it cannot be had.
         """
         python = sys.executable
-        if self.here and (server.binary == "node" or server.environment not in ("", "tus")):
+        if self.here and (server.binary == "node" or server.environment not in ("", "tus", "tus-client")):
             raise NotHereError("a quick run installs nothing")
         if server.binary == "node":
             self._prepare_node()
@@ -73,15 +73,16 @@ class Setup:
         if binary not in self.binaries:
             raise NotHereError(f"no {binary} on the PATH")
         path = self.binaries[binary]
-        if binary in ("tusd", "rustus") and binary not in self.versions:
+        if binary in ("tusd", "rustus", "curl") and binary not in self.versions:
             self.versions[binary] = self._version_of(binary, path)
         return path
 
     def _version_of(self, binary: str, path: str) -> str:
         if binary == "rustus":
             return "(built from source)"  # it does not say its version
-        text = subprocess.run([path, "-version"], capture_output=True, text=True, check=False).stdout
-        if version := re.search(r"Version: (v?\d\S+)", text):
+        flag = "--version" if binary == "curl" else "-version"
+        text = subprocess.run([path, flag], capture_output=True, text=True, check=False).stdout
+        if version := re.search(r"(?:Version:|^curl) (v?\d\S+)", text):
             return version[1]
         if "go" in self.binaries:  # "go install" leaves the version to the module's own record
             asked = [self.binaries["go"], "version", "-m", path]

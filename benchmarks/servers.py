@@ -93,6 +93,9 @@ ENVIRONMENTS = {
     "tuspyserver": Environment(("tuspyserver", UVICORN), ("tuspyserver", "fastapi", "uvicorn")),
     "litestar-tus": Environment(("litestar-tus[s3]", UVICORN), ("litestar-tus", "litestar", "uvicorn"), (3, 13)),
     "resumable-upload": Environment(("resumable-upload", UVICORN), ("resumable-upload", "uvicorn")),
+    "tus-client": Environment(("-e", "{root}[client]"), ("tus", "httpx2")),
+    "tuspy": Environment(("tuspy",), ("tuspy",)),
+    "aiotus": Environment(("aiotus",), ("aiotus",)),
 }
 
 NODE_PACKAGES = ("@tus/server", "@tus/file-store")

@@ -16,7 +16,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from benchmarks import page, rows
+from benchmarks import clients, page, rows
 from benchmarks.comparison import GROUPS, Found
 from benchmarks.rows import Bench, Client, Source, Upload
 from benchmarks.running import ServerError, cpu_of
@@ -211,6 +211,35 @@ def test_the_page_is_written_again_from_the_figures_of_a_run(tmp_path):
     assert done.returncode == 0, done.stderr
     text = (tmp_path / "page.rst").read_text().replace(".. image:: page.png\n", ".. image:: any.png\n")
     assert text == page.render(found, "any.png" if (tmp_path / "page.png").exists() else "")
+
+
+@pytest.mark.long
+def test_clients_are_compared(tmp_path):
+    command = [sys.executable, "-m", "benchmarks.clients", "--quick", "--rounds", "2", "--size", "8", "--large", "16"]
+    where = ["--cache", tmp_path / "cache", "--directory", tmp_path, "--servers", "serve"]
+    done = run([*command, *map(str, where), "--clients", "ours", "ours-parallel", "ours-async", "curl"])
+    assert done.returncode == 0, done.stderr
+    assert len(re.findall(r"^round \d, serve, ours.*: \d+ MB/s, \d+ MiB$", done.stderr, re.MULTILINE)) == 6
+    assert re.search(r"^\*\*AsyncClient\*\* +\d+ +\d+$", done.stdout, re.MULTILINE)  # the memory with two sizes
+    assert not list(tmp_path.glob("tus-benchmark-*"))
+
+
+def test_a_file_that_is_not_the_same_is_found(tmp_path):
+    one, other = tmp_path / "one", tmp_path / "other"
+    one.write_bytes(b"x" * 3_000_000)
+    for data, same in ((b"x" * 3_000_000, True), (b"x" * 2_999_999, False), (b"x" * 2_999_999 + b"y", False)):
+        other.write_bytes(data)
+        assert clients.has_same_bytes(one, other) == clients.has_same_bytes(other, one) == same
+
+
+def test_the_page_of_clients_is_the_output_of_the_command():
+    figures = [row | {"row": "serve"} for row in results("serve", ours=(90, 100), curl=(100, 200))]
+    titles = {"serve": "**tus serve**", "ours": "**Client**", "curl": "curl -T"}
+    found = Found(MACHINE | {"load": 1.5, "size": 1024, "large": 0}, titles, results=figures)
+    text = clients.render(found)
+    assert re.search(r"^\*\*Client\*\* +95 +90, 100 +0\.70 ", text, re.MULTILINE)
+    page = (ROOT / "docs" / "benchmarks_clients.rst").read_text()
+    assert page.split("\n\n")[2] == text.split("\n\n")[2]
 
 
 def test_the_page_says_how_busy_the_client_was():
