@@ -21,6 +21,7 @@ DIGEST = hashlib.sha256(DATA).hexdigest()
 #: These may end without the client knowing whether the application took the file.
 KIND_DEEDS = tuple(name for name in DEEDS if name != "deny end")
 SEEDS = int(os.environ.get("TUS_TEST_SEEDS", "1"))
+ROUNDS = int(os.environ.get("TUS_TEST_ROUNDS", "6"))
 
 
 #: Each server with each protocol, and as few of these as have all.
@@ -219,8 +220,9 @@ def test_a_limit_of_the_proxy_is_found(served, uploader, protocol):
 @pytest.mark.parametrize(("server", "protocol"), ALL)
 @pytest.mark.parametrize("kind", KINDS)
 def test_very_many_deeds(served, kind, protocol):
+    """``TUS_TEST_ROUNDS=50`` takes seven minutes."""
     chance, uploader, auditor = random.Random(f"{kind} {protocol}"), Uploader(kind), Auditor(served)
-    for _ in range(50):
+    for _ in range(ROUNDS):
         seed = chance.randrange(1 << 30)
         with HostileProxy(served.port, random_deeds(seed, names=KIND_DEEDS), largest=1_000_000) as proxy:
             uploader.upload(proxy.url("/files"), DATA, protocol=protocol)
