@@ -10,6 +10,7 @@ import time
 from itertools import count
 from pathlib import Path
 
+from tus.client.records import sqlite
 from tus.client.records.interface import ResumeRecord
 from tus.client.records.sqlite import SqliteRecords
 
@@ -30,7 +31,8 @@ def record(key, path="/home/me/film.mp4"):
 
 
 def hammer(path, name):
-    """Save and forget. What was saved is in the database, and not only in memory."""
+    """Save and forget. What was saved is in the database, and not only in memory, however slow the disk is."""
+    sqlite._PATIENCE = 200.0
     records = SqliteRecords(path)
     for number in range(15):
         key = f"{name}-{number}"

@@ -693,7 +693,8 @@ def test_processes_that_find_the_same_damage(path):
 
 @ours
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
-def test_a_fork_while_threads_write(path):
+def test_a_fork_while_threads_write(path, monkeypatch):
+    monkeypatch.setattr("tus.client.records.sqlite._PATIENCE", 200.0)  # the disk may be slow
     records = SqliteRecords(path)
     is_over = threading.Event()
 
@@ -712,7 +713,7 @@ def test_a_fork_while_threads_write(path):
             if not child:
                 code = 2
                 try:
-                    signal.alarm(20)
+                    signal.alarm(250)
                     records.save(a_record(f"child-{number}"))
                     code = 0 if records.find(f"child-{number}") and not records._has_warned else 1
                 finally:
