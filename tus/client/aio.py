@@ -358,7 +358,7 @@ class _AsyncDriver:
                 else:
                     self._control.check()
                     await anyio.to_thread.run_sync(sink, response, block)
-                    await self._tell(self._meter.sent(self._meter.last.sent + len(block), len(block)))
+                    await self._tell(self._meter.sent(self._meter.position + len(block), len(block)))
         return response if sink is not None else Response(answer.status, answer.headers, kept.whole(), response.url)
 
     async def _together(self, flows: Iterable[Flow[Any]]) -> list[Any]:

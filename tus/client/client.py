@@ -517,7 +517,7 @@ class _Driver:
             else:
                 self._control.check()
                 sink(response, block)
-                self._tell(self._meter.sent(self._meter.last.sent + len(block), len(block)))
+                self._tell(self._meter.sent(self._meter.position + len(block), len(block)))
         return response if sink is not None else Response(answer.status, answer.headers, kept.whole(), response.url)
 
     def _together(self, flows: Iterable[Flow[Any]]) -> list[Any]:

@@ -73,24 +73,31 @@ class Pacer:
 
 
 class Meter:
-    """The account of one upload: what was sent and accepted, and how fast.
+    """The account of one upload: what was sent and accepted, and how fast. A block costs the same however many came.
 
     Args:
         clock: returns seconds.
+
+    Attributes:
+        last: the last progress that was passed on.
+        position: the offset up to which bytes have left, or have come.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._moved: deque[tuple[float, int]] = deque([(clock(), 0)])
+        self._moved = 0
+        self._samples: deque[tuple[float, int]] = deque([(clock(), 0)])
         self._passed_at = 0.0
         self._lock = threading.Lock()
         self._parts: list[_PartMeter] = []
         self.last = Progress("started")
+        self.position = 0
 
     def report(self, progress: Progress) -> Progress | None:
         """Return the progress to pass to the caller; None for nothing."""
         with self._lock:
-            self.last = replace(progress, rate=self._rate())
+            self.position = progress.sent
+            self.last = replace(progress, rate=self._rate(self._clock()))
             return self.last
 
     def sent(self, offset: int, size: int) -> Progress | None:
@@ -101,9 +108,13 @@ class Meter:
             size: how many they are.
         """
         with self._lock:
-            self._count(size)
-            self.last = replace(self.last, kind="sent", sent=offset, rate=self._rate())
-            return self.last if self._is_time(offset) else None
+            self._moved += size
+            self.position = offset
+            now = self._clock()
+            if not self._is_time(now, offset):
+                return None
+            self.last = replace(self.last, kind="sent", sent=offset, rate=self._rate(now))
+            return self.last
 
     def part(self) -> _PartMeter:
         """Return the account of a part of this upload."""
@@ -111,43 +122,43 @@ class Meter:
         self._parts.append(part)
         return part
 
-    def _combined(self, kind: str, size: int, progress: Progress) -> Progress | None:
+    def _combined(self, progress: Progress, size: int) -> Progress | None:
+        """Return the progress of the whole after one of a part."""
         with self._lock:
-            self._count(size)
-            if kind in ("started", "finished"):  # each part has these; the whole reports its own
+            self._moved += size
+            self.position = sum(part.position for part in self._parts)
+            now = self._clock()
+            if progress.kind in ("started", "finished"):  # each part has these; the whole reports its own
+                return None
+            if progress.kind == "sent" and not self._is_time(now, self.position):
                 return None
             parts = [part.last for part in self._parts]
-            sent = sum(part.sent for part in parts)
             self.last = replace(
                 self.last,
-                kind=kind,  # type: ignore[arg-type]
-                sent=sent,
+                kind=progress.kind,
+                sent=self.position,
                 accepted=sum(part.accepted for part in parts),
                 resumed_from=sum(part.resumed_from for part in parts),
                 attempt=max(part.attempt for part in parts),
-                rate=self._rate(),
+                rate=self._rate(now),
                 reason=progress.reason,
                 wait=progress.wait,
             )
-            return self.last if kind != "sent" or self._is_time(sent) else None
+            return self.last
 
-    def _count(self, size: int) -> None:
-        if size:
-            self._moved.append((self._clock(), size))
-
-    def _is_time(self, offset: int) -> bool:
-        now = self._clock()
+    def _is_time(self, now: float, offset: int) -> bool:
         if now - self._passed_at < _INTERVAL and offset != self.last.total:
             return False
         self._passed_at = now
         return True
 
-    def _rate(self) -> float:
-        now = self._clock()
-        while len(self._moved) > 1 and now - self._moved[0][0] > _WINDOW:
-            self._moved.popleft()
-        elapsed = now - self._moved[0][0]
-        return sum(size for _, size in self._moved) / elapsed if elapsed > 0 else 0.0
+    def _rate(self, now: float) -> float:
+        if now - self._samples[-1][0] >= _INTERVAL:
+            self._samples.append((now, self._moved))
+        while len(self._samples) > 2 and now - self._samples[0][0] > _WINDOW:
+            self._samples.popleft()
+        since, before = self._samples[0]
+        return (self._moved - before) / (now - since) if now > since else 0.0
 
 
 class _PartMeter(Meter):
@@ -156,12 +167,15 @@ class _PartMeter(Meter):
         self._whole = whole
 
     def report(self, progress: Progress) -> Progress | None:
-        self.last = progress
-        return self._whole._combined(progress.kind, 0, progress)
+        self.position, self.last = progress.sent, progress
+        return self._whole._combined(progress, 0)
 
     def sent(self, offset: int, size: int) -> Progress | None:
-        self.last = replace(self.last, kind="sent", sent=offset)
-        return self._whole._combined("sent", size, self.last)
+        self.position = offset
+        return self._whole._combined(_SENT, size)
+
+
+_SENT: Final = Progress("sent")
 
 
 class Kept:
