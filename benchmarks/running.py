@@ -19,6 +19,7 @@ from benchmarks.install import ROOT
 from benchmarks.servers import Programs, Server
 
 PATIENCE = 60  # seconds for a server to start
+STARTS = 3  # at most
 SAMPLING = 0.02  # seconds between two looks at the memory
 
 
@@ -46,29 +47,39 @@ class Running:
         self.server, self.directory = server, directory
         for name in ("store", "landed", "info"):
             (directory / name).mkdir(parents=True, exist_ok=True)
+        self._programs, self._cores = programs, cores
+        self._is_stopped = False
+        self._log = directory / "log"
+        self._start()
+
+    def _start(self) -> None:
+        """Start the process at a free port. Another process may take the port before it does."""
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = int(probe.getsockname()[1])
-        self._is_stopped = False
-        self._log = directory / "log"
         with self._log.open("wb") as log:
             self.process = subprocess.Popen(
-                server.command(programs, self.port, directory),
-                cwd=directory,
-                env=os.environ | {"PYTHONPATH": str(ROOT), "TUS_BENCHMARK_DIRECTORY": str(directory)},
+                self.server.command(self._programs, self.port, self.directory),
+                cwd=self.directory,
+                env=os.environ | {"PYTHONPATH": str(ROOT), "TUS_BENCHMARK_DIRECTORY": str(self.directory)},
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
-                stderr=log if server.language == "Python" else subprocess.DEVNULL,
-                preexec_fn=lambda: os.sched_setaffinity(0, cores),
+                stderr=log if self.server.language == "Python" else subprocess.DEVNULL,
+                preexec_fn=lambda: os.sched_setaffinity(0, self._cores),
                 start_new_session=True,
             )
 
     def wait(self) -> None:
-        """Wait until it accepts connections."""
-        deadline = time.monotonic() + PATIENCE
+        """Wait until it accepts connections. One that ends before is started again, twice, at other ports."""
+        deadline, starts = time.monotonic() + PATIENCE, 1
         while time.monotonic() < deadline:
             if self.process.poll() is not None:
-                break
+                if starts == STARTS:
+                    break
+                starts += 1
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(self.process.pid, signal.SIGKILL)
+                self._start()
             with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 1):
                 return
             time.sleep(0.02)
