@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from tus.cli.choosing import Chosen
 from tus.client import Headers, Response, UploadResult
-from tus.client.client import describe_file, record_key
+from tus.client.arguments import describe_file, record_key
 from tus.client.records import Records, ResumeRecord
 from tus.client.sources import source_of
 
