@@ -10,14 +10,15 @@ from dataclasses import dataclass
 from typing import Any, Final, Generic, TypeAlias, TypeVar
 from urllib.parse import urlsplit, urlunsplit
 
-from tus.client.commands import Progress
-from tus.client.driving import Pacer
-from tus.client.errors import ClientError
+from tus.client.commands import Progress, Send
+from tus.client.driving import Pacer, body_length, wire_headers
+from tus.client.errors import ClientError, ForeignOrigin
 from tus.client.flow.context import Settings, origin_of
 from tus.client.messages import Request, Response
 from tus.client.records.identity import key_of
 from tus.client.retry import Retry
 from tus.client.sources import Source, guess_type
+from tus.client.transports.interface import WireRequest
 
 _TransportT = TypeVar("_TransportT")
 
@@ -62,6 +63,38 @@ class Means(Generic[_TransportT]):
     on_request: Callable[[Request], Any] | None
     on_response: Callable[[Request, Response], Any] | None
     has_own_session: bool
+
+    def headers(self, command: Send) -> Any:
+        """Return the caller's own fields for a request, or an awaitable of them; None where they do not belong.
+
+        Raises:
+            ForeignOrigin: they do not belong there, and the caller's session would send its own.
+        """
+        headers = self.arguments.headers
+        if command.has_credentials:
+            return headers() if callable(headers) else headers
+        if self.has_own_session:
+            url = command.request.url
+            raise ForeignOrigin(
+                f"The server names a URL at {origin_of(url)}, and the session of the caller could send its credentials "
+                "there; allow it with trusted_origins=.",
+                url=url,
+            )
+        return None
+
+    def wire(self, command: Send, headers: Mapping[str, str] | None) -> WireRequest:
+        """Return a request without its body, with the fields that :meth:`headers` has returned."""
+        request, retry = command.request, self.arguments.settings.retry
+        credentials = self.arguments.credentials if command.has_credentials else {}
+        return WireRequest(
+            method=request.method,
+            url=request.url,
+            headers=wire_headers(request, {**credentials, **(headers or {})}),
+            length=body_length(request),
+            stall_timeout=retry.stall_timeout,
+            answer_timeout=retry.answer_timeout,
+            connect_timeout=retry.connect_timeout,
+        )
 
 
 def read_arguments(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from contextlib import ExitStack, closing
 from typing import Any, TypeVar
@@ -12,11 +12,10 @@ from tus.client.arguments import Means, OnProgress
 from tus.client.commands import Call, Fill, Flow, OnInterim, Progress, Report, Send, Together, Wait
 from tus.client.control import Control, Paused
 from tus.client.dialects.tus1 import format_checksum
-from tus.client.driving import Kept, Meter, body_length, wire_headers
-from tus.client.errors import ConnectionFailed, ForeignOrigin
-from tus.client.flow.context import origin_of
+from tus.client.driving import WITH_BODY, Kept, Meter
+from tus.client.errors import ConnectionFailed
 from tus.client.messages import Body, Headers, Request, Response
-from tus.client.transports.interface import Transport, WireRequest, WireResponse
+from tus.client.transports.interface import Transport, WireResponse
 
 _T = TypeVar("_T")
 
@@ -68,26 +67,20 @@ class Driver:
     def _send(self, command: Send) -> Response:
         means, control, request = self._means, self._control, command.request
         control.wait_until_resumed()
-        callers = self._callers(command)
+        headers = means.headers(command)
         if means.on_request is not None:
             means.on_request(request)
         body, stack = _Body(self, request), ExitStack()
-        retry = means.arguments.settings.retry
-        wire = WireRequest(
-            method=request.method,
-            url=request.url,
-            headers=wire_headers(request, callers),
-            body=body.blocks(),
-            length=body_length(request),
-            trailer=body.trailer if isinstance(request.body, Body) and request.body.trailer else None,
-            on_interim=None if command.on_interim is None else _acting(command.on_interim),
-            on_start=lambda abort: stack.enter_context(control.aborting(abort)),
-            stall_timeout=retry.stall_timeout,
-            answer_timeout=retry.answer_timeout,
-            connect_timeout=retry.connect_timeout,
-        )
-        if wire.length == 0 and request.method not in ("POST", "PATCH", "PUT"):
-            wire.body = wire.length = None
+        wire = means.wire(command, headers)
+        if wire.length != 0 or request.method in WITH_BODY:
+            wire.body = body.blocks()
+        else:
+            wire.length = None
+        if isinstance(request.body, Body) and request.body.trailer:
+            wire.trailer = body.trailer
+        if command.on_interim is not None:
+            wire.on_interim = _acting(command.on_interim)
+        wire.on_start = lambda abort: stack.enter_context(control.aborting(abort))
         try:
             with stack, means.transport.send(wire) as answer:
                 response = self._receive(command, answer)
@@ -101,20 +94,6 @@ class Driver:
         if means.on_response is not None:
             means.on_response(request, response)
         return response
-
-    def _callers(self, command: Send) -> Mapping[str, str]:
-        """Return the caller's own fields for a request."""
-        if not command.has_credentials:
-            if self._means.has_own_session:
-                raise ForeignOrigin(
-                    f"The server names a URL at {origin_of(command.request.url)}, and the session of the caller could "
-                    "send its credentials there; allow it with trusted_origins=.",
-                    url=command.request.url,
-                )
-            return {}
-        arguments = self._means.arguments
-        headers = arguments.headers() if callable(arguments.headers) else arguments.headers
-        return {**arguments.credentials, **(headers or {})}
 
     def _receive(self, command: Send, answer: WireResponse) -> Response:
         kept = Kept()

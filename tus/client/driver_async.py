@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import inspect
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import ExitStack, aclosing, closing
 from functools import partial
 from typing import Any, TypeVar
@@ -16,12 +16,11 @@ from tus.client.arguments import Means, OnProgress
 from tus.client.commands import Call, Fill, Flow, OnInterim, Progress, Report, Send, Together, Wait
 from tus.client.control import Control, Paused
 from tus.client.dialects.tus1 import format_checksum
-from tus.client.driving import Kept, Meter, body_length, wire_headers
-from tus.client.errors import ConnectionFailed, ForeignOrigin
-from tus.client.flow.context import origin_of
+from tus.client.driving import WITH_BODY, Kept, Meter
+from tus.client.errors import ConnectionFailed
 from tus.client.messages import Body, Headers, Request, Response
 from tus.client.sources import AsyncStreamSource, BytesSource
-from tus.client.transports.interface import AsyncTransport, AsyncWireResponse, WireRequest
+from tus.client.transports.interface import AsyncTransport, AsyncWireResponse
 
 _T = TypeVar("_T")
 _END = object()
@@ -94,26 +93,20 @@ class AsyncDriver:
     async def _send(self, command: Send) -> Response:
         means, control, request = self._means, self._control, command.request
         await self._wait_until_resumed()
-        callers = await self._callers(command)
+        headers = await _settled(means.headers(command))
         if means.on_request is not None:
             await _settled(means.on_request(request))
         body, stack = _AsyncBody(self, request), ExitStack()
-        retry = means.arguments.settings.retry
-        wire = WireRequest(
-            method=request.method,
-            url=request.url,
-            headers=wire_headers(request, callers),
-            body=body.blocks(),
-            length=body_length(request),
-            trailer=body.trailer if isinstance(request.body, Body) and request.body.trailer else None,
-            on_interim=None if command.on_interim is None else partial(body.take_interim, command.on_interim),
-            on_start=lambda abort: stack.enter_context(control.aborting(abort)),
-            stall_timeout=retry.stall_timeout,
-            answer_timeout=retry.answer_timeout,
-            connect_timeout=retry.connect_timeout,
-        )
-        if wire.length == 0 and request.method not in ("POST", "PATCH", "PUT"):
-            wire.body = wire.length = None
+        wire = means.wire(command, headers)
+        if wire.length != 0 or request.method in WITH_BODY:
+            wire.body = body.blocks()
+        else:
+            wire.length = None
+        if isinstance(request.body, Body) and request.body.trailer:
+            wire.trailer = body.trailer
+        if command.on_interim is not None:
+            wire.on_interim = partial(body.take_interim, command.on_interim)
+        wire.on_start = lambda abort: stack.enter_context(control.aborting(abort))
         try:
             with stack:
                 async with means.transport.send(wire) as answer:
@@ -128,20 +121,6 @@ class AsyncDriver:
         if means.on_response is not None:
             await _settled(means.on_response(request, response))
         return response
-
-    async def _callers(self, command: Send) -> Mapping[str, str]:
-        """Return the caller's own fields for a request."""
-        if not command.has_credentials:
-            if self._means.has_own_session:
-                raise ForeignOrigin(
-                    f"The server names a URL at {origin_of(command.request.url)}, and the session of the caller could "
-                    "send its credentials there; allow it with trusted_origins=.",
-                    url=command.request.url,
-                )
-            return {}
-        arguments = self._means.arguments
-        headers = await _settled(arguments.headers()) if callable(arguments.headers) else arguments.headers
-        return {**arguments.credentials, **(headers or {})}
 
     async def _receive(self, command: Send, answer: AsyncWireResponse) -> Response:
         kept = Kept()

@@ -18,6 +18,9 @@ USER_AGENT: Final = f"tus/{__version__} (Python)"
 #: The most bytes of a response that are kept.
 LARGEST_RESPONSE: Final = 1 << 20
 
+#: The methods whose requests say the length of their body, also of an empty one.
+WITH_BODY: Final = ("POST", "PATCH", "PUT")
+
 _WINDOW: Final = 5.0
 _INTERVAL: Final = 0.05
 

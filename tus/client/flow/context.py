@@ -7,7 +7,7 @@ import time
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Final
 from urllib.parse import urlsplit
 
 from tus.client.capabilities import Capabilities
@@ -69,7 +69,6 @@ class Context:
     now: Callable[[], float] = time.time
     chance: Callable[[], float] = random.random
     new_key: Callable[[], str] = lambda: str(uuid.uuid4())
-    extras: dict[str, Any] = field(default_factory=dict)
 
     def trusts(self, url: str) -> bool:
         """Return whether a URL may get the caller's credentials."""
